@@ -1,0 +1,111 @@
+"""The one exception tree. Every error knows its exit code and the next command to type.
+
+    MismatchScopeError            exit 3   the tool failed
+    ├── UsageError                exit 2   what was asked for is wrong
+    │   ├── ConfigError                    an option, a key, a TOML file
+    │   ├── SpecError                      an engine SPEC
+    │   ├── PromptsError                   a prompts file, named by file and line
+    │   ├── ModelError                     a model or tokenizer that cannot be used
+    │   └── OutputExistsError              the output directory is taken
+    ├── EngineError               exit 3   an engine failed while it ran
+    │   ├── WorkerError                    its process died; carries the tail of its log
+    │   └── CapabilityError       exit 2   the engine cannot see what was asked for
+    ├── MissingDependencyError    exit 3   an optional package is not installed
+    ├── TraceError                exit 3   a trace is truncated, altered or of another schema
+    ├── DiskFullError             exit 3   what was finished is kept; resume when there is room
+    └── NotComparableError        exit 4   two things that must not be compared
+        ├── EmptyComparisonError           nothing is left to compare
+        └── MisalignedError                other tokens, another vocabulary, shifted by one
+
+Exit 1 belongs to a failed gate alone, which is a result and no error; 130 is an interrupt.
+"""
+
+from __future__ import annotations
+
+
+class MismatchScopeError(Exception):
+    """Base of every error this package raises on purpose.
+
+    `message` says what happened and why; `hint` is the next thing to do, usually a command.
+    """
+
+    exit_code = 3
+
+    def __init__(self, message: str, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class UsageError(MismatchScopeError):
+    exit_code = 2
+
+
+class ConfigError(UsageError):
+    pass
+
+
+class SpecError(UsageError):
+    pass
+
+
+class PromptsError(UsageError):
+    pass
+
+
+class ModelError(UsageError):
+    pass
+
+
+class OutputExistsError(UsageError):
+    pass
+
+
+class EngineError(MismatchScopeError):
+    pass
+
+
+class WorkerError(EngineError):
+    """An engine's process ended before its work did.
+
+    `log_tail` holds the last lines it wrote, `log_path` the whole log.
+    """
+
+    def __init__(self, message: str, hint: str | None = None, log_tail: str = "", log_path: str = "") -> None:
+        super().__init__(message, hint)
+        self.log_tail = log_tail
+        self.log_path = log_path
+
+
+class CapabilityError(EngineError):
+    exit_code = 2
+
+
+class MissingDependencyError(MismatchScopeError):
+    """An optional package is missing; the hint is the pip command that installs it."""
+
+    def __init__(self, package: str, extra: str, purpose: str) -> None:
+        super().__init__(
+            f"{purpose} needs the package {package}, which is not installed.",
+            hint=f"pip install 'mismatchscope[{extra}]'",
+        )
+
+
+class TraceError(MismatchScopeError):
+    pass
+
+
+class DiskFullError(MismatchScopeError):
+    pass
+
+
+class NotComparableError(MismatchScopeError):
+    exit_code = 4
+
+
+class EmptyComparisonError(NotComparableError):
+    pass
+
+
+class MisalignedError(NotComparableError):
+    pass
