@@ -1,0 +1,251 @@
+"""What an engine is asked for and what it answers, in the one form that both sides of the process border speak.
+
+A worker runs in the interpreter of its engine, so this module needs the standard library, numpy and safetensors
+alone. Requests travel to the worker in one file; every finished sequence comes back as one *part*: a safetensors
+file, renamed into place when it is whole, so that whatever is on disk is usable after a kill at any moment.
+
+Shapes: T response tokens, K observed ids a token, V vocabulary, R states with a full distribution, S sequences.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+Policy = Literal["raw", "processed", "support"]
+Role = Literal["behavior", "reference", "target"]
+EvidenceLevel = Literal["sampled", "topk", "full"]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the behaviour policy draws tokens. top_k 0 and top_p 1 mean "no truncation"; temperature 0 is greedy."""
+
+    max_new_tokens: int = 96
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    seed: int = 0
+
+    @property
+    def transforms(self) -> bool:
+        """Whether the distribution sampled from differs from the raw softmax of the logits."""
+        return self.temperature != 1.0 or self.top_p < 1.0 or self.top_k > 0
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is recorded of each state's distribution.
+
+    `k` belongs to top-k alone. `fraction` < 1 keeps full distributions of a random subset of states, chosen by
+    `keeps_full` from (seed, sequence, position), so that both sides choose the same ones.
+    """
+
+    level: EvidenceLevel = "full"
+    k: int = 0
+    fraction: float = 1.0
+    seed: int = 0
+
+    def keeps_full(self, sequence_id: int, length: int) -> np.ndarray:
+        """Boolean [length]: which states of this sequence keep their full distribution."""
+        if self.level != "full":
+            return np.zeros(length, dtype=bool)
+        if self.fraction >= 1.0:
+            return np.ones(length, dtype=bool)
+        draw = np.random.default_rng([self.seed, sequence_id]).random(length)
+        return draw < self.fraction
+
+
+@dataclass(frozen=True)
+class Request:
+    """One sequence to sample (no response yet) or to score (its response given).
+
+    A prompt that still has to be tokenised carries `prompt` (text, or chat messages) instead of its token ids.
+    `observed_ids_TK` are the ids at which a scorer must report log-probs (μ's top-k), padded with -1;
+    `kth_logprob_T` is log μ of the k-th of them, from which a scorer that sees its whole distribution computes
+    the tail overlap of the certified top-k interval.
+    """
+
+    sequence_id: int
+    prompt_id: int
+    prompt_token_ids: np.ndarray | None = None  # int32
+    prompt: str | list[dict[str, str]] | None = None
+    response_token_ids: np.ndarray | None = None  # int32 [T]
+    finish_reason: str | None = None
+    observed_ids_TK: np.ndarray | None = None  # int32
+    kth_logprob_T: np.ndarray | None = None  # float64
+
+
+@dataclass
+class Observed:
+    """What was seen of one policy along one sequence. Log-probs are natural and normalised; -inf is "excluded".
+
+    `topk_ids_TK` holds distinct ids in falling order of the *behaviour* policy, padded with -1 (log-prob NaN).
+    `full_row_R` names the positions whose whole distribution is in `full_logprobs_RV`.
+    """
+
+    logprob_T: np.ndarray  # float64, of the sampled token
+    topk_ids_TK: np.ndarray | None = None  # int32
+    topk_logprobs_TK: np.ndarray | None = None  # float64
+    tail_overlap_T: np.ndarray | None = None  # float64, Σ_{a∉K} min(π_a, μ_(K))
+    full_row_R: np.ndarray | None = None  # int64
+    full_logprobs_RV: np.ndarray | None = None  # float32
+
+
+@dataclass
+class SequenceRecord:
+    """One finished sequence. `raw` is present only where the sampled policy is not the raw one."""
+
+    sequence_id: int
+    prompt_id: int
+    prompt_token_ids: np.ndarray  # int32
+    response_token_ids: np.ndarray  # int32 [T]
+    finish_reason: str  # "stop" (end-of-sequence token, included in the response) or "length"
+    observed: Observed
+    raw: Observed | None = None
+    batch: int | None = None
+    policy_version: int | None = None
+    worker: str | None = None
+    prompt_text: str | None = None
+    response_pieces: list[str] | None = None  # decoded one token at a time, for people to read
+    experts: np.ndarray | None = None  # int16 [T, layers, top_k]
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+_OBSERVED = ("logprob_T", "topk_ids_TK", "topk_logprobs_TK", "tail_overlap_T", "full_row_R", "full_logprobs_RV")
+_PLAIN = ("sequence_id", "prompt_id", "finish_reason", "batch", "policy_version", "worker", "prompt_text")
+
+
+def write_part(directory: Path, record: SequenceRecord) -> Path:
+    """Write one sequence as `<sequence_id>.safetensors`, whole or not at all; `OSError` when the disk is full."""
+    from safetensors.numpy import save
+
+    arrays = {"prompt_token_ids": record.prompt_token_ids, "response_token_ids": record.response_token_ids}
+    if record.experts is not None:
+        arrays["experts"] = record.experts
+    for prefix, observed in (("observed.", record.observed), ("raw.", record.raw)):
+        for name in _OBSERVED if observed is not None else ():
+            value = getattr(observed, name)
+            if value is not None:
+                arrays[prefix + name] = value
+    plain = {name: getattr(record, name) for name in _PLAIN}
+    plain |= {"response_pieces": record.response_pieces, "extra": record.extra}
+    arrays = {name: np.ascontiguousarray(value) for name, value in arrays.items()}
+    path = directory / f"{record.sequence_id:09d}.safetensors"
+    write_atomic(path, save(arrays, metadata={"record": json.dumps(plain)}))
+    return path
+
+
+def read_part(path: Path) -> SequenceRecord:
+    """Read what `write_part` wrote."""
+    from safetensors import safe_open
+
+    with safe_open(path, framework="numpy") as part:
+        plain = json.loads(part.metadata()["record"])
+        arrays = {name: part.get_tensor(name) for name in part.keys()}  # noqa: SIM118 - not a mapping
+    views = {}
+    for prefix in ("observed.", "raw."):
+        found = {name: arrays.get(prefix + name) for name in _OBSERVED}
+        views[prefix] = Observed(**found) if found["logprob_T"] is not None else None
+    return SequenceRecord(
+        **plain,
+        prompt_token_ids=arrays["prompt_token_ids"],
+        response_token_ids=arrays["response_token_ids"],
+        experts=arrays.get("experts"),
+        observed=views["observed."],
+        raw=views["raw."],
+    )
+
+
+def finished_parts(directory: Path) -> dict[int, Path]:
+    """The parts on disk by sequence id; files still being written (`.tmp`) do not count."""
+    return {int(path.stem): path for path in sorted(directory.glob("*.safetensors"))}
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write a file so that it is either absent, the old one, or whole."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as handle:
+            handle.write(data)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_requests(path: Path, requests: Iterable[Request]) -> None:
+    """Store requests in one safetensors file: ragged arrays end to end, with their lengths."""
+    from safetensors.numpy import save
+
+    requests = list(requests)
+    arrays: dict[str, np.ndarray] = {}
+    for name in _REQUEST_ARRAYS:
+        values = [getattr(request, name) for request in requests]
+        present = [value for value in values if value is not None]
+        if present:
+            arrays[name] = np.concatenate(present)
+            arrays[f"{name}.length"] = np.array([-1 if v is None else len(v) for v in values], dtype=np.int64)
+    plain = [
+        {k: v for k, v in vars(request).items() if k not in _REQUEST_ARRAYS and v is not None}
+        for request in requests
+    ]
+    # An empty file has no tensors to hang the metadata on, hence the count.
+    arrays["count"] = np.array([len(requests)], dtype=np.int64)
+    write_atomic(path, save(arrays, metadata={"requests": json.dumps(plain)}))
+
+
+_REQUEST_ARRAYS = ("prompt_token_ids", "response_token_ids", "observed_ids_TK", "kth_logprob_T")
+
+
+def read_requests(path: Path) -> list[Request]:
+    """Read what `write_requests` wrote."""
+    from safetensors import safe_open
+
+    with safe_open(path, framework="numpy") as file:
+        plain = json.loads(file.metadata()["requests"])
+        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+    for name in _REQUEST_ARRAYS:
+        if name not in arrays:
+            continue
+        start = 0
+        for entry, length in zip(plain, arrays[f"{name}.length"].tolist(), strict=True):
+            if length >= 0:
+                entry[name] = arrays[name][start : start + length]
+                start += length
+    return [Request(**entry) for entry in plain]
+
+
+@dataclass(frozen=True)
+class Task:
+    """One pass of an engine over its requests, in a worker.
+
+    `kind` "rollout" samples; "score" forces the given responses through `path`: "decode" (one token at a time
+    through the cache, as sampling does) or "prefill" (one forward over the whole sequence, as training does).
+    `requests` is a file of `write_requests`, `parts` the directory that receives the finished sequences.
+    `policy` says which distribution `Observed` describes; `temperature` is what the logits are divided by when
+    a processed policy is scored. `shuffle_seed` reorders the requests, and so changes every batch composition.
+    """
+
+    name: str
+    kind: Literal["rollout", "score"]
+    requests: str
+    parts: str
+    evidence: Evidence = Evidence()
+    policy: Policy = "processed"
+    sampling: Sampling = Sampling()
+    path: Literal["decode", "prefill"] = "prefill"
+    temperature: float = 1.0
+    shuffle_seed: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Task:
+        return cls(**data | {"evidence": Evidence(**data["evidence"]), "sampling": Sampling(**data["sampling"])})
