@@ -1,0 +1,228 @@
+"""What a user can ask for, with every default in one place. The CLI, `--config run.toml` and `--set` all end here."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from .errors import ConfigError
+from .records import Evidence, Policy, Sampling
+
+DEFAULT_PROMPTS = 64
+TOPK_DEFAULT = 64
+
+_UNITS = {"": 1, "B": 1} | {
+    f"{prefix}{suffix}": (1024 if suffix == "iB" else 1000) ** power
+    for power, prefix in enumerate("KMGT", start=1)
+    for suffix in ("B", "iB")
+}
+
+
+class Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SamplingSettings(Settings):
+    """Of the behaviour policy. The default is what most RL runs use: temperature 1, nothing cut off."""
+
+    samples: int = Field(2, ge=1, description="responses a prompt")
+    max_new_tokens: int = Field(96, ge=1)
+    temperature: float = Field(1.0, ge=0.0, description="0 is greedy")
+    top_p: float = Field(1.0, gt=0.0, le=1.0)
+    top_k: int = Field(0, ge=0, description="0 keeps all")
+    seed: int = Field(0, ge=0)
+
+    def sampling(self) -> Sampling:
+        return Sampling(**self.model_dump(exclude={"samples"}))
+
+
+class GateSettings(Settings):
+    fail_on: list[str] = []
+
+
+class AuditSettings(Settings):
+    """The whole of one audit; `[sampling]` and `[gate]` are tables, `behavior` and `reference` engine SPECs."""
+
+    model: str = Field("demo:dense", description="a local directory, a hub id, demo:dense or demo:moe")
+    behavior: str = Field("transformers:dtype=bfloat16", description="engine SPEC of the policy that samples")
+    reference: str = Field("transformers:dtype=bfloat16", description="engine SPEC of the policy that trains")
+    prompts: Path | None = Field(None, description="default: the prompts shipped with the embedded models")
+    limit: int | None = Field(
+        None, ge=1, description=f"default: all of --prompts, {DEFAULT_PROMPTS} of the embedded"
+    )
+    sampling: SamplingSettings = SamplingSettings()
+    policy: Policy = "processed"
+    reference_temperature: float | None = Field(
+        None, gt=0.0, description="what the trainer divides its logits by; default: the sampling temperature"
+    )
+    evidence: str = Field("auto", description="auto, full, full:FRACTION, topk:K or sampled")
+    budget: str = Field("1GiB", description="bytes of distributions that may be stored")
+    repeats: bool = Field(True, description="measure each side against itself too: the repeat floor")
+    confidence: float = Field(0.95, gt=0.5, lt=1.0)
+    tail: bool = Field(False, description="add the model-based extrapolation of the TV tail")
+    gate: GateSettings = GateSettings()
+
+    @field_validator("evidence")
+    @classmethod
+    def _evidence_is_known(cls, value: str) -> str:
+        parse_evidence(value)
+        return value
+
+    @field_validator("budget")
+    @classmethod
+    def _budget_is_a_size(cls, value: str) -> str:
+        parse_size(value)
+        return value
+
+
+def parse_size(text: str) -> int:
+    """'1GiB', '500 MB' or a plain number of bytes, as bytes. Raises `ConfigError`."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?i?B?)\s*", text)
+    if match is None or match[2] not in _UNITS:
+        raise ConfigError(f"'{text}' is not a size.", hint="write 500MB, 1GiB or a number of bytes")
+    return int(float(match[1]) * _UNITS[match[2]])
+
+
+def parse_evidence(text: str) -> tuple[Literal["auto", "full", "topk", "sampled"], float]:
+    """The level and its argument: K of `topk:K`, the fraction of states of `full:FRACTION`, else 0 and 1."""
+    level, _, argument = text.partition(":")
+    try:
+        if level == "topk":
+            k = int(argument or TOPK_DEFAULT)
+            if k >= 1:
+                return "topk", k
+        elif level == "full":
+            fraction = float(argument or 1.0)
+            if 0.0 < fraction <= 1.0:
+                return "full", fraction
+        elif level in ("auto", "sampled") and not argument:
+            return level, 0
+    except ValueError:
+        pass
+    raise ConfigError(
+        f"'{text}' is not a kind of evidence.",
+        hint="--evidence auto, full, full:0.1 (a tenth of the states), topk:64 or sampled",
+    )
+
+
+def choose_evidence(
+    text: str, budget: str, *, tokens: int, vocabulary: int | None, traces: int, seed: int
+) -> Evidence:
+    """Turn `--evidence` into what will be recorded, within the byte budget.
+
+    `tokens` is an upper bound of the response tokens a trace, `traces` how many traces share the budget. `auto`
+    takes the strongest level that fits: full (4 bytes an entry), else top-k with the largest K of 64, 32, 16, 8
+    (12 bytes an entry), else sampled. An explicit level that does not fit is refused, with what would fit.
+    """
+    level, argument = parse_evidence(text)
+    states, limit = tokens * traces, parse_size(budget)
+    if level == "auto":
+        if vocabulary is not None and states * vocabulary * 4 <= limit:
+            return Evidence("full", seed=seed)
+        fitting = [k for k in (64, 32, 16, 8) if states * k * 12 <= limit]
+        if fitting:
+            return Evidence("topk", k=min(fitting[0], vocabulary or fitting[0]), seed=seed)
+        return Evidence("sampled", seed=seed)
+    if level == "full":
+        needed = states * (vocabulary or 0) * 4 * argument
+        if needed > limit:
+            share = limit / (states * vocabulary * 4)
+            raise ConfigError(
+                f"Full distributions need up to {needed / 2**30:.1f} GiB, more than the budget of {budget}.",
+                hint=f"--evidence full:{share:.2g} (a random share of the states), topk:64, or a larger --budget",
+            )
+        return Evidence("full", fraction=argument, seed=seed)
+    if level == "topk":
+        needed = states * argument * 12
+        if needed > limit:
+            raise ConfigError(
+                f"Top-{argument} evidence needs up to {needed / 2**30:.1f} GiB, more than the budget of {budget}.",
+                hint=f"--evidence topk:{max(1, limit // (states * 12))} or a larger --budget",
+            )
+        return Evidence("topk", k=int(argument), seed=seed)
+    return Evidence("sampled", seed=seed)
+
+
+def load_settings(config: Path | None, overrides: dict[str, Any], assignments: list[str]) -> AuditSettings:
+    """Defaults, then the TOML file, then command-line options, then `--set a.b=c`; each wins over the one before.
+
+    `overrides` maps dotted keys to values; None means "not given". Raises `ConfigError` naming the key.
+    """
+    data: dict[str, Any] = _read_toml(config) if config is not None else {}
+    for key, value in overrides.items():
+        if value is not None and value != []:
+            _assign(data, key, value)
+    for assignment in assignments:
+        key, equals, value = assignment.partition("=")
+        if not equals:
+            raise ConfigError(f"--set {assignment} has no '='.", hint="--set sampling.temperature=0.7")
+        _assign(data, key.strip(), _toml_value(value.strip()))
+    try:
+        return AuditSettings.model_validate(data)
+    except ValidationError as error:
+        raise _config_error(error) from None
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(
+            f"The configuration {path} cannot be read: {error.strerror}.", hint="check --config"
+        ) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not TOML: {error}.", hint="check --config") from None
+    for side in ("behavior", "reference"):
+        if isinstance(data.get(side), dict):
+            data[side] = _spec_from_table(data[side], f"{path}: [{side}]")
+    return data
+
+
+def _spec_from_table(table: dict[str, Any], where: str) -> str:
+    """A `[behavior]` table {engine = "vllm==0.32.0", dtype = "bfloat16"} as the SPEC it stands for."""
+    options = dict(table)
+    engine = options.pop("engine", None)
+    if not isinstance(engine, str):
+        raise ConfigError(f"{where} needs the key engine.", hint='engine = "transformers"')
+    pairs = [f"{key}={str(value).lower() if isinstance(value, bool) else value}" for key, value in options.items()]
+    return f"{engine}:{','.join(pairs)}" if pairs else engine
+
+
+def _assign(data: dict[str, Any], key: str, value: Any) -> None:
+    *parents, last = key.split(".")
+    for parent in parents:
+        data = data.setdefault(parent, {})
+        if not isinstance(data, dict):
+            raise ConfigError(f"'{key}' cannot be set: '{parent}' is a value, not a table.", hint="check --set")
+    data[last] = value
+
+
+def _toml_value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text  # an unquoted word is a text
+
+
+def _config_error(error: ValidationError) -> ConfigError:
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    cause = (first.get("ctx") or {}).get("error")
+    if isinstance(cause, ConfigError):
+        return cause
+    if first["type"] != "extra_forbidden":
+        return ConfigError(
+            f"{key} = {first['input']!r} is not valid: {first['msg']}.", hint="mismatchscope audit --help"
+        )
+    tables = {"sampling": SamplingSettings, "gate": GateSettings}
+    parent, _, last = key.rpartition(".")
+    known = tables.get(parent, AuditSettings).model_fields
+    close = difflib.get_close_matches(last, known, n=1)
+    prefix = f"{parent}." if parent else ""
+    hint = f"did you mean {prefix}{close[0]}?" if close else f"the keys are {', '.join(known)}"
+    return ConfigError(f"There is no setting '{key}'.", hint=hint)
