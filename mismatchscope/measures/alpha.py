@@ -18,11 +18,12 @@ from mismatchscope.measures.intervals import (
     Interval,
     cluster_index,
     clustered_mean,
+    empirical_bernstein,
     proportion_interval,
     ratio_interval,
     required_clusters,
 )
-from mismatchscope.measures.summary import quantiles
+from mismatchscope.measures.summary import sample_quantiles
 
 TAUS = tuple(float(f"{step}e{exponent}") for exponent in range(-6, 0) for step in (1, 2, 5))
 TOLERANCE_QUANTILES = (0.5, 0.9, 0.95, 0.99, 0.999)
@@ -33,14 +34,14 @@ STATE_QUANTILES = (0.5, 0.9, 0.99, 0.999)
 class Tolerance:
     """With `confidence`, at least a fraction `quantile` of prompts has its maximal TV ≤ `value`.
 
-    `value` is None when `n` prompts are too few; `needed_n` would be enough.
+    `value` is None when `n` prompts are too few; `n_needed` would be enough.
     """
 
     quantile: float
     confidence: float
     value: float | None
     n: int
-    needed_n: int
+    n_needed: int
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,8 @@ class Alpha1:
     """`certified` says whether upper ends were known.
 
     With them, `tolerance` and the upper limits hold for TV itself; without them they hold only for the
-    lower ends that were observed, and TV may lie above.
+    lower ends that were observed, and TV may lie above. `certified_mean_high` is the empirical-Bernstein
+    upper limit of the mean over prompts of the prompt's mean TV.
     """
 
     observed_max: float
@@ -77,6 +79,7 @@ class Alpha1:
     tolerance: tuple[Tolerance, ...]
     exceedance: tuple[Exceedance, ...]
     mean: Interval
+    certified_mean_high: float | None
     state_quantiles: tuple[StateQuantile, ...]
 
 
@@ -87,7 +90,7 @@ def alpha1(
     *,
     unbiased_N: np.ndarray | None = None,
     confidence: float = 0.95,
-    quantiles_asked: tuple[float, ...] = TOLERANCE_QUANTILES,
+    quantiles: tuple[float, ...] = TOLERANCE_QUANTILES,
     taus: tuple[float, ...] = TAUS,
 ) -> Alpha1:
     """Everything that can be said of α₁ from the visited states.
@@ -109,18 +112,21 @@ def alpha1(
     index_N = cluster_index(cluster_N)
     highest_N = lower_N if upper_N is None else upper_N
     max_C = cluster_max(highest_N, index_N)
-    upper_quantiles = quantiles(highest_N, STATE_QUANTILES) if upper_N is not None else [None] * 4
+    upper_quantiles = sample_quantiles(highest_N, STATE_QUANTILES) if upper_N is not None else [None] * 4
     return Alpha1(
         observed_max=float(lower_N.max()),
         observed_upper=None if upper_N is None else float(upper_N.max()),
         certified=upper_N is not None,
-        tolerance=tuple(tolerance_bound(max_C, q, confidence=confidence) for q in quantiles_asked),
+        tolerance=tuple(tolerance_bound(max_C, q, confidence=confidence) for q in quantiles),
         exceedance=exceedance_curve(lower_N, upper_N, index_N, taus=taus, confidence=confidence),
         mean=_mean(lower_N, upper_N, unbiased_N, index_N, confidence),
+        certified_mean_high=_certified_mean_high(
+            upper_N if unbiased_N is None else unbiased_N, index_N, confidence
+        ),
         state_quantiles=tuple(
             StateQuantile(q, low, high)
             for q, low, high in zip(
-                STATE_QUANTILES, quantiles(lower_N, STATE_QUANTILES), upper_quantiles, strict=True
+                STATE_QUANTILES, sample_quantiles(lower_N, STATE_QUANTILES), upper_quantiles, strict=True
             )
         ),
     )
@@ -144,12 +150,12 @@ def tolerance_bound(max_C: np.ndarray, quantile: float, *, confidence: float = 0
     from scipy.special import bdtr
 
     n = max_C.size
-    needed_n = required_clusters(quantile, confidence)
-    if n < needed_n:
-        return Tolerance(quantile, confidence, None, n, needed_n)
+    n_needed = required_clusters(quantile, confidence)
+    if n < n_needed:
+        return Tolerance(quantile, confidence, None, n, n_needed)
     below_C = np.arange(n)  # r-1 for r = 1 … n
     rank = int(np.argmax(bdtr(below_C, n, quantile) >= confidence))
-    return Tolerance(quantile, confidence, float(np.partition(max_C, rank)[rank]), n, needed_n)
+    return Tolerance(quantile, confidence, float(np.partition(max_C, rank)[rank]), n, n_needed)
 
 
 def exceedance_curve(
@@ -210,10 +216,18 @@ def _mean(
         return clustered_mean(unbiased_N, index_N, confidence=confidence, bounds=(0.0, 1.0))
     lower = clustered_mean(lower_N, index_N, confidence=confidence, bounds=(0.0, 1.0))
     if upper_N is None:
-        high = None
+        high, method = None, "lower-ends-only"
     else:
-        high = clustered_mean(upper_N, index_N, confidence=confidence, bounds=(0.0, 1.0)).high
-    return Interval(lower.value, lower.low, high, confidence, lower.n, lower.clusters, lower.method)
+        upper = clustered_mean(upper_N, index_N, confidence=confidence, bounds=(0.0, 1.0))
+        high, method = upper.high, upper.method
+    return Interval(lower.value, lower.low, high, confidence, lower.n, lower.clusters, method)
+
+
+def _certified_mean_high(tv_N: np.ndarray | None, index_N: np.ndarray, confidence: float) -> float | None:
+    if tv_N is None:
+        return None
+    mean_C = np.bincount(index_N, weights=tv_N) / np.bincount(index_N)
+    return empirical_bernstein(mean_C, confidence=confidence, side="upper").high
 
 
 def _checked_tv(tv_N: np.ndarray) -> np.ndarray:

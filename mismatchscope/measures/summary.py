@@ -47,7 +47,7 @@ def summarise(
     reaches are +inf. Raises EmptyComparisonError on no values and NotComparableError on NaN.
     """
     mean = clustered_mean(value_N, cluster_N, confidence=confidence, bounds=bounds)
-    p50, p90, p99, p999 = quantiles(value_N, (0.5, 0.9, 0.99, 0.999))
+    p50, p90, p99, p999 = sample_quantiles(value_N, (0.5, 0.9, 0.99, 0.999))
     return Summary(
         mean=mean.value,
         low=mean.low,
@@ -65,7 +65,7 @@ def summarise(
     )
 
 
-def quantiles(value_N: np.ndarray, q: tuple[float, ...]) -> tuple[float | None, ...]:
+def sample_quantiles(value_N: np.ndarray, q: tuple[float, ...]) -> tuple[float | None, ...]:
     """Exact sample quantiles, always one of the values: the ⌈qN⌉-th smallest (numpy's `inverted_cdf`).
 
     None where fewer than 1/(1-q) values make the q-quantile the maximum under another name: p99 needs
