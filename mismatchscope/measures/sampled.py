@@ -1,0 +1,131 @@
+"""Measures that need nothing but the log-probability of the token that was sampled.
+
+Legend: T = sampled tokens. Everything is float64 and in nats.
+
+The sampled token says the ratio of the two policies at one id; of a whole state it says only
+TV(s) >= |mu(a) - pi(a)|. Means over tokens sampled from mu do estimate divergences without bias,
+and each field below says which one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from mismatchscope.errors import EmptyComparisonError
+
+Array = np.ndarray
+
+# A float32 `logit - logsumexp` is off by up to half an ulp of the logit: 4e-6 at logits of 64. Beyond that the
+# numbers are not normalised log-probabilities. Values within the tolerance are used as they are, never clamped.
+LOG_TOLERANCE = 1e-5
+
+
+@dataclass(frozen=True, eq=False)
+class SampledEstimators:
+    """One value per sampled token, a ~ mu. k1, k2, k3 are Schulman's estimators of KL(mu || pi).
+
+    A token outside pi's support has log_ratio -inf and ratio 0, and k1, k2, k3 are then infinite: it is
+    counted, not clamped.
+    """
+
+    log_ratio: Array
+    """d = log pi(a) - log mu(a)."""
+    ratio: Array
+    """rho = pi(a) / mu(a); its mean estimates 1 - leak."""
+    k1: Array
+    """-d; its mean is unbiased for KL(mu || pi)."""
+    k2: Array
+    """d^2 / 2; biased, small variance."""
+    k3: Array
+    """rho - 1 - d, never negative; its mean estimates KL(mu || pi) - leak."""
+    shortfall: Array
+    """(1 - rho)_+, in [0, 1]; its mean is unbiased for the mean TV over the visited states."""
+    binary_tv: Array
+    """|mu(a) - pi(a)|: TV of "this token or another", a lower bound of TV(s)."""
+    prob_diff: Array
+    """pi(a) - mu(a), signed; its magnitude is `binary_tv`."""
+    abs_logprob_diff: Array
+    """|d|."""
+    exp_abs_diff: Array
+    """exp |d|."""
+
+
+def sampled_estimators(logp_mu_T: ArrayLike, logp_pi_T: ArrayLike) -> SampledEstimators:
+    """Per-token estimators from log mu(a_t) and log pi(a_t) of the sampled tokens, two arrays [T].
+
+    Raises:
+        EmptyComparisonError: there are no tokens.
+        ValueError: the shapes differ; a value is NaN, +inf or above `LOG_TOLERANCE`; or log mu is -inf,
+            for mu cannot have sampled a token that it gives no probability. The index is named.
+    """
+    logp_mu_T, logp_pi_T = _checked(logp_mu_T, logp_pi_T)
+    with np.errstate(over="ignore"):  # a ratio beyond 1e308 is infinite, and says so
+        d_T = logp_pi_T - logp_mu_T
+        abs_d_T = np.abs(d_T)
+        binary_tv_T = np.exp(np.maximum(logp_mu_T, logp_pi_T)) * -np.expm1(-abs_d_T)
+        return SampledEstimators(
+            log_ratio=d_T,
+            ratio=np.exp(d_T),
+            k1=-d_T,
+            k2=d_T**2 / 2,
+            k3=k3(d_T),
+            shortfall=shortfall(d_T),
+            binary_tv=binary_tv_T,
+            prob_diff=np.copysign(binary_tv_T, d_T),
+            abs_logprob_diff=abs_d_T,
+            exp_abs_diff=np.exp(abs_d_T),
+        )
+
+
+def k3(log_ratio: Array) -> Array:
+    """exp(d) - 1 - d for any shape: never negative, and to full relative precision however small d is.
+
+    `expm1(d) - d` alone loses the digits that the two terms share, so a Taylor series takes over near zero.
+    """
+    near = np.abs(log_ratio) < 1e-2
+    d = np.where(near, log_ratio, 0.0)
+    series = d * d / 2 * (1 + d / 3 * (1 + d / 4 * (1 + d / 5 * (1 + d / 6 * (1 + d / 7)))))
+    with np.errstate(over="ignore"):
+        return np.where(near, series, np.expm1(log_ratio) - log_ratio)
+
+
+def shortfall(log_ratio: Array) -> Array:
+    """(1 - rho)_+ for any shape, in [0, 1]. Its mean under mu is the total variation, leak included."""
+    return -np.expm1(np.minimum(log_ratio, 0.0))
+
+
+def pearson_probability_correlation(logp_mu_T: ArrayLike, logp_pi_T: ArrayLike) -> float:
+    """Pearson correlation of the sampled tokens' probabilities, as many trainers log it; NaN if one is constant.
+
+    It is kept for comparison with such logs: it is blind to a common factor and says nothing about TV.
+    Raises as `sampled_estimators` does.
+    """
+    logp_mu_T, logp_pi_T = _checked(logp_mu_T, logp_pi_T)
+    mu_T, pi_T = np.exp(logp_mu_T), np.exp(logp_pi_T)
+    if np.ptp(mu_T) == 0 or np.ptp(pi_T) == 0:
+        return float("nan")
+    return float(np.corrcoef(mu_T, pi_T)[0, 1])
+
+
+def _checked(logp_mu_T: ArrayLike, logp_pi_T: ArrayLike) -> tuple[Array, Array]:
+    logp_mu_T = np.asarray(logp_mu_T, dtype=np.float64)
+    logp_pi_T = np.asarray(logp_pi_T, dtype=np.float64)
+    if logp_mu_T.ndim != 1 or logp_mu_T.shape != logp_pi_T.shape:
+        raise ValueError(f"expected two arrays [T], got {logp_mu_T.shape} and {logp_pi_T.shape}")
+    if logp_mu_T.size == 0:
+        raise EmptyComparisonError("There is no sampled token to compare.")
+    for side, logp_T in (("behaviour", logp_mu_T), ("reference", logp_pi_T)):
+        _reject(~(logp_T <= LOG_TOLERANCE), logp_T, f"the {side} log-probability is no number below zero")
+    _reject(
+        np.isneginf(logp_mu_T), logp_mu_T, "the behaviour cannot have sampled a token of probability zero"
+    )
+    return logp_mu_T, logp_pi_T
+
+
+def _reject(bad_T: Array, logp_T: Array, why: str) -> None:
+    if bad_T.any():
+        index = int(np.argmax(bad_T))
+        raise ValueError(f"index {index}: {why} ({logp_T[index]})")
