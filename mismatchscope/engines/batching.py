@@ -1,0 +1,25 @@
+"""Which sequences share a batch: the same ones every time the same task runs, whatever a killed run left behind."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..records import Request
+
+
+def plan_batches(
+    requests: Sequence[Request], batch_size: int, shuffle_seed: int | None = None
+) -> list[list[Request]]:
+    """Cut the requests, in the order given, into batches; the last may be smaller.
+
+    A `shuffle_seed` permutes them first: the same sequences in other company, which is what shows whether an
+    engine's numbers depend on the batch.
+    """
+    if batch_size < 1:
+        raise ValueError(f"a batch of {batch_size} sequences")
+    ordered = list(requests)
+    if shuffle_seed is not None:
+        ordered = [ordered[index] for index in np.random.default_rng(shuffle_seed).permutation(len(ordered))]
+    return [ordered[start : start + batch_size] for start in range(0, len(ordered), batch_size)]

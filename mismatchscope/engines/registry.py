@@ -1,0 +1,53 @@
+"""The engines by name, imported when one is used.
+
+To add an engine, write one file with a subclass of `base.Engine` and add one line here. It must import without
+torch and without the engine's own package: those belong into its methods, which run in the worker alone. A package
+of yours adds one without touching this file, through the entry-point group `mismatchscope.engines`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from importlib.metadata import entry_points
+
+from ..errors import SpecError
+from .base import Engine
+
+ENTRY_POINT_GROUP = "mismatchscope.engines"
+
+ENGINES: dict[str, str] = {
+    "transformers": "mismatchscope.engines.transformers:TransformersEngine",
+    "synthetic": "mismatchscope.engines.synthetic:SyntheticEngine",
+}
+
+
+def engine_names() -> list[str]:
+    """Every name that a SPEC may begin with, ours first."""
+    return list(ENGINES | _installed())
+
+
+def engine_path(name: str) -> str:
+    """`module:Class` of an engine; `SpecError` for a name nobody registered."""
+    path = ENGINES.get(name) or _installed().get(name)
+    if path is None:
+        names = engine_names()
+        close = difflib.get_close_matches(name, names, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"the engines are {', '.join(names)}"
+        raise SpecError(f"There is no engine '{name}'.", hint=hint)
+    return path
+
+
+def engine_class(name: str) -> type[Engine]:
+    """The class of an engine; `SpecError` for a name nobody registered."""
+    return load_class(engine_path(name))
+
+
+def load_class(path: str) -> type[Engine]:
+    """Import `module:Class`."""
+    module, _, name = path.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def _installed() -> dict[str, str]:
+    return {point.name: point.value for point in entry_points(group=ENTRY_POINT_GROUP)}

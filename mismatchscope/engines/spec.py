@@ -1,0 +1,144 @@
+"""Engine SPECs: `NAME[==VERSION][@URL][:key=value,…]`, as a person types them.
+
+    transformers:dtype=float32,attn=eager      vllm==0.32.0:enforce_eager=true
+    vllm@http://127.0.0.1:8000                 vllm:python=/path/to/venv/bin/python
+
+The options begin at the first colon that a `key=` follows, so a URL keeps its port. A value may hold any character;
+a comma inside brackets belongs to the value (`buckets=[1,2,4]`), any other comma begins the next option. `python`
+is no option of an engine: it names the interpreter that the engine runs in.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+import types
+import typing
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..errors import SpecError
+from .base import Options
+from .registry import engine_class
+
+EXAMPLE = "a SPEC looks like transformers:dtype=float32,attn=eager"
+
+_HEAD = re.compile(
+    r"(?P<name>[A-Za-z][A-Za-z0-9_.-]*)(?:==(?P<version>[A-Za-z0-9_.+!-]+))?(?:@(?P<url>.+))?", re.DOTALL
+)
+_KEY = r"[A-Za-z_][A-Za-z0-9_]*"
+_OPTIONS_BEGIN = re.compile(rf":(?={_KEY}\s*=)")
+_OPTION = re.compile(rf"\s*(?P<key>{_KEY})\s*=(?P<value>.*)", re.DOTALL)
+_CLOSING = {"[": "]", "{": "}", "(": ")"}
+
+
+@dataclass(frozen=True)
+class EngineSpec:
+    """Which engine, and how. `options` are the texts as typed; `resolve_options` gives them their types."""
+
+    name: str
+    version: str | None = None
+    url: str | None = None
+    options: dict[str, str] = field(default_factory=dict)
+    python: str | None = None
+
+    def __str__(self) -> str:
+        head = self.name + (f"=={self.version}" if self.version else "") + (f"@{self.url}" if self.url else "")
+        python = {"python": self.python} if self.python is not None else {}
+        pairs = [f"{key}={value}" for key, value in (self.options | python).items()]
+        return f"{head}:{','.join(pairs)}" if pairs else head
+
+
+def parse_spec(text: str) -> EngineSpec:
+    """Read a SPEC. Raises `SpecError`; that the name and the keys exist is for `resolve_options` to say."""
+    begin = _OPTIONS_BEGIN.search(text)
+    head, tail = (text[: begin.start()], text[begin.end() :]) if begin else (text, None)
+    match = _HEAD.fullmatch(head.strip())
+    if match is None:
+        colon = head.partition(":")[2]
+        hint = f"options are key=value, '{colon}' is not" if colon else EXAMPLE
+        raise SpecError(f"'{text}' is not an engine SPEC.", hint=hint)
+    url = match["url"]
+    if url is not None and not re.match(r"https?://[^/\s]", url):
+        raise SpecError(f"'{url}' is not the URL of a server.", hint=f"{match['name']}@http://127.0.0.1:8000")
+    options: dict[str, str] = {}
+    for part in _split(tail, text) if tail is not None else ():
+        option = _OPTION.fullmatch(part)
+        if option is None:
+            raise SpecError(
+                f"'{part}' in the SPEC '{text}' is not key=value.", hint="put a list in brackets: key=[a,b]"
+            )
+        key = option["key"]
+        if key in options:
+            raise SpecError(f"The SPEC '{text}' sets {key} twice.", hint=f"keep one {key}=")
+        options[key] = option["value"]
+    python = options.pop("python", None)
+    if python == "":
+        raise SpecError(f"The SPEC '{text}' names no interpreter.", hint="python=/path/to/venv/bin/python")
+    return EngineSpec(match["name"], match["version"], url, options, python)
+
+
+def resolve_options(spec: EngineSpec) -> Options:
+    """The engine's options with their types and defaults, `spec.url` among them where the engine has one.
+
+    Raises `SpecError` for an unknown engine, an unknown key and a value of the wrong kind.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    options_type = engine_class(spec.name).options_type
+    keys, hints = options_type.keys(), typing.get_type_hints(options_type)
+    for key in spec.options:
+        if key not in keys:
+            close = difflib.get_close_matches(key, keys, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"its keys are {', '.join(keys) or 'none'}"
+            raise SpecError(f"The engine {spec.name} has no option '{key}'.", hint=hint)
+    values: dict[str, Any] = {key: _untangle(text, hints[key]) for key, text in spec.options.items()}
+    if spec.url is not None:
+        if "url" not in keys:
+            raise SpecError(
+                f"The engine {spec.name} runs in a process of its own and has no URL.", hint=f"write {spec.name}"
+            )
+        values["url"] = spec.url
+    try:
+        return TypeAdapter(options_type).validate_python(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = str(first["loc"][0]) if first["loc"] else ""
+        message = f"{spec.name}: {key}={first['input']} is not valid: {first['msg']}."
+        raise SpecError(message, hint=_did_you_mean(str(first["input"]), hints.get(key))) from None
+
+
+def _split(text: str, spec: str) -> list[str]:
+    """Split at the commas outside brackets."""
+    parts, start, expected = [], 0, []
+    for index, character in enumerate(text):
+        if character in _CLOSING:
+            expected.append(_CLOSING[character])
+        elif expected and character == expected[-1]:
+            expected.pop()
+        elif character == "," and not expected:
+            parts.append(text[start:index])
+            start = index + 1
+    if expected:
+        raise SpecError(f"The SPEC '{spec}' lacks a closing '{expected[-1]}'.", hint=EXAMPLE)
+    return [*parts, text[start:]]
+
+
+def _untangle(text: str, hint: Any) -> Any:
+    """What pydantic does not read from a text by itself: `none`, and lists or tables in brackets."""
+    if text.lower() in ("none", "null") and type(None) in typing.get_args(hint):
+        return None
+    plain = [hint] if not isinstance(hint, types.UnionType) else list(typing.get_args(hint))
+    if text[:1] in ("[", "{") and str not in plain:
+        try:
+            return json.loads(text)
+        except json.JSONDecodeError:
+            return [word.strip() for word in text.strip("[]").split(",") if word.strip()]
+    return text
+
+
+def _did_you_mean(text: str, hint: Any) -> str | None:
+    choices = [str(choice) for choice in typing.get_args(hint) if isinstance(choice, (str, int))]
+    close = difflib.get_close_matches(text, choices, n=1)
+    return f"did you mean {close[0]}?" if close else None
