@@ -1,0 +1,293 @@
+"""Finished sequences -> the data files of a trace, one sequence at a time, in bounded memory.
+
+Shapes: T response tokens, K observed ids a token, R states with a full distribution, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import numpy as np
+
+from ..errors import DiskFullError, TraceError
+from ..records import Observed, SequenceRecord
+from .schema import DISTRIBUTIONS, SEQUENCES, TOKENS, TraceCounts, sequences_schema, tokens_schema
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+ROW_GROUP_TOKENS = 65536
+ROW_GROUP_VALUES = 4 * 1024 * 1024  # top-k entries a row group: 48 MiB while it is being built
+HEADER_BYTES = 512  # safetensors allows blanks after its header, so room for the final one is left at the start
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+_DICTIONARY = ["sequence_id", "prompt_id", "token_id", "finish_reason", "worker", "policy_version", "batch"]
+_FLOATS = ["logprob", "topk_logprobs.list.element", "tail_overlap"]
+
+
+@contextmanager
+def disk_full_guard(message: str, hint: str) -> Iterator[None]:
+    """Turn "no space left", "quota exceeded" and "file too large" into `DiskFullError`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        raise DiskFullError(f"{os.strerror(error.errno)}: {message}", hint=hint) from error
+
+
+class Packer:
+    """Writes sequences.parquet, tokens.parquet and, with full evidence, distributions.safetensors.
+
+    Files get their names in `close`, when they are whole and on the disk; leaving the `with` block early removes
+    what was written. Records come in rising order of `sequence_id`. Raises `TraceError` for a record that
+    contradicts itself or the one before, `OSError` when the disk is full.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._sequences = _Table(directory / SEQUENCES, sequences_schema())
+        self._tokens: _Table | None = None
+        self._distributions = _Distributions(directory / DISTRIBUTIONS)
+        self._kind: tuple[bool, bool, bool] | None = None  # top-k, tail overlap, experts
+        self._waiting: list[tuple[SequenceRecord, dict[str, Any]]] = []
+        self._waiting_tokens = 0
+        self._last_id = -1
+        self._prompts: set[int] = set()
+        self._n_sequences = self._n_tokens = 0
+
+    def __enter__(self) -> Packer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for file in (self._sequences, self._tokens, self._distributions):
+            if file is not None:
+                file.discard()
+
+    def add(self, record: SequenceRecord, observed: Observed) -> None:
+        """Append one sequence as one of its views saw it."""
+        columns = self._checked(record, observed)
+        if observed.full_row_R is not None:
+            self._distributions.add(observed.full_row_R + self._n_tokens, observed.full_logprobs_RV)
+        self._last_id = record.sequence_id
+        self._prompts.add(record.prompt_id)
+        self._n_sequences += 1
+        self._n_tokens += len(record.response_token_ids)
+        self._waiting.append((record, columns))
+        self._waiting_tokens += len(record.response_token_ids)
+        k = 1 if observed.topk_ids_TK is None else max(1, observed.topk_ids_TK.shape[1])
+        if self._waiting_tokens >= min(ROW_GROUP_TOKENS, ROW_GROUP_VALUES // k):
+            self._flush()
+
+    def close(self) -> tuple[TraceCounts, dict[str, str]]:
+        """Finish the files; returns what they hold and the sha256 of each."""
+        self._flush()
+        files = [self._sequences, self._tokens, self._distributions]
+        written = [file for file in files if file is not None and file.close()]
+        for file in written:
+            os.replace(file.temporary, file.path)
+        counts = TraceCounts(
+            prompts=len(self._prompts),
+            sequences=self._n_sequences,
+            tokens=self._n_tokens,
+            full_states=self._distributions.rows,
+        )
+        return counts, {file.path.name: sha256_of(file.path) for file in written}
+
+    def _checked(self, record: SequenceRecord, observed: Observed) -> dict[str, Any]:
+        """The token columns of one sequence, or `TraceError` where their shapes disagree."""
+
+        def demand(condition: bool, what: str) -> None:
+            if not condition:
+                raise TraceError(f"Sequence {record.sequence_id} cannot go into {self.directory}: {what}.")
+
+        length = len(record.response_token_ids)
+        logprob_T, ids_TK, logp_TK = observed.logprob_T, observed.topk_ids_TK, observed.topk_logprobs_TK
+        rows_R, logp_RV = observed.full_row_R, observed.full_logprobs_RV
+        demand(record.sequence_id > self._last_id, f"it comes after sequence {self._last_id}")
+        demand(logprob_T.shape == (length,), f"{logprob_T.shape} log-probs for {length} response tokens")
+        kind = (ids_TK is not None, observed.tail_overlap_T is not None, record.experts is not None)
+        if self._kind is None:
+            self._kind = kind
+        demand(kind == self._kind, "its kind of evidence is not that of the sequences before")
+        columns: dict[str, Any] = {"logprob": logprob_T}
+        if ids_TK is not None:
+            shapes = (ids_TK.shape, None if logp_TK is None else logp_TK.shape)
+            demand(ids_TK.ndim == 2 and len(ids_TK) == length and shapes[0] == shapes[1], f"top-k of {shapes}")
+            columns |= {"topk_ids": ids_TK, "topk_logprobs": logp_TK}
+        if observed.tail_overlap_T is not None:
+            demand(observed.tail_overlap_T.shape == (length,), "tail overlaps of another length")
+            columns["tail_overlap"] = observed.tail_overlap_T
+        if record.experts is not None:
+            demand(record.experts.ndim == 3 and len(record.experts) == length, "experts of another length")
+            columns["experts"] = record.experts
+        demand((rows_R is None) == (logp_RV is None), "full distributions need their positions")
+        if rows_R is not None:
+            inside = not len(rows_R) or (rows_R[0] >= 0 and rows_R[-1] < length and (np.diff(rows_R) > 0).all())
+            demand(inside and len(rows_R) == len(logp_RV), "positions of full distributions out of order or range")
+            width = self._distributions.width
+            demand(not len(rows_R) or width in (None, logp_RV.shape[1]), f"a vocabulary other than {width}")
+        return columns
+
+    def _flush(self) -> None:
+        import pyarrow as pa
+
+        if self._tokens is None:
+            topk, tail_overlap, experts = self._kind or (False, False, False)
+            schema = tokens_schema(topk=topk, tail_overlap=tail_overlap, experts=experts)
+            self._tokens = _Table(self.directory / TOKENS, schema)
+        if not self._waiting:
+            return
+        records = [record for record, _ in self._waiting]
+        self._sequences.write(_sequence_columns(records))
+        lengths = [len(record.response_token_ids) for record in records]
+        columns: dict[str, Any] = {
+            "sequence_id": np.repeat([record.sequence_id for record in records], lengths),
+            "position": np.concatenate([np.arange(n, dtype=np.int32) for n in lengths]),
+            "token_id": np.concatenate([record.response_token_ids for record in records]),
+        }
+        ragged = [(c["topk_ids"], c["topk_logprobs"]) for _, c in self._waiting if "topk_ids" in c]
+        if ragged:
+            keep = [ids_TK >= 0 for ids_TK, _ in ragged]  # -1 pads rows to one width in memory, not on disk
+            offsets = _offsets(np.concatenate([mask.sum(axis=1) for mask in keep]))
+            for column, at in (("topk_ids", 0), ("topk_logprobs", 1)):
+                values = np.concatenate([pair[at][mask] for pair, mask in zip(ragged, keep, strict=True)])
+                columns[column] = pa.ListArray.from_arrays(offsets, pa.array(values))
+        for name in ("logprob", "tail_overlap"):
+            if name in self._waiting[0][1]:
+                columns[name] = np.concatenate([c[name] for _, c in self._waiting])
+        if "experts" in self._waiting[0][1]:
+            experts = np.concatenate([c["experts"] for _, c in self._waiting])
+            tokens, layers, width = experts.shape
+            by_layer = pa.ListArray.from_arrays(
+                _offsets(np.full(tokens * layers, width)), pa.array(experts.ravel())
+            )
+            columns["experts"] = pa.ListArray.from_arrays(_offsets(np.full(tokens, layers)), by_layer)
+        self._tokens.write(columns)
+        self._waiting, self._waiting_tokens = [], 0
+
+
+def _sequence_columns(records: list[SequenceRecord]) -> dict[str, Any]:
+    names = ("sequence_id", "prompt_id", "finish_reason", "policy_version", "worker", "batch", "prompt_text")
+    columns: dict[str, Any] = {name: [getattr(record, name) for record in records] for name in names}
+    for name in ("prompt_token_ids", "response_token_ids"):
+        columns[name] = _ragged([getattr(record, name) for record in records])
+    columns["response_pieces"] = [record.response_pieces for record in records]
+    groups = [record.extra.get("group") for record in records]
+    columns["group"] = [None if group is None else str(group) for group in groups]
+    rest = [{key: value for key, value in record.extra.items() if key != "group"} for record in records]
+    columns["extra"] = [json.dumps(extra, sort_keys=True) if extra else None for extra in rest]
+    return columns
+
+
+def _ragged(values: list[np.ndarray]) -> pa.ListArray:
+    import pyarrow as pa
+
+    return pa.ListArray.from_arrays(_offsets([len(v) for v in values]), pa.array(np.concatenate(values)))
+
+
+def _offsets(lengths: Any) -> np.ndarray:
+    return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+
+
+class _Table:
+    """One Parquet file, written a row group at a time under a temporary name."""
+
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        import pyarrow.parquet as pq
+
+        self.path, self.temporary = path, path.with_name(f".{path.name}.tmp")
+        self._schema = schema
+        self._handle = open(self.temporary, "wb")  # noqa: SIM115 - closed by close or discard
+        self._writer = pq.ParquetWriter(
+            self._handle,
+            schema,
+            compression="zstd",
+            use_dictionary=[name for name in _DICTIONARY if name in schema.names],
+            use_byte_stream_split=[name for name in _FLOATS if name.split(".")[0] in schema.names],
+        )
+
+    def write(self, columns: dict[str, Any]) -> None:
+        import pyarrow as pa
+
+        table = pa.table([columns[name] for name in self._schema.names], schema=self._schema)
+        self._writer.write_table(table, row_group_size=max(1, table.num_rows))
+
+    def close(self) -> bool:
+        self._writer.close()
+        _sync(self._handle)
+        return True
+
+    def discard(self) -> None:
+        with suppress(OSError, ValueError):  # the footer of a file that goes away has nowhere to go
+            self._writer.close()
+        self._writer.is_open = False
+        with suppress(OSError):
+            self._handle.close()
+        self.temporary.unlink(missing_ok=True)
+
+
+class _Distributions:
+    """distributions.safetensors, streamed: rows as they come, the header into the room left for it at the end.
+
+    The `safetensors` library writes whole tensors only, and this file may be larger than memory.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.temporary = path, path.with_name(f".{path.name}.tmp")
+        self.width: int | None = None
+        self.rows = 0
+        self._row_R: list[np.ndarray] = []
+        self._handle: BinaryIO | None = None
+
+    def add(self, row_R: np.ndarray, logp_RV: np.ndarray) -> None:
+        if not len(row_R):
+            return
+        if self._handle is None:
+            self.width = logp_RV.shape[1]
+            self._handle = open(self.temporary, "wb")  # noqa: SIM115 - closed by close or discard
+            self._handle.write(b" " * HEADER_BYTES)
+        self.rows += len(row_R)
+        self._row_R.append(row_R)
+        self._handle.write(np.ascontiguousarray(logp_RV, dtype="<f4").data)
+
+    def close(self) -> bool:
+        """False when there was nothing to write."""
+        if self._handle is None:
+            return False
+        n, size = self.rows, 4 * self.rows * self.width
+        header = {
+            "logprobs": {"dtype": "F32", "shape": [n, self.width], "data_offsets": [0, size]},
+            "row": {"dtype": "I64", "shape": [n], "data_offsets": [size, size + 8 * n]},
+        }
+        self._handle.write(np.concatenate(self._row_R).astype("<i8").data)
+        self._handle.seek(0)
+        self._handle.write((HEADER_BYTES - 8).to_bytes(8, "little"))
+        self._handle.write(json.dumps(header).encode())
+        _sync(self._handle)
+        return True
+
+    def discard(self) -> None:
+        if self._handle is not None:
+            with suppress(OSError):
+                self._handle.close()
+        self.temporary.unlink(missing_ok=True)
+
+
+def _sync(handle: BinaryIO) -> None:
+    """Parts are deleted once their packing is finished, so it has to be on the disk by then."""
+    handle.flush()
+    os.fsync(handle.fileno())
+    handle.close()
+
+
+def sha256_of(path: Path) -> str:
+    with open(path, "rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()

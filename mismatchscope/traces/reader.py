@@ -1,0 +1,210 @@
+"""A complete trace, read lazily: what is asked for is read, in slices that fit.
+
+Shapes: N rows of tokens.parquet, R full distributions, V vocabulary, T response tokens of one sequence, K top-k.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..errors import TraceError
+from ..records import Evidence, Request, finished_parts
+from .columns import flat, last, pad
+from .packing import sha256_of
+from .schema import DISTRIBUTIONS, MANIFEST, PARTS, SEQUENCES, TOKENS, Manifest, sequences_schema, tokens_schema
+from .store import RESUME, read_manifest
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+BATCH_ROWS = 65536
+
+
+class Trace:
+    """One policy seen along many sequences. `Trace.open` is the way in."""
+
+    def __init__(self, path: Path, manifest: Manifest) -> None:
+        self.path = path
+        self.manifest = manifest
+
+    @classmethod
+    def open(cls, path: Path, *, verify: bool = True) -> Trace:
+        """Open a complete trace; `verify` compares the sha256 of every file with the manifest.
+
+        Raises `TraceError` for a trace that is missing, incomplete, of another schema, truncated or altered.
+        """
+        path = Path(path)
+        manifest = read_manifest(path)
+        if not manifest.complete:
+            done = len(finished_parts(path / PARTS))
+            raise TraceError(f"{path} is incomplete: {done} of its sequences are finished.", hint=RESUME)
+        expected = {SEQUENCES, TOKENS} | ({DISTRIBUTIONS} if manifest.counts.full_states else set())
+        if set(manifest.files) != expected:
+            raise TraceError(f"{path / MANIFEST} lists {sorted(manifest.files)} instead of {sorted(expected)}.")
+        trace = cls(path, manifest)
+        for name, checksum in sorted(manifest.files.items()):
+            if not (path / name).is_file():
+                raise TraceError(f"{path / name} is missing.", hint="copy the whole directory of the trace again")
+            if verify and sha256_of(path / name) != checksum:
+                raise TraceError(
+                    f"{path / name} is truncated or altered: its sha256 is not the one in {MANIFEST}.",
+                    hint="copy the trace again from where it was written, or write it again",
+                )
+        trace._check_tables()
+        return trace
+
+    @property
+    def evidence(self) -> Evidence:
+        return self.manifest.evidence
+
+    @cached_property
+    def sha256(self) -> str:
+        """Identity of the trace: the sha256 of its manifest, which holds those of all files."""
+        return sha256_of(self.path / MANIFEST)
+
+    @cached_property
+    def token_columns(self) -> list[str]:
+        return self._parquet(TOKENS).schema_arrow.names
+
+    @property
+    def vocabulary_size(self) -> int | None:
+        """Columns of the full distributions where there are any, else what the manifest says."""
+        return self._distributions[2] if self.manifest.counts.full_states else self.manifest.model.vocabulary_size
+
+    def sequences(self, columns: list[str] | None = None) -> pa.Table:
+        """sequences.parquet, one row a sequence."""
+        with _reading(self.path / SEQUENCES):
+            return self._parquet(SEQUENCES).read(columns=columns)
+
+    def iter_tokens(
+        self, columns: list[str] | None = None, batch_rows: int = BATCH_ROWS
+    ) -> Iterator[pa.RecordBatch]:
+        """tokens.parquet in order, at most `batch_rows` rows at a time."""
+        with _reading(self.path / TOKENS):
+            yield from self._parquet(TOKENS).iter_batches(batch_size=batch_rows, columns=columns)
+
+    def full_rows(self) -> np.ndarray:
+        """int64 [R], rising: the rows of tokens.parquet that have a full distribution."""
+        if not self.manifest.counts.full_states:
+            return np.zeros(0, dtype=np.int64)
+        offset, n, width = self._distributions
+        row_R = np.fromfile(self.path / DISTRIBUTIONS, dtype="<i8", count=n, offset=offset + 4 * n * width)
+        if (np.diff(row_R) <= 0).any() or row_R[0] < 0 or row_R[-1] >= self.manifest.counts.tokens:
+            raise TraceError(f"{self.path / DISTRIBUTIONS}: `row` is not a rising list of rows of {TOKENS}.")
+        return row_R
+
+    def full_logprobs(self, start: int, stop: int) -> np.ndarray:
+        """float32 [stop - start, V]: these full distributions, as a view of the file that is read when used."""
+        offset, n, width = self._distributions
+        if not 0 <= start <= stop <= n:
+            raise IndexError(f"{start}:{stop} of {n} distributions")
+        if start == stop:
+            return np.zeros((0, width), dtype=np.float32)
+        at = offset + 4 * width * start
+        return np.memmap(self.path / DISTRIBUTIONS, dtype="<f4", mode="r", offset=at, shape=(stop - start, width))
+
+    def requests(self, limit: int | None = None) -> Iterator[Request]:
+        """The sequences as requests to score the same tokens, with μ's top-k ids where they were observed."""
+        names = ("sequence_id", "prompt_id", "prompt_token_ids", "response_token_ids", "finish_reason")
+        sequences = self.sequences(list(names)).slice(0, limit)
+        topk = "topk_ids" in self.token_columns
+        _, length_S = flat(sequences["response_token_ids"].combine_chunks())
+        observed = self._topk_by_sequence(length_S) if topk else None
+        for row in range(sequences.num_rows):
+            sequence_id, prompt_id, prompt, response, reason = (sequences[name][row] for name in names)
+            ids_TK, kth_T = next(observed) if observed is not None else (None, None)
+            yield Request(
+                sequence_id=sequence_id.as_py(),
+                prompt_id=prompt_id.as_py(),
+                prompt_token_ids=prompt.values.to_numpy(),
+                response_token_ids=response.values.to_numpy(),
+                finish_reason=reason.as_py(),
+                observed_ids_TK=ids_TK,
+                kth_logprob_T=kth_T,
+            )
+
+    def _topk_by_sequence(self, length_S: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Per sequence the top-k ids [T, K] (padded with -1) and log μ of the last of them [T]."""
+        import pyarrow as pa
+
+        batches = self.iter_tokens(["topk_ids", "topk_logprobs"])
+        lists = (flat(batch.column(0)) for batch in self.iter_tokens(["topk_ids"]))
+        width = max((int(length_N.max(initial=0)) for _, length_N in lists), default=0)  # one K for all requests
+        schema = self._parquet(TOKENS).schema_arrow
+        table = pa.schema([schema.field("topk_ids"), schema.field("topk_logprobs")]).empty_table()
+        for length in length_S.tolist():
+            while table.num_rows < length:
+                batch = next(batches, None)
+                if batch is None:
+                    raise TraceError(f"{self.path / TOKENS} ends before the responses of {SEQUENCES} do.")
+                table = pa.concat_tables([table, pa.Table.from_batches([batch])])
+            rows = table.slice(0, length).combine_chunks()
+            table = table.slice(length)
+            id_F, k_T = flat(rows["topk_ids"].combine_chunks())
+            logp_F, _ = flat(rows["topk_logprobs"].combine_chunks())
+            yield pad(id_F, k_T, fill=-1, width=width), last(logp_F, k_T)
+
+    @cached_property
+    def _distributions(self) -> tuple[int, int, int]:
+        """Offset of `logprobs` in its file, R and V."""
+        from safetensors import SafetensorError, safe_open
+
+        path = self.path / DISTRIBUTIONS
+        try:
+            with safe_open(path, framework="numpy") as file:  # checks the header against the size of the file
+                logprobs, row = file.get_slice("logprobs"), file.get_slice("row")
+                (n, width), kinds = logprobs.get_shape(), (logprobs.get_dtype(), row.get_dtype())
+                consistent = row.get_shape() == [n] and kinds == ("F32", "I64")
+            if not consistent or n != self.manifest.counts.full_states:
+                raise TraceError(f"{path} does not hold `logprobs` [R, V] float32 and `row` [R] int64.")
+            with open(path, "rb") as handle:
+                header_bytes = int.from_bytes(handle.read(8), "little")
+                header = json.loads(handle.read(header_bytes))
+        except (OSError, SafetensorError, ValueError) as error:
+            raise TraceError(f"{path} is truncated or altered: {error}.") from error
+        return 8 + header_bytes + header["logprobs"]["data_offsets"][0], n, width
+
+    def _parquet(self, name: str) -> pq.ParquetFile:
+        import pyarrow.parquet as pq
+
+        with _reading(self.path / name):
+            return pq.ParquetFile(self.path / name)
+
+    def _check_tables(self) -> None:
+        """The contract's columns are there, of the contract's types, with as many rows as the manifest counts."""
+        counts, topk = self.manifest.counts, self.evidence.level == "topk"
+        tokens = tokens_schema(topk=topk, tail_overlap=False, experts=False)
+        for name, schema, rows in (
+            (SEQUENCES, sequences_schema(), counts.sequences),
+            (TOKENS, tokens, counts.tokens),
+        ):
+            file = self._parquet(name)
+            for field in (field for field in schema if not field.nullable or field.name == "finish_reason"):
+                at = file.schema_arrow.get_field_index(field.name)
+                found = file.schema_arrow.field(at).type if at >= 0 else "missing"
+                if found != field.type:
+                    raise TraceError(f"{self.path / name}: column {field.name} is {found} instead of {field.type}.")
+            if file.metadata.num_rows != rows:
+                raise TraceError(f"{self.path / name} has {file.metadata.num_rows} rows, {MANIFEST} counts {rows}.")
+        if counts.full_states:
+            _ = self._distributions
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """What Arrow says of a broken file, as a sentence that names it."""
+    import pyarrow as pa
+
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise TraceError(f"{path} cannot be read: {reason}.", hint="write the trace again") from error

@@ -1,0 +1,151 @@
+"""What a trace is on disk: the manifest and the columns of its tables.
+
+TRACE/
+  manifest.json               who was measured, how, and whether the trace is complete
+  sequences.parquet           one row a sequence
+  tokens.parquet              one row a response token, ordered by (sequence_id, position)
+  distributions.safetensors   full evidence alone: `logprobs` [R, V] float32 and `row` [R] int64
+  parts/                      finished sequences of a run that still goes on; gone once they are packed
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from ..records import Evidence, Policy, Role
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+SCHEMA_VERSION = 1
+MANIFEST = "manifest.json"
+SEQUENCES = "sequences.parquet"
+TOKENS = "tokens.parquet"
+DISTRIBUTIONS = "distributions.safetensors"
+PARTS = "parts"
+
+
+class ModelFacts(BaseModel):
+    """The model that was run. Engines may state more than these; what is unknown is None."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    name: str | None = None
+    path: str | None = None
+    architecture: str | None = None
+    weights_sha256: str | None = None
+    vocabulary_size: int | None = None
+    dtype_stored: str | None = None
+
+
+class TraceCounts(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    prompts: int = 0
+    sequences: int = 0
+    tokens: int = 0
+    full_states: int = 0
+
+
+class Manifest(BaseModel):
+    """manifest.json. What an engine cannot know, or a log does not say, is None or empty, never a default.
+
+    `settings` is what was asked of the engine, `effective` what it ended up doing. `temperature` is what the
+    logits were divided by before the log-probs were taken. `parent` is the sha256 of the manifest of the trace
+    whose tokens were scored, `prompts_sha256` names what was sampled from. `files` maps each file of the trace to
+    its sha256.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    engine: str
+    engine_version: str | None = None
+    role: Role
+    policy: Policy
+    path: Literal["rollout", "decode", "prefill"]
+    evidence: Evidence
+    model: ModelFacts = ModelFacts()
+    tokenizer_sha256: str | None = None
+    eos_token_ids: list[int] | None = None
+    max_length: int | None = None
+    sampling: dict[str, Any] | None = None
+    temperature: float | None = None
+    seeds: dict[str, int] = {}
+    settings: dict[str, Any] = {}
+    effective: dict[str, Any] = {}
+    environment: dict[str, Any] = {}
+    parent: str | None = None
+    prompts_sha256: str | None = None
+    notes: list[str] = []
+    counts: TraceCounts = TraceCounts()
+    files: dict[str, str] = {}
+    created: str | None = None
+    complete: bool = False
+
+    def to_json(self) -> str:
+        return self.model_dump_json(indent=1) + "\n"
+
+
+# Two manifests are of the same trace when they agree on everything but the outcome, and on the facts both know:
+# a trace is created before its engine has loaded and can say what it is.
+OUTCOME = ("counts", "files", "created", "complete", "notes")
+FACTS = (
+    "engine_version",
+    "model",
+    "tokenizer_sha256",
+    "eos_token_ids",
+    "max_length",
+    "effective",
+    "environment",
+)
+
+
+def sequences_schema() -> pa.Schema:
+    """`extra` is whatever else a log said of the sequence, as JSON."""
+    import pyarrow as pa
+
+    return pa.schema(
+        [
+            pa.field("sequence_id", pa.int64(), nullable=False),
+            pa.field("prompt_id", pa.int64(), nullable=False),
+            pa.field("prompt_token_ids", pa.list_(pa.int32()), nullable=False),
+            pa.field("response_token_ids", pa.list_(pa.int32()), nullable=False),
+            pa.field("finish_reason", pa.string()),
+            pa.field("policy_version", pa.int64()),
+            pa.field("worker", pa.string()),
+            pa.field("batch", pa.int64()),
+            pa.field("group", pa.string()),
+            pa.field("prompt_text", pa.string()),
+            pa.field("response_pieces", pa.list_(pa.string())),
+            pa.field("extra", pa.string()),
+        ]
+    )
+
+
+def tokens_schema(*, topk: bool, tail_overlap: bool, experts: bool) -> pa.Schema:
+    """The columns of tokens.parquet; those of top-k evidence and of routing exist only where it was recorded.
+
+    `topk_ids` are distinct, in falling order of the behaviour policy. `tail_overlap` is Σ_{a∉K} min(π_a, μ_(K)),
+    which a scorer that sees its whole distribution adds. `experts` holds one list a layer.
+    """
+    import pyarrow as pa
+
+    fields = [
+        pa.field("sequence_id", pa.int64(), nullable=False),
+        pa.field("position", pa.int32(), nullable=False),
+        pa.field("token_id", pa.int32(), nullable=False),
+        pa.field("logprob", pa.float64(), nullable=False),
+    ]
+    if topk:
+        fields += [
+            pa.field("topk_ids", pa.list_(pa.int32()), nullable=False),
+            pa.field("topk_logprobs", pa.list_(pa.float64()), nullable=False),
+        ]
+    if tail_overlap:
+        fields.append(pa.field("tail_overlap", pa.float64()))
+    if experts:
+        fields.append(pa.field("experts", pa.list_(pa.list_(pa.int16())), nullable=False))
+    return pa.schema(fields)
