@@ -18,8 +18,18 @@ from ..errors import TraceError
 from ..records import Evidence, Request, finished_parts
 from .columns import flat, last, pad
 from .packing import sha256_of
-from .schema import DISTRIBUTIONS, MANIFEST, PARTS, SEQUENCES, TOKENS, Manifest, sequences_schema, tokens_schema
-from .store import RESUME, read_manifest
+from .schema import (
+    DISTRIBUTIONS,
+    MANIFEST,
+    PARTS,
+    RESUME,
+    SEQUENCES,
+    TOKENS,
+    Manifest,
+    read_manifest,
+    sequences_schema,
+    tokens_schema,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -10,10 +10,12 @@ TRACE/
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
+from ..errors import TraceError
 from ..records import Evidence, Policy, Role
 
 if TYPE_CHECKING:
@@ -25,6 +27,7 @@ SEQUENCES = "sequences.parquet"
 TOKENS = "tokens.parquet"
 DISTRIBUTIONS = "distributions.safetensors"
 PARTS = "parts"
+RESUME = "repeat the command that writes it, with --resume"
 
 
 class ModelFacts(BaseModel):
@@ -101,6 +104,27 @@ FACTS = (
     "effective",
     "environment",
 )
+
+
+def read_manifest(path: Path) -> Manifest:
+    """The manifest of a trace, complete or not. Raises `TraceError` when there is none that can be read."""
+    file = path / MANIFEST
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        raise TraceError(
+            f"{path} is no trace: {MANIFEST} cannot be read ({error.strerror}).",
+            hint="mismatchscope rollout or score writes a trace; its directory is what is asked for",
+        ) from None
+    try:
+        return Manifest.model_validate_json(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key, value = ".".join(map(str, first["loc"])), first["input"]
+        why = f"{key}: {first['msg']}" if key else first["msg"]
+        if key == "schema_version":
+            why = f"its schema version is {value!r}, this version reads {SCHEMA_VERSION}"
+        raise TraceError(f"{file} cannot be used: {why}.", hint="write the trace again with this version") from None
 
 
 def sequences_schema() -> pa.Schema:

@@ -12,14 +12,13 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from ..errors import OutputExistsError, TraceError
 from ..records import SequenceRecord, finished_parts, read_part, write_atomic
 from .packing import Packer, disk_full_guard
-from .schema import FACTS, MANIFEST, OUTCOME, PARTS, SCHEMA_VERSION, Manifest
+from .reader import Trace
+from .schema import FACTS, MANIFEST, OUTCOME, PARTS, RESUME, Manifest, read_manifest
 
-RESUME = "repeat the command that writes it, with --resume"
+__all__ = ["Manifest", "Trace", "create", "finish", "read_manifest", "write_trace"]
 
 
 def create(path: Path, manifest: Manifest) -> Path:
@@ -68,27 +67,6 @@ def write_trace(
         if claimed.complete:
             raise OutputExistsError(f"{path} holds a complete trace.", hint="choose another directory with -o")
         return _pack(path, claimed, records, raw_path)
-
-
-def read_manifest(path: Path) -> Manifest:
-    """The manifest of a trace, complete or not. Raises `TraceError` when there is none that can be read."""
-    file = path / MANIFEST
-    try:
-        data = file.read_bytes()
-    except OSError as error:
-        raise TraceError(
-            f"{path} is no trace: {MANIFEST} cannot be read ({error.strerror}).",
-            hint="mismatchscope rollout or score writes a trace; its directory is what is asked for",
-        ) from None
-    try:
-        return Manifest.model_validate_json(data)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key, value = ".".join(map(str, first["loc"])), first["input"]
-        why = f"{key}: {first['msg']}" if key else first["msg"]
-        if key == "schema_version":
-            why = f"its schema version is {value!r}, this version reads {SCHEMA_VERSION}"
-        raise TraceError(f"{file} cannot be used: {why}.", hint="write the trace again with this version") from None
 
 
 def _claim(path: Path, manifest: Manifest) -> Manifest:
