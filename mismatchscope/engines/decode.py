@@ -1,0 +1,51 @@
+"""Autoregressive decoding in dynamic batches: left-padded prompts, one token a step through a key-value cache.
+
+A row that is finished leaves the batch at once, so the others do not pay for it. Sampling and forced decoding go
+through this one loop: given the same prompts and tokens they see the same batch compositions, step by step.
+
+Shapes: B rows still in the batch, P longest prompt, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .causal_lm import CausalLM
+
+Choose = Callable[[np.ndarray, int, Tensor], tuple[Tensor, np.ndarray]]
+"""(row numbers [B], position, logits [B, V]) -> (next token of each row [B], whether the row is finished [B])"""
+
+
+@torch.inference_mode()
+def decode(model: CausalLM, prompts: Sequence[np.ndarray], choose: Choose) -> Iterator[tuple[int, int]]:
+    """Decode until `choose` has finished every row; yields (row number, response length) as the rows finish."""
+    longest = max(len(prompt) for prompt in prompts)
+    input_ids_BP = torch.zeros(len(prompts), longest, dtype=torch.int64)
+    mask_BP = torch.zeros_like(input_ids_BP)
+    for row, prompt in enumerate(prompts):
+        input_ids_BP[row, longest - len(prompt) :] = torch.from_numpy(prompt.astype(np.int64))
+        mask_BP[row, longest - len(prompt) :] = 1
+    input_ids, mask = input_ids_BP.to(model.device), mask_BP.to(model.device)
+    position_ids = (mask.cumsum(dim=1) - 1).clamp(min=0)
+    rows_B = np.arange(len(prompts))
+    cache = model.new_cache()
+    position = 0
+    while True:
+        hidden = model.hidden(input_ids, mask, position_ids, cache)
+        token_B, finished_B = choose(rows_B, position, model.logits(hidden[:, -1]))
+        if finished_B.any():
+            yield from ((row, position + 1) for row in rows_B[finished_B].tolist())
+            rows_B = rows_B[~finished_B]
+            if not len(rows_B):
+                return
+            stay = torch.from_numpy(np.flatnonzero(~finished_B)).to(model.device)
+            cache.batch_select_indices(stay)
+            mask, position_ids, token_B = mask[stay], position_ids[stay], token_B.to(model.device)[stay]
+        input_ids = token_B.to(model.device)[:, None]
+        position_ids = position_ids[:, -1:] + 1
+        mask = torch.cat([mask, mask.new_ones(len(rows_B), 1)], dim=1)
+        position += 1
