@@ -1,4 +1,4 @@
-"""What a user can ask for, with every default in one place. The CLI, `--config run.toml` and `--set` all end here."""
+"""What a user can ask for, with every default in one place; the CLI, `--config run.toml` and `--set` end here."""
 
 from __future__ import annotations
 
@@ -212,9 +212,6 @@ def _toml_value(text: str) -> Any:
 def _config_error(error: ValidationError) -> ConfigError:
     first = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"])
-    cause = (first.get("ctx") or {}).get("error")
-    if isinstance(cause, ConfigError):
-        return cause
     if first["type"] != "extra_forbidden":
         return ConfigError(
             f"{key} = {first['input']!r} is not valid: {first['msg']}.", hint="mismatchscope audit --help"

@@ -1,0 +1,148 @@
+"""The whole way: prompts -> rollouts -> scores -> report, in one directory that an interrupted run goes on in.
+
+DIR/
+  run.json                                      what was asked for
+  behavior/  behavior-repeat/                   traces of the policy that samples, and of it once more
+  reference/ reference-repeat/                  traces of the policy that trains, and of it once more
+  logs/                                         what each engine said
+  report.json, report.html, report.md, …       the answer
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from .. import gate
+from ..config import DEFAULT_PROMPTS, AuditSettings, choose_evidence
+from ..demo import prompts_path
+from ..engines.spec import EngineSpec, parse_spec
+from ..errors import OutputExistsError
+from ..prompts import Prompt, load_prompts
+from ..records import Evidence, Policy, write_atomic
+from ..report import Report
+from ..traces.store import Trace
+from .collect import Pass, check_capabilities, collect, resolve_model, vocabulary_size
+from .compare import Repeats, compare
+
+# Any seed will do, as long as it is another order than the first one.
+REPEAT_SHUFFLE_SEED = 1
+
+Events = Callable[[dict[str, Any]], None]
+
+
+def audit(
+    settings: AuditSettings, directory: Path, *, command: str, on_event: Events, resume: bool = False
+) -> Report:
+    """Run the audit that `settings` describe in `directory` and return its report, gates decided.
+
+    Events are those of the engines' workers, each with the `side` it belongs to, and {"event": "measured", "rows"}.
+    Raises any of `errors`; what was finished is kept, and the same call with `resume` goes on from there.
+    """
+    started = time.monotonic()
+    _claim(directory, settings, resume=resume)
+    behavior, reference = parse_spec(settings.behavior), parse_spec(settings.reference)
+    prompts = audit_prompts(settings)
+    evidence = plan_evidence(settings, behavior, prompts=len(prompts))
+    check_capabilities(behavior, evidence=evidence, path="decode" if settings.repeats else None, rollout=True)
+    check_capabilities(reference, evidence=evidence, path="prefill", rollout=False)
+
+    passes = plan(settings, directory, evidence)
+    for side, spec in (("behavior", behavior), ("reference", reference)):
+        collect(
+            spec,
+            settings.model,
+            passes[side],
+            prompts=prompts,
+            samples=settings.sampling.samples,
+            log_path=directory / "logs" / f"{side}.log",
+            on_event=lambda event, side=side: on_event(event | {"side": side}),
+        )
+
+    traces = {one.trace.name: Trace.open(one.trace) for side in passes.values() for one in side}
+    report = compare(
+        traces["behavior"],
+        traces["reference"],
+        repeats=Repeats(traces.get("behavior-repeat"), traces.get("reference-repeat")),
+        policy=settings.policy,
+        confidence=settings.confidence,
+        tail=settings.tail,
+        command=command,
+        started=started,
+        on_rows=lambda rows: on_event({"event": "measured", "rows": rows}),
+    )
+    return gate.apply(report, settings.gate.fail_on) if settings.gate.fail_on else report
+
+
+def audit_prompts(settings: AuditSettings) -> list[Prompt]:
+    """The prompts of an audit: the file's, or the first of those shipped with the embedded models."""
+    if settings.prompts is not None:
+        return load_prompts(settings.prompts, settings.limit)
+    return load_prompts(prompts_path(), settings.limit or DEFAULT_PROMPTS)
+
+
+def plan_evidence(settings: AuditSettings, behavior: EngineSpec, *, prompts: int) -> Evidence:
+    """What will be recorded of each state, within the byte budget of all traces together."""
+    sampling = settings.sampling
+    return choose_evidence(
+        settings.evidence,
+        settings.budget,
+        tokens=prompts * sampling.samples * sampling.max_new_tokens,
+        vocabulary=vocabulary_size(behavior, resolve_model(settings.model)),
+        traces=4 if settings.repeats else 2,
+        seed=sampling.seed,
+    )
+
+
+def plan(settings: AuditSettings, directory: Path, evidence: Evidence) -> dict[str, list[Pass]]:
+    """The traces of each side, in the order in which its engine makes them.
+
+    A repeat forces the same tokens through the same path in another order, so that every batch has other members:
+    what the same side would have answered in another run.
+    """
+    # "support" renormalises π on what μ really kept, which is the processed policy's support.
+    recorded: Policy = "raw" if settings.policy == "raw" else "processed"
+    sampling = settings.sampling.sampling()
+    # Greedy decoding has no temperature that a trainer could divide by.
+    trainer = settings.reference_temperature or sampling.temperature or 1.0
+    first = Pass(directory / "behavior", "behavior", evidence, recorded, sampling)
+    second = Pass(
+        directory / "reference",
+        "reference",
+        evidence,
+        recorded,
+        sampling,
+        source=first.trace,
+        temperature=1.0 if recorded == "raw" else trainer,
+    )
+    passes = {"behavior": [first], "reference": [second]}
+    if settings.repeats:
+        for one, path in ((first, "decode"), (second, "prefill")):
+            again = replace(
+                one,
+                trace=directory / f"{one.role}-repeat",
+                source=first.trace,
+                path=path,
+                shuffle_seed=REPEAT_SHUFFLE_SEED,
+            )
+            passes[one.role].append(again)
+    return passes
+
+
+def _claim(directory: Path, settings: AuditSettings, *, resume: bool) -> None:
+    """Note down what was asked for; a resumed run must ask for the same."""
+    file = directory / "run.json"
+    wanted = settings.model_dump(mode="json", exclude={"gate"})
+    if resume and file.exists():
+        found = json.loads(file.read_bytes())
+        changed = [key for key in wanted if wanted[key] != found.get(key)]
+        if changed:
+            raise OutputExistsError(
+                f"{directory} holds an audit with other settings ({', '.join(changed)}).",
+                hint="give the same options, or another -o",
+            )
+    write_atomic(file, json.dumps(wanted, indent=1).encode())

@@ -1,0 +1,196 @@
+"""Two aligned traces -> one row of figures a state, in bounded memory.
+
+Only columns of one float a state survive a chunk; the distributions they came from do not.
+
+Shapes: N states (response tokens, ordered by sequence and position), S sequences, M states of a chunk with full
+distributions, K observed ids, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ..errors import NotComparableError
+from ..measures.divergences import full_divergences, renormalise_on_support
+from ..measures.sampled import SampledEstimators, sampled_estimators
+from ..measures.topk import topk_interval
+from ..records import EvidenceLevel, Policy
+from ..traces.align import AlignedChunk, Alignment
+
+# Figures that need a whole distribution; NaN at states where only part of it was observed.
+EXACT_COLUMNS = (
+    "tv",
+    "kl",
+    "reverse_kl",
+    "chi2",
+    "js",
+    "leak",
+    "max_abs_dlogp",
+    "top1_agree",
+    "entropy_mu",
+    "entropy_pi",
+)
+# Figures that bound their namesakes from observed ids and the two tails.
+BOUND_COLUMNS = ("kl_lower", "reverse_kl_lower", "js_lower")
+
+# A kept set this close to the whole of μ is the whole of μ: float32 log-probs cannot say more.
+_WHOLE_MASS = 1e-5
+
+
+@dataclass(frozen=True, eq=False)
+class StateMeasures:
+    """Everything measured of one pair of policies, one entry a state.
+
+    `tv_lower_N` is certified at every evidence level; `tv_upper_N` is NaN where nothing bounds TV from above.
+    `exact_N` marks the states whose whole distributions were seen; `columns` are NaN elsewhere.
+    """
+
+    evidence: EvidenceLevel
+    sequence_id_N: np.ndarray
+    prompt_id_N: np.ndarray
+    position_N: np.ndarray
+    token_id_N: np.ndarray
+    logp_mu_N: np.ndarray
+    logp_pi_N: np.ndarray
+    sampled: SampledEstimators
+    tv_lower_N: np.ndarray
+    tv_upper_N: np.ndarray
+    columns: dict[str, np.ndarray]
+
+    @property
+    def exact_N(self) -> np.ndarray:
+        return ~np.isnan(self.columns["tv"])
+
+    @property
+    def bounded(self) -> bool:
+        """Whether every state's TV is known from both sides."""
+        return not np.isnan(self.tv_upper_N).any()
+
+    @property
+    def offsets_S1(self) -> np.ndarray:
+        """Where each sequence begins, with N at the end."""
+        starts = np.flatnonzero(np.diff(self.sequence_id_N, prepend=self.sequence_id_N[0] - 1))
+        return np.append(starts, self.sequence_id_N.size)
+
+    @property
+    def tv_best_N(self) -> np.ndarray:
+        """The exact TV where it is known, else its certified lower bound: what a list of worst states sorts by."""
+        return np.where(self.exact_N, self.columns["tv"], self.tv_lower_N)
+
+    @property
+    def identical(self) -> bool:
+        """Whether no recorded log-prob differs in a single bit."""
+        seen = np.nan_to_num(self.columns["max_abs_dlogp"], nan=0.0)
+        return bool(np.array_equal(self.logp_mu_N, self.logp_pi_N) and not seen.any() and not self.tv_lower_N.any())
+
+
+@dataclass
+class _Columns:
+    parts: dict[str, list[np.ndarray]] = field(default_factory=dict)
+
+    def add(self, **arrays: np.ndarray) -> None:
+        for name, array in arrays.items():
+            self.parts.setdefault(name, []).append(np.asarray(array))
+
+    def joined(self) -> dict[str, np.ndarray]:
+        return {name: np.concatenate(arrays) for name, arrays in self.parts.items()}
+
+
+def measure_states(
+    alignment: Alignment, policy: Policy, on_rows: Callable[[int], None] | None = None
+) -> StateMeasures:
+    """Measure every aligned state. `on_rows` is told how many states each chunk had, for a progress bar.
+
+    Raises `NotComparableError` when policy "support" is asked for and μ's support was not seen at every state.
+    """
+    columns = _Columns()
+    has_topk = False
+    for chunk in alignment.chunks():
+        has_topk = has_topk or chunk.logp_mu_NK is not None
+        columns.add(**_measure_chunk(chunk, policy))
+        if on_rows is not None:
+            on_rows(len(chunk.token_id_N))
+    found = columns.joined()
+    sampled = sampled_estimators(found["logp_mu"], found["logp_pi"])
+    lower_N, upper_N = found["tv_lower"], found["tv_upper"]
+    # Where no distribution was recorded, the sampled token alone still certifies a lower end.
+    lower_N = np.where(np.isnan(lower_N), sampled.binary_tv, lower_N)
+    exact_N = ~np.isnan(found["tv"])
+    evidence: EvidenceLevel = "full" if exact_N.any() else "topk" if has_topk else "sampled"
+    return StateMeasures(
+        evidence=evidence,
+        sequence_id_N=found["sequence_id"],
+        prompt_id_N=found["prompt_id"],
+        position_N=found["position"],
+        token_id_N=found["token_id"],
+        logp_mu_N=found["logp_mu"],
+        logp_pi_N=found["logp_pi"],
+        sampled=sampled,
+        tv_lower_N=lower_N,
+        tv_upper_N=upper_N,
+        columns={name: found[name] for name in (*EXACT_COLUMNS, *BOUND_COLUMNS)},
+    )
+
+
+def _measure_chunk(chunk: AlignedChunk, policy: Policy) -> dict[str, np.ndarray]:
+    n = len(chunk.token_id_N)
+    out = {name: np.full(n, np.nan) for name in (*EXACT_COLUMNS, *BOUND_COLUMNS, "tv_lower", "tv_upper")}
+    out |= {
+        "sequence_id": chunk.sequence_id_N,
+        "prompt_id": chunk.prompt_id_N,
+        "position": chunk.position_N,
+        "token_id": chunk.token_id_N,
+        "logp_mu": chunk.logp_mu_N,
+        "logp_pi": chunk.logp_pi_N,
+    }
+    kept_logmass_N = np.full(n, np.nan)  # log π(support of μ), where the support is known
+    if chunk.logp_mu_NK is not None:
+        logp_pi_NK = chunk.logp_pi_NK
+        if policy == "support":
+            kept_logmass_N = _topk_support_logmass(chunk.logp_mu_NK, logp_pi_NK)
+            logp_pi_NK = _on_support(logp_pi_NK, chunk.logp_mu_NK, kept_logmass_N[:, None])
+        overlap_N = None if policy == "support" else chunk.tail_overlap_N
+        bounds = topk_interval(chunk.logp_mu_NK, logp_pi_NK, tail_overlap_T=overlap_N)
+        out |= {
+            "tv_lower": bounds.tv_lower,
+            "tv_upper": bounds.tv_upper,
+            "kl_lower": bounds.kl_lower,
+            "reverse_kl_lower": bounds.reverse_kl_lower,
+            "js_lower": bounds.js_lower,
+        }
+    if chunk.index_M is not None and len(chunk.index_M):
+        logp_pi_MV = chunk.logp_pi_MV
+        if policy == "support":
+            kept = np.where(np.isneginf(chunk.logp_mu_MV), -np.inf, logp_pi_MV)
+            kept_logmass_N[chunk.index_M] = np.logaddexp.reduce(kept.astype(np.float64), axis=1)
+            logp_pi_MV = renormalise_on_support(logp_pi_MV, chunk.logp_mu_MV)
+        exact = full_divergences(chunk.logp_mu_MV, logp_pi_MV)
+        for name in EXACT_COLUMNS:
+            out[name][chunk.index_M] = getattr(exact, name)
+        for name in ("tv_lower", "tv_upper"):
+            out[name][chunk.index_M] = exact.tv
+    if policy == "support":
+        if np.isnan(kept_logmass_N).any():
+            raise NotComparableError(
+                "Policy 'support' needs μ's kept set at every state, and it was not recorded at all of them.",
+                hint="--evidence full, or topk:K with K at least the sampler's top-k",
+            )
+        out["logp_pi"] = chunk.logp_pi_N - kept_logmass_N
+    return out
+
+
+def _topk_support_logmass(logp_mu_NK: np.ndarray, logp_pi_NK: np.ndarray) -> np.ndarray:
+    """log π(kept ids), NaN where the observed ids do not hold the whole of μ."""
+    kept_NK = np.isfinite(logp_mu_NK)
+    with np.errstate(divide="ignore"):
+        mass_mu_N = np.where(kept_NK, np.exp(np.where(kept_NK, logp_mu_NK, -np.inf)), 0.0).sum(axis=1)
+        mass_pi_N = np.where(kept_NK, np.exp(np.where(kept_NK, logp_pi_NK, -np.inf)), 0.0).sum(axis=1)
+        return np.where(mass_mu_N >= 1.0 - _WHOLE_MASS, np.log(mass_pi_N), np.nan)
+
+
+def _on_support(logp_pi_NK: np.ndarray, logp_mu_NK: np.ndarray, kept_logmass_N1: np.ndarray) -> np.ndarray:
+    """π renormalised on μ's kept ids; padding (NaN) stays padding."""
+    return np.where(np.isneginf(logp_mu_NK), -np.inf, logp_pi_NK - kept_logmass_N1)
