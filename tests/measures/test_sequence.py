@@ -1,0 +1,152 @@
+"""Sequence measures against plain loops, and their expectations over every sequence of a small policy pair."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from decimal import Decimal, localcontext
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mismatchscope.errors import EmptyComparisonError
+from mismatchscope.measures.sequence import importance_weights, length_bins, sequence_measures
+
+log_ratios = st.lists(st.lists(st.floats(-3, 3), min_size=1, max_size=6), min_size=1, max_size=6)
+
+
+def offsets_of(sequences: list[list[float]]) -> np.ndarray:
+    return np.cumsum([0] + [len(tokens) for tokens in sequences])
+
+
+@given(log_ratios)
+def test_every_field_matches_a_plain_loop(sequences: list[list[float]]) -> None:
+    tokens = list(itertools.chain(*sequences))
+    kl, tv = [abs(d) / 3 for d in tokens], [min(1.0, abs(d) / 4) for d in tokens]
+    offsets = offsets_of(sequences)
+    m = sequence_measures(tokens, offsets, kl_T=kl, tv_T=tv)
+    for s, d in enumerate(sequences):
+        inside = slice(offsets[s], offsets[s + 1])
+        total = math.fsum(d)
+        assert m.length[s] == len(d)
+        assert m.log_ratio[s] == pytest.approx(total, abs=1e-12)
+        assert m.ratio[s] == pytest.approx(math.exp(total))
+        assert m.geometric_ratio[s] == pytest.approx(math.exp(total / len(d)))
+        assert m.shortfall[s] == pytest.approx(max(0.0, 1 - math.exp(total)), abs=1e-12)
+        assert m.min_log_ratio[s] == min(d)
+        assert m.max_log_ratio[s] == max(d)
+        assert m.sum_k1[s] == pytest.approx(-total, abs=1e-12)
+        assert m.sum_kl[s] == pytest.approx(math.fsum(kl[inside]))
+        assert m.sum_tv[s] == pytest.approx(math.fsum(tv[inside]))
+        assert m.max_tv[s] == max(tv[inside])
+
+
+def test_what_was_not_given_stays_unknown() -> None:
+    m = sequence_measures([0.1, 0.2], [0, 2])
+    assert m.sum_kl is None
+    assert m.sum_tv is None
+    assert m.max_tv is None
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_expectations_over_all_sequences(seed: int) -> None:
+    """Three steps over two ids with state-dependent probabilities: all eight sequences, weighted by mu."""
+    rng = np.random.default_rng(seed)
+    contexts = [c for t in range(3) for c in itertools.product((0, 1), repeat=t)]
+    mu = {c: rng.dirichlet([1, 1]) for c in contexts}
+    pi = {c: rng.dirichlet([1, 1]) for c in contexts}
+    sequences = list(itertools.product((0, 1), repeat=3))
+
+    def along(y: tuple[int, ...], per_state) -> list[float]:
+        return [per_state(y[:t], y[t]) for t in range(3)]
+
+    m = sequence_measures(
+        [d for y in sequences for d in along(y, lambda c, a: math.log(pi[c][a] / mu[c][a]))],
+        range(0, 25, 3),
+        kl_T=[k for y in sequences for k in along(y, lambda c, _: float(mu[c] @ np.log(mu[c] / pi[c])))],
+        tv_T=[v for y in sequences for v in along(y, lambda c, _: float(np.abs(mu[c] - pi[c]).sum() / 2))],
+    )
+    mu_y = np.array([math.prod(along(y, lambda c, a: mu[c][a])) for y in sequences])
+    pi_y = np.array([math.prod(along(y, lambda c, a: pi[c][a])) for y in sequences])
+    tv, kl = np.abs(mu_y - pi_y).sum() / 2, float(mu_y @ np.log(mu_y / pi_y))
+    assert mu_y @ m.ratio == pytest.approx(1)
+    assert mu_y @ m.shortfall == pytest.approx(tv)
+    assert mu_y @ m.sum_k1 == pytest.approx(kl)
+    assert mu_y @ m.sum_kl == pytest.approx(kl)
+    assert tv <= mu_y @ m.sum_tv + 1e-12
+
+
+def test_a_token_outside_the_support_ends_the_sequence() -> None:
+    m = sequence_measures([0.5, -np.inf, 0.5, 0.1], [0, 3, 4])
+    assert m.log_ratio.tolist() == [-np.inf, 0.1]
+    assert (m.ratio[0], m.geometric_ratio[0], m.shortfall[0], m.sum_k1[0]) == (0, 0, 1, np.inf)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "offsets", "error", "why"),
+    [
+        ([], [0], EmptyComparisonError, "no sequence"),
+        ([0.1], [0, 1, 1], EmptyComparisonError, "Sequence 1 has no tokens"),
+        ([0.1, 0.2], [0, 2, 1], ValueError, "sequence 1 ends"),
+        ([0.1, 0.2], [0, 1], ValueError, "cover 1 tokens"),
+        ([0.1, 0.2], [1, 2], ValueError, "start at 0"),
+        ([0.1, np.nan], [0, 2], ValueError, "token 1 is NaN"),
+        ([0.1, np.inf], [0, 2], ValueError, r"token 1 is \+inf"),
+    ],
+)
+def test_bad_input_is_refused(tokens: list[float], offsets: list[int], error: type, why: str) -> None:
+    with pytest.raises(error, match=why):
+        sequence_measures(tokens, offsets)
+
+
+@given(st.lists(st.floats(-20, 20), min_size=1, max_size=20))
+def test_importance_weights_match_their_definitions(log_ratio: list[float]) -> None:
+    with localcontext(prec=60):
+        w = [Decimal(d).exp() for d in log_ratio]
+        ess_fraction = float(sum(w) ** 2 / (len(w) * sum(x * x for x in w)))
+        chi2 = float(sum((x - 1) ** 2 for x in w) / len(w))
+    measured = importance_weights(log_ratio)
+    assert measured.ess_fraction == pytest.approx(ess_fraction, rel=1e-10)
+    assert measured.chi2 == pytest.approx(chi2, rel=1e-10, abs=1e-30)
+
+
+@given(st.lists(st.floats(-1e4, 1e4), min_size=1, max_size=10), st.floats(-500, 500))
+def test_ess_is_bounded_and_blind_to_scale(log_ratio: list[float], shift: float) -> None:
+    ess = importance_weights(log_ratio).ess_fraction
+    assert 1 / len(log_ratio) - 1e-9 <= ess <= 1 + 1e-9
+    assert importance_weights(np.array(log_ratio) + shift).ess_fraction == pytest.approx(ess, rel=1e-6)
+
+
+def test_importance_weights_at_the_edges() -> None:
+    assert importance_weights([0.0, 0.0]).ess_fraction == 1
+    assert importance_weights([0.0, 0.0]).chi2 == 0
+    assert importance_weights([0.0, -np.inf]).ess_fraction == pytest.approx(0.5)
+    assert math.isnan(importance_weights([-np.inf, -np.inf]).ess_fraction)
+    assert importance_weights([1000.0, 0.0]).ess_fraction == pytest.approx(0.5)
+    assert importance_weights([1000.0, 0.0]).chi2 == np.inf
+    with pytest.raises(EmptyComparisonError):
+        importance_weights([])
+    with pytest.raises(ValueError, match="sequence 1"):
+        importance_weights([0.0, np.nan])
+
+
+@given(st.lists(st.integers(1, 50), min_size=1, max_size=60), st.integers(1, 8))
+def test_length_bins_cover_every_sequence_once_and_are_never_empty(lengths: list[int], max_bins: int) -> None:
+    bins = length_bins(lengths, max_bins)
+    assert 1 <= len(bins.longest_B) <= max_bins
+    assert set(bins.bin_S) == set(range(len(bins.longest_B)))
+    for length, b in zip(lengths, bins.bin_S, strict=True):
+        assert bins.shortest_B[b] <= length <= bins.longest_B[b]
+    assert (bins.longest_B[:-1] < bins.shortest_B[1:]).all()
+
+
+def test_length_bins_hold_equally_many_where_lengths_differ() -> None:
+    bins = length_bins(np.arange(1, 101))
+    assert np.bincount(bins.bin_S).tolist() == [20] * 5
+    assert length_bins([7, 7, 7]).longest_B.tolist() == [7]
+    with pytest.raises(EmptyComparisonError):
+        length_bins([])
+    with pytest.raises(ValueError, match="max_bins"):
+        length_bins([1], 0)
