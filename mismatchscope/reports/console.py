@@ -1,0 +1,257 @@
+"""The report on a terminal: the verdict first, then the reasons to doubt it, then the figures.
+
+Text that came from a model, a prompt or a log is never parsed as markup and never reaches the terminal raw.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from ..report import Alarm, Report, Statistic, WorstToken
+from .glossary import ALPHA, Measure
+from .numbers import UNKNOWN, estimate, number, probability, setting, share, visible
+from .summary import (
+    Row,
+    alpha_rows,
+    brief,
+    causes,
+    decades,
+    floor_rows,
+    gate_value,
+    headline,
+    left_out,
+    scalars,
+    sequence_statistics,
+    three_policies,
+    token_statistics,
+)
+
+_STYLE = {"good": "bold green", "bad": "bold red", "doubt": "bold yellow", "plain": "bold cyan"}
+_VERDICT_STYLE = {"pass": "green", "fail": "red", "inconclusive": "yellow"}
+_LABEL_WIDTH = 18
+_INDENT = (0, 0, 0, 2)
+_NARROW = 76  # below this many columns the notes and most quantiles are left out
+
+
+def show(report: Report, console: Console, verbose: bool = False) -> None:
+    """Print the report; `verbose` shows every measure, not the few that an engineer needs first."""
+    _show_headline(report, console)
+    _show_gates(report, console)
+    if report.alarms:
+        console.print()
+    for alarm in report.alarms:
+        console.print(_alarm_lines(alarm))
+    _show_alpha(report, console)
+    _show_statistics(report, console, verbose)
+    if verbose:
+        _show_by_length(report, console)
+        _show_corrections(report, console)
+    _show_worst(report, console, most=10 if verbose else 3)
+    _show_causes(report, console, most=None if verbose else 3)
+    _title(console, "reproduce")
+    # Unwrapped, so that it can be copied whole.
+    console.print(Text(f"  {visible(report.provenance.command)}"), soft_wrap=True)
+
+
+def _title(console: Console, text: str, note: str = "") -> None:
+    console.print()
+    console.print(Text.assemble((text, "bold"), (f"  {note}" if note else "", "dim")))
+
+
+def _show_headline(report: Report, console: Console) -> None:
+    head = headline(report)
+    line = Table.grid(padding=(0, 2, 0, 0))
+    line.add_column(no_wrap=True)
+    line.add_column()
+    line.add_row(Text(head.badge, style=_STYLE[head.tone]), Text(visible(head.sentence), style="bold"))
+    console.print(line)
+    console.print(Text(head.scope, style="dim"))
+    if missing := left_out(report):
+        console.print(Text(missing, style="yellow"))
+
+
+def _show_gates(report: Report, console: Console) -> None:
+    table = Table.grid(padding=(0, 2, 0, 0))
+    for gate in report.gates:
+        reason = f"; {visible(gate.reason)}" if gate.reason else ""
+        table.add_row(
+            Text(gate.verdict, _VERDICT_STYLE[gate.verdict]),
+            Text(visible(gate.expression)),
+            Text(f"is {gate_value(gate)}{reason}", style="dim"),
+        )
+    if report.gates:
+        console.print()
+        console.print(table)
+
+
+def _alarm_lines(alarm: Alarm) -> Table:
+    style = "red" if alarm.severity == "error" else "yellow"
+    lines = Table.grid(padding=(0, 1, 0, 0))
+    lines.add_row(Text("▲", style), Text.assemble((visible(alarm.message), style)))
+    if alarm.remedy:
+        lines.add_row(Text("→", "dim"), Text(visible(alarm.remedy)))
+    return lines
+
+
+def _show_alpha(report: Report, console: Console) -> None:
+    _title(console, *ALPHA["alpha1"])
+    _show_rows(console, alpha_rows(report, report.alpha1) + floor_rows(report))
+    curve = decades(report.alpha1.exceedance)
+    if curve:
+        table = Table.grid(padding=(0, 2, 0, 0))
+        table.add_column(min_width=_LABEL_WIDTH)
+        for _ in curve:
+            table.add_column(justify="right", min_width=8)
+        table.add_row("share with TV >", *[setting(point.tau) for point in curve], style="dim")
+        table.add_row("  of tokens", *[share(point.tokens) for point in curve])
+        table.add_row("  of prompts", *[share(point.prompts) for point in curve])
+        console.print(Padding(table, _INDENT, expand=False))
+    for symbol, meaning, alpha in three_policies(report)[1:]:
+        _title(console, symbol, meaning)
+        _show_rows(console, alpha_rows(report, alpha))
+
+
+def _show_rows(console: Console, rows: Iterable[Row]) -> None:
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(min_width=_LABEL_WIDTH, no_wrap=True)
+    table.add_column(min_width=26, no_wrap=True)
+    table.add_column(style="dim")
+    for row in rows:
+        note = visible(row.note) if console.width >= _NARROW else ""
+        table.add_row(row.label, Text(row.value, style="bold"), Text(note))
+    console.print(Padding(table, _INDENT, expand=False))
+
+
+def _show_statistics(report: Report, console: Console, verbose: bool) -> None:
+    quantiles = ["p50", "p99", "p999", "max"] if console.width >= _NARROW else ["max"]
+    if console.width >= 100:
+        quantiles.insert(1, "p90")
+    sections = [
+        ("per token", token_statistics(report.token, short=not verbose), scalars(report.token)),
+        ("per response", sequence_statistics(report.sequence, short=not verbose), scalars(report.sequence)),
+    ]
+    unresolved = False
+    for title, statistics, single in sections:
+        if not statistics and not single:
+            continue
+        console.print()
+        if statistics:
+            console.print(_statistics_table(title, statistics, quantiles, verbose and console.width >= 100))
+        else:
+            console.print(Text(title, style="bold"))
+        if single:
+            console.print(Text("  " + " · ".join(f"{measure.label} {number(value)}" for measure, value in single)))
+        unresolved |= any(getattr(statistic, q) is None for _, statistic in statistics for q in quantiles)
+    if unresolved:
+        console.print(Text(f"  {UNKNOWN}  too few to resolve, or not known from this evidence", style="dim"))
+
+
+def _statistics_table(
+    title: str, statistics: list[tuple[Measure, Statistic]], quantiles: list[str], estimators: bool
+) -> Table:
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="dim")
+    table.add_column(Text(title, style="not dim bold"), min_width=_LABEL_WIDTH, no_wrap=True)
+    table.add_column("mean [95 % interval]", min_width=26, no_wrap=True)
+    for name in quantiles:
+        table.add_column({"p999": "p99.9"}.get(name, name), justify="right", min_width=7, no_wrap=True)
+    if estimators:
+        table.add_column("from", style="dim")
+    for measure, statistic in statistics:
+        table.add_row(
+            f"  {measure.label}",
+            estimate(statistic.mean, statistic.low, statistic.high),
+            *[number(getattr(statistic, name)) for name in quantiles],
+            *([visible(statistic.estimator)] if estimators else []),
+        )
+    return table
+
+
+def _show_by_length(report: Report, console: Console) -> None:
+    if not report.sequence.by_length:
+        return
+    console.print()
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="dim")
+    table.add_column(Text("by length", style="not dim bold"), min_width=_LABEL_WIDTH, no_wrap=True)
+    for name in ("responses", "TV", "log ρ(y)", "ESS / N"):
+        table.add_column(name, justify="right" if name == "responses" else "left", no_wrap=True)
+    for length in report.sequence.by_length:
+        tv, log_ratio = length.tv, length.log_ratio
+        table.add_row(
+            f"  {length.low:,}–{length.high:,} tokens",
+            f"{length.sequences:,}",
+            estimate(tv.value, tv.low, tv.high) if tv else UNKNOWN,
+            estimate(log_ratio.value, log_ratio.low, log_ratio.high) if log_ratio else UNKNOWN,
+            number(length.ess_fraction),
+        )
+    console.print(table)
+
+
+def _show_corrections(report: Report, console: Console) -> None:
+    if not report.corrections:
+        return
+    _title(console, "corrections", "they change which samples train, not α₁")
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="dim")
+    table.add_column("", min_width=_LABEL_WIDTH)
+    for name in ("kept tokens", "kept responses", "clipped mass", "TV on the kept"):
+        table.add_column(name, justify="right")
+    for correction in report.corrections:
+        settings = ", ".join(f"{key}={setting(value)}" for key, value in correction.parameters.items())
+        table.add_row(
+            Text(f"  {visible(correction.name)} ({settings})"),
+            share(correction.kept_tokens),
+            share(correction.kept_sequences),
+            number(correction.clipped_mass),
+            number(correction.tv_retained),
+        )
+    console.print(table)
+
+
+def _show_worst(report: Report, console: Console, most: int) -> None:
+    if not report.worst:
+        return
+    _title(console, "farthest apart", "the sampled token between » «")
+    table = Table.grid(padding=(0, 2, 0, 0))
+    for token in report.worst[:most]:
+        change = f"p {probability(token.logprob_behavior)} → {probability(token.logprob_reference)}"
+        context = _context(token)
+        context.truncate(max(console.width - 38, 20), overflow="ellipsis")
+        table.add_row(Text(f"TV {number(token.tv)}"), Text(change, style="dim"), context)
+    console.print(Padding(table, _INDENT, expand=False))
+
+
+def _context(token: WorstToken, before: int = 20) -> Text:
+    """The end of what comes before the token, the token, and what follows as far as the line goes."""
+    pieces = [visible(piece.text) for piece in token.context]
+    left = "".join(pieces[: token.focus])
+    focus = pieces[token.focus] if pieces else f"id {token.token_id}"
+    return Text.assemble(
+        (f"…{left[-before:]}" if len(left) > before else left, "dim"),
+        (f"»{focus}«", "bold reverse"),
+        ("".join(pieces[token.focus + 1 :]), "dim"),
+    )
+
+
+def _show_causes(report: Report, console: Console, most: int | None) -> None:
+    differences = causes(report)
+    if not differences:
+        return
+    known = [difference for difference in differences if difference.rank]
+    _title(console, "likely causes" if known else "the two sides differ in")
+    shown = (known or differences)[:most] if most else differences
+    table = Table.grid(padding=(0, 2, 0, 0))
+    for _ in range(3):
+        table.add_column()
+    for difference in shown:
+        table.add_row(
+            visible(difference.key),
+            Text(f"{visible(brief(difference.behavior))} → {visible(brief(difference.reference))}"),
+            Text(visible(difference.why or ""), style="dim"),
+        )
+    console.print(Padding(table, _INDENT, expand=False))
+    if hidden := len(differences) - len(shown):
+        console.print(Text(f"  and {hidden} more {'difference' if hidden == 1 else 'differences'}", style="dim"))

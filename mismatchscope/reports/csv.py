@@ -1,0 +1,72 @@
+"""The figures as long-form CSV: `section,measure,statistic,value`, one number a line.
+
+`alpha1,mean,high,0.0024` is `report.alpha1.mean.high`; a figure that is one number has the statistic `value`.
+An entry of a list is named by what tells it apart: `alpha1,tolerance quantile=0.95 confidence=0.95,value,0.13`.
+An empty value is unknown; `inf` is infinite, as pandas reads it.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import BaseModel
+
+from ..report import Report
+from .numbers import setting
+
+_SECTIONS = ("counts", "alpha1", "alpha0", "beta", "token", "sequence", "floor", "corrections", "bounds", "gates")
+_FLOORS = ("truncation_floor", "rounding_floor")
+_NAMED_BY = {
+    "tolerance": ("quantile", "confidence"),
+    "exceedance": ("tau",),
+    "by_length": ("low", "high"),
+    "corrections": ("name", "parameters"),
+    "gates": ("expression",),
+}
+_TEXT = {"reason"}
+
+
+def render(report: Report) -> str:
+    """The report's figures as CSV with a header line."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(("section", "measure", "statistic", "value"))
+    for section in _SECTIONS:
+        for path, value in _numbers(getattr(report, section), section):
+            if not path:  # the whole section is unknown
+                continue
+            *measure, statistic = path if len(path) > 1 else (*path, "value")
+            writer.writerow((section, " ".join(measure), statistic, _cell(value)))
+    for name in _FLOORS:
+        writer.writerow(("floor", name, "value", _cell(getattr(report, name))))
+    return out.getvalue()
+
+
+def _numbers(node: Any, name: str) -> Iterator[tuple[tuple[str, ...], float | None]]:
+    """Every number or unknown below `node`, with the names that lead to it."""
+    if node is None or isinstance(node, int | float):
+        yield (), node
+    elif isinstance(node, list):
+        for entry in node:
+            key = " ".join(_key(field, getattr(entry, field)) for field in _NAMED_BY[name])
+            for path, value in _numbers(entry, key):
+                if path[0] not in _NAMED_BY[name]:
+                    yield (key, *path), value
+    elif isinstance(node, BaseModel | dict):
+        for field, child in dict(node).items():
+            if field not in _TEXT:
+                for path, value in _numbers(child, field):
+                    yield (field, *path), value
+
+
+def _key(field: str, value: Any) -> str:
+    if isinstance(value, dict):
+        return " ".join(f"{name}={setting(number)}" for name, number in value.items())
+    return value if isinstance(value, str) else f"{field}={setting(value)}"
+
+
+def _cell(value: float | None) -> str:
+    return "" if value is None else repr(int(value) if isinstance(value, bool) else value)

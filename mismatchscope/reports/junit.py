@@ -1,0 +1,61 @@
+"""The gates as JUnit XML, so that a CI system shows them beside the tests.
+
+One test case a gate. A failed gate is a `failure`. An inconclusive gate is an `error`: nothing was shown to be
+wrong, but the question was not answered either, and a `skipped` case would turn the build green. Without gates
+there is one `skipped` case that states the finding: nothing was asked for, so nothing has passed.
+"""
+
+from __future__ import annotations
+
+import re
+from xml.etree import ElementTree
+
+from ..report import GateResult, Report
+from .numbers import visible
+from .summary import gate_value, headline, left_out
+
+_ELEMENT = {"fail": "failure", "inconclusive": "error"}
+# XML 1.0 cannot carry these, not even escaped.
+_ILLEGAL = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def render(report: Report) -> str:
+    """The report as one JUnit test suite named `mismatchscope`."""
+    verdicts = [gate.verdict for gate in report.gates]
+    suite = ElementTree.Element("testsuite", name="mismatchscope", tests=str(len(verdicts) or 1))
+    suite.set("failures", str(verdicts.count("fail")))
+    suite.set("errors", str(verdicts.count("inconclusive")))
+    suite.set("skipped", "0" if verdicts else "1")
+    suite.set("time", f"{report.provenance.duration_s or 0:.3f}")
+    if report.provenance.created:
+        suite.set("timestamp", report.provenance.created)
+    for gate in report.gates:
+        suite.append(_gate_case(gate))
+    if not report.gates:
+        case = ElementTree.SubElement(suite, "testcase", classname="mismatchscope", name="finding", time="0")
+        ElementTree.SubElement(case, "skipped", message=_clean(f"no gate was set; {report.finding.sentence}"))
+    ElementTree.SubElement(suite, "system-out").text = _clean(_summary(report))
+    suites = ElementTree.Element("testsuites")
+    suites.append(suite)
+    ElementTree.indent(suites)
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n{ElementTree.tostring(suites, encoding="unicode")}\n'
+
+
+def _gate_case(gate: GateResult) -> ElementTree.Element:
+    case = ElementTree.Element("testcase", classname="mismatchscope.gate", name=_clean(gate.expression), time="0")
+    if gate.verdict in _ELEMENT:
+        message = "; ".join(filter(None, [f"is {gate_value(gate)}", gate.reason]))
+        ElementTree.SubElement(case, _ELEMENT[gate.verdict], type=gate.verdict, message=_clean(message))
+    return case
+
+
+def _summary(report: Report) -> str:
+    head = headline(report)
+    lines = [f"{head.badge}: {head.sentence}", head.scope, left_out(report)]
+    for alarm in report.alarms:
+        lines.append(f"{alarm.severity}: {alarm.message}" + (f" -> {alarm.remedy}" if alarm.remedy else ""))
+    return "\n".join([visible(line) for line in lines if line] + [report.provenance.command])
+
+
+def _clean(text: str) -> str:
+    return _ILLEGAL.sub("\N{REPLACEMENT CHARACTER}", text)

@@ -1,0 +1,144 @@
+"""The report as GitHub-flavoured Markdown: short enough for a pull-request comment or a step summary."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterable, Sequence
+
+from ..report import Report, Statistic
+from .glossary import ALPHA, Measure
+from .numbers import estimate, number, probability, visible
+from .summary import (
+    Row,
+    alpha_rows,
+    brief,
+    causes,
+    floor_rows,
+    gate_value,
+    headline,
+    left_out,
+    scalars,
+    sequence_statistics,
+    three_policies,
+    token_statistics,
+)
+
+# Finds the comment that an earlier run left, so that a workflow can replace it.
+MARKER = "<!-- mismatchscope report -->"
+
+_ICON = {"good": "✅", "bad": "❌", "doubt": "⚠️", "plain": "📏"}
+_GATE_ICON = {"pass": "✅", "fail": "❌", "inconclusive": "⚠️"}
+
+
+def render(report: Report) -> str:
+    """The report as Markdown; what is long is folded."""
+    head = headline(report)
+    blocks = [
+        MARKER,
+        f"### {_ICON[head.tone]} {head.badge}: {_text(head.sentence)}",
+        " · ".join(filter(None, [head.scope, left_out(report)])),
+        _gates(report),
+        *_alarms(report),
+        f"**{ALPHA['alpha1'][0]}**, {ALPHA['alpha1'][1]}",
+        _rows(alpha_rows(report, report.alpha1) + floor_rows(report)),
+    ]
+    for symbol, meaning, alpha in three_policies(report)[1:]:
+        blocks += [f"**{symbol}**, {meaning}", _rows(alpha_rows(report, alpha))]
+    token, response = token_statistics(report.token, short=True), sequence_statistics(report.sequence, short=True)
+    blocks += [_statistics("per token", token), _scalars(scalars(report.token))]
+    blocks += [_statistics("per response", response), _scalars(scalars(report.sequence))]
+    blocks += [_fold("Farthest apart", _worst(report)), _fold("Provenance", _differences(report))]
+    blocks.append(_fence(report.provenance.command))
+    return "\n\n".join(block for block in blocks if block) + "\n"
+
+
+def _gates(report: Report) -> str:
+    rows = [
+        (
+            f"{_GATE_ICON[gate.verdict]} {gate.verdict}",
+            _code(gate.expression),
+            _text("; ".join(filter(None, [gate_value(gate), gate.reason]))),
+        )
+        for gate in report.gates
+    ]
+    return _table(("gate", "fails if", "value"), rows)
+
+
+def _alarms(report: Report) -> Iterable[str]:
+    for alarm in report.alarms:
+        lines = ["[!CAUTION]" if alarm.severity == "error" else "[!WARNING]", _text(alarm.message)]
+        if alarm.remedy:
+            lines.append(f"→ {_text(alarm.remedy)}")
+        yield "\n".join(f"> {line}" for line in lines)
+
+
+def _rows(rows: Iterable[Row]) -> str:
+    return _table(("", "", ""), [(row.label, f"**{row.value}**", _text(row.note)) for row in rows])
+
+
+def _statistics(title: str, statistics: list[tuple[Measure, Statistic]]) -> str:
+    rows = [
+        (
+            _text(measure.label),
+            estimate(statistic.mean, statistic.low, statistic.high),
+            *[number(getattr(statistic, name)) for name in ("p50", "p99", "p999", "max")],
+        )
+        for measure, statistic in statistics
+    ]
+    return _table((title, "mean [95 % interval]", "p50", "p99", "p99.9", "max"), rows)
+
+
+def _scalars(figures: list[tuple[Measure, float]]) -> str:
+    return " · ".join(f"{_text(measure.label)} {number(value)}" for measure, value in figures)
+
+
+def _worst(report: Report) -> str:
+    rows = []
+    for token in report.worst[:5]:
+        pieces = [_text(visible(piece.text)) for piece in token.context]
+        if pieces:
+            pieces[token.focus] = f"<b>{pieces[token.focus]}</b>"
+        change = f"{probability(token.logprob_behavior)} → {probability(token.logprob_reference)}"
+        place = f"{token.sequence_id} at {token.position}"
+        rows.append((number(token.tv), change, place, "".join(pieces)))
+    return _table(("TV", "p of μ → π", "response", "context"), rows)
+
+
+def _differences(report: Report) -> str:
+    rows = [
+        (
+            str(difference.rank) if difference.rank else "",
+            *[_code(value) for value in (difference.key, brief(difference.behavior), brief(difference.reference))],
+            _text(difference.why or ""),
+        )
+        for difference in causes(report)
+    ]
+    return _table(("cause", "key", "μ", "π", "why it matters"), rows)
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    if not lines:
+        return ""
+    return "\n".join([f"| {' | '.join(header)} |", f"|{' --- |' * len(header)}", *lines])
+
+
+def _fold(title: str, body: str) -> str:
+    return f"<details><summary>{title}</summary>\n\n{body}\n\n</details>" if body else ""
+
+
+def _text(text: str) -> str:
+    """Foreign text that must neither become markup, nor a mention, nor end a table cell."""
+    escaped = html.escape(visible(text), quote=False)
+    return re.sub(r"([\\`*_\[\]|~@#])", lambda match: f"&#{ord(match[1])};", escaped)
+
+
+def _code(text: str) -> str:
+    """Foreign text in monospace; HTML because backticks cannot hold backticks and pipes end a table cell."""
+    return f"<code>{_text(text)}</code>"
+
+
+def _fence(command: str) -> str:
+    fence = "`" * (max((len(run) for run in re.findall(r"`+", command)), default=0) + 3)
+    return f"{fence}sh\n{visible(command)}\n{fence}"

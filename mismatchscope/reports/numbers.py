@@ -1,0 +1,96 @@
+"""Numbers and foreign text as people read them: as many digits as carry meaning, and nothing invisible."""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+
+UNKNOWN = "–"
+
+
+def number(value: float | None) -> str:
+    """Three significant digits; more where the figure is close to 1 and the distance to 1 is what matters."""
+    if value is None or not math.isfinite(value) or value == int(value) or abs(value) >= 1e6:
+        return _fixed(value, 0)
+    if abs(value) < 1e-3:
+        return _scientific(value)
+    decimals = 2 - _magnitude(value)
+    if abs(value - 1) < 0.1:
+        decimals = 1 - _magnitude(value - 1)
+    return _fixed(value, min(max(decimals, 0), 5))
+
+
+def estimate(value: float | None, low: float | None = None, high: float | None = None) -> str:
+    """`0.00213 [0.00188, 0.00239]`: all to the digits that the width of the interval leaves meaningful."""
+    if value is None or (low is None and high is None):
+        return number(value)
+    ends = [number(low), number(value), number(high)]
+    if low is not None and high is not None and math.isfinite(high - low) and high > low:
+        mantissa, exponent = f"{high - low:.1e}".split("e")
+        # Two digits of the width, three where it begins with a 1 and two would be coarse.
+        decimals = (2 if mantissa < "2" else 1) - int(exponent)
+        largest = max(abs(low), abs(value), abs(high))
+        if 1e-3 <= largest < 1e6:
+            ends = [_rounded(end, max(decimals, 0)) for end in (low, value, high)]
+    return f"{ends[1]} [{ends[0]}, {ends[2]}]"
+
+
+def _rounded(value: float, decimals: int) -> str:
+    return _scientific(value) if 0 < abs(value) < 10.0**-decimals else _fixed(value, decimals)
+
+
+def _fixed(value: float | None, decimals: int) -> str:
+    if value is None or math.isnan(value):
+        return UNKNOWN
+    if math.isinf(value):
+        return "∞" if value > 0 else "-∞"
+    return f"{value:,.{decimals}f}" if abs(value) < 1e6 else _scientific(value)
+
+
+def _scientific(value: float) -> str:
+    mantissa, exponent = f"{value:.2e}".split("e")
+    return f"{mantissa}e{int(exponent)}"
+
+
+def _magnitude(value: float) -> int:
+    return math.floor(math.log10(abs(value)))
+
+
+def setting(value: float) -> str:
+    """A number that somebody chose (a threshold, a quantile): as it was typed."""
+    return f"{value:.6g}"
+
+
+def share(value: float | None) -> str:
+    """A fraction in per cent, `12.4 %`, with the distance to 100 % kept: `99.99 %`."""
+    if value is None or math.isnan(value):
+        return UNKNOWN
+    nearest = min(abs(value), abs(1 - value)) or 1.0
+    text = f"{100 * value:.{min(max(-_magnitude(nearest), 0), 6)}f}"
+    return f"{text.rstrip('0').rstrip('.') if '.' in text else text} %"
+
+
+def probability(logprob: float) -> str:
+    return number(math.exp(logprob))
+
+
+def count(n: int, thing: str) -> str:
+    """`1 prompt`, `4,096 tokens`."""
+    return f"{n:,} {thing}" if n == 1 else f"{n:,} {thing}s"
+
+
+def visible(text: str) -> str:
+    """Text of a model or a prompt with everything that a terminal or a reader would not see spelled out.
+
+    Control and format characters (escape sequences, direction overrides) and lone surrogates must not act.
+    """
+    return "".join(_VISIBLE.get(char) or _escaped(char) for char in text)
+
+
+_VISIBLE = {"\n": "⏎", "\t": "⇥", "\r": "␍"}
+
+
+def _escaped(char: str) -> str:
+    if unicodedata.category(char) in ("Cc", "Cf", "Cs", "Zl", "Zp"):
+        return char.encode("unicode_escape", "surrogatepass").decode("ascii")
+    return char

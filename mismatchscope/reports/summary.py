@@ -1,0 +1,189 @@
+"""What every format says, in words and in order; the formats themselves only decide how it looks."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+from ..report import (
+    Alpha,
+    Difference,
+    Exceedance,
+    Floor,
+    GateResult,
+    Report,
+    SequenceMeasures,
+    Statistic,
+    TokenMeasures,
+)
+from .glossary import ALPHA, SCALARS, SEQUENCE, SHORT_SEQUENCE, SHORT_TOKEN, SUPERSEDED, TOKEN, Measure
+from .numbers import UNKNOWN, count, estimate, number, share
+
+
+class Headline(NamedTuple):
+    """`tone` is good, bad, doubt or plain; a renderer gives it a colour."""
+
+    badge: str
+    tone: str
+    sentence: str
+    scope: str
+
+
+class Row(NamedTuple):
+    label: str
+    value: str
+    note: str = ""
+
+
+_VERDICT_TONE = {"pass": "good", "fail": "bad", "inconclusive": "doubt"}
+_FINDING = {
+    "identical": ("identical", "good"),
+    "within_floor": ("within floor", "good"),
+    "above_floor": ("above floor", "doubt"),
+    "unresolved": ("unresolved", "doubt"),
+    "no_floor": ("measured", "plain"),
+}
+
+
+def headline(report: Report) -> Headline:
+    """The gate's verdict where there are gates, else the finding; then how much was looked at, and how."""
+    badge, tone = _FINDING[report.finding.code]
+    if report.verdict != "none":
+        badge, tone = report.verdict, _VERDICT_TONE[report.verdict]
+    counts = report.counts
+    scope = (
+        f"{count(counts.prompts, 'prompt')}, {count(counts.sequences, 'response')}, {count(counts.tokens, 'token')}"
+        f" · {report.evidence} evidence · {report.policy} policy"
+    )
+    return Headline(badge.upper(), tone, report.finding.sentence, scope)
+
+
+def left_out(report: Report) -> str | None:
+    """What was seen and could not be compared, or None when that is nothing."""
+    counts = report.counts
+    parts = [
+        (counts.unmatched_behavior, "only in μ"),
+        (counts.unmatched_reference, "only in π"),
+        (counts.rejected, "rejected"),
+    ]
+    named = [f"{n:,} {what}" for n, what in parts if n]
+    return f"not compared: {', '.join(named)}" if named else None
+
+
+def alpha_rows(report: Report, alpha: Alpha) -> list[Row]:
+    """One α: the certified lower bound, the upper bound over visited states, the mean, the tolerance bounds."""
+    rows = [Row("observed maximum", number(alpha.observed_max), "certified lower bound")]
+    if alpha.observed_upper is not None:
+        rows.append(Row("upper, visited", number(alpha.observed_upper), "no visited state exceeds this"))
+    elif report.evidence == "sampled":
+        rows.append(Row("upper, visited", UNKNOWN, "needs top-k or full evidence"))
+    mean = alpha.mean
+    interval = f"{share(mean.confidence)} interval, {count(mean.clusters, 'prompt')}"
+    rows.append(Row("mean TV", estimate(mean.value, mean.low, mean.high), interval))
+    if alpha.certified_mean_high is not None:
+        rows.append(
+            Row("mean TV, certified", f"≤ {number(alpha.certified_mean_high)}", "empirical Bernstein bound")
+        )
+    for bound in alpha.tolerance:
+        value, note = UNKNOWN, f"needs {count(bound.n_needed, 'prompt')}"
+        if bound.value is not None:
+            value, note = f"≤ {number(bound.value)}", f"with {share(bound.confidence)} confidence"
+        rows.append(Row(f"{share(bound.quantile)} of prompts", value, note))
+    if tail := alpha.tail:
+        rows.append(
+            Row(
+                f"tail model {share(tail.quantile)}",
+                estimate(tail.value, tail.low, tail.high),
+                f"Pareto fit, {count(tail.exceedances, 'exceedance')}",
+            )
+        )
+    return rows
+
+
+def floor_rows(report: Report) -> list[Row]:
+    """What the same measure shows with nothing changed, and what is left above it."""
+    floors = report.floor
+    rows = [
+        _floor_row(f"repeat floor of {side}", floor)
+        for side, floor in (("μ", floors.behavior), ("π", floors.reference))
+        if floor is not None
+    ] or [Row("repeat floor", UNKNOWN, "neither side was run twice")]
+    if excess := floors.excess:
+        rows.append(
+            Row("above the floor", estimate(excess.value, excess.low, excess.high), "mean TV less the larger floor")
+        )
+    if report.truncation_floor:
+        rows.append(Row("truncation floor", number(report.truncation_floor), "top-p/top-k alone makes this"))
+    if report.rounding_floor is not None:
+        rows.append(Row("rounding floor", number(report.rounding_floor), "rounded logits can make this"))
+    return rows
+
+
+def _floor_row(label: str, floor: Floor) -> Row:
+    batches = "same batches" if floor.composition == "same" else "reshuffled batches"
+    if floor.identical:
+        return Row(label, "0", f"bit-identical, {batches}")
+    mean = floor.mean
+    return Row(label, estimate(mean.value, mean.low, mean.high), f"max {number(floor.observed_max)}, {batches}")
+
+
+def gate_value(gate: GateResult) -> str:
+    """The figure a gate was decided on, with its interval where it has one."""
+    if gate.low == gate.high == gate.value:
+        return number(gate.value)
+    if gate.value is None and gate.low is not None:
+        return f"[{number(gate.low)}, {number(gate.high)}]"
+    return estimate(gate.value, gate.low, gate.high)
+
+
+def decades(curve: list[Exceedance], most: int = 4) -> list[Exceedance]:
+    """The few points of an exceedance curve that a small table shows: powers of ten, ending in the tail."""
+    round_taus = [p for p in curve if 0 < p.tau < 1 and abs(math.log10(p.tau) - round(math.log10(p.tau))) < 0.01]
+    return round_taus[-most:]
+
+
+def token_statistics(token: TokenMeasures, short: bool = False) -> list[tuple[Measure, Statistic]]:
+    return _statistics(token, TOKEN, SHORT_TOKEN if short else None)
+
+
+def sequence_statistics(sequence: SequenceMeasures, short: bool = False) -> list[tuple[Measure, Statistic]]:
+    return _statistics(sequence, SEQUENCE, SHORT_SEQUENCE if short else None)
+
+
+def _statistics(
+    values: TokenMeasures | SequenceMeasures, order: tuple[Measure, ...], keys: tuple[str, ...] | None
+) -> list[tuple[Measure, Statistic]]:
+    found = [(m, getattr(values, m.key)) for m in order if getattr(values, m.key) is not None]
+    if keys is None:
+        return found
+    present = {measure.key for measure, _ in found}
+    better = {worse for key in present for worse in SUPERSEDED.get(key, ())}
+    return [(m, statistic) for m, statistic in found if m.key in keys and m.key not in better]
+
+
+def scalars(values: TokenMeasures | SequenceMeasures) -> list[tuple[Measure, float]]:
+    """The figures that are one number each, with no distribution."""
+    fields = type(values).model_fields
+    return [(m, getattr(values, m.key)) for m in SCALARS if m.key in fields and getattr(values, m.key) is not None]
+
+
+def three_policies(report: Report) -> list[tuple[str, str, Alpha]]:
+    """(symbol, meaning, figures) of α₁, α₀ and β; empty where there is no target policy."""
+    if report.alpha0 is None and report.beta is None:
+        return []
+    return [
+        (*ALPHA[name], alpha)
+        for name, alpha in (("alpha1", report.alpha1), ("alpha0", report.alpha0), ("beta", report.beta))
+        if alpha is not None
+    ]
+
+
+def causes(report: Report) -> list[Difference]:
+    """The provenance differences, likeliest cause first, the ones with no known effect last."""
+    return sorted(report.provenance.difference, key=lambda d: (d.rank == 0, d.rank, d.key))
+
+
+def brief(value: Any, most: int = 40) -> str:
+    """One provenance value on one line."""
+    text = UNKNOWN if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    return text if len(text) <= most else f"{text[: most - 1]}…"

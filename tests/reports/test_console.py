@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import io
+import re
+
+import pytest
+from example_reports import HOSTILE
+from rich.cells import cell_len
+from rich.console import Console
+from syrupy.assertion import SnapshotAssertion
+
+from mismatchscope.report import Alpha, Counts, Finding, Mean, Provenance, Report, SequenceMeasures, TokenMeasures
+from mismatchscope.reports.console import show
+
+
+def _shown(report: Report, width: int = 80, verbose: bool = False, terminal: bool = False) -> str:
+    out = io.StringIO()
+    color = "truecolor" if terminal else None
+    console = Console(file=out, width=width, force_terminal=terminal, color_system=color)
+    show(report, console, verbose=verbose)
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
+
+
+def test_console(report: Report, snapshot: SnapshotAssertion) -> None:
+    assert _shown(report) == snapshot
+
+
+def test_console_verbose(full: Report, snapshot: SnapshotAssertion) -> None:
+    assert _shown(full, width=120, verbose=True) == snapshot
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 160])
+@pytest.mark.parametrize("verbose", [False, True])
+def test_no_line_is_wider_than_the_terminal(report: Report, width: int, verbose: bool) -> None:
+    lines = _shown(report, width, verbose).split("reproduce")[0].splitlines()
+    assert max(cell_len(line) for line in lines) <= width
+
+
+def test_the_verdict_is_the_first_line(full: Report, topk: Report) -> None:
+    assert _shown(full).startswith("ABOVE FLOOR  Mean TV 0.00213 [0.00188, 0.00239] over 128 prompts")
+    assert _shown(topk).startswith("FAIL  Mean TV is at least 0.00191 [0.00168, 0.00216] over 128 prompts")
+
+
+def test_the_command_can_be_copied_whole(full: Report) -> None:
+    assert full.provenance.command in _shown(full, width=60)
+
+
+def test_alarms_come_before_the_figures_with_their_remedy(sampled: Report) -> None:
+    text = _shown(sampled, width=120)
+    assert text.index("describe different") < text.index("→ Score with the temperature") < text.index("α₁")
+
+
+def test_text_of_the_model_never_acts(full: Report) -> None:
+    text = _shown(full, width=200, terminal=True)
+    assert "\x1b[31m \u202e" not in text
+    assert "\u202e" not in text
+    assert "<script>alert(1)</script> ]]> `|` \\x1b[31m \\u202e" in re.sub(r"\x1b\[[0-9;]*m", "", text)
+    assert HOSTILE not in text
+
+
+def test_markup_in_foreign_text_is_printed_as_it_is(topk: Report) -> None:
+    sentence = "[bold]x[/bold] [/oops]"
+    shown = _shown(topk.model_copy(update={"finding": Finding(code="no_floor", sentence=sentence)}))
+    assert sentence in shown
+
+
+def test_no_color_is_honoured(full: Report, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert not re.search(r"\x1b\[[0-9;]*3[0-9]m", _shown(full, terminal=True))
+
+
+def test_a_report_with_nothing_but_counts_is_shown() -> None:
+    report = Report(
+        finding=Finding(code="unresolved", sentence="Nothing is known."),
+        evidence="sampled",
+        policy="raw",
+        counts=Counts(prompts=1, sequences=1, tokens=1),
+        alpha1=Alpha(observed_max=None, mean=Mean(value=None)),
+        token=TokenMeasures(),
+        sequence=SequenceMeasures(),
+        provenance=Provenance(behavior={}, reference={}, command="mismatchscope analyze x"),
+    )
+    assert "1 prompt, 1 response, 1 token" in _shown(report, verbose=True)
