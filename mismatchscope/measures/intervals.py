@@ -99,11 +99,12 @@ def ratio_interval(
 ) -> Interval:
     """Interval of Σ_c sum_c / Σ_c count_c over independent clusters.
 
-    A delete-one-cluster jackknife error, the t quantile on the short side, and on the side of the long tail
-    the t quantile pushed out by Hall's transformation. Mismatch is right-skewed, and the plain t interval
-    ends too low: a sample without the rare large prompt has both a small mean and a small error. Hall's cubic
-    removes the skewness to second order (Hall 1992, "On the removal of skewness by transformation").
-    benchmarks/calibration.py measures the coverage beside the t interval, the bootstrap-t and BCa.
+    The error is the delete-one-cluster jackknife's. Its multiple on the short side is the t quantile, with
+    the number of clusters of equal size that would weigh as much; on the side of the long tail that quantile
+    is pushed out by Hall's transformation (Hall 1992, "On the removal of skewness by transformation").
+    Mismatch is right-skewed, and a plain t interval ends too low: a sample without the rare large prompt has
+    both a small mean and a small error. benchmarks/calibration.py measures the coverage beside the t interval,
+    the bootstrap-t and BCa.
 
     `low` and `high` are None with fewer than two clusters, or when the clusters do not differ at all.
     """
@@ -124,7 +125,8 @@ def ratio_interval(
     shift_C -= shift_C.mean()
     error = math.sqrt((clusters - 1) / clusters * float(shift_C @ shift_C))
 
-    t = float(stdtrit(clusters - 1, 0.5 + confidence / 2))
+    effective = total**2 / float(count_C @ count_C)
+    t = float(stdtrit(max(1.0, effective - 1), 0.5 + confidence / 2))
     skew = _skewness(shift_C)
     long_t = _hall_quantile(t, abs(skew), clusters)
     low = mean - error * (long_t if skew < 0 else t)

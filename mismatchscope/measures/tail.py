@@ -39,7 +39,7 @@ def pareto_k(log_weight_N: np.ndarray) -> float | None:
     weight_M = np.exp(tail_M - tail_M[-1])
     if weight_M[-5] < np.finfo(np.float64).tiny:
         return math.inf
-    excess_M = weight_M[1:] - weight_M[0]
+    excess_M = -weight_M * np.expm1(tail_M[0] - tail_M)  # weight - cut, without cancellation
     excess_M = excess_M[excess_M > 0]
     return gpd_shape(excess_M) if excess_M.size >= 5 else None
 
