@@ -1,0 +1,140 @@
+"""The bounds against their published figures, and against the exact error on small random policies."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mismatchscope.errors import EmptyComparisonError
+from mismatchscope.measures.bounds import (
+    finite_horizon_bounds,
+    mean_tv_by_position,
+    ratio_pair_sums,
+    three_policy_penalty,
+)
+
+
+def test_the_published_check_values() -> None:
+    b = finite_horizon_bounds(4096, max_tv=5e-3, max_kl=1e-4, sequence_kl=0.01, sequence_tv=0.05)
+    assert b.classical_kl == pytest.approx(1677, abs=0.5)
+    assert b.classical_tv == pytest.approx(839, abs=0.5)
+    assert b.pinsker_marginal_kl == pytest.approx(35.0, abs=0.1)
+    assert b.mixed_kl == pytest.approx(8.2, abs=0.05)
+    assert b.mixed_tv == pytest.approx(4.1, abs=0.05)
+    assert b.smallest() == ("mixed_tv", b.mixed_tv)
+    assert b.smallest_max_free() is None
+
+
+@settings(max_examples=50)
+@given(st.integers(0, 2**32 - 1), st.floats(0.02, 3), st.integers(1, 4))
+def test_every_bound_holds_on_random_policies(seed: int, distance: float, horizon: int) -> None:
+    """All sequences of two ids: J(pi), the surrogate at mu and every ingredient of the bounds, exactly."""
+    rng = np.random.default_rng(seed)
+    contexts = [c for t in range(horizon) for c in itertools.product((0, 1), repeat=t)]
+    logits = {c: rng.normal(0, 1.5, 2) for c in contexts}
+    mu = {c: np.exp(x) / np.exp(x).sum() for c, x in logits.items()}
+    moved = {c: np.exp(x + rng.normal(0, distance, 2)) for c, x in logits.items()}
+    pi = {c: p / p.sum() for c, p in moved.items()}
+    tv = {c: float(np.abs(mu[c] - pi[c]).sum() / 2) for c in contexts}
+    kl = {c: float(mu[c] @ np.log(mu[c] / pi[c])) for c in contexts}
+
+    sequences = list(itertools.product((0, 1), repeat=horizon))
+    mu_y = np.array([math.prod(mu[y[:t]][y[t]] for t in range(horizon)) for y in sequences])
+    pi_y = np.array([math.prod(pi[y[:t]][y[t]] for t in range(horizon)) for y in sequences])
+    log_ratio_ST = np.array(
+        [[math.log(pi[y[:t]][y[t]] / mu[y[:t]][y[t]]) for t in range(horizon)] for y in sequences]
+    )
+    reward_S = rng.integers(0, 2, len(sequences)).astype(float)
+    surrogate = mu_y @ (reward_S * (1 + np.expm1(log_ratio_ST).sum(axis=1)))
+    error = abs(pi_y @ reward_S - surrogate)
+
+    pair_sums_S = ratio_pair_sums(log_ratio_ST.ravel(), np.arange(len(sequences) + 1) * horizon)
+    bounds = finite_horizon_bounds(
+        horizon,
+        max_tv=max(tv.values()),
+        max_kl=max(kl.values()),
+        sequence_tv=float(np.abs(mu_y - pi_y).sum() / 2),
+        sequence_kl=float(mu_y @ np.log(mu_y / pi_y)),
+        mean_tv_T=[mu_y @ [tv[y[:t]] for y in sequences] for t in range(horizon)],
+        ratio_pairs=float(mu_y @ pair_sums_S),
+    )
+    for name, value in asdict(bounds).items():
+        assert value is not None, name
+        assert error <= value + 1e-12, name
+    smallest = bounds.smallest()
+    assert smallest is not None
+    assert smallest[1] == min(asdict(bounds).values())
+
+
+def test_the_formulas_term_by_term() -> None:
+    e, k, mean_tv = 0.3, 0.9, [0.1, 0.2, 0.05]
+    b = finite_horizon_bounds(3, max_tv=e, max_kl=k, mean_tv_T=mean_tv, ratio_pairs=0.7, reward_bound=2.0)
+    half = math.sqrt(k / 2)
+    assert b.coupling == pytest.approx(4 * e * (0 + e + 2 * e))
+    assert b.pinsker_marginal_kl == pytest.approx(4 * half * (half + math.sqrt(k)))
+    assert b.pinsker_marginal_tv == pytest.approx(4 * e * (half + math.sqrt(k)))
+    assert b.adaptive == pytest.approx(4 * (0.1 * min(2 * e, math.sqrt(k)) + 0.2 * min(e, half)))
+    assert b.max_free_linear == pytest.approx(4 * 2 * 0.35)
+    assert b.max_free_quadratic == pytest.approx(2 * 2 * 0.7)
+    assert b.mixed_tv is b.mixed_kl is None
+    assert b.smallest_max_free() == ("max_free_quadratic", b.max_free_quadratic)
+
+
+def test_the_factors_saturate_at_one() -> None:
+    b = finite_horizon_bounds(5, max_tv=1.0, max_kl=math.inf, sequence_tv=1.0, sequence_kl=math.inf)
+    assert b.pinsker_marginal_tv == b.coupling == 4 * 4
+    assert b.mixed_tv == b.mixed_kl == 4 * 5
+    assert b.classical_kl == math.inf
+
+
+def test_one_token_has_no_second_order_error() -> None:
+    b = finite_horizon_bounds(1, max_tv=0.5, max_kl=math.inf, mean_tv_T=[0.5])
+    assert b.classical_tv == b.coupling == b.adaptive == 0
+
+
+def test_bad_figures_are_refused() -> None:
+    with pytest.raises(ValueError, match="horizon"):
+        finite_horizon_bounds(0)
+    with pytest.raises(ValueError, match="max_tv"):
+        finite_horizon_bounds(2, max_tv=math.nan)
+    with pytest.raises(ValueError, match="sequence_kl"):
+        finite_horizon_bounds(2, sequence_kl=-1.0)
+    with pytest.raises(ValueError, match="2 values"):
+        finite_horizon_bounds(2, mean_tv_T=[0.1])
+
+
+def test_mean_tv_by_position_counts_ended_sequences_as_zero() -> None:
+    mean_tv_T = mean_tv_by_position([0.1, 0.2, 0.3, 0.5], [0, 3, 4], horizon=4)
+    np.testing.assert_allclose(mean_tv_T, [0.3, 0.1, 0.15, 0.0])
+    with pytest.raises(ValueError, match="horizon"):
+        mean_tv_by_position([0.1, 0.2], [0, 2], horizon=1)
+    with pytest.raises(EmptyComparisonError):
+        mean_tv_by_position([], [0], horizon=1)
+
+
+@given(st.lists(st.floats(-2, 2), min_size=1, max_size=8))
+def test_ratio_pair_sums_match_a_double_loop(log_ratio: list[float]) -> None:
+    ratio = [math.exp(d) for d in log_ratio]
+    oracle = math.fsum(
+        abs(ratio[t] - 1) * max(0.0, 1 - ratio[j]) for j in range(len(ratio)) for t in range(j)
+    )
+    assert ratio_pair_sums([0.3, *log_ratio], [0, 1, 1 + len(log_ratio)])[1] == pytest.approx(oracle)
+
+
+def test_an_overflowing_ratio_is_infinite_only_where_it_counts() -> None:
+    assert ratio_pair_sums([800.0, 0.0], [0, 2])[0] == 0
+    assert ratio_pair_sums([800.0, -1.0], [0, 2])[0] == np.inf
+
+
+def test_three_policy_penalty() -> None:
+    assert three_policy_penalty(0.01, 0.02, max_advantage=1.5, gamma=0.9) == pytest.approx(
+        2 * 1.5 * 0.9 / 0.01 * 0.03
+    )
+    with pytest.raises(ValueError, match="gamma"):
+        three_policy_penalty(0.01, 0.02, max_advantage=1.0, gamma=1.0)
