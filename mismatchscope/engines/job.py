@@ -147,15 +147,22 @@ def _lasting(facts: dict[str, Any]) -> dict[str, Any]:
 
 
 def _refuse_other(parts: Path, wanted: dict[str, Any], found: dict[str, Any]) -> None:
-    wanted = json.loads(_json(wanted))
-    if wanted == found:
-        return
-    differing = [key for key in wanted if wanted[key] != found.get(key)]
-    pairs = "; ".join(f"{key}: then {found.get(key)}, now {wanted[key]}" for key in differing)
-    raise OutputExistsError(
-        f"The sequences in {parts} were made otherwise ({pairs}), so this run cannot go on from them.",
-        hint="ask for the same again, or give another -o DIR",
-    )
+    differences = _differences(json.loads(_json(wanted)), found)
+    if differences:
+        raise OutputExistsError(
+            f"The sequences in {parts} were made otherwise ({'; '.join(differences)}), so this run cannot continue them.",
+            hint="ask for the same again, or choose another -o DIR",
+        )
+
+
+def _differences(wanted: Any, found: Any, key: str = "") -> list[str]:
+    if isinstance(wanted, dict) and isinstance(found, dict):
+        return [
+            difference
+            for name in sorted(wanted.keys() | found.keys())
+            for difference in _differences(wanted.get(name), found.get(name), f"{key}.{name}".lstrip("."))
+        ]
+    return [] if wanted == found else [f"{key} was {found}, is {wanted}"]
 
 
 def _json(value: Any) -> bytes:

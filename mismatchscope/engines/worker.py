@@ -65,8 +65,8 @@ def _run(path: Path, emit: Callable[..., None]) -> None:
         check_capabilities(engine_type, task)
     engine = engine_type(job.model, engine_type.options_type(**job.options))
     began = time.monotonic()
+    engine.load()
     try:
-        engine.load()
         facts = engine.facts()
         if job.version not in (None, facts["engine_version"]):
             raise SpecError(
