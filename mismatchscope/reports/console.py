@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from rich.console import Console
-from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -34,7 +33,6 @@ from .summary import (
 _STYLE = {"good": "bold green", "bad": "bold red", "doubt": "bold yellow", "plain": "bold cyan"}
 _VERDICT_STYLE = {"pass": "green", "fail": "red", "inconclusive": "yellow"}
 _LABEL_WIDTH = 18
-_INDENT = (0, 0, 0, 2)
 _NARROW = 76  # below this many columns the notes and most quantiles are left out
 
 
@@ -104,13 +102,13 @@ def _show_alpha(report: Report, console: Console) -> None:
     curve = decades(report.alpha1.exceedance)
     if curve:
         table = Table.grid(padding=(0, 2, 0, 0))
-        table.add_column(min_width=_LABEL_WIDTH)
+        table.add_column(min_width=_LABEL_WIDTH + 2)
         for _ in curve:
             table.add_column(justify="right", min_width=8)
-        table.add_row("share with TV >", *[setting(point.tau) for point in curve], style="dim")
-        table.add_row("  of tokens", *[share(point.tokens) for point in curve])
-        table.add_row("  of prompts", *[share(point.prompts) for point in curve])
-        console.print(Padding(table, _INDENT, expand=False))
+        table.add_row("  share with TV >", *[setting(point.tau) for point in curve], style="dim")
+        table.add_row("    of tokens", *[share(point.tokens) for point in curve])
+        table.add_row("    of prompts", *[share(point.prompts) for point in curve])
+        console.print(table)
     for symbol, meaning, alpha in three_policies(report)[1:]:
         _title(console, symbol, meaning)
         _show_rows(console, alpha_rows(report, alpha))
@@ -118,13 +116,13 @@ def _show_alpha(report: Report, console: Console) -> None:
 
 def _show_rows(console: Console, rows: Iterable[Row]) -> None:
     table = Table.grid(padding=(0, 2, 0, 0))
-    table.add_column(min_width=_LABEL_WIDTH, no_wrap=True)
+    table.add_column(min_width=_LABEL_WIDTH + 2, no_wrap=True)
     table.add_column(min_width=26, no_wrap=True)
     table.add_column(style="dim")
     for row in rows:
         note = visible(row.note) if console.width >= _NARROW else ""
-        table.add_row(row.label, Text(row.value, style="bold"), Text(note))
-    console.print(Padding(table, _INDENT, expand=False))
+        table.add_row(f"  {row.label}", Text(row.value, style="bold"), Text(note))
+    console.print(table)
 
 
 def _show_statistics(report: Report, console: Console, verbose: bool) -> None:
@@ -132,8 +130,8 @@ def _show_statistics(report: Report, console: Console, verbose: bool) -> None:
     if console.width >= 100:
         quantiles.insert(1, "p90")
     sections = [
-        ("per token", token_statistics(report.token, short=not verbose), scalars(report.token)),
-        ("per response", sequence_statistics(report.sequence, short=not verbose), scalars(report.sequence)),
+        ("per token", token_statistics(report, short=not verbose), scalars(report.token)),
+        ("per response", sequence_statistics(report, short=not verbose), scalars(report.sequence)),
     ]
     unresolved = False
     for title, statistics, single in sections:
@@ -219,9 +217,9 @@ def _show_worst(report: Report, console: Console, most: int) -> None:
     for token in report.worst[:most]:
         change = f"p {probability(token.logprob_behavior)} → {probability(token.logprob_reference)}"
         context = _context(token)
-        context.truncate(max(console.width - 38, 20), overflow="ellipsis")
-        table.add_row(Text(f"TV {number(token.tv)}"), Text(change, style="dim"), context)
-    console.print(Padding(table, _INDENT, expand=False))
+        context.truncate(max(console.width - 36, 20), overflow="ellipsis")
+        table.add_row(Text(f"  TV {number(token.tv)}"), Text(change, style="dim"), context)
+    console.print(table)
 
 
 def _context(token: WorstToken, before: int = 20) -> Text:
@@ -248,10 +246,10 @@ def _show_causes(report: Report, console: Console, most: int | None) -> None:
         table.add_column()
     for difference in shown:
         table.add_row(
-            visible(difference.key),
+            Text(f"  {visible(difference.key)}"),
             Text(f"{visible(brief(difference.behavior))} → {visible(brief(difference.reference))}"),
             Text(visible(difference.why or ""), style="dim"),
         )
-    console.print(Padding(table, _INDENT, expand=False))
+    console.print(table)
     if hidden := len(differences) - len(shown):
         console.print(Text(f"  and {hidden} more {'difference' if hidden == 1 else 'differences'}", style="dim"))

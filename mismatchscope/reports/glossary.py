@@ -54,7 +54,7 @@ TOKEN = (
     Measure("k2", "k2", "(log ρ)²/2: biased for KL, low variance."),
     Measure("k3", "k3", "ρ − 1 − log ρ: never negative; unbiased for KL(μ‖π) less the leak."),
     Measure("abs_logprob_diff", "|Δ log p|", "Of the sampled token. Logged by many trainers; no divergence."),
-    Measure("prob_diff", "|Δ p|", "Of the sampled token. Logged by many trainers; the binary TV."),
+    Measure("prob_diff", "Δ p", "π(a) − μ(a), signed, of the sampled token. Logged by many trainers."),
     Measure("exp_abs_diff", "exp |Δ log p|", "Logged by some trainers; large where either side is unlikely."),
 )
 
@@ -70,7 +70,7 @@ SEQUENCE = (
 
 SCALARS = (
     Measure("prob_correlation", "correlation of p", "Pearson correlation of the sampled tokens' probabilities."),
-    Measure("ratio_outside_band", "ρ outside band", "Share of tokens whose ratio leaves the logged band."),
+    Measure("ratio_outside_band", "ρ outside band", "Share of tokens whose ratio leaves 0.8 – 1.2."),
     Measure(
         "ess_fraction", "ESS / N", "Effective share of the responses under their weights, unclamped; 1 is best."
     ),
@@ -81,4 +81,6 @@ SCALARS = (
 # What an engineer needs at first sight; the rest is one flag or one fold away.
 SHORT_TOKEN = ("tv", "tv_lower", "tv_upper", "binary_tv", "kl", "k3", "ratio", "abs_logprob_diff")
 SHORT_SEQUENCE = ("tv", "tv_bound", "kl", "log_ratio")
-SUPERSEDED = {"tv": ("binary_tv",), "tv_lower": ("binary_tv",), "kl": ("k3",)}
+# Figures that say the same, or less, where the first is there.
+SUPERSEDED = {"tv_lower": ("binary_tv",), "kl": ("k3",)}
+EXACT = ("tv_lower", "tv_upper", "binary_tv", "k3")

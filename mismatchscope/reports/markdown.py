@@ -45,7 +45,7 @@ def render(report: Report) -> str:
     ]
     for symbol, meaning, alpha in three_policies(report)[1:]:
         blocks += [f"**{symbol}**, {meaning}", _rows(alpha_rows(report, alpha))]
-    token, response = token_statistics(report.token, short=True), sequence_statistics(report.sequence, short=True)
+    token, response = token_statistics(report, short=True), sequence_statistics(report, short=True)
     blocks += [_statistics("per token", token), _scalars(scalars(report.token))]
     blocks += [_statistics("per response", response), _scalars(scalars(report.sequence))]
     blocks += [_fold("Farthest apart", _worst(report)), _fold("Provenance", _differences(report))]

@@ -16,7 +16,7 @@ from ..report import (
     Statistic,
     TokenMeasures,
 )
-from .glossary import ALPHA, SCALARS, SEQUENCE, SHORT_SEQUENCE, SHORT_TOKEN, SUPERSEDED, TOKEN, Measure
+from .glossary import ALPHA, EXACT, SCALARS, SEQUENCE, SHORT_SEQUENCE, SHORT_TOKEN, SUPERSEDED, TOKEN, Measure
 from .numbers import UNKNOWN, count, estimate, number, share
 
 
@@ -37,9 +37,9 @@ class Row(NamedTuple):
 
 _VERDICT_TONE = {"pass": "good", "fail": "bad", "inconclusive": "doubt"}
 _FINDING = {
-    "identical": ("identical", "good"),
-    "within_floor": ("within floor", "good"),
-    "above_floor": ("above floor", "doubt"),
+    "identical": ("equal", "good"),
+    "within_floor": ("noise", "good"),
+    "above_floor": ("mismatch", "doubt"),
     "unresolved": ("unresolved", "doubt"),
     "no_floor": ("measured", "plain"),
 }
@@ -84,7 +84,9 @@ def alpha_rows(report: Report, alpha: Alpha) -> list[Row]:
         rows.append(
             Row("mean TV, certified", f"≤ {number(alpha.certified_mean_high)}", "empirical Bernstein bound")
         )
-    for bound in alpha.tolerance:
+    # Once n is too small for one fraction of the prompts it is for every larger one.
+    unresolved = [bound for bound in alpha.tolerance if bound.value is None]
+    for bound in [bound for bound in alpha.tolerance if bound.value is not None] + unresolved[:1]:
         value, note = UNKNOWN, f"needs {count(bound.n_needed, 'prompt')}"
         if bound.value is not None:
             value, note = f"≤ {number(bound.value)}", f"with {share(bound.confidence)} confidence"
@@ -142,23 +144,24 @@ def decades(curve: list[Exceedance], most: int = 4) -> list[Exceedance]:
     return round_taus[-most:]
 
 
-def token_statistics(token: TokenMeasures, short: bool = False) -> list[tuple[Measure, Statistic]]:
-    return _statistics(token, TOKEN, SHORT_TOKEN if short else None)
-
-
-def sequence_statistics(sequence: SequenceMeasures, short: bool = False) -> list[tuple[Measure, Statistic]]:
-    return _statistics(sequence, SEQUENCE, SHORT_SEQUENCE if short else None)
-
-
-def _statistics(
-    values: TokenMeasures | SequenceMeasures, order: tuple[Measure, ...], keys: tuple[str, ...] | None
-) -> list[tuple[Measure, Statistic]]:
-    found = [(m, getattr(values, m.key)) for m in order if getattr(values, m.key) is not None]
-    if keys is None:
+def token_statistics(report: Report, short: bool = False) -> list[tuple[Measure, Statistic]]:
+    """The token measures that are known, in reading order; `short`: the few that an engineer needs first."""
+    found = _known(report.token, TOKEN)
+    if not short:
         return found
-    present = {measure.key for measure, _ in found}
-    better = {worse for key in present for worse in SUPERSEDED.get(key, ())}
-    return [(m, statistic) for m, statistic in found if m.key in keys and m.key not in better]
+    # What full evidence makes redundant, or else what is said better by another figure that is there.
+    redundant = set(EXACT) if report.evidence == "full" else set()
+    redundant |= {worse for measure, _ in found for worse in SUPERSEDED.get(measure.key, ())}
+    return [(m, statistic) for m, statistic in found if m.key in SHORT_TOKEN and m.key not in redundant]
+
+
+def sequence_statistics(report: Report, short: bool = False) -> list[tuple[Measure, Statistic]]:
+    """The measures of whole responses that are known, in reading order."""
+    return [(m, s) for m, s in _known(report.sequence, SEQUENCE) if not short or m.key in SHORT_SEQUENCE]
+
+
+def _known(values: TokenMeasures | SequenceMeasures, order: tuple[Measure, ...]) -> list[tuple[Measure, Statistic]]:
+    return [(m, getattr(values, m.key)) for m in order if getattr(values, m.key) is not None]
 
 
 def scalars(values: TokenMeasures | SequenceMeasures) -> list[tuple[Measure, float]]:

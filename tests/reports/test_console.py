@@ -37,8 +37,8 @@ def test_no_line_is_wider_than_the_terminal(report: Report, width: int, verbose:
 
 
 def test_the_verdict_is_the_first_line(full: Report, topk: Report) -> None:
-    assert _shown(full).startswith("ABOVE FLOOR  Mean TV 0.00213 [0.00188, 0.00239] over 128 prompts")
-    assert _shown(topk).startswith("FAIL  Mean TV is at least 0.00191 [0.00168, 0.00216] over 128 prompts")
+    assert _shown(full).startswith("MISMATCH  Above the repeat floor of 0.000209")
+    assert _shown(topk).startswith("FAIL  No repeat floor was measured: mean TV 0.00191 [0.00168, 0.00216]")
 
 
 def test_the_command_can_be_copied_whole(full: Report) -> None:
@@ -47,7 +47,7 @@ def test_the_command_can_be_copied_whole(full: Report) -> None:
 
 def test_alarms_come_before_the_figures_with_their_remedy(sampled: Report) -> None:
     text = _shown(sampled, width=120)
-    assert text.index("describe different") < text.index("→ Score with the temperature") < text.index("α₁")
+    assert text.index("describe different") < text.index("→ Score with") < text.index("observed maximum")
 
 
 def test_text_of_the_model_never_acts(full: Report) -> None:
