@@ -26,7 +26,7 @@ from ..prompts import Prompt, load_prompts
 from ..records import Evidence, Policy, write_atomic
 from ..report import Report
 from ..traces.store import Trace
-from .collect import Pass, check_capabilities, collect, resolve_model, vocabulary_size
+from .collect import Pass, check_capabilities, collect, resolve_model, scoring, vocabulary_size
 from .compare import Repeats, compare
 
 # Any seed will do, as long as it is another order than the first one.
@@ -47,7 +47,7 @@ def audit(
     _claim(directory, settings, resume=resume)
     behavior, reference = parse_spec(settings.behavior), parse_spec(settings.reference)
     prompts = audit_prompts(settings)
-    evidence = plan_evidence(settings, behavior, prompts=len(prompts))
+    evidence = plan_evidence(settings, behavior, prompts=len(prompts), traces=4 if settings.repeats else 2)
     check_capabilities(behavior, evidence=evidence, path="decode" if settings.repeats else None, rollout=True)
     check_capabilities(reference, evidence=evidence, path="prefill", rollout=False)
 
@@ -65,7 +65,7 @@ def audit(
 
     traces = {one.trace.name: Trace.open(one.trace) for side in passes.values() for one in side}
     report = compare(
-        traces["behavior"],
+        Trace.open(measured_behavior(settings, directory)),
         traces["reference"],
         repeats=Repeats(traces.get("behavior-repeat"), traces.get("reference-repeat")),
         policy=settings.policy,
@@ -85,15 +85,15 @@ def audit_prompts(settings: AuditSettings) -> list[Prompt]:
     return load_prompts(prompts_path(), settings.limit or DEFAULT_PROMPTS)
 
 
-def plan_evidence(settings: AuditSettings, behavior: EngineSpec, *, prompts: int) -> Evidence:
-    """What will be recorded of each state, within the byte budget of all traces together."""
+def plan_evidence(settings: AuditSettings, behavior: EngineSpec, *, prompts: int, traces: int) -> Evidence:
+    """What will be recorded of each state, within a byte budget that `traces` traces share."""
     sampling = settings.sampling
     return choose_evidence(
         settings.evidence,
         settings.budget,
         tokens=prompts * sampling.samples * sampling.max_new_tokens,
         vocabulary=vocabulary_size(behavior, resolve_model(settings.model)),
-        traces=4 if settings.repeats else 2,
+        traces=traces,
         seed=sampling.seed,
     )
 
@@ -104,20 +104,18 @@ def plan(settings: AuditSettings, directory: Path, evidence: Evidence) -> dict[s
     A repeat forces the same tokens through the same path in another order, so that every batch has other members:
     what the same side would have answered in another run.
     """
+    sampler = settings.sampling.sampling()
+    first = Pass(directory / "behavior", "behavior", evidence, "processed", sampler)
     # "support" renormalises π on what μ really kept, which is the processed policy's support.
-    recorded: Policy = "raw" if settings.policy == "raw" else "processed"
-    sampling = settings.sampling.sampling()
-    # Greedy decoding has no temperature that a trainer could divide by.
-    trainer = settings.reference_temperature or sampling.temperature or 1.0
-    first = Pass(directory / "behavior", "behavior", evidence, recorded, sampling)
+    recorded: Policy = "raw" if settings.policy == "raw" and sampler.transforms else "processed"
+    source = measured_behavior(settings, directory)
     second = Pass(
         directory / "reference",
         "reference",
         evidence,
         recorded,
-        sampling,
-        source=first.trace,
-        temperature=1.0 if recorded == "raw" else trainer,
+        scoring(sampler, "reference", settings.reference_temperature),
+        source=source,
     )
     passes = {"behavior": [first], "reference": [second]}
     if settings.repeats:
@@ -125,12 +123,19 @@ def plan(settings: AuditSettings, directory: Path, evidence: Evidence) -> dict[s
             again = replace(
                 one,
                 trace=directory / f"{one.role}-repeat",
-                source=first.trace,
+                policy=recorded,
+                source=first.trace if one is first else source,
                 path=path,
                 shuffle_seed=REPEAT_SHUFFLE_SEED,
             )
             passes[one.role].append(again)
     return passes
+
+
+def measured_behavior(settings: AuditSettings, directory: Path) -> Path:
+    """The behaviour trace that is compared; a transforming sampler leaves its raw policy in a trace beside it."""
+    apart = settings.policy == "raw" and settings.sampling.sampling().transforms
+    return directory / ("behavior-raw" if apart else "behavior")
 
 
 def _claim(directory: Path, settings: AuditSettings, *, resume: bool) -> None:

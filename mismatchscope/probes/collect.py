@@ -12,7 +12,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -35,7 +35,10 @@ Events = Callable[[dict[str, Any]], None]
 
 @dataclass(frozen=True)
 class Pass:
-    """One trace to make. `source` is the trace whose tokens a score forces; None is a rollout of `prompts`."""
+    """One trace to make. `source` is the trace whose tokens a score forces; None is a rollout of `prompts`.
+
+    `sampling` is what a rollout draws with, and what a scored "processed" policy is seen through (see `scoring`).
+    """
 
     trace: Path
     role: Role
@@ -44,7 +47,6 @@ class Pass:
     sampling: Sampling
     source: Path | None = None
     path: Literal["decode", "prefill"] = "prefill"
-    temperature: float = 1.0
     shuffle_seed: int | None = None
 
     @property
@@ -104,6 +106,17 @@ def prepare_output(directory: Path, *, force: bool, resume: bool) -> Path:
 
 def _is_ours(directory: Path) -> bool:
     return any((directory / name).exists() for name in ("manifest.json", "run.json", "report.json"))
+
+
+def scoring(sampler: Sampling, role: Role, temperature: float | None) -> Sampling:
+    """The transforms between logits and the policy of a scored trace.
+
+    The behaviour side repeats all that its sampler does. A trainer divides its logits by `temperature` (default:
+    the sampler's; 1 for greedy decoding, which has none to divide by) and cuts nothing off.
+    """
+    if role == "behavior":
+        return sampler if temperature is None else replace(sampler, temperature=temperature)
+    return replace(sampler, temperature=temperature or sampler.temperature or 1.0, top_p=1.0, top_k=0)
 
 
 def rollout_requests(prompts: Sequence[Prompt], samples: int) -> list[Request]:
@@ -182,7 +195,7 @@ def _task(one: Pass, requests: str) -> Task:
         policy=one.policy,
         sampling=one.sampling,
         path=one.path,
-        temperature=one.temperature,
+        temperature=one.sampling.temperature,
         shuffle_seed=one.shuffle_seed,
     )
 
@@ -199,7 +212,7 @@ def _manifest(
         path="rollout" if one.source is None else one.path,
         evidence=one.evidence,
         sampling=asdict(one.sampling),
-        temperature=one.sampling.temperature if one.source is None else one.temperature,
+        temperature=1.0 if one.policy == "raw" else one.sampling.temperature,
         seeds={"sampling": one.sampling.seed, "evidence": one.evidence.seed}
         | ({} if one.shuffle_seed is None else {"shuffle": one.shuffle_seed}),
         settings=settings,
