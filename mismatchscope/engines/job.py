@@ -150,7 +150,7 @@ def _refuse_other(parts: Path, wanted: dict[str, Any], found: dict[str, Any]) ->
     differences = _differences(json.loads(_json(wanted)), found)
     if differences:
         raise OutputExistsError(
-            f"The sequences in {parts} were made otherwise ({'; '.join(differences)}), so this run cannot continue them.",
+            f"The sequences in {parts} were made otherwise ({'; '.join(differences)}), so this run cannot go on.",
             hint="ask for the same again, or choose another -o DIR",
         )
 

@@ -216,18 +216,13 @@ def _base_logits(options: SyntheticOptions, states: States) -> np.ndarray:
 
 
 def _shift(options: SyntheticOptions, states: States, logp_NV: np.ndarray) -> np.ndarray:
-    """Mix in a token of the state's own and the last id: π = (1 − m) p + (m − leak) e_r + leak e_last.
+    """Mix in a token r of the state's own and the last id: π = (1 − m) p + (m − leak) e_r + leak e_last.
 
     Only r and the last id gain, so TV = m (1 − p_r), which m = (tv·u_s + leak) / (1 − p_r) makes what is asked for.
     """
     if not options.tv and not options.leak:
         return logp_NV
-    reachable = options.vocabulary - options.unreachable
-    row_N = np.arange(len(logp_NV))
-    receiver_N = (_uniform(states.key_N + _RECEIVER, options.variant) * reachable).astype(np.int64)
-    # Never more than half of the mass: what is left must have enough to give.
-    heavy_N = logp_NV[row_N, receiver_N] > np.log(0.5)
-    receiver_N = np.where(heavy_N, (receiver_N + 1) % reachable, receiver_N)
+    row_N, receiver_N = np.arange(len(logp_NV)), _receivers(options, states, logp_NV)
     receiver_p_N = np.exp(logp_NV[row_N, receiver_N])
     mixed_N = (options.tv * tv_factors(options, states) + options.leak) / (1 - receiver_p_N)
     shifted_NV = logp_NV + np.log1p(-mixed_N)[:, None]
@@ -235,6 +230,15 @@ def _shift(options: SyntheticOptions, states: States, logp_NV: np.ndarray) -> np
     if options.leak:
         shifted_NV[:, -1] = np.log(options.leak)
     return shifted_NV
+
+
+def _receivers(options: SyntheticOptions, states: States, logp_NV: np.ndarray) -> np.ndarray:
+    """One token a state, drawn from p among those with at most half of its mass: the others have enough to give."""
+    p_NV = np.where(logp_NV > np.log(0.5), 0.0, np.exp(logp_NV))
+    cdf_NV = p_NV.cumsum(axis=1)
+    level_N = _uniform(states.key_N + _RECEIVER, options.variant) * cdf_NV[:, -1]
+    receiver_N = (cdf_NV <= level_N[:, None]).sum(axis=1)
+    return np.minimum(receiver_N, options.vocabulary - options.unreachable - 1)
 
 
 def _kl(log_p_TV: np.ndarray, log_q_TV: np.ndarray) -> np.ndarray:
