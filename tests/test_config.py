@@ -1,0 +1,101 @@
+"""Settings: precedence, units, evidence under a budget, and messages that name the key."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mismatchscope.config import choose_evidence, load_settings, parse_evidence, parse_size
+from mismatchscope.errors import ConfigError
+
+
+def test_later_sources_win(tmp_path) -> None:
+    toml = tmp_path / "run.toml"
+    toml.write_text('model = "from-file"\n[sampling]\ntemperature = 0.7\nseed = 1\ntop_k = 5\n')
+    settings = load_settings(toml, {"sampling.seed": 2, "sampling.top_p": None}, ["sampling.top_k=7", "model=last"])
+    assert (settings.model, settings.sampling.temperature) == ("last", 0.7)
+    assert (settings.sampling.seed, settings.sampling.top_k, settings.sampling.top_p) == (2, 7, 1.0)
+
+
+def test_engine_table_becomes_a_spec(tmp_path) -> None:
+    toml = tmp_path / "run.toml"
+    toml.write_text('[behavior]\nengine = "vllm==0.32.0"\ndtype = "bfloat16"\nenforce_eager = true\n')
+    assert load_settings(toml, {}, []).behavior == "vllm==0.32.0:dtype=bfloat16,enforce_eager=true"
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message", "hint"),
+    [
+        ("sampling.temprature=1", "sampling.temprature", "sampling.temperature"),
+        ("modle=x", "modle", "model"),
+        ("sampling.temperature=-1", "sampling.temperature", "--help"),
+        ("sampling.samples=many", "sampling.samples", "--help"),
+        ("evidence=topk:0", "topk:0", "topk:64"),
+        ("budget=lots", "lots", "1GiB"),
+        ("model.name=x", "model", "--set"),
+        ("noequals", "no '='", "--set"),
+    ],
+)
+def test_bad_setting_is_named(assignment: str, message: str, hint: str) -> None:
+    overrides = {"model": "a"} if assignment.startswith("model.") else {}
+    with pytest.raises(ConfigError, match=message) as caught:
+        load_settings(None, overrides, [assignment])
+    assert hint in caught.value.hint
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize("content", ["not toml", "[behavior]\ndtype = 'x'\n", b"\xff\xfe"])
+def test_bad_file_is_named(tmp_path, content) -> None:
+    toml = tmp_path / "run.toml"
+    toml.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(ConfigError, match=r"run\.toml"):
+        load_settings(toml, {}, [])
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_settings(tmp_path / "absent.toml", {}, [])
+
+
+@pytest.mark.parametrize(("text", "size"), [("1GiB", 2**30), ("500MB", 5 * 10**8), ("1.5 KiB", 1536), ("12", 12)])
+def test_sizes(text: str, size: int) -> None:
+    assert parse_size(text) == size
+
+
+@given(text=st.text(max_size=8))
+def test_any_evidence_text_is_understood_or_refused(text: str) -> None:
+    try:
+        level, _ = parse_evidence(text)
+    except ConfigError:
+        return
+    assert level in ("auto", "full", "topk", "sampled")
+
+
+BIG = {"tokens": 100_000, "vocabulary": 150_000, "traces": 2, "seed": 0}
+
+
+class TestBudget:
+    def test_auto_takes_the_strongest_that_fits(self) -> None:
+        small = {"tokens": 1000, "vocabulary": 1024, "traces": 4, "seed": 0}
+        assert choose_evidence("auto", "1GiB", **small).level == "full"
+        assert choose_evidence("auto", "1GiB", **BIG).k == 64
+        assert choose_evidence("auto", "50MB", **BIG).k == 16
+        assert choose_evidence("auto", "1MB", **BIG).level == "sampled"
+
+    def test_unknown_vocabulary_is_not_taken_for_small(self) -> None:
+        assert choose_evidence("auto", "1GiB", **BIG | {"vocabulary": None}).level == "topk"
+
+    @given(level=st.sampled_from(["auto", "full", "full:0.01", "topk:64", "topk"]), budget=st.integers(1, 2**34))
+    def test_nothing_exceeds_the_budget(self, level: str, budget: int) -> None:
+        try:
+            found = choose_evidence(level, str(budget), **BIG)
+        except ConfigError as error:
+            assert "budget" in error.message
+            return
+        states = BIG["tokens"] * BIG["traces"]
+        stored = {"full": 4 * BIG["vocabulary"] * found.fraction, "topk": 12 * found.k, "sampled": 0}
+        assert states * stored[found.level] <= budget
+
+    def test_refusal_says_what_would_fit(self) -> None:
+        with pytest.raises(ConfigError) as caught:
+            choose_evidence("full", "1GiB", **BIG)
+        share = float(caught.value.hint.split("full:")[1].split()[0])
+        assert choose_evidence(f"full:{share * 0.99}", "1GiB", **BIG).level == "full"

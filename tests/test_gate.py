@@ -1,0 +1,193 @@
+"""Thresholds: the grammar, the three verdicts, baselines, and what must be refused."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mismatchscope import gate
+from mismatchscope.errors import ConfigError, EmptyComparisonError, NotComparableError
+from mismatchscope.report import (
+    Alpha,
+    Counts,
+    Finding,
+    Mean,
+    Provenance,
+    Report,
+    SequenceMeasures,
+    Statistic,
+    TokenMeasures,
+)
+
+SIDE = {
+    "engine": "transformers",
+    "model": {"weights_sha256": "w"},
+    "tokenizer_sha256": "t",
+    "prompts_sha256": "p",
+    "sampling": {"temperature": 1.0, "top_p": 1.0, "top_k": 0, "max_new_tokens": 96},
+}
+
+
+WIDTHS = st.floats(1e-4, 0.3)
+
+
+def make_report(mean=0.02, low=0.018, high=0.022, *, tokens=1000, side=SIDE, **fields) -> Report:
+    tv = Statistic(mean=mean, low=low, high=high, p99=0.06, max=0.1, n=tokens, clusters=64, estimator="exact")
+    defaults = {
+        "finding": Finding(code="no_floor", sentence="No repeat floor."),
+        "evidence": "full",
+        "policy": "raw",
+        "counts": Counts(prompts=64, sequences=128, tokens=tokens),
+        "alpha1": Alpha(
+            observed_max=0.1, observed_upper=0.12, mean=Mean(value=mean, low=low, high=high, n=tokens, clusters=64)
+        ),
+        "token": TokenMeasures(tv=tv),
+        "sequence": SequenceMeasures(ess_fraction=0.97),
+        "provenance": Provenance(behavior=side, reference=side, command="mismatchscope audit"),
+    }
+    return Report(**defaults | fields)
+
+
+def verdict(expression: str, report: Report | None = None, baseline: Report | None = None) -> str:
+    return gate.apply(report or make_report(), [expression], baseline).verdict
+
+
+@pytest.mark.parametrize(
+    ("expression", "expected"),
+    [
+        ("token.tv.mean > 0.01", "fail"),  # the whole interval is beyond
+        ("token.tv.mean > 0.03", "pass"),
+        ("token.tv.mean > 0.02", "inconclusive"),  # the threshold lies inside [0.018, 0.022]
+        ("token.tv > 0.03", "pass"),  # an object stands for its mean
+        ("alpha1.mean > 0.01", "fail"),  # ... or its value
+        ("alpha1.mean.high > 0.021", "fail"),  # a named end is compared as it stands
+        ("token.tv.p99 > 0.05", "fail"),
+        ("token.tv.p99 > 0.06", "pass"),
+        ("token.tv.p99 >= 0.06", "fail"),
+        ("alpha1.observed_max > 0.11", "inconclusive"),  # known to lie between 0.1 and 0.12
+        ("alpha1.observed_max > 0.12", "pass"),
+        ("sequence.ess_fraction < 0.9", "pass"),
+        ("sequence.ess_fraction<9.8e-1", "fail"),
+        ("sequence.pareto_k > 0.7", "inconclusive"),  # not measured
+        ("token.kl.mean > 0.1", "inconclusive"),  # the group was not measured
+    ],
+)
+def test_verdict_is_decided_on_the_bounds(expression: str, expected: str) -> None:
+    assert verdict(expression) == expected
+
+
+def test_overall_verdict_takes_the_worst() -> None:
+    expressions = ["token.tv.p99 > 1", "token.tv.mean > 0.02"]
+    assert gate.apply(make_report(), expressions).verdict == "inconclusive"
+    assert gate.apply(make_report(), [*expressions, "token.tv.p99 > 0"]).verdict == "fail"
+    assert [result.expression for result in gate.apply(make_report(), expressions).gates] == expressions
+
+
+def test_infinite_figures_are_compared() -> None:
+    report = make_report(
+        token=TokenMeasures(kl=Statistic(mean=math.inf, low=math.inf, high=math.inf, estimator="x"))
+    )
+    assert verdict("token.kl.mean > 0.1", report) == "fail"
+
+
+class TestBaseline:
+    def test_a_clear_rise_fails_and_a_clear_fall_passes(self) -> None:
+        base = make_report(0.01, 0.0099, 0.0101)
+        assert verdict("token.tv.mean > +10%", make_report(0.02, 0.0199, 0.0201), base) == "fail"
+        assert verdict("token.tv.mean > +10%", make_report(0.005, 0.0049, 0.0051), base) == "pass"
+
+    def test_a_change_within_the_noise_is_inconclusive(self) -> None:
+        assert verdict("token.tv.mean > +10%", make_report(), make_report()) == "inconclusive"
+
+    def test_absolute_difference(self) -> None:
+        base = make_report(0.01, 0.0099, 0.0101)
+        assert verdict("token.tv.mean > +0.02", make_report(), base) == "pass"
+        assert verdict("token.tv.mean > +0.002", make_report(), base) == "fail"
+
+    def test_without_an_interval_the_point_decides(self) -> None:
+        assert verdict("token.tv.p99 > +10%", make_report(), make_report()) == "pass"
+
+    @pytest.mark.parametrize(
+        ("change", "named"),
+        [
+            ({"model": {"weights_sha256": "other"}}, "weights"),
+            ({"tokenizer_sha256": "other"}, "tokenizer"),
+            ({"prompts_sha256": "other"}, "prompts"),
+            ({"sampling": SIDE["sampling"] | {"temperature": 0.7}}, "temperature"),
+        ],
+    )
+    def test_other_provenance_is_refused_and_named(self, change: dict, named: str) -> None:
+        with pytest.raises(NotComparableError, match=named) as caught:
+            verdict("token.tv.mean > +10%", make_report(), make_report(side=SIDE | change))
+        assert caught.value.exit_code == 4
+
+    def test_another_engine_version_is_what_baselines_are_for(self) -> None:
+        assert verdict("token.tv.p99 > +10%", make_report(), make_report(side=SIDE | {"engine": "vllm"})) == "pass"
+
+    def test_other_evidence_is_refused(self) -> None:
+        with pytest.raises(NotComparableError, match="evidence level"):
+            verdict("token.tv.mean > +10%", make_report(), make_report(evidence="topk"))
+
+    def test_relative_gate_needs_a_baseline(self) -> None:
+        with pytest.raises(ConfigError, match="baseline"):
+            verdict("token.tv.mean > +10%")
+
+    @given(
+        value=st.floats(0.01, 1),
+        width=st.floats(1e-4, 0.3),
+        base=st.floats(0.01, 1),
+        base_width=st.floats(1e-4, 0.3),
+    )
+    def test_wider_intervals_never_turn_a_verdict_around(self, value, width, base, base_width) -> None:
+        """Noise may make a verdict inconclusive; it cannot make a pass of a fail."""
+        ours = make_report(value, value * (1 - width), value * (1 + width))
+        theirs = make_report(base, base * (1 - base_width), base * (1 + base_width))
+        exact = verdict("token.tv.mean > +10%", make_report(value, value, value), make_report(base, base, base))
+        assert verdict("token.tv.mean > +10%", ours, theirs) in (exact, "inconclusive")
+
+
+@pytest.mark.parametrize(
+    "expression",
+    ["", "token.tv", "> 0.1", "token.tv > ", "token.tv == 1", "token.tv > abc", "token.tv > 0.1 x"],
+)
+def test_bad_grammar_is_refused(expression: str) -> None:
+    with pytest.raises(ConfigError, match="PATH OP NUMBER"):
+        gate.parse(expression)
+
+
+def test_percentage_without_a_sign_is_ambiguous() -> None:
+    with pytest.raises(ConfigError) as caught:
+        gate.parse("token.kl.mean > 10%")
+    assert "+10%" in caught.value.hint
+
+
+@pytest.mark.parametrize("path", ["token.tvv.mean", "token.kl.meen", "alpha1", "provenance.command"])
+def test_unknown_path_is_an_error_and_no_pass(path: str) -> None:
+    with pytest.raises(ConfigError, match="no figure"):
+        verdict(f"{path} > 0.1")
+
+
+def test_misspelt_path_gets_a_suggestion() -> None:
+    with pytest.raises(ConfigError) as caught:
+        verdict("token.tv.p98 > 0.1")
+    assert "token.tv.p9" in caught.value.hint
+
+
+def test_empty_report_never_passes() -> None:
+    with pytest.raises(EmptyComparisonError):
+        verdict("token.tv.mean > 0.5", make_report(tokens=0))
+
+
+def test_no_gate_at_all_is_an_error() -> None:
+    with pytest.raises(ConfigError):
+        gate.apply(make_report(), [])
+
+
+@given(
+    number=st.floats(allow_nan=False, allow_infinity=False, min_value=0), op=st.sampled_from([">", ">=", "<", "<="])
+)
+def test_every_number_survives_parsing(number: float, op: str) -> None:
+    assert gate.parse(f"token.tv.mean {op} {number!r}").number == number
