@@ -112,7 +112,9 @@ def alpha1(
     index_N = cluster_index(cluster_N)
     highest_N = lower_N if upper_N is None else upper_N
     max_C = cluster_max(highest_N, index_N)
-    upper_quantiles = sample_quantiles(highest_N, STATE_QUANTILES) if upper_N is not None else [None] * 4
+    upper_quantiles = (
+        sample_quantiles(highest_N, STATE_QUANTILES) if upper_N is not None else [None] * len(STATE_QUANTILES)
+    )
     return Alpha1(
         observed_max=float(lower_N.max()),
         observed_upper=None if upper_N is None else float(upper_N.max()),

@@ -71,6 +71,7 @@ def clustered_mean(
 
     Raises EmptyComparisonError on no tokens, NotComparableError on NaN.
     """
+    _check_confidence(confidence)
     value_N = _checked(value_N)
     index_N = cluster_index(cluster_N)
     if index_N.shape != value_N.shape:
@@ -219,7 +220,8 @@ def _skewness(centred_C: np.ndarray) -> float:
     clusters = centred_C.size
     if clusters < 3:
         return 0.0
-    moment2, moment3 = float(np.mean(centred_C**2)), float(np.mean(centred_C**3))
+    scaled_C = centred_C / np.abs(centred_C).max()  # cubes of small divergences would underflow
+    moment2, moment3 = float(np.mean(scaled_C**2)), float(np.mean(scaled_C**3))
     return moment3 / moment2**1.5 * math.sqrt(clusters * (clusters - 1)) / (clusters - 2)
 
 

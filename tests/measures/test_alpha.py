@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mismatchscope.errors import EmptyComparisonError, NotComparableError
+from mismatchscope.measures.alpha import TAUS, alpha1, cluster_max, exceedance_curve, tolerance_bound
+from mismatchscope.measures.intervals import clustered_mean, empirical_bernstein, proportion_interval
+
+
+def topk_audit(prompts: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    cluster_N = np.repeat(rng.permutation(prompts), rng.integers(1, 30, prompts))
+    lower_N = rng.beta(0.1, 5, cluster_N.size)
+    return lower_N, np.minimum(1, lower_N + 0.01 * rng.random(cluster_N.size)), cluster_N
+
+
+class TestAlpha1:
+    def test_topk_keeps_both_ends_apart(self) -> None:
+        lower_N, upper_N, cluster_N = topk_audit(120)
+        alpha = alpha1(lower_N, upper_N, cluster_N)
+        assert (alpha.observed_max, alpha.observed_upper) == (lower_N.max(), upper_N.max())
+        assert alpha.certified
+        lower, upper = (clustered_mean(x, cluster_N, bounds=(0.0, 1.0)) for x in (lower_N, upper_N))
+        assert (alpha.mean.value, alpha.mean.low, alpha.mean.high) == (lower.value, lower.low, upper.high)
+        for state in alpha.state_quantiles:
+            assert state.lower <= state.upper
+
+    def test_tolerance_is_about_upper_ends_when_they_are_known(self) -> None:
+        lower_N, upper_N, cluster_N = topk_audit(120)
+        certified, observed = alpha1(lower_N, upper_N, cluster_N), alpha1(lower_N, None, cluster_N)
+        for high, low in zip(certified.tolerance, observed.tolerance, strict=True):
+            assert (high.value is None) == (low.value is None)
+            assert high.value is None or (high.value in upper_N and low.value in lower_N)
+        assert [t.value is None for t in certified.tolerance] == [False, False, False, True, True]
+        assert [t.n_needed for t in certified.tolerance] == [5, 29, 59, 299, 2995]
+
+    def test_sampled_evidence_bounds_nothing_from_above(self) -> None:
+        lower_N, _, cluster_N = topk_audit(120)
+        alpha = alpha1(lower_N, None, cluster_N)
+        assert alpha.observed_upper is None and not alpha.certified
+        assert alpha.mean.low is not None and alpha.mean.high is None
+        assert alpha.certified_mean_high is None
+        assert all(state.upper is None for state in alpha.state_quantiles)
+
+    def test_unbiased_values_give_the_mean_of_sampled_evidence(self) -> None:
+        lower_N, _, cluster_N = topk_audit(120)
+        shortfall_N = np.where(np.arange(lower_N.size) % 2, 0.0, np.minimum(1, 2 * lower_N))
+        alpha = alpha1(lower_N, None, cluster_N, unbiased_N=shortfall_N)
+        assert alpha.mean == clustered_mean(shortfall_N, cluster_N, bounds=(0.0, 1.0))
+        assert not alpha.certified and alpha.certified_mean_high > alpha.mean.value
+
+    def test_certified_mean_weighs_prompts_alike(self) -> None:
+        lower_N, upper_N, cluster_N = topk_audit(40)
+        mean_C = np.array([upper_N[cluster_N == c].mean() for c in range(40)])
+        expected = empirical_bernstein(mean_C, side="upper").high
+        assert alpha1(lower_N, upper_N, cluster_N).certified_mean_high == pytest.approx(expected, rel=1e-12)
+
+    def test_exact_evidence_with_no_mismatch_at_all(self) -> None:
+        zero_N = np.zeros(100)
+        alpha = alpha1(zero_N, zero_N, np.repeat(np.arange(10), 10))
+        assert (alpha.observed_max, alpha.observed_upper, alpha.mean.method) == (0.0, 0.0, "all-zero")
+        assert alpha.exceedance[0].prompts == 0
+        assert alpha.exceedance[0].prompts_upper == pytest.approx(1 - 0.05 ** (1 / 10))
+
+    @pytest.mark.parametrize(
+        ("lower", "upper", "message"),
+        [
+            ([0.1, math.nan], None, "NaN"),
+            ([0.1, 1.2], None, "lies in"),
+            ([-0.1, 0.2], None, "lies in"),
+            ([0.1, 0.3], [0.2, 0.2], "above its upper end"),
+        ],
+    )
+    def test_refuses_what_is_no_total_variation(self, lower: list, upper: list | None, message: str) -> None:
+        with pytest.raises(NotComparableError, match=message):
+            alpha1(np.array(lower), None if upper is None else np.array(upper), np.array([0, 1]))
+
+    def test_refuses_an_empty_comparison(self) -> None:
+        with pytest.raises(EmptyComparisonError):
+            alpha1(np.array([]), None, np.array([], dtype=int))
+
+
+class TestToleranceBound:
+    @given(st.integers(1, 150), st.sampled_from([0.5, 0.9, 0.95]), st.sampled_from([0.9, 0.95, 0.99]))
+    @settings(max_examples=60, deadline=None)
+    def test_is_the_lowest_order_statistic_with_the_confidence(
+        self, n: int, q: float, confidence: float
+    ) -> None:
+        def level(r: int) -> float:  # P(at most r-1 of n prompts lie in the lower fraction q)
+            return math.fsum(math.comb(n, i) * q**i * (1 - q) ** (n - i) for i in range(r))
+
+        enough = [r for r in range(1, n + 1) if level(r) >= confidence]
+        bound = tolerance_bound(np.random.default_rng(n).permutation(n) + 1.0, q, confidence=confidence)
+        assert bound.value == (enough[0] if enough else None)
+        assert (n >= bound.n_needed) == bool(enough)
+
+
+class TestExceedanceCurve:
+    def test_counts_tokens_and_prompts(self) -> None:
+        lower_N, upper_N, cluster_N = topk_audit(60)
+        for point in exceedance_curve(lower_N, upper_N, cluster_N):
+            assert point.tokens == pytest.approx(np.mean(lower_N > point.tau))
+            assert point.prompts == np.mean([lower_N[cluster_N == c].max() > point.tau for c in range(60)])
+            k = sum(upper_N[cluster_N == c].max() > point.tau for c in range(60))
+            assert point.prompts_upper == proportion_interval(k, 60, side="upper").high
+            assert point.tokens <= point.tokens_upper <= 1
+
+    def test_grid_does_not_depend_on_the_data(self) -> None:
+        lower_N, _, cluster_N = topk_audit(10)
+        assert tuple(p.tau for p in alpha1(lower_N, None, cluster_N).exceedance) == TAUS
+        assert TAUS[:4] == (1e-6, 2e-6, 5e-6, 1e-5) and TAUS[-1] == 0.5
+
+    def test_unseen_exceedance_is_not_impossible(self) -> None:
+        lower_N, upper_N, cluster_N = topk_audit(60)
+        (point,) = exceedance_curve(lower_N / 2, upper_N / 2, cluster_N, taus=(0.9,))
+        assert (point.tokens, point.prompts) == (0, 0)
+        assert point.tokens_upper == point.prompts_upper == pytest.approx(1 - 0.05 ** (1 / 60))
+
+    def test_every_token_beyond(self) -> None:
+        (point,) = exceedance_curve(np.full(6, 0.5), None, np.repeat([0, 1, 2], 2), taus=(0.1,))
+        assert (point.tokens, point.tokens_upper, point.prompts, point.prompts_upper) == (1, 1, 1, 1)
+
+
+def test_cluster_max() -> None:
+    assert cluster_max(np.array([0.2, 0.9, 0.1, 0.3]), np.array([7, 3, 7, 3])).tolist() == [0.9, 0.2]
