@@ -16,6 +16,7 @@ from ..traces.align import Alignment, align
 from ..traces.store import Trace
 from .alarms import alarms
 from .causes import differences
+from .corrections import correction_rows
 from .figures import figures
 from .finding import finding
 from .measure import StateMeasures, measure_states
@@ -94,6 +95,7 @@ def compare(
         sequence=sequences,
         floor=floors,
         truncation_floor=tokens.leak.mean if tokens.leak is not None and _transforms(behavior) else None,
+        corrections=correction_rows(measures) if on_policy else [],
         alarms=alarms(
             measures,
             on_policy=on_policy,
