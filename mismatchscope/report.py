@@ -34,6 +34,7 @@ class Mean(Frozen):
     confidence: float = 0.95
     n: int = 0
     clusters: int = 0
+    method: str | None = Field(None, description="how the interval was made, or why it has no ends")
 
 
 class Statistic(Frozen):
@@ -49,6 +50,7 @@ class Statistic(Frozen):
     max: float | None = None
     n: int = 0
     clusters: int = 0
+    method: str | None = Field(None, description="how the mean's interval was made, or why it has no ends")
     estimator: str = Field(description="what the figure is and from which evidence it was computed")
 
 

@@ -50,9 +50,7 @@ def statistic(
 
 
 def mean_of(interval: Interval) -> Mean:
-    fields = asdict(interval)
-    fields.pop("method")
-    return Mean(**fields)
+    return Mean(**asdict(interval))
 
 
 def token_measures(measures: StateMeasures, *, on_policy: bool, confidence: float) -> TokenMeasures:
