@@ -119,7 +119,8 @@ class Trace:
         if start == stop:
             return np.zeros((0, width), dtype=np.float32)
         at = offset + 4 * width * start
-        return np.memmap(self.path / DISTRIBUTIONS, dtype="<f4", mode="r", offset=at, shape=(stop - start, width))
+        shape = (stop - start, width)
+        return np.asarray(np.memmap(self.path / DISTRIBUTIONS, dtype="<f4", mode="r", offset=at, shape=shape))
 
     def requests(self, limit: int | None = None) -> Iterator[Request]:
         """The sequences as requests to score the same tokens, with μ's top-k ids where they were observed."""

@@ -90,7 +90,7 @@ def _claim(path: Path, manifest: Manifest) -> Manifest:
             update={"created": old.created or manifest.created, "notes": manifest.notes or old.notes}
         )
         manifest = Manifest.model_validate(manifest.model_dump() | known)
-    elif any(not entry.name.endswith(".tmp") for entry in path.iterdir()):
+    elif any(entry.name != PARTS and not entry.name.endswith(".tmp") for entry in path.iterdir()):
         raise OutputExistsError(f"{path} is not empty and no trace.", hint="choose another directory with -o")
     write_atomic(path / MANIFEST, manifest.to_json().encode())
     return manifest
