@@ -137,8 +137,13 @@ def _identity(job: Job, task: Task) -> dict[str, Any]:
     else:
         requests = hashlib.sha256(Path(task.requests).read_bytes()).hexdigest()
     described = {key: value for key, value in task.to_json().items() if key != "parts"} | {"requests": requests}
-    identity = {"engine": job.engine, "model": job.model, "options": job.options, "task": described}
-    return json.loads(_json(identity))
+    return {
+        "engine": job.engine,
+        "version": job.version,
+        "model": job.model,
+        "options": job.options,
+        "task": described,
+    }
 
 
 def _lasting(facts: dict[str, Any]) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from .spec import EngineSpec, resolve_options
 from .worker import GRACE_SECONDS
 
 LOG_TAIL_LINES = 20
+POLL_SECONDS = 0.5
 WAITING_SECONDS = 10.0
 """After so long without an event, and again each time, a `waiting` event shows that the parent is alive."""
 
@@ -141,20 +142,22 @@ def _events(process: subprocess.Popen[bytes]) -> Iterator[dict[str, Any]]:
     """Until the pipe ends, or the worker is gone: a process that it forked may hold the pipe open for ever."""
     with selectors.DefaultSelector() as selector:
         selector.register(process.stdout, selectors.EVENT_READ)
-        pending, silent_since = b"", time.monotonic()
+        pending = b""
+        silent_since = shown = time.monotonic()
         while True:
             alive = process.poll() is None  # asked before reading: what it wrote before it died is then there
-            if selector.select(timeout=WAITING_SECONDS if alive else 0):
+            if selector.select(timeout=POLL_SECONDS if alive else 0):
                 chunk = os.read(process.stdout.fileno(), 65536)
                 if not chunk:
                     return
                 *lines, pending = (pending + chunk).split(b"\n")
                 yield from map(json.loads, lines)
-                silent_since = time.monotonic()
-            elif alive:
-                yield {"event": "waiting", "seconds": time.monotonic() - silent_since}
-            else:
+                silent_since = shown = time.monotonic()
+            elif not alive:
                 return
+            elif time.monotonic() - shown >= WAITING_SECONDS:
+                shown = time.monotonic()
+                yield {"event": "waiting", "seconds": shown - silent_since}
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
