@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ..errors import ModelError
+from ..errors import ModelError, SpecError
 
 if TYPE_CHECKING:
     from transformers import Cache, PreTrainedModel
 
     from .transformers import TransformersOptions
 
-_MATMUL_DTYPES = {
+_WEIGHT_DTYPES = {
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
     "float32": torch.float32,
@@ -49,6 +49,8 @@ class CausalLM:
         if options.gradient_checkpointing:
             self.network.gradient_checkpointing_enable()
         self._check_halves()
+        if options.padding == "packed":
+            self._check_packing()
         if options.compile:
             self._backbone.compile(dynamic=True)
 
@@ -119,18 +121,38 @@ class CausalLM:
     @torch.inference_mode()
     def _check_halves(self) -> None:
         """Compare the two halves with the whole forward: a model may do something of its own between them."""
-        input_ids = torch.arange(min(8, self.vocabulary_size), device=self.device)[None]
-        mask = torch.ones_like(input_ids)
-        position_ids = torch.arange(input_ids.shape[1], device=self.device)[None]
+        input_ids, position_ids = self._example(copies=1)
         with self._autocast():
-            whole = self.network(input_ids=input_ids, attention_mask=mask, position_ids=position_ids).logits[0]
-        halves = self.logits(self.hidden(input_ids, mask, position_ids)[0])
-        if not torch.allclose(halves.float(), whole.float(), rtol=0.05, atol=0.05 * float(whole.float().std())):
+            whole = self.network(input_ids=input_ids, position_ids=position_ids).logits[0]
+        halves = self.logits(self.hidden(input_ids, None, position_ids)[0])
+        if not _roughly_equal(halves, whole):
             raise ModelError(
                 f"{type(self.network).__name__} does more between its hidden states and its logits than the "
                 "transformers engine knows, so its log-probs cannot be computed by chunks",
                 hint="score this model with another engine, for example vllm",
             )
+
+    @torch.inference_mode()
+    def _check_packing(self) -> None:
+        """Run one sequence twice in a row: unless the model keeps them apart, the second sees the first."""
+        input_ids, position_ids = self._example(copies=2)
+        first, second = self.hidden(input_ids, None, position_ids)[0].chunk(2)
+        if not _roughly_equal(first, second):
+            raise ModelError(
+                f"{type(self.network).__name__} does not tell packed sequences apart by their positions",
+                hint="transformers:padding=right",
+            )
+
+    def _example(self, copies: int) -> tuple[Tensor, Tensor]:
+        """Some tokens and their positions [1, T], repeated in one row."""
+        token_ids = torch.arange(min(8, self.vocabulary_size), device=self.device)
+        return token_ids.repeat(copies)[None], torch.arange(len(token_ids), device=self.device).repeat(copies)[None]
+
+
+def _roughly_equal(left: Tensor, right: Tensor) -> bool:
+    """Equal but for rounding, also that of bfloat16 kernels of different shapes."""
+    left, right = left.float(), right.to(left.device).float()
+    return torch.allclose(left, right, rtol=0.05, atol=0.05 * float(right.std()))
 
 
 def _load(path: Path, options: TransformersOptions) -> PreTrainedModel:
@@ -138,10 +160,11 @@ def _load(path: Path, options: TransformersOptions) -> PreTrainedModel:
     from safetensors import SafetensorError
 
     transformers.utils.logging.disable_progress_bar()
+    device = _device(options.device)
     try:
         network, report = transformers.AutoModelForCausalLM.from_pretrained(
             path,
-            dtype=_MATMUL_DTYPES[options.dtype],
+            dtype=_WEIGHT_DTYPES[options.dtype],
             attn_implementation={"flex": "flex_attention"}.get(options.attn, options.attn),
             device_map=options.device_map or None,
             trust_remote_code=options.trust_remote_code,
@@ -155,22 +178,36 @@ def _load(path: Path, options: TransformersOptions) -> PreTrainedModel:
             f"transformers cannot load the model in {path}: {type(error).__name__}: {error}",
             hint="check that config.json and the safetensors files are complete and belong together",
         ) from error
-    missing = sorted(report["missing_keys"]) + sorted(str(key) for key in report["mismatched_keys"])
+    missing = [str(key) for kind in ("missing_keys", "mismatched_keys") for key in sorted(report[kind])]
     if missing:
         raise ModelError(
             f"the checkpoint in {path} lacks {len(missing)} of the model's tensors, {missing[0]} among them; "
             "they would be random",
             hint="download the checkpoint again, or export it with save_pretrained",
         )
+    if network.get_output_embeddings() is None:
+        raise ModelError(f"{type(network).__name__} in {path} has no language-model head")
     if not options.device_map:
-        network.to(device(options.device))
+        network.to(device)
+    elif any(parameter.is_meta for parameter in network.parameters()):
+        raise ModelError(
+            f"device_map={options.device_map} leaves part of the model in {path} outside the devices' memory",
+            hint="use a machine with more device memory",
+        )
     return network
 
 
-def device(name: str) -> torch.device:
+def _device(name: str) -> torch.device:
     """The device an option names; `auto` is the accelerator where there is one."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise ModelError(f"device={name} was asked for, but torch sees no CUDA device", hint="use device=cpu")
-    return torch.device(name)
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise SpecError(f"transformers: device={name} is no device of torch.", hint="device=cpu") from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise SpecError(
+            f"transformers: device={name}, but torch sees {torch.cuda.device_count()} CUDA devices.",
+            hint="device=cpu",
+        )
+    return device

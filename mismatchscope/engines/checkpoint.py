@@ -49,10 +49,14 @@ def locate(model: str, trust_remote_code: bool = False) -> Path:
 
 def read_config(directory: Path) -> dict[str, Any]:
     """config.json; `ModelError` where it is not JSON."""
+    return _read_json(directory / "config.json")
+
+
+def _read_json(path: Path) -> dict[str, Any]:
     try:
-        return json.loads((directory / "config.json").read_bytes())
+        return json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
-        raise ModelError(f"cannot read {directory / 'config.json'}: {error}") from error
+        raise ModelError(f"cannot read {path}: {error}", hint="download the checkpoint again") from error
 
 
 def describe(name: str, directory: Path) -> dict[str, Any]:
@@ -214,7 +218,7 @@ def stop_token_ids(directory: Path, tokenizer: Tokenizer) -> list[int]:
     """The end-of-sequence ids: of generation_config.json, else of config.json, else of the tokenizer."""
     path = directory / "generation_config.json"
     sources: Sequence[Any] = (
-        json.loads(path.read_bytes()).get("eos_token_id") if path.is_file() else None,
+        _read_json(path).get("eos_token_id") if path.is_file() else None,
         read_config(directory).get("eos_token_id"),
         tokenizer.eos_token_id,
     )

@@ -7,7 +7,6 @@ Prefill (`score`) takes the precision, attention, padding and head that trainers
 from __future__ import annotations
 
 import os
-import platform
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -20,23 +19,10 @@ from ..errors import ConfigError, EngineError, ModelError, SpecError
 from ..records import Request, SequenceRecord, Task
 from .base import Capabilities, Engine, Options
 from .checkpoint import Tokenizer, check_prompt, check_vocabulary, describe, locate, read_config, stop_token_ids
+from .environment import torch_environment
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-_VARIABLES = (
-    "CUDA_VISIBLE_DEVICES",
-    "CUBLAS_WORKSPACE_CONFIG",
-    "NVIDIA_TF32_OVERRIDE",
-    "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE",
-    "ATEN_CPU_CAPABILITY",
-    "ONEDNN_MAX_CPU_ISA",
-    "ONEDNN_DEFAULT_FPMATH_MODE",
-    "MKL_CBWR",
-    "OMP_NUM_THREADS",
-    "MKL_NUM_THREADS",
-)
-"""Environment variables that change the numbers."""
 
 
 def _option(default: Any, help: str) -> Any:
@@ -110,12 +96,6 @@ class TransformersEngine(Engine):
         self._stop_ids = stop_token_ids(directory, self._tokenizer)
         config = read_config(directory)
         self._max_length: int | None = config.get("text_config", config).get("max_position_embeddings")
-
-    def close(self) -> None:
-        import torch
-
-        del self._lm
-        torch.cuda.empty_cache()
 
     def rollout(self, batch: Sequence[Request], task: Task) -> Iterator[SequenceRecord]:
         """Sample; `observed` is the distribution sampled from, `raw` the model's own where that is another one."""
@@ -275,7 +255,7 @@ class TransformersEngine(Engine):
             "max_length": self._max_length,
             "settings": asdict(self.options),
             "effective": effective,
-            "environment": _environment(self._lm.device.type),
+            "environment": torch_environment(self._lm.device.type, "transformers"),
         }
 
     @contextmanager
@@ -294,25 +274,3 @@ class TransformersEngine(Engine):
 
 def _scored_logits(logits_NV: Tensor, task: Task) -> Tensor:
     return logits_NV.float() if task.policy == "raw" else logits_NV.float() / task.temperature
-
-
-def _environment(device_type: str) -> dict[str, Any]:
-    import torch
-
-    cuda = device_type == "cuda"
-    return {
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "transformers": version("transformers"),
-        "platform": platform.platform(),
-        "device": device_type,
-        "device_name": torch.cuda.get_device_name() if cuda else platform.processor() or platform.machine(),
-        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-        "cuda": torch.version.cuda,
-        "threads": torch.get_num_threads(),
-        "float32_matmul_precision": torch.get_float32_matmul_precision(),
-        "tf32": torch.backends.cuda.matmul.allow_tf32,
-        "cudnn_tf32": torch.backends.cudnn.allow_tf32,
-        "bf16_reduced_precision_reduction": torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction,
-        "variables": {name: os.environ[name] for name in _VARIABLES if name in os.environ},
-    }
