@@ -166,8 +166,8 @@ def _known(values: TokenMeasures | SequenceMeasures, order: tuple[Measure, ...])
 
 def scalars(values: TokenMeasures | SequenceMeasures) -> list[tuple[Measure, float]]:
     """The figures that are one number each, with no distribution."""
-    fields = type(values).model_fields
-    return [(m, getattr(values, m.key)) for m in SCALARS if m.key in fields and getattr(values, m.key) is not None]
+    # chi2 is a distribution over tokens and one number over sequences.
+    return [(m, getattr(values, m.key)) for m in SCALARS if isinstance(getattr(values, m.key, None), float)]
 
 
 def three_policies(report: Report) -> list[tuple[str, str, Alpha]]:
