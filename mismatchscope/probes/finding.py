@@ -21,21 +21,15 @@ def finding(alpha: Alpha, floors: Floors, counts: Counts, *, identical: bool) ->
     if not noises:
         return Finding(code="no_floor", sentence=f"No repeat floor was measured: {measured} ({sample}).")
     excess, noise = floors.excess, max(noises)
+    floor = f"the repeat floor of {noise:.3g}" if noise > 0 else "the repeat floor (repeats are identical)"
     if excess is None or excess.low is None:
         return Finding(
-            code="unresolved",
-            sentence=f"Too few prompts to tell it from the repeat floor of {noise:.3g}: {measured} ({sample}).",
+            code="unresolved", sentence=f"Too few prompts to tell it from {floor}: {measured} ({sample})."
         )
     if excess.low > 0:
-        times = f", {alpha.mean.value / noise:.3g}× as much" if noise > 0 and alpha.mean.value else ""
-        return Finding(
-            code="above_floor",
-            sentence=f"Above the repeat floor of {noise:.3g}{times}: {measured} ({sample}).",
-        )
-    return Finding(
-        code="within_floor",
-        sentence=f"Within the repeat floor of {noise:.3g}: {measured} ({sample}).",
-    )
+        times = f", {alpha.mean.value / noise:.3g} times it" if noise > 0 and alpha.mean.value else ""
+        return Finding(code="above_floor", sentence=f"Above {floor}{times}: {measured} ({sample}).")
+    return Finding(code="within_floor", sentence=f"Within {floor}: {measured} ({sample}).")
 
 
 def _interval(value: float | None, low: float | None, high: float | None) -> str:

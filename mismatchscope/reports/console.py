@@ -39,7 +39,7 @@ _NARROW = 76  # below this many columns the notes and most quantiles are left ou
 def show(report: Report, console: Console, verbose: bool = False) -> None:
     """Print the report; `verbose` shows every measure, not the few that an engineer needs first."""
     _show_headline(report, console)
-    _show_gates(report, console)
+    show_gates(report, console)
     if report.alarms:
         console.print()
     for alarm in report.alarms:
@@ -73,7 +73,8 @@ def _show_headline(report: Report, console: Console) -> None:
         console.print(Text(missing, style="yellow"))
 
 
-def _show_gates(report: Report, console: Console) -> None:
+def show_gates(report: Report, console: Console) -> None:
+    """Print one line a gate: its verdict, its condition, and the figure that decided it."""
     table = Table.grid(padding=(0, 2, 0, 0))
     for gate in report.gates:
         reason = f"; {visible(gate.reason)}" if gate.reason else ""
