@@ -210,6 +210,7 @@ class _Table:
             self._handle,
             schema,
             compression="zstd",
+            write_page_checksum=True,
             use_dictionary=[name for name in _DICTIONARY if name in schema.names],
             use_byte_stream_split=[name for name in _FLOATS if name.split(".")[0] in schema.names],
         )

@@ -187,7 +187,7 @@ class Trace:
         import pyarrow.parquet as pq
 
         with _reading(self.path / name):
-            return pq.ParquetFile(self.path / name)
+            return pq.ParquetFile(self.path / name, page_checksum_verification=True)
 
     def _check_tables(self) -> None:
         """The contract's columns are there, of the contract's types, with as many rows as the manifest counts."""

@@ -102,18 +102,26 @@ def _pack(path: Path, manifest: Manifest, records: Iterable[SequenceRecord], raw
     first = next(iterator, None)
     if first is None:
         raise TraceError(f"There is no sequence to write to {path}.")
+    _sweep(path)
     if first.raw is None:
         with Packer(path) as packer:
             for record in _with_raw(False, first, iterator):
                 packer.add(record, record.observed)
             return _complete(path, manifest, packer)
     raw = _claim(raw_path, manifest.model_copy(update={"policy": "raw", "temperature": 1.0}))
+    _sweep(raw_path)
     with Packer(path) as packer, Packer(raw_path) as raw_packer:
         for record in _with_raw(True, first, iterator):
             packer.add(record, record.observed)
             raw_packer.add(record, record.raw)
         _complete(raw_path, raw, raw_packer)
         return _complete(path, manifest, packer)
+
+
+def _sweep(path: Path) -> None:
+    """Remove what a killed run was just writing."""
+    for file in path.glob(".*.tmp"):
+        file.unlink()
 
 
 def _with_raw(expected: bool, first: SequenceRecord, rest: Iterator[SequenceRecord]) -> Iterator[SequenceRecord]:
