@@ -224,9 +224,11 @@ def _shift(options: SyntheticOptions, states: States, logp_NV: np.ndarray) -> np
         return logp_NV
     row_N, receiver_N = np.arange(len(logp_NV)), _receivers(options, states, logp_NV)
     receiver_p_N = np.exp(logp_NV[row_N, receiver_N])
-    mixed_N = (options.tv * tv_factors(options, states) + options.leak) / (1 - receiver_p_N)
+    tv_N = options.tv * tv_factors(options, states)
+    mixed_N = (tv_N + options.leak) / (1 - receiver_p_N)
+    gained_N = (tv_N + options.leak * receiver_p_N) / (1 - receiver_p_N)  # m − leak, without the cancellation
     shifted_NV = logp_NV + np.log1p(-mixed_N)[:, None]
-    shifted_NV[row_N, receiver_N] = np.log((1 - mixed_N) * receiver_p_N + mixed_N - options.leak)
+    shifted_NV[row_N, receiver_N] = np.log((1 - mixed_N) * receiver_p_N + gained_N)
     if options.leak:
         shifted_NV[:, -1] = np.log(options.leak)
     return shifted_NV
