@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mismatchscope.records import Evidence, Observed, SequenceRecord
-from mismatchscope.traces import Manifest, ModelFacts
+from mismatchscope.traces import Manifest, ModelFacts, Trace, write_trace
 
 V = 16
 
@@ -70,3 +71,12 @@ def record(sequence_id: int, length: int, *, seed: int = 0, raw: bool = False, *
 
 def records(lengths: Iterable[int], **kind: Any) -> list[SequenceRecord]:
     return [record(sequence_id, length, **kind) for sequence_id, length in enumerate(lengths)]
+
+
+def stored(directory: Path, batch: list[SequenceRecord], **changes: Any) -> Trace:
+    """A trace of these records, opened; its evidence is what the first of them has."""
+    seen = batch[0].observed
+    level = "topk" if seen.topk_ids_TK is not None else "full" if seen.full_row_R is not None else "sampled"
+    k = seen.topk_ids_TK.shape[1] if level == "topk" else 0
+    write_trace(directory / "trace", manifest(**{"evidence": Evidence(level, k)} | changes), batch)
+    return Trace.open(directory / "trace")

@@ -177,7 +177,9 @@ finish(Path(sys.argv[1]))
 """
 
 
-@pytest.mark.parametrize(("where", "count"), [("write", 3), ("rename", 3), ("rename", 6), ("rename", 9), ("rmtree", 1)])
+@pytest.mark.parametrize(
+    ("where", "count"), [("write", 3), ("rename", 3), ("rename", 6), ("rename", 9), ("rmtree", 1)]
+)
 def test_a_kill_while_packing_changes_no_byte_of_the_result(
     filled: Path, tmp_path: Path, where: str, count: int
 ) -> None:
