@@ -302,9 +302,7 @@ def main() -> None:
 
     start = time.process_time()
     rows = [
-        calibrate(design, prompts, arguments.audits, arguments.seed)
-        for design in DESIGNS
-        for prompts in PROMPTS
+        calibrate(design, prompts, arguments.audits, arguments.seed) for design in DESIGNS for prompts in PROMPTS
     ]
     document = _document(rows, arguments.seed, time.process_time() - start)
     print(document)

@@ -196,9 +196,7 @@ def exceedance_curve(
     return tuple(curve)
 
 
-def _tokens_upper(
-    hits_C: np.ndarray, count_C: np.ndarray, prompts_upper: float, confidence: float
-) -> float | None:
+def _tokens_upper(hits_C: np.ndarray, count_C: np.ndarray, prompts_upper: float, confidence: float) -> float | None:
     if not hits_C.any():
         return prompts_upper
     if np.array_equal(hits_C, count_C):

@@ -94,10 +94,7 @@ def full_divergences(logp_mu_TV: Array, logp_pi_TV: Array, *, mass_floor: float 
             )
         )
     return FullDivergences(
-        **{
-            f.name: np.concatenate([getattr(chunk, f.name) for chunk in chunks])
-            for f in fields(FullDivergences)
-        }
+        **{f.name: np.concatenate([getattr(chunk, f.name) for chunk in chunks]) for f in fields(FullDivergences)}
     )
 
 
@@ -172,9 +169,7 @@ def renormalise_on_support(logp_pi_TV: Array, logp_mu_TV: Array) -> Array:
     logp_TV[np.exp(logp_mu_TV) == 0] = -np.inf
     kept_T = np.exp(logp_TV).sum(axis=1)
     if not kept_T.all():
-        raise ValueError(
-            f"row {int(np.argmin(kept_T))}: the reference has no mass on the behaviour's support"
-        )
+        raise ValueError(f"row {int(np.argmin(kept_T))}: the reference has no mass on the behaviour's support")
     return logp_TV - np.log(kept_T)[:, None]
 
 

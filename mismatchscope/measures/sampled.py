@@ -119,9 +119,7 @@ def _checked(logp_mu_T: ArrayLike, logp_pi_T: ArrayLike) -> tuple[Array, Array]:
         raise EmptyComparisonError("There is no sampled token to compare.")
     for side, logp_T in (("behaviour", logp_mu_T), ("reference", logp_pi_T)):
         _reject(~(logp_T <= LOG_TOLERANCE), logp_T, f"the {side} log-probability is no number below zero")
-    _reject(
-        np.isneginf(logp_mu_T), logp_mu_T, "the behaviour cannot have sampled a token of probability zero"
-    )
+    _reject(np.isneginf(logp_mu_T), logp_mu_T, "the behaviour cannot have sampled a token of probability zero")
     return logp_mu_T, logp_pi_T
 
 

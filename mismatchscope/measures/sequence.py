@@ -78,9 +78,7 @@ def sequence_measures(
     offsets_S1 = checked_offsets(offsets_S1)
     log_ratio_T = checked_tokens(log_ratio_T, offsets_S1, "log_ratio")
     if (infinite_T := np.isposinf(log_ratio_T)).any():
-        raise ValueError(
-            f"log_ratio at token {int(np.argmax(infinite_T))} is +inf: mu cannot have sampled it"
-        )
+        raise ValueError(f"log_ratio at token {int(np.argmax(infinite_T))} is +inf: mu cannot have sampled it")
     kl_T = None if kl_T is None else checked_tokens(kl_T, offsets_S1, "kl")
     tv_T = None if tv_T is None else checked_tokens(tv_T, offsets_S1, "tv")
 

@@ -73,10 +73,7 @@ def topk_interval(
         for rows in row_chunks(*logp_mu_TK.shape)
     ]
     return TopkDivergences(
-        **{
-            f.name: np.concatenate([getattr(chunk, f.name) for chunk in chunks])
-            for f in fields(TopkDivergences)
-        }
+        **{f.name: np.concatenate([getattr(chunk, f.name) for chunk in chunks]) for f in fields(TopkDivergences)}
     )
 
 
@@ -114,18 +111,14 @@ def _missing_as_empty(logp_mu_RK: Array, logp_pi_RK: Array, first_row: int) -> t
     _reject((missing_mu != missing_pi).any(axis=1), first_row, "a log-probability is NaN on one side alone")
     if (empty_R := missing_mu.all(axis=1)).any():
         raise EmptyComparisonError(f"Row {first_row + int(np.argmax(empty_R))} has no observed id.")
-    sides = tuple(
-        np.where(missing_mu, -np.inf, logp_RK.astype(np.float64)) for logp_RK in (logp_mu_RK, logp_pi_RK)
-    )
+    sides = tuple(np.where(missing_mu, -np.inf, logp_RK.astype(np.float64)) for logp_RK in (logp_mu_RK, logp_pi_RK))
     _reject((np.maximum(*sides) == np.inf).any(axis=1), first_row, "a log-probability is +inf")
     return sides
 
 
 def _tail(p_RK: Array, side: str, first_row: int) -> Array:
     tail_R = 1 - p_RK.sum(axis=1)
-    _reject(
-        tail_R < -MASS_TOLERANCE, first_row, f"the {side} probabilities of distinct ids sum to more than one"
-    )
+    _reject(tail_R < -MASS_TOLERANCE, first_row, f"the {side} probabilities of distinct ids sum to more than one")
     return np.maximum(tail_R, 0)  # what is left below zero is rounding
 
 

@@ -88,9 +88,7 @@ class TestAlpha1:
 class TestToleranceBound:
     @given(st.integers(1, 150), st.sampled_from([0.5, 0.9, 0.95]), st.sampled_from([0.9, 0.95, 0.99]))
     @settings(max_examples=60, deadline=None)
-    def test_is_the_lowest_order_statistic_with_the_confidence(
-        self, n: int, q: float, confidence: float
-    ) -> None:
+    def test_is_the_lowest_order_statistic_with_the_confidence(self, n: int, q: float, confidence: float) -> None:
         def level(r: int) -> float:  # P(at most r-1 of n prompts lie in the lower fraction q)
             return math.fsum(math.comb(n, i) * q**i * (1 - q) ** (n - i) for i in range(r))
 

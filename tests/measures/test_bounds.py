@@ -121,9 +121,7 @@ def test_mean_tv_by_position_counts_ended_sequences_as_zero() -> None:
 @given(st.lists(st.floats(-2, 2), min_size=1, max_size=8))
 def test_ratio_pair_sums_match_a_double_loop(log_ratio: list[float]) -> None:
     ratio = [math.exp(d) for d in log_ratio]
-    oracle = math.fsum(
-        abs(ratio[t] - 1) * max(0.0, 1 - ratio[j]) for j in range(len(ratio)) for t in range(j)
-    )
+    oracle = math.fsum(abs(ratio[t] - 1) * max(0.0, 1 - ratio[j]) for j in range(len(ratio)) for t in range(j))
     assert ratio_pair_sums([0.3, *log_ratio], [0, 1, 1 + len(log_ratio)])[1] == pytest.approx(oracle)
 
 

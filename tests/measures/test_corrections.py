@@ -68,9 +68,7 @@ def test_token_rules_match_a_plain_loop(sequences: Sequences) -> None:
 def test_sequence_rules_match_a_plain_loop(sequences: Sequences) -> None:
     ratios = [math.exp(math.fsum(d)) for d in sequences]
     sample = sample_of(sequences)
-    check(
-        c.sequence_tis(sample, cap=3.0), sequences, lambda s, t: True, ratios, [min(r, 3.0) for r in ratios]
-    )
+    check(c.sequence_tis(sample, cap=3.0), sequences, lambda s, t: True, ratios, [min(r, 3.0) for r in ratios])
 
     rules = [
         (c.sequence_mis(sample, cap=3.0), lambda d: math.exp(math.fsum(d)) <= 3.0),

@@ -59,9 +59,7 @@ class TestClusteredMean:
         count_C = np.bincount(cluster_N)
         effective = count_C.sum() ** 2 / (count_C**2).sum()
         t = stats.t.ppf(0.95, effective - 1)
-        assert interval.value - interval.low == pytest.approx(
-            t * jackknife_error(value_N, cluster_N), rel=1e-10
-        )
+        assert interval.value - interval.low == pytest.approx(t * jackknife_error(value_N, cluster_N), rel=1e-10)
 
     def test_long_side_solves_halls_cubic(self) -> None:
         rng = np.random.default_rng(3)
@@ -93,9 +91,7 @@ class TestClusteredMean:
 
     @given(st.integers(0, 10**6), st.integers(3, 40), st.floats(-5, 5), st.sampled_from([1e-9, 0.3, -2.0]))
     @settings(max_examples=60, deadline=None)
-    def test_follows_shift_scale_and_relabelling(
-        self, seed: int, prompts: int, shift: float, scale: float
-    ) -> None:
+    def test_follows_shift_scale_and_relabelling(self, seed: int, prompts: int, shift: float, scale: float) -> None:
         value_N, cluster_N = skewed_audit(prompts, seed)
         base = clustered_mean(value_N, cluster_N)
         assume(base.low is not None and base.high > base.low)
@@ -174,9 +170,7 @@ class TestEmpiricalBernstein:
         assert empirical_bernstein(mean_C, side="lower").high == 1.0
 
     def test_all_zero_still_leaves_room(self) -> None:
-        assert empirical_bernstein(np.zeros(100), side="upper").high == pytest.approx(
-            7 * math.log(40) / (3 * 99)
-        )
+        assert empirical_bernstein(np.zeros(100), side="upper").high == pytest.approx(7 * math.log(40) / (3 * 99))
 
     def test_needs_values_between_zero_and_one(self) -> None:
         with pytest.raises(ValueError, match=r"\[0, 1\]"):

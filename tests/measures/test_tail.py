@@ -105,9 +105,7 @@ class TestTailExtrapolation:
         truth = stats.genpareto.ppf(0.995, 0.1, scale=0.02)
         rng = np.random.default_rng(5)
         audits = [
-            tail_extrapolation(
-                stats.genpareto.rvs(0.1, scale=0.02, size=300, random_state=rng), quantile=0.995
-            )
+            tail_extrapolation(stats.genpareto.rvs(0.1, scale=0.02, size=300, random_state=rng), quantile=0.995)
             for _ in range(100)
         ]
         assert sum(a.low <= truth <= a.high for a in audits) >= 88
