@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -16,10 +17,10 @@ from .records import Evidence, Policy, Sampling
 DEFAULT_PROMPTS = 64
 TOPK_DEFAULT = 64
 
-_UNITS = {"": 1, "B": 1} | {
-    f"{prefix}{suffix}": (1024 if suffix == "iB" else 1000) ** power
-    for power, prefix in enumerate("KMGT", start=1)
-    for suffix in ("B", "iB")
+_UNITS = {"": 1, "b": 1} | {
+    f"{prefix}{suffix}": (1024 if suffix == "ib" else 1000) ** power
+    for power, prefix in enumerate("kmgt", start=1)
+    for suffix in ("b", "ib")
 }
 
 
@@ -82,7 +83,7 @@ class AuditSettings(Settings):
 
 def parse_size(text: str) -> int:
     """'1GiB', '500 MB' or a plain number of bytes, as bytes. Raises `ConfigError`."""
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?i?B?)\s*", text)
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", text.lower())
     if match is None or match[2] not in _UNITS:
         raise ConfigError(f"'{text}' is not a size.", hint="write 500MB, 1GiB or a number of bytes")
     return int(float(match[1]) * _UNITS[match[2]])
@@ -189,7 +190,7 @@ def _spec_from_table(table: dict[str, Any], where: str) -> str:
     engine = options.pop("engine", None)
     if not isinstance(engine, str):
         raise ConfigError(f"{where} needs the key engine.", hint='engine = "transformers"')
-    pairs = [f"{key}={str(value).lower() if isinstance(value, bool) else value}" for key, value in options.items()]
+    pairs = [f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in options.items()]
     return f"{engine}:{','.join(pairs)}" if pairs else engine
 
 

@@ -166,7 +166,7 @@ def test_output_is_never_overwritten_unasked(finished, tmp_path) -> None:
         (["--behavior", "synthetic:vocabulary=many"], 2, "vocabulary"),
         (["--prompts", "absent.jsonl"], 2, "absent.jsonl"),
         (["--evidence", "topk:none"], 2, "topk:64"),
-        (["--set", "sampling.temp=1"], 2, "sampling.temperature"),
+        (["--set", "sampling.temprature=1"], 2, "sampling.temperature"),
         (["--set", "sampling.samples=0"], 2, "sampling.samples"),
         (["--evidence", "full", "--budget", "1kB"], 2, "budget"),
         (["--model", "demo:dens", "--behavior", "transformers"], 2, "dense"),

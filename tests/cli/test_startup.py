@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-HEAVY = ("torch", "transformers", "pandas", "pyarrow", "scipy", "matplotlib", "jinja2", "numpy", "pydantic")
+# pydantic is not among them: typer itself imports it where it is installed.
+HEAVY = ("torch", "transformers", "pandas", "pyarrow", "scipy", "matplotlib", "jinja2", "numpy", "safetensors")
 
 PROGRAM = """
 import sys

@@ -67,7 +67,7 @@ def test_gate_verdicts_and_summary(report: Path, tmp_path: Path) -> None:
     summary = tmp_path / "summary.md"
     done = run("gate", report, "--fail-on", "token.tv.mean > 0.5", GITHUB_STEP_SUMMARY=str(summary))
     assert (done.returncode, "pass" in done.stdout.lower()) == (0, True)
-    assert "token.tv.mean > 0.5" in summary.read_text()
+    assert "token.tv.mean &gt; 0.5" in summary.read_text()
     assert run("gate", report, "--fail-on", "token.tv.mean > 0.001").returncode == 1
     config = tmp_path / "gate.toml"
     config.write_text('[gate]\nfail_on = ["sequence.pareto_k > 99"]\n')
