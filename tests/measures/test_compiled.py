@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mismatchscope.measures import compiled
+
+needs_compiler = pytest.mark.skipif(
+    shutil.which((os.environ.get("CC") or "cc").split()[0]) is None, reason="there is no C compiler"
+)
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    path = tmp_path / "answer.c"
+    path.write_text("int answer(void) { return 42; }\n")
+    return path
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "mismatchscope"
+
+
+@pytest.fixture
+def wrapped_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Put a shell script in the compiler's place; it ends by calling the real one. Returns its log."""
+
+    def install(before: str = "") -> Path:
+        log = tmp_path / "compiler.log"
+        script = tmp_path / "wrapped-cc"
+        script.write_text(f'#!/bin/sh\necho "$@" >> {log}\n{before}\nexec cc "$@"\n')
+        script.chmod(0o755)
+        monkeypatch.setenv("CC", str(script))
+        return log
+
+    return install
+
+
+def in_another_process(source: Path) -> subprocess.Popen[str]:
+    code = (
+        "import sys, pathlib; from mismatchscope.measures import compiled; "
+        "print(compiled.load(pathlib.Path(sys.argv[1])).answer())"
+    )
+    return subprocess.Popen([sys.executable, "-c", code, str(source)], stdout=subprocess.PIPE, text=True)
+
+
+@needs_compiler
+def test_compiles_once_and_then_loads_the_cached_library(source, cache, wrapped_compiler):
+    log = wrapped_compiler()
+    assert compiled.load(source).answer() == 42
+    assert compiled.load(source).answer() == 42
+    assert len(log.read_text().splitlines()) == 1
+    assert [path.suffix for path in cache.iterdir()] == [".so"]
+
+
+@needs_compiler
+def test_another_source_is_another_library(source, cache):
+    compiled.load(source)
+    source.write_text("int answer(void) { return 43; }\n")
+    assert compiled.load(source).answer() == 43
+    assert len(list(cache.iterdir())) == 2
+
+
+@needs_compiler
+def test_a_compiler_without_march_native_still_serves(source, cache, wrapped_compiler):
+    log = wrapped_compiler('case "$*" in *-march=native*) exit 1;; esac')
+    assert compiled.load(source).answer() == 42
+    assert len(log.read_text().splitlines()) == 2
+
+
+def test_no_compiler_says_which_one_is_missing(source, cache, monkeypatch):
+    monkeypatch.setenv("CC", "no-such-compiler -m64")
+    with pytest.raises(compiled.CompileError, match="'no-such-compiler'"):
+        compiled.load(source)
+
+
+def test_no_compiler_on_the_path(source, cache, monkeypatch):
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(compiled.CompileError, match="'cc'"):
+        compiled.load(source)
+
+
+@needs_compiler
+def test_a_refused_source_carries_what_the_compiler_said(source, cache):
+    source.write_text("int answer(void) { return forty_two; }\n")
+    with pytest.raises(compiled.CompileError, match="forty_two"):
+        compiled.load(source)
+    assert list(cache.iterdir()) == []
+
+
+@needs_compiler
+def test_a_cache_that_cannot_be_written_is_done_without(source, tmp_path, monkeypatch):
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(blocked))
+    assert compiled.load(source).answer() == 42
+
+
+@needs_compiler
+def test_a_damaged_cached_library_is_compiled_again(source, cache, wrapped_compiler):
+    log = wrapped_compiler()
+    in_another_process(source).communicate(timeout=60)
+    (library,) = cache.iterdir()
+    library.write_bytes(b"not a library")
+    assert compiled.load(source).answer() == 42
+    assert len(log.read_text().splitlines()) == 2
+
+
+@needs_compiler
+def test_processes_that_compile_at_the_same_time_all_load_a_whole_library(source, cache, wrapped_compiler):
+    log = wrapped_compiler("sleep 0.3")  # so that each one begins before another has finished
+    workers = [in_another_process(source) for _ in range(3)]
+    assert [worker.communicate(timeout=60)[0].strip() for worker in workers] == ["42"] * 3
+    assert len(log.read_text().splitlines()) > 1
+    assert len(list(cache.iterdir())) == 1

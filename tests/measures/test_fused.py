@@ -1,0 +1,402 @@
+"""Legend: N = states, V = vocabulary."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tracemalloc
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from mismatchscope.errors import EmptyComparisonError
+from mismatchscope.measures import fused
+from mismatchscope.measures.divergences import full_divergences
+from mismatchscope.measures.fused import fused_divergences
+
+HAS_COMPILED = fused.backend() == "c"
+INF = np.inf
+
+
+@pytest.fixture(params=["c", "numpy"])
+def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    if request.param == "c" and not HAS_COMPILED:
+        pytest.skip("there is no C compiler")
+    if request.param == "numpy":
+        monkeypatch.setattr(fused, "_library", lambda: None)
+    return request.param
+
+
+def oracle(logits_mu_V: np.ndarray, logits_pi_V: np.ndarray) -> dict[str, float]:
+    """The textbook definitions, in extended precision where the machine has it. An id is in a support when its
+    probability is a positive float64."""
+    logp_mu, logp_pi = (
+        x - x.max() - np.log(np.exp(x - x.max()).sum())
+        for x in (logits_mu_V.astype(np.longdouble), logits_pi_V.astype(np.longdouble))
+    )
+    mu, pi = np.exp(logp_mu), np.exp(logp_pi)
+    in_mu, in_pi = mu.astype(float) > 0, pi.astype(float) > 0
+
+    def expectation(p: np.ndarray, value: np.ndarray, support: np.ndarray) -> float:
+        return float((p[support] * value[support]).sum())
+
+    both = in_mu & in_pi
+    log_ratio = np.subtract(logp_pi, logp_mu, where=both, out=np.zeros_like(mu))
+    return {
+        "tv": float(np.abs(mu - pi).sum() / 2),
+        "kl": INF if np.any(in_mu & ~in_pi) else expectation(mu, -log_ratio, both),
+        "reverse_kl": INF if np.any(in_pi & ~in_mu) else expectation(pi, log_ratio, both),
+        "leak": float(pi[~in_mu].sum()),
+        "logsumexp_mu": float(logits_mu_V.max() - logp_mu.max()),
+        "logsumexp_pi": float(logits_pi_V.max() - logp_pi.max()),
+        "entropy_mu": expectation(mu, -logp_mu, in_mu),
+        "entropy_pi": expectation(pi, -logp_pi, in_pi),
+    }
+
+
+TOLERANCE = {
+    "tv": {"rel": 0, "abs": 1e-6},
+    "kl": {"rel": 1e-4, "abs": 1e-14},
+    "reverse_kl": {"rel": 1e-4, "abs": 1e-12},
+    "leak": {"rel": 0, "abs": 1e-6},
+    "logsumexp_mu": {"rel": 1e-7, "abs": 1e-6},
+    "logsumexp_pi": {"rel": 1e-7, "abs": 1e-6},
+    "entropy_mu": {"rel": 0, "abs": 1e-5},
+    "entropy_pi": {"rel": 0, "abs": 1e-5},
+}
+
+
+def check(logits_mu_NV: np.ndarray, logits_pi_NV: np.ndarray) -> fused.FusedDivergences:
+    result = fused_divergences(logits_mu_NV, logits_pi_NV)
+    for row, (x_V, y_V) in enumerate(zip(logits_mu_NV, logits_pi_NV, strict=True)):
+        for name, expected in oracle(x_V, y_V).items():
+            assert getattr(result, name)[row] == pytest.approx(expected, **TOLERANCE[name]), (name, row)
+    return result
+
+
+def normal(*shape: int, scale: float = 1.0, seed: int = 0) -> np.ndarray:
+    return (np.random.default_rng(seed).standard_normal(shape) * scale).astype(np.float32)
+
+
+# --- against the oracle --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("noise", [0.0, 1e-6, 1e-3, 1e-2, 0.15, 1.0, 10.0])
+def test_perturbed_logits(backend, noise):
+    mu = normal(3, 5003, scale=3)
+    check(mu, mu + normal(3, 5003, scale=noise, seed=1))
+
+
+@pytest.mark.parametrize("n_ids", [1, 2, 15, 16, 17, 511, 512, 513, 1023, 1025])
+def test_every_width_of_the_last_block(backend, n_ids):
+    mu = normal(2, n_ids, scale=4)
+    check(mu, mu + normal(2, n_ids, scale=0.05, seed=1))
+
+
+def test_a_whole_vocabulary(backend):
+    mu = normal(2, 151936, scale=3)
+    check(mu, mu + normal(2, 151936, scale=1e-3, seed=1))
+
+
+@pytest.mark.parametrize("logit", np.linspace(0, 0.7, 23, dtype=np.float32).tolist())
+def test_rounding_does_not_add_up_where_all_terms_are_the_same(backend, logit):
+    mu = np.full((1, 40000), logit, np.float32)
+    pi = np.zeros_like(mu)
+    mu[0, 0] = 1.0
+    pi[0, 1::2] = -0.9
+    check(mu, pi)
+
+
+def test_log_probabilities_against_raw_logits(backend):
+    pi = normal(2, 4000, scale=3) + np.float32(70)
+    exact = pi.astype(np.float64) - np.log(np.exp(pi.astype(np.float64)).sum(1, keepdims=True))
+    check(exact.astype(np.float32), pi)
+
+
+@pytest.mark.parametrize("offset", [-9000.0, -8100.0, 200.0, 8100.0, 9000.0, 1e6])
+def test_logits_far_from_zero(backend, offset):
+    mu = normal(2, 3000, scale=3) + np.float32(offset)
+    pi = normal(2, 3000, scale=3, seed=1)
+    check(mu, pi - np.float32(offset))
+    check(mu, pi)
+    check(pi, mu)
+
+
+def test_the_largest_logit_comes_after_the_first_block(backend):
+    mu = normal(3, 2000, scale=2)
+    mu[0, :512] = -INF
+    mu[1, 1500] = 75.0
+    mu[2, 1999] = 3e38
+    check(mu, normal(3, 2000, scale=2, seed=1))
+    check(normal(3, 2000, scale=2, seed=1), mu)
+
+
+def test_a_certain_token_against_another(backend):
+    mu = np.full((1, 3000), -80.0, np.float32)
+    pi = mu.copy()
+    mu[0, 3], pi[0, 2500] = 80.0, 80.0
+    assert check(mu, pi).tv[0] <= 1
+
+
+def test_identical_logits_have_no_divergence(backend):
+    mu = normal(2, 3001, scale=5)
+    result = fused_divergences(mu, mu.copy())
+    for values in (result.tv, result.kl, result.reverse_kl, result.leak):
+        assert np.all(np.abs(values) < 1e-15)
+
+
+def test_agrees_with_the_plain_reference_on_log_probabilities(backend):
+    logits = normal(2, 4, 3000, scale=3).astype(np.float64)
+    logits[:, :, 2990:] = -INF
+    logp = (logits - np.log(np.exp(logits).sum(-1, keepdims=True))).astype(np.float32)
+    plain = full_divergences(*logp)
+    result = fused_divergences(*logp)
+    assert result.tv == pytest.approx(plain.tv, abs=1e-6)
+    assert result.kl == pytest.approx(plain.kl, rel=1e-4)
+    assert result.reverse_kl == pytest.approx(plain.reverse_kl, rel=1e-4)
+
+
+# --- support -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("zero", [-INF, -1e9, float(np.finfo(np.float32).min)])
+def test_leak_where_mu_has_no_support(backend, zero):
+    mu, pi = normal(2, 3000, scale=2), normal(2, 3000, scale=2, seed=1)
+    mu[0, 100:], mu[1, :2900] = zero, zero
+    result = check(mu, pi)
+    pi_NV = np.exp(pi.astype(float)) / np.exp(pi.astype(float)).sum(1, keepdims=True)
+    assert result.leak == pytest.approx([pi_NV[0, 100:].sum(), pi_NV[1, :2900].sum()], abs=1e-6)
+    assert np.all(np.isinf(result.reverse_kl)) and np.all(np.isfinite(result.kl))
+
+
+def test_kl_is_infinite_where_pi_has_no_support(backend):
+    mu, pi = normal(1, 3000), normal(1, 3000, seed=1)
+    pi[0, 1234] = -INF
+    result = check(mu, pi)
+    assert np.isinf(result.kl[0]) and np.isfinite(result.reverse_kl[0]) and result.leak[0] == 0
+
+
+def test_a_support_outside_of_which_both_have_nothing(backend):
+    """A padded vocabulary, or the same top-k on both sides."""
+    mu, pi = normal(2, 1000), normal(2, 1000, seed=1)
+    padded_mu, padded_pi = (
+        np.pad(side, ((0, 0), (0, 700)), constant_values=np.float32(-INF)) for side in (mu, pi)
+    )
+    result = check(padded_mu, padded_pi)
+    assert result.tv == pytest.approx(fused_divergences(mu, pi).tv, abs=1e-7)
+    assert np.all(result.leak == 0) and np.all(np.isfinite(result.kl + result.reverse_kl))
+
+
+@pytest.mark.parametrize("n_ids", [7, 700])
+@pytest.mark.parametrize("bad", [np.nan, INF])
+@pytest.mark.parametrize("side", ["behaviour", "reference"])
+def test_nan_and_infinity_are_refused_by_name(backend, bad, side, n_ids):
+    sides = {"behaviour": normal(5, n_ids), "reference": normal(5, n_ids)}
+    sides[side][3, 6] = bad
+    with pytest.raises(ValueError, match=rf"{side} logits: row 3 holds {bad} at id 6"):
+        fused_divergences(sides["behaviour"], sides["reference"])
+
+
+def test_any_bit_pattern_of_nan_is_found(backend):
+    mu = normal(1, 2000)
+    mu.view(np.uint32)[0, 1777] = 0xFF812345
+    with pytest.raises(ValueError, match="row 0 holds nan at id 1777"):
+        fused_divergences(mu, normal(1, 2000))
+
+
+def test_a_row_without_any_support_is_refused(backend):
+    pi = normal(3, 800)
+    pi[1] = -INF
+    with pytest.raises(ValueError, match="reference logits: row 1 holds nothing but -inf"):
+        fused_divergences(normal(3, 800), pi)
+
+
+# --- properties ----------------------------------------------------------------------------------------------
+
+logit = st.one_of(st.floats(-60, 60, width=32), st.just(-INF), st.sampled_from([0.0, 0.25, -200.0]))
+pairs = st.integers(1, 70).flatmap(lambda n: arrays(np.float32, (2, 1, n), elements=logit))
+
+
+@settings(deadline=None, max_examples=150)
+@given(pairs)
+def test_any_row_agrees_with_the_oracle(pair):
+    mu, pi = pair
+    if np.isneginf(mu).all() or np.isneginf(pi).all():
+        with pytest.raises(ValueError, match="nothing but -inf"):
+            fused_divergences(mu, pi)
+        return
+    check(mu, pi)
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.integers(0, 2**32 - 1), st.sampled_from([0.01, 0.3, 3.0]), st.integers(-64, 64))
+def test_sides_swap_and_constants_do_not_matter(seed, noise, constant):
+    mu = np.round(normal(1, 700, scale=3, seed=seed) * 1024) / 1024  # so that adding the constant is exact
+    pi = np.round((mu + normal(1, 700, scale=noise, seed=seed + 1)) * 1024) / 1024
+    there, back = fused_divergences(mu, pi), fused_divergences(pi + np.float32(constant), mu)
+    assert there.tv == pytest.approx(back.tv, rel=1e-5, abs=1e-7)
+    assert there.kl == pytest.approx(back.reverse_kl, rel=1e-4)
+    assert there.reverse_kl == pytest.approx(back.kl, rel=1e-4)
+
+
+# --- token ids -----------------------------------------------------------------------------------------------
+
+
+def test_log_ratio_of_the_given_tokens(backend):
+    mu, pi = normal(4, 1000), normal(4, 1000, seed=1)
+    ids = np.array([0, 999, 3, 3])
+    logp_mu, logp_pi = (
+        x - np.log(np.exp(x).sum(1, keepdims=True)) for x in (mu.astype(float), pi.astype(float))
+    )
+    expected = (logp_pi - logp_mu)[np.arange(4), ids]
+    assert fused_divergences(mu, pi, ids).log_ratio == pytest.approx(expected, abs=1e-6)
+    assert fused_divergences(mu, pi).log_ratio is None
+
+
+def test_log_ratio_outside_a_support_is_not_a_number_to_trust(backend):
+    mu, pi = normal(3, 50), normal(3, 50)
+    mu[0, 7] = mu[2, 7] = pi[1, 7] = pi[2, 7] = -INF
+    assert fused_divergences(mu, pi, np.full(3, 7)).log_ratio == pytest.approx(
+        [INF, -INF, np.nan], nan_ok=True
+    )
+
+
+@pytest.mark.parametrize(
+    ("ids", "message"),
+    [
+        ([0, 50], "row 1: token id 50 is outside the vocabulary of 50"),
+        ([-1, 0], "row 0: token id -1"),
+        ([0], "one for each of 2 rows"),
+        ([0.0, 1.0], "must be integers"),
+    ],
+)
+def test_bad_token_ids(backend, ids, message):
+    with pytest.raises(ValueError, match=message):
+        fused_divergences(normal(2, 50), normal(2, 50), np.array(ids))
+
+
+# --- what is read, and where ---------------------------------------------------------------------------------
+
+
+def test_strided_rows_are_read_in_place(backend):
+    mu, pi = normal(12, 1000), normal(12, 1000, seed=1)
+    rows = (slice(10, 1, -3), slice(0, 901))
+    result = fused_divergences(mu[rows], pi[rows])
+    assert np.array_equal(result.tv, fused_divergences(mu[rows].copy(), pi[rows].copy()).tv)
+
+
+@pytest.mark.skipif(not HAS_COMPILED, reason="there is no C compiler")
+def test_nothing_as_long_as_a_row_is_allocated():
+    mu, pi = normal(40, 20000), normal(40, 20000, seed=1)
+    fused_divergences(mu[:1], pi[:1])
+    tracemalloc.start()
+    fused_divergences(mu, pi, np.zeros(40, int), threads=2)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < mu[0].nbytes
+
+
+@pytest.mark.parametrize("array", [normal(4, 20)[:, ::2], normal(20, 4).T, normal(10), normal(1, 2, 3)])
+def test_a_layout_that_is_not_rows_of_ids_is_refused(backend, array):
+    with pytest.raises(ValueError, match=r"not adjacent in memory|not \[states, vocabulary\]"):
+        fused_divergences(array, array)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float16, np.int32, np.uint16, ">f4"])
+def test_other_types_are_refused(backend, dtype):
+    with pytest.raises(TypeError, match="float32 and bfloat16"):
+        fused_divergences(normal(2, 5).astype(dtype), normal(2, 5))
+
+
+def test_shapes_must_agree_and_hold_something(backend):
+    with pytest.raises(ValueError, match="shapes must be the same"):
+        fused_divergences(normal(2, 5), normal(2, 6))
+    for shape in ((0, 5), (5, 0)):
+        with pytest.raises(EmptyComparisonError):
+            fused_divergences(normal(*shape), normal(*shape))
+
+
+@pytest.mark.parametrize("threads", [1, 2, 7])
+def test_the_number_of_threads_changes_nothing(backend, threads):
+    mu, pi = normal(23, 600), normal(23, 600, seed=1)
+    expected = fused_divergences(mu, pi)
+    result = fused_divergences(mu, pi, threads=threads)
+    for name in fused.FIELDS:
+        assert np.array_equal(getattr(result, name), getattr(expected, name))
+    with pytest.raises(ValueError, match="threads is 0"):
+        fused_divergences(mu, pi, threads=0)
+
+
+def test_torch_tensors_and_bfloat16(backend):
+    torch = pytest.importorskip("torch")
+    mu, pi = torch.from_numpy(normal(4, 1300, scale=3)), torch.from_numpy(normal(4, 1300, scale=3, seed=1))
+    ids = torch.tensor([5, 6, 7, 8])
+    plain = fused_divergences(mu.numpy(), pi.numpy(), ids.numpy())
+    assert np.array_equal(fused_divergences(mu.requires_grad_(), pi, ids).log_ratio, plain.log_ratio)
+
+    rounded = mu.detach().bfloat16()
+    for low_mu, low_pi in ((rounded, pi), (pi, rounded), (rounded, pi.bfloat16())):
+        low = fused_divergences(low_mu, low_pi, ids)
+        wide = fused_divergences(low_mu.float(), low_pi.float(), ids)
+        for name in (*fused.FIELDS, "log_ratio"):
+            assert getattr(low, name) == pytest.approx(getattr(wide, name), rel=1e-6, abs=1e-12)
+    with pytest.raises(TypeError, match="float16"):
+        fused_divergences(pi.half(), pi)
+
+
+# --- without a compiler, and with a GPU ------------------------------------------------------------------------
+
+
+def test_without_a_compiler_the_slow_path_says_so_once(monkeypatch, caplog):
+    fused._library.cache_clear()
+    monkeypatch.setenv("CC", "no-such-compiler")
+    try:
+        assert fused.backend() == "numpy"
+        check(normal(1, 300), normal(1, 300, seed=1))
+        assert [record.levelname for record in caplog.records] == ["WARNING"]
+        assert "no-such-compiler" in caplog.text
+    finally:
+        fused._library.cache_clear()
+
+
+TRITON_CHECK = """
+import numpy as np, torch, sys
+from mismatchscope.measures import fused, fused_triton
+torch.manual_seed(0)
+device = sys.argv[1]
+mu = torch.randn(3, 9001) * 3
+top_k = mu.clone(); top_k[:, 20:] = -torch.inf
+near, far = mu + torch.randn(3, 9001) * 1e-2, torch.randn(3, 9001) + 90
+for a, b in ((mu, near), (mu.bfloat16(), far), (top_k, mu), (mu, top_k)):
+    ids = torch.tensor([0, 19, 5])
+    on_gpu = fused_triton.fused_divergences(a.to(device), b.to(device), ids)
+    on_cpu = fused.fused_divergences(a, b, ids)
+    for name in (*fused.FIELDS, "log_ratio"):
+        np.testing.assert_allclose(getattr(on_gpu, name), getattr(on_cpu, name), rtol=1e-4, atol=1e-6)
+for bad in (torch.nan, torch.inf):
+    broken = mu.clone(); broken[1, 7] = bad
+    try:
+        fused_triton.fused_divergences(mu.to(device), broken.to(device))
+    except ValueError as error:
+        assert "row 1" in str(error)
+    else:
+        raise AssertionError(bad)
+"""
+
+
+def test_the_gpu_kernel_in_tritons_interpreter():
+    pytest.importorskip("triton")
+    environment = os.environ | {"TRITON_INTERPRET": "1"}
+    subprocess.run([sys.executable, "-W", "ignore", "-c", TRITON_CHECK, "cpu"], env=environment, check=True)
+
+
+@pytest.mark.gpu
+def test_the_gpu_kernel_on_a_gpu():
+    torch = pytest.importorskip("torch")
+    if not torch.cuda.is_available():
+        pytest.skip("there is no GPU")
+    subprocess.run([sys.executable, "-c", TRITON_CHECK, "cuda"], check=True)
