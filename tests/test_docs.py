@@ -1,0 +1,224 @@
+"""The documentation against the code: what it names exists, what it shows runs, what is generated is current."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import runpy
+import shlex
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+import typer.main
+
+from mismatchscope import cli, errors, gate, report
+from mismatchscope.config import load_settings
+from mismatchscope.engines import registry
+from mismatchscope.engines.spec import parse_spec, resolve_options
+from mismatchscope.measures.corrections import USUAL
+from mismatchscope.probes import alarms, audit, compare
+from mismatchscope.probes.causes import KNOWN_CAUSES
+from mismatchscope.reports import FORMATS, render
+from mismatchscope.traces import Manifest, Trace
+from mismatchscope.traces.schema import sequences_schema, tokens_schema
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = {path.name: path.read_text(encoding="utf-8") for path in [ROOT / "README.md", *ROOT.glob("docs/*.md")]}
+GENERATED = "cli.md"
+
+_FENCED = re.compile(r"^```(?P<kind>[^\n]*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
+_INDENTED = re.compile(r"(?:^ {4}[^\n]*\n)+", re.MULTILINE)
+_INLINE = re.compile(r"`(?P<text>[^`]+)`")
+_LINK = re.compile(r"\]\((?P<target>[^)\s]+)\)")
+_HEADING = re.compile(r"^#+ (?P<title>.+)$", re.MULTILINE)
+_COMMAND = re.compile(r"\bmismatchscope (?=[a-z-])(?P<words>.+)")
+_SHELL = {"|", "||", "&&", ";", ">", "2>"}
+
+
+def blocks(page: str, kind: str) -> list[str]:
+    """The fenced blocks of a page that are marked with exactly `kind`."""
+    return [found["text"] for found in _FENCED.finditer(PAGES[page]) if found["kind"] == kind]
+
+
+def commands() -> Iterator[tuple[str, str]]:
+    """Every command line in code on a page, without its shell."""
+    for name, page in PAGES.items():
+        prose = _FENCED.sub("", page)
+        code = [found["text"] for found in _FENCED.finditer(page) if not found["kind"].startswith("python")]
+        code += [found[0] for found in _INDENTED.finditer(prose)]
+        code += [" ".join(found["text"].split()) for found in _INLINE.finditer(prose)]
+        for text in code if name != GENERATED else ():
+            for found in _COMMAND.finditer(text.replace("\\\n", " ")):
+                yield name, found["words"].strip()
+
+
+@pytest.fixture
+def unigram(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The example engine of docs/extending.md, registered."""
+    [source] = blocks("extending.md", "python file=unigram_engine.py")
+    (tmp_path / "unigram_engine.py").write_text(source, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(registry.ENGINES, "unigram", "unigram_engine:UnigramEngine")
+
+
+@pytest.fixture
+def example_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> report.Report:
+    """What comparing the two traces of the example in docs/traces.md says."""
+    [source] = blocks("traces.md", "python run")
+    monkeypatch.chdir(tmp_path)
+    Path("example.py").write_text(source, encoding="utf-8")
+    runpy.run_path("example.py")
+    return compare.compare(Trace.open(Path("mu")), Trace.open(Path("pi")))
+
+
+@pytest.fixture
+def generator() -> dict[str, Any]:
+    return runpy.run_path(str(ROOT / "scripts" / "generate_cli_reference.py"))
+
+
+def test_the_command_line_reference_is_current(generator: dict[str, Any]) -> None:
+    assert PAGES[GENERATED] == generator["cli_reference"](), "run scripts/generate_cli_reference.py"
+
+
+def test_the_option_tables_are_current(generator: dict[str, Any]) -> None:
+    assert PAGES["engines.md"] == generator["with_tables"](PAGES["engines.md"]), (
+        "run scripts/generate_cli_reference.py"
+    )
+    for name in registry.ENGINES:
+        assert f"<!-- options: {name} -->" in PAGES["engines.md"]
+
+
+def test_links_lead_somewhere() -> None:
+    for page in PAGES:
+        directory = ROOT if page == "README.md" else ROOT / "docs"
+        for target in (found["target"] for found in _LINK.finditer(PAGES[page])):
+            if target.startswith(("https://", "http://")):
+                continue
+            path, _, anchor = target.partition("#")
+            file = directory / path if path else directory / page
+            assert file.exists(), f"{page} links to {target}"
+            assert not anchor or anchor in anchors(file), f"{page} links to {target}"
+
+
+def anchors(file: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    titles = (
+        found["title"].lower() for found in _HEADING.finditer(_FENCED.sub("", file.read_text(encoding="utf-8")))
+    )
+    return {re.sub(r"[^\w\- ]", "", title).replace(" ", "-") for title in titles}
+
+
+def test_command_lines_are_accepted(
+    unigram: None, example_report: report.Report, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli, "_output", cli._Output())
+    verbs = typer.main.get_command(cli.app).commands
+    seen = set()
+    for page, command in commands():
+        words = list(itertools.takewhile(lambda word: word not in _SHELL, shlex.split(command)))
+        name, *arguments = words
+        if name.startswith("--"):
+            continue
+        assert name in verbs, f"{page}: {command}"
+        seen.add(name)
+        if not arguments:
+            continue
+        parameters = verbs[name].make_context(name, arguments).params
+        for side in ("behavior", "reference", "engine"):
+            if name != "compare" and parameters.get(side) not in (None, "SPEC"):
+                resolve_options(parse_spec(parameters[side]))
+        decide(example_report, parameters.get("fail_on") or [])
+    assert seen >= {"audit", "rollout", "score", "compare", "gate", "doctor"}
+
+
+def test_settings_are_accepted(tmp_path: Path, example_report: report.Report) -> None:
+    found = 0
+    for page in PAGES:
+        for text in blocks(page, "toml"):
+            if "project" in tomllib.loads(text):
+                continue
+            (tmp_path / "settings.toml").write_text(text, encoding="utf-8")
+            settings = load_settings(tmp_path / "settings.toml", {}, [])
+            for side in (settings.behavior, settings.reference):
+                resolve_options(parse_spec(side))
+            decide(example_report, settings.gate.fail_on)
+            found += 1
+    assert found >= 3
+
+
+def decide(document: report.Report, expressions: list[str]) -> None:
+    """Raise `ConfigError` for an expression that is no gate, or a path that no report has."""
+    if expressions:
+        gate.apply(document, expressions, baseline=document)
+
+
+def test_the_example_trace_can_be_compared(example_report: report.Report) -> None:
+    assert example_report.counts.prompts == 8
+    assert example_report.counts.tokens == 640
+    assert example_report.finding.code == "no_floor"
+    assert example_report.token.abs_logprob_diff.mean == pytest.approx(0.01 * (2 / 3.14159) ** 0.5, rel=0.1)
+
+
+def test_the_example_engine_and_format_work(unigram: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = load_settings(
+        None,
+        {
+            "behavior": "unigram",
+            "reference": "unigram:skew=0.1",
+            "evidence": "sampled",
+            "limit": 8,
+            "sampling.max_new_tokens": 30,
+        },
+        [],
+    )
+    (tmp_path / "run").mkdir()
+    found = audit.audit(settings, tmp_path / "run", command="", on_event=lambda event: None)
+    assert found.finding.code == "above_floor"
+    assert found.floor.behavior.identical and found.floor.reference.identical
+    assert found.counts.tokens == 8 * 2 * 30
+
+    [source] = blocks("extending.md", "python file=prometheus.py")
+    (tmp_path / "prometheus.py").write_text(source, encoding="utf-8")
+    monkeypatch.setitem(FORMATS, "prometheus", "prometheus:render")
+    assert f"mismatch_tv_mean {found.alpha1.mean.value!r}\n" in render(found, "prometheus")
+
+
+def fields(*models: type) -> set[str]:
+    return {name for model in models for name in model.model_fields}
+
+
+def codes(page: str) -> set[str]:
+    """Every word in inline code on a page, dotted paths in pieces too."""
+    spans = [found["text"] for found in _INLINE.finditer(_FENCED.sub("", PAGES[page]))]
+    return set(spans) | {piece for span in spans for piece in re.split(r"\W+", span)}
+
+
+def test_every_figure_is_defined() -> None:
+    wanted = fields(report.Alpha, report.TokenMeasures, report.SequenceMeasures, report.Statistic)
+    wanted |= fields(report.Floors, report.Floor, report.Correction) - {"name", "parameters"}
+    wanted |= set(get_args(report.Finding.model_fields["code"].annotation))
+    wanted |= set(re.findall(r'code="(\w+)"', Path(alarms.__file__).read_text(encoding="utf-8")))
+    wanted |= {rule.__name__ for rule, _ in USUAL}
+    wanted |= {"truncation_floor", "rounding_floor", "alpha0", "beta", "bounds", "worst", "figures"}
+    assert wanted <= codes("measures.md"), sorted(wanted - codes("measures.md"))
+
+
+def test_every_part_of_a_trace_is_described() -> None:
+    columns = {*sequences_schema().names, *tokens_schema(topk=True, tail_overlap=True, experts=True).names}
+    wanted = columns | fields(Manifest)
+    assert wanted <= codes("traces.md"), sorted(wanted - codes("traces.md"))
+
+
+def test_known_causes_are_listed_in_their_order() -> None:
+    table = PAGES["troubleshooting.md"].partition("| provenance key |")[2].partition("\n\n")[0]
+    listed = [code for row in table.splitlines()[2:] for code in _INLINE.findall(row.split("|")[1])]
+    assert listed == [pattern for pattern, _ in KNOWN_CAUSES]
+
+
+def test_every_error_is_listed() -> None:
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Exception)]
+    wanted = {kind.__name__ for kind in kinds} - {"MismatchScopeError"}
+    assert wanted <= codes("troubleshooting.md"), sorted(wanted - codes("troubleshooting.md"))
