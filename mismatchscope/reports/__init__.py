@@ -12,6 +12,7 @@ from ..errors import UsageError
 from ..report import Report
 
 FORMATS = {
+    "html": "mismatchscope.reports.html:render",
     "markdown": "mismatchscope.reports.markdown:render",
     "json": "mismatchscope.report:Report.to_json",
     "junit": "mismatchscope.reports.junit:render",

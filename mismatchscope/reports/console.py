@@ -201,7 +201,7 @@ def _show_corrections(report: Report, console: Console) -> None:
     for correction in report.corrections:
         settings = ", ".join(f"{key}={setting(value)}" for key, value in correction.parameters.items())
         table.add_row(
-            Text(f"  {visible(correction.name)} ({settings})"),
+            Text(f"  {visible(correction.name.replace('_', ' '))} ({settings})"),
             share(correction.kept_tokens),
             share(correction.kept_sequences),
             number(correction.clipped_mass),

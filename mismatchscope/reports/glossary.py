@@ -15,15 +15,15 @@ class Measure(NamedTuple):
 
 
 EVIDENCE = {
-    "sampled": "sampled evidence: only the log-probs of the sampled tokens, which bound TV from below",
-    "topk": "top-k evidence: the likeliest tokens of each state, which enclose TV from both sides",
-    "full": "full evidence: whole distributions, TV is exact at every state",
+    "sampled": "Sampled evidence: only the log-probs of the sampled tokens, which bound TV from below",
+    "topk": "Top-k evidence: the likeliest tokens of each state, which enclose TV from both sides",
+    "full": "Full evidence: whole distributions, TV is exact at every state",
 }
 
 POLICY = {
-    "raw": "raw policy: both sides before temperature, top-k and top-p; the numerics alone",
-    "processed": "processed policy: what was really sampled from, against what the trainer scores",
-    "support": "support policy: π renormalised on the tokens that μ could sample",
+    "raw": "Raw policy: both sides before temperature, top-k and top-p; the numerics alone",
+    "processed": "Processed policy: what was really sampled from, against what the trainer scores",
+    "support": "Support policy: π renormalised on the tokens that μ could sample",
 }
 
 ALPHA = {

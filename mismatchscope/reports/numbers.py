@@ -26,11 +26,13 @@ def estimate(value: float | None, low: float | None = None, high: float | None =
         return number(value)
     ends = [number(low), number(value), number(high)]
     if low is not None and high is not None and math.isfinite(high - low) and high > low:
-        mantissa, exponent = f"{high - low:.1e}".split("e")
-        # Two digits of the width, three where it begins with a 1 and two would be coarse.
-        decimals = (2 if mantissa < "2" else 1) - int(exponent)
         largest = max(abs(low), abs(value), abs(high))
         if 1e-3 <= largest < 1e6:
+            mantissa, exponent = f"{high - low:.1e}".split("e")
+            decimals = 1 - int(exponent)  # two digits of the width
+            if mantissa < "2":  # three, where two would be coarse and the figures have as many
+                decimals = max(decimals, min(decimals + 1, 2 - _magnitude(largest)))
+            decimals = min(decimals, max(5, -int(exponent)))  # one will do where the figures get long
             ends = [_rounded(end, max(decimals, 0)) for end in (low, value, high)]
     return f"{ends[1]} [{ends[0]}, {ends[2]}]"
 
@@ -44,7 +46,7 @@ def _fixed(value: float | None, decimals: int) -> str:
         return UNKNOWN
     if math.isinf(value):
         return "∞" if value > 0 else "-∞"
-    return f"{value:,.{decimals}f}" if abs(value) < 1e6 else _scientific(value)
+    return f"{value + 0.0:,.{decimals}f}" if abs(value) < 1e6 else _scientific(value)  # + 0.0 unsigns a zero
 
 
 def _scientific(value: float) -> str:

@@ -4,24 +4,40 @@ import example_reports
 import pytest
 
 from mismatchscope.report import Report
+from mismatchscope.reports.charts import Chart, charts
+from mismatchscope.reports.html import render
+
+_REPORTS = {name: getattr(example_reports, name)() for name in ("full", "topk", "sampled")}
 
 
-@pytest.fixture(params=["full", "topk", "sampled"])
+@pytest.fixture(params=_REPORTS)
 def report(request: pytest.FixtureRequest) -> Report:
     """Each of the three example reports in turn."""
-    return getattr(example_reports, request.param)()
+    return _REPORTS[request.param]
 
 
 @pytest.fixture
 def full() -> Report:
-    return example_reports.full()
+    return _REPORTS["full"]
 
 
 @pytest.fixture
 def topk() -> Report:
-    return example_reports.topk()
+    return _REPORTS["topk"]
 
 
 @pytest.fixture
 def sampled() -> Report:
-    return example_reports.sampled()
+    return _REPORTS["sampled"]
+
+
+@pytest.fixture(scope="session")
+def pages() -> dict[str, str]:
+    """The HTML of the example reports by name, rendered once."""
+    return {name: render(report) for name, report in _REPORTS.items()}
+
+
+@pytest.fixture(scope="session")
+def drawn() -> list[Chart]:
+    """The charts of the full report, drawn once."""
+    return charts(_REPORTS["full"])

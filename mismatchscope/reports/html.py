@@ -1,0 +1,135 @@
+"""The report as one self-contained page: no script, nothing fetched, readable on a phone, in print and in the dark.
+
+The content security policy forbids everything but the page's own style sheet, by its hash, so that even text that
+slipped through the escaping could do nothing.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+from ..errors import MissingDependencyError
+from ..report import Mean, Report
+from .charts import charts
+from .glossary import ALPHA, EVIDENCE, POLICY
+from .numbers import UNKNOWN, count, estimate, number, probability, setting, share, visible
+from .summary import (
+    alpha_rows,
+    brief,
+    causes,
+    floor_rows,
+    gate_value,
+    headline,
+    left_out,
+    scalars,
+    sequence_statistics,
+    three_policies,
+    token_statistics,
+)
+
+_FILTERS = (brief, count, estimate, gate_value, number, probability, setting, share, visible)
+
+
+class Card(NamedTuple):
+    """A key figure at the top of the page. `value` and `interval` together are one estimate."""
+
+    label: str
+    value: str
+    interval: str
+    note: str
+
+
+def render(report: Report) -> str:
+    """The report as an HTML document. Raises `MissingDependencyError` without jinja2 or matplotlib."""
+    try:
+        from jinja2 import Environment, PackageLoader, StrictUndefined
+        from markupsafe import Markup
+    except ImportError:
+        raise MissingDependencyError("jinja2", "report", "An HTML report") from None
+    environment = Environment(
+        loader=PackageLoader("mismatchscope.reports"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {function.__name__: function for function in _FILTERS}
+    environment.filters |= {"tv_level": _tv_level}
+    style = environment.loader.get_source(environment, "report.css")[0]
+    drawn = {chart.name: chart._replace(svg=Markup(chart.svg)) for chart in charts(report)}
+    return environment.get_template("report.html.j2").render(
+        report=report,
+        head=headline(report),
+        left_out=left_out(report),
+        cards=list(_cards(report)),
+        alpha_name=ALPHA["alpha1"],
+        alpha=alpha_rows(report, report.alpha1),
+        floors=floor_rows(report),
+        other_alphas=[(symbol, text, alpha_rows(report, a)) for symbol, text, a in three_policies(report)[1:]],
+        tables=[
+            ("Per token", *_short_and_rest(token_statistics, report), scalars(report.token)),
+            ("Per response", *_short_and_rest(sequence_statistics, report), scalars(report.sequence)),
+        ],
+        charts=drawn,
+        causes=causes(report),
+        provenance=_provenance(report),
+        evidence=EVIDENCE[report.evidence],
+        policy=POLICY[report.policy],
+        style=Markup(style),
+        style_hash=base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),
+    )
+
+
+def _short_and_rest(statistics: Callable[..., list], report: Report) -> tuple[list, list]:
+    short = statistics(report, short=True)
+    return short, [entry for entry in statistics(report) if entry not in short]
+
+
+def _cards(report: Report) -> Iterable[Card]:
+    alpha, floor = report.alpha1, report.floor
+    states = count(report.counts.tokens, "visited state")
+    yield _mean_card("mean TV", alpha.mean)
+    yield Card("α₁ is at least", number(alpha.observed_max), "", f"observed maximum of {states}, certified")
+    if floor.excess is not None:
+        yield _mean_card("above the repeat floor", floor.excess)
+    else:
+        yield Card("above the repeat floor", UNKNOWN, "", "no repeat was run, so noise is not known")
+    if kl := report.token.kl:
+        value, _, interval = estimate(kl.mean, kl.low, kl.high).partition(" ")
+        yield Card("KL(μ‖π) per token", value, interval, f"nats; {kl.estimator}")
+    if report.sequence.ess_fraction is not None:
+        pareto_k = report.sequence.pareto_k
+        note = f"{count(report.counts.sequences, 'response')}, Pareto k̂ {number(pareto_k)}"
+        yield Card("ESS / N of responses", number(report.sequence.ess_fraction), "", note)
+
+
+def _mean_card(label: str, mean: Mean) -> Card:
+    value, _, interval = estimate(mean.value, mean.low, mean.high).partition(" ")
+    return Card(label, value, interval, f"{share(mean.confidence)} interval over {count(mean.clusters, 'prompt')}")
+
+
+def _tv_level(tv: float | None) -> int:
+    """How strongly a token is coloured: one step a decade from 0.001."""
+    return sum(tv >= limit for limit in (0.001, 0.01, 0.1)) if tv is not None else 0
+
+
+def _provenance(report: Report) -> list[tuple[str, list[str], bool]]:
+    """(key, its value on each side, whether μ and π differ) for every key of any side."""
+    provenance = report.provenance
+    sides = [_flatten(provenance.behavior), _flatten(provenance.reference)]
+    if provenance.target is not None:
+        sides.append(_flatten(provenance.target))
+    differing = {difference.key for difference in provenance.difference}
+    keys = dict.fromkeys(key for side in sides for key in side)
+    return [(key, [brief(side.get(key), 80) for side in sides], key in differing) for key in keys]
+
+
+def _flatten(document: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in document.items():
+        flat |= _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat

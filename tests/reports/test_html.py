@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+import sys
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from example_reports import HOSTILE
+
+from mismatchscope.errors import MissingDependencyError
+from mismatchscope.report import Alarm, ContextToken, Finding, Report
+from mismatchscope.reports.html import render
+
+CHROMIUM = Path("/usr/bin/chromium")
+
+
+class _Page(HTMLParser):
+    """Collects the tags, the attributes and the text of a document."""
+
+    def __init__(self, document: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str | None]] = []
+        self.text = ""
+        self.feed(document)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += attrs
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_the_verdict_and_the_key_figures_come_first(full: Report, pages: dict[str, str]) -> None:
+    document = pages["full"]
+    text = " ".join(_Page(document[document.index("<body>") :]).text.split())
+    order = ["MISMATCH", full.finding.sentence, "24,576 tokens", "above the repeat floor", "Per token"]
+    places = [text.index(each) for each in order]
+    assert places == sorted(places)
+
+
+@pytest.mark.parametrize("name", ["full", "topk", "sampled"])
+def test_the_page_fetches_nothing_and_runs_nothing(pages: dict[str, str], name: str) -> None:
+    page = _Page(pages[name])
+    assert "script" not in page.tags
+    assert not [name for name, _ in page.attributes if name == "style" or name.startswith("on")]
+    links = [value for name, value in page.attributes if name in ("src", "href", "xlink:href")]
+    assert all(link and link.startswith(("#", "data:")) for link in links)
+
+
+def test_the_policy_allows_this_style_sheet_alone(pages: dict[str, str]) -> None:
+    document = pages["full"]
+    (style,) = re.findall(r"<style>(.*?)</style>", document, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    (policy,) = re.findall(r'Content-Security-Policy" content="([^"]+)"', document)
+    assert policy.startswith(f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:")
+    assert "unsafe" not in policy
+
+
+def test_foreign_text_is_escaped_everywhere(full: Report) -> None:
+    word = full.worst[0].model_copy(update={"context": [ContextToken(text=HOSTILE)], "focus": 0})
+    provenance = full.provenance.model_copy(update={"behavior": {HOSTILE: {"x": HOSTILE}}, "command": HOSTILE})
+    hostile = full.model_copy(
+        update={
+            "finding": Finding(code="no_floor", sentence=HOSTILE),
+            "alarms": [Alarm(code="x", message=HOSTILE, remedy=HOSTILE)],
+            "worst": [word],
+            "provenance": provenance,
+        }
+    )
+    document = render(hostile)
+    assert "script" not in _Page(document).tags
+    assert "\x1b" not in document
+    assert "\u202e" not in document
+    assert document.count("&lt;script&gt;alert(1)&lt;/script&gt;") >= 5
+
+
+def test_ids_are_unique(pages: dict[str, str]) -> None:
+    ids = [value for name, value in _Page(pages["full"]).attributes if name == "id"]
+    assert len(ids) == len(set(ids))
+
+
+def test_every_measure_has_its_definition_at_hand(pages: dict[str, str]) -> None:
+    text = _Page(pages["full"]).text
+    assert "Effective share of the responses" in text
+    assert "ρ − 1 − log ρ" in text
+
+
+def test_missing_parts_are_left_out_or_named(pages: dict[str, str]) -> None:
+    text = _Page(pages["sampled"]).text
+    assert "needs top-k or full evidence" in text
+    assert "neither side was run twice" in text
+    assert "not compared: 3 only in μ, 1 rejected" in text
+    for absent in ("Pictures", "Farthest apart", "Corrections", "Bounds", "Gates"):
+        assert absent not in text
+
+
+def test_three_policies_and_gates_are_shown(pages: dict[str, str]) -> None:
+    text = _Page(pages["topk"]).text
+    for present in ("α₀", "β", "π_θ", "alpha1.mean.high > 0.002", "inconclusive"):
+        assert present in text
+
+
+def test_differing_provenance_is_marked(pages: dict[str, str]) -> None:
+    rows = re.findall(r'<tr class="cause"><th scope="row">([^<]+)<', pages["full"])
+    assert {"settings.dtype", "settings.attention", "engine", "version"} == set(rows)
+
+
+def test_without_jinja2_the_error_says_what_to_install(full: Report, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    with pytest.raises(MissingDependencyError) as caught:
+        render(full)
+    assert caught.value.hint == "pip install 'mismatchscope[report]'"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[object]:
+    if not CHROMIUM.exists():
+        pytest.skip(f"{CHROMIUM} is not there (apt-get install chromium)")
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as engine:
+        chromium = engine.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox", "--disable-gpu"])
+        yield chromium
+        chromium.close()
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("name", ["full", "topk", "sampled"])
+def test_in_a_browser(browser, pages: dict[str, str], tmp_path: Path, name: str) -> None:
+    file = tmp_path / "report.html"
+    file.write_text(pages[name], encoding="utf-8")
+    page = browser.new_page()
+    said: list[str] = []
+    requested: list[str] = []
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on("request", lambda request: requested.append(request.url))
+    page.goto(file.as_uri())
+    page.evaluate("document.querySelectorAll('details').forEach(each => each.open = true)")
+    for width in (390, 1280):
+        page.set_viewport_size({"width": width, "height": 844})
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        assert all(size >= 10 for size in page.evaluate(_SMALLEST_TEXT_OF_EACH_CHART))
+    assert _background(page, "light") != _background(page, "dark")  # which the style sheet alone can bring about
+    assert len(page.screenshot(full_page=True)) > 10_000
+
+    assert said == []  # a violation of the content security policy would be reported here
+    assert [url for url in requested if not url.startswith("data:")] == [file.as_uri()]
+    page.close()
+
+
+_SMALLEST_TEXT_OF_EACH_CHART = """
+[...document.querySelectorAll('svg')].map(svg => {
+    const scale = svg.getBoundingClientRect().width / svg.viewBox.baseVal.width;
+    const sizes = [...svg.querySelectorAll('text')].map(text => parseFloat(getComputedStyle(text).fontSize));
+    return Math.min(...sizes) * scale;
+})
+"""
+
+
+def _background(page, scheme: str) -> str:
+    page.emulate_media(color_scheme=scheme)
+    return page.evaluate("getComputedStyle(document.body).backgroundColor")
