@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 MAX_ROWS = 65536
 MAX_BYTES = 64 * 1024 * 1024
+_COPIES = 4  # of a top-k list while it is read, matched and padded
 _TOPK = ["topk_ids", "topk_logprobs"]
 
 
@@ -87,14 +88,14 @@ class Alignment:
     def chunks(self, max_rows: int = MAX_ROWS, max_bytes: int = MAX_BYTES) -> Iterator[AlignedChunk]:
         """All aligned rows in order.
 
-        A chunk has at most `max_rows` rows, and the top-k lists or the distributions of both sides together take
-        at most `max_bytes` in it (or are those of one row). Distributions may be views of the files: let go of a
-        chunk before the next. Raises `TraceError` when a file turns out to be broken.
+        A chunk has at most `max_rows` rows, and the work on its top-k lists, or its distributions, of both sides
+        together take at most `max_bytes` (or are those of one row). Distributions may be views of the files: let
+        go of a chunk before the next. Raises `TraceError` when a file turns out to be broken.
         """
         columns_mu = ["sequence_id", "position", "token_id", "logprob"]
         columns_pi = ["logprob"]
         if self.topk:
-            max_rows = min(max_rows, max(1, max_bytes // (2 * 8 * (self.behavior.evidence.k + 1))))
+            max_rows = min(max_rows, max(1, max_bytes // (_COPIES * 2 * 8 * (self.behavior.evidence.k + 1))))
             columns_mu += _TOPK
             columns_pi += [name for name in (*_TOPK, "tail_overlap") if name in self.reference.token_columns]
         start = 0

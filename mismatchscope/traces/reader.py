@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-BATCH_ROWS = 65536
+BATCH_ROWS = 16384
+READ_BYTES = 1024 * 1024
 
 
 class Trace:
@@ -187,7 +188,12 @@ class Trace:
         import pyarrow.parquet as pq
 
         with _reading(self.path / name):
-            return pq.ParquetFile(self.path / name, page_checksum_verification=True)
+            return pq.ParquetFile(
+                self.path / name,
+                page_checksum_verification=True,
+                buffer_size=READ_BYTES,
+                pre_buffer=False,  # it would keep all that was read until the end of the file
+            )
 
     def _check_tables(self) -> None:
         """The contract's columns are there, of the contract's types, with as many rows as the manifest counts."""
