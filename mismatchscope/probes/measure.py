@@ -9,7 +9,7 @@ distributions, K observed ids, V vocabulary.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -87,16 +87,26 @@ class StateMeasures:
         return bool(np.array_equal(self.logp_mu_N, self.logp_pi_N) and not seen.any() and not self.tv_lower_N.any())
 
 
-@dataclass
 class _Columns:
-    parts: dict[str, list[np.ndarray]] = field(default_factory=dict)
+    """Columns of N values, filled from the front, made when first seen: what no chunk has takes no memory."""
 
-    def add(self, **arrays: np.ndarray) -> None:
-        for name, array in arrays.items():
-            self.parts.setdefault(name, []).append(np.asarray(array))
+    def __init__(self, length: int) -> None:
+        self._length = length
+        self._filled = 0
+        self._arrays: dict[str, np.ndarray] = {}
 
-    def joined(self) -> dict[str, np.ndarray]:
-        return {name: np.concatenate(arrays) for name, arrays in self.parts.items()}
+    def add(self, rows: int, arrays: dict[str, np.ndarray]) -> None:
+        part = slice(self._filled, self._filled + rows)
+        for name, values in arrays.items():
+            if name not in self._arrays:
+                missing = np.nan if values.dtype.kind == "f" else 0
+                self._arrays[name] = np.full(self._length, missing, dtype=values.dtype)
+            self._arrays[name][part] = values
+        self._filled = part.stop
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        unseen = np.broadcast_to(np.float64(np.nan), self._length)
+        return self._arrays.get(name, unseen)
 
 
 def measure_states(
@@ -106,39 +116,38 @@ def measure_states(
 
     Raises `NotComparableError` when policy "support" is asked for and μ's support was not seen at every state.
     """
-    columns = _Columns()
+    columns = _Columns(alignment.counts.tokens)
     has_topk = False
     for chunk in alignment.chunks():
         has_topk = has_topk or chunk.logp_mu_NK is not None
-        columns.add(**_measure_chunk(chunk, policy))
+        rows = len(chunk.token_id_N)
+        columns.add(rows, _measure_chunk(chunk, policy))
         if on_rows is not None:
-            on_rows(len(chunk.token_id_N))
-    found = columns.joined()
-    sampled = sampled_estimators(found["logp_mu"], found["logp_pi"])
-    lower_N, upper_N = found["tv_lower"], found["tv_upper"]
+            on_rows(rows)
+    sampled = sampled_estimators(columns["logp_mu"], columns["logp_pi"])
+    lower_N = columns["tv_lower"]
     # Where no distribution was recorded, the sampled token alone still certifies a lower end.
     lower_N = np.where(np.isnan(lower_N), sampled.binary_tv, lower_N)
-    exact_N = ~np.isnan(found["tv"])
-    evidence: EvidenceLevel = "full" if exact_N.any() else "topk" if has_topk else "sampled"
+    has_full = not np.isnan(columns["tv"]).all()
     return StateMeasures(
-        evidence=evidence,
-        sequence_id_N=found["sequence_id"],
-        prompt_id_N=found["prompt_id"],
-        position_N=found["position"],
-        token_id_N=found["token_id"],
-        logp_mu_N=found["logp_mu"],
-        logp_pi_N=found["logp_pi"],
+        evidence="full" if has_full else "topk" if has_topk else "sampled",
+        sequence_id_N=columns["sequence_id"],
+        prompt_id_N=columns["prompt_id"],
+        position_N=columns["position"],
+        token_id_N=columns["token_id"],
+        logp_mu_N=columns["logp_mu"],
+        logp_pi_N=columns["logp_pi"],
         sampled=sampled,
         tv_lower_N=lower_N,
-        tv_upper_N=upper_N,
-        columns={name: found[name] for name in (*EXACT_COLUMNS, *BOUND_COLUMNS)},
+        tv_upper_N=columns["tv_upper"],
+        columns={name: columns[name] for name in (*EXACT_COLUMNS, *BOUND_COLUMNS)},
     )
 
 
 def _measure_chunk(chunk: AlignedChunk, policy: Policy) -> dict[str, np.ndarray]:
+    """The columns of one chunk; those that its evidence does not give are left out."""
     n = len(chunk.token_id_N)
-    out = {name: np.full(n, np.nan) for name in (*EXACT_COLUMNS, *BOUND_COLUMNS, "tv_lower", "tv_upper")}
-    out |= {
+    out = {
         "sequence_id": chunk.sequence_id_N,
         "prompt_id": chunk.prompt_id_N,
         "position": chunk.position_N,
@@ -154,13 +163,7 @@ def _measure_chunk(chunk: AlignedChunk, policy: Policy) -> dict[str, np.ndarray]
             logp_pi_NK = _on_support(logp_pi_NK, chunk.logp_mu_NK, kept_logmass_N[:, None])
         overlap_N = None if policy == "support" else chunk.tail_overlap_N
         bounds = topk_interval(chunk.logp_mu_NK, logp_pi_NK, tail_overlap_T=overlap_N)
-        out |= {
-            "tv_lower": bounds.tv_lower,
-            "tv_upper": bounds.tv_upper,
-            "kl_lower": bounds.kl_lower,
-            "reverse_kl_lower": bounds.reverse_kl_lower,
-            "js_lower": bounds.js_lower,
-        }
+        out |= {name: getattr(bounds, name) for name in ("tv_lower", "tv_upper", *BOUND_COLUMNS)}
     if chunk.index_M is not None and len(chunk.index_M):
         logp_pi_MV = chunk.logp_pi_MV
         if policy == "support":
@@ -169,9 +172,9 @@ def _measure_chunk(chunk: AlignedChunk, policy: Policy) -> dict[str, np.ndarray]
             logp_pi_MV = renormalise_on_support(logp_pi_MV, chunk.logp_mu_MV)
         exact = full_divergences(chunk.logp_mu_MV, logp_pi_MV)
         for name in EXACT_COLUMNS:
-            out[name][chunk.index_M] = getattr(exact, name)
+            out[name] = _placed(getattr(exact, name), chunk.index_M, n)
         for name in ("tv_lower", "tv_upper"):
-            out[name][chunk.index_M] = exact.tv
+            out[name] = _placed(exact.tv, chunk.index_M, n)
     if policy == "support":
         if np.isnan(kept_logmass_N).any():
             raise NotComparableError(
@@ -180,6 +183,13 @@ def _measure_chunk(chunk: AlignedChunk, policy: Policy) -> dict[str, np.ndarray]
             )
         out["logp_pi"] = chunk.logp_pi_N - kept_logmass_N
     return out
+
+
+def _placed(value_M: np.ndarray, index_M: np.ndarray, n: int) -> np.ndarray:
+    """Values at their rows, NaN at all others."""
+    placed_N = np.full(n, np.nan)
+    placed_N[index_M] = value_M
+    return placed_N
 
 
 def _topk_support_logmass(logp_mu_NK: np.ndarray, logp_pi_NK: np.ndarray) -> np.ndarray:
