@@ -53,9 +53,10 @@ def cli_reference() -> str:
 
 def _without_common(verb: str) -> str:
     lines = verb.splitlines(keepends=True)
-    return "".join(
+    kept = "".join(
         line for line in lines if not (line.startswith("* `-") and any(name in line for name in _REPEATED))
     )
+    return kept.replace("**Options**:\n\n\n", "")
 
 
 def options_table(options_type: type[Options]) -> str:
