@@ -17,6 +17,8 @@ from .svg import FLOOR, INK, SECOND, SERIES, STYLE, inline_svg
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
+    from matplotlib.figure import Figure
 
 _WIDTH, _HEIGHT = 400, 280  # of the view box; a phone shows it at nearly this size, so text stays legible
 # Probabilities beyond these are drawn on the edge, and the caption says so.
@@ -50,7 +52,7 @@ def charts(report: Report) -> list[Chart]:
     return drawn
 
 
-def _new_axes() -> tuple:
+def _new_axes() -> tuple[Figure, Axes]:
     from matplotlib.figure import Figure
 
     # A plain Figure, not pyplot: no global state, nothing to close.
@@ -113,17 +115,17 @@ def _ratio_histogram(axes: Axes, report: Report) -> str | None:
     histogram = report.figures.ratio_histogram
     if histogram is None:
         return None
-    # Equal steps of log ρ: the ratio on a log axis, at any width.
-    log_edges = [math.log(edge) for edge in histogram.edges]
+    # Equal steps of log ρ: the ratio on a log axis, at any width. A float may have run out at either end.
+    edges = [min(max(edge, 1e-150), 1e150) for edge in histogram.edges]
+    log_edges = [math.log(edge) for edge in edges]
     axes.stairs(histogram.counts, log_edges, fill=True, color=SERIES, alpha=0.5, label="μ against π")
     if histogram.floor_counts is not None:
         axes.stairs(histogram.floor_counts, log_edges, color=FLOOR, linewidth=1.6, label="repeat floor")
     axes.set(yscale="log", xlabel="token ratio ρ = π/μ", ylabel="tokens", ylim=(0.5, None))
-    ticks = ratio_ticks(histogram.edges[0], histogram.edges[-1])
+    ticks = ratio_ticks(edges[0], edges[-1])
     axes.set_xticks([math.log(tick) for tick in ticks], [ratio_label(tick) for tick in ticks])
     _log_ticks(axes.yaxis, *axes.get_ylim())
-    low, high = number(histogram.edges[0]), number(histogram.edges[-1])
-    return f"{sum(histogram.counts):,} tokens, with ratios from {low} to {high}."
+    return f"{sum(histogram.counts):,} tokens, with ratios from {number(edges[0])} to {number(edges[-1])}."
 
 
 def ratio_ticks(low: float, high: float) -> list[float]:
@@ -207,6 +209,8 @@ def _tv_by_position(axes: Axes, report: Report) -> str | None:
         if seen:
             axes.plot(*zip(*seen, strict=True), label=label, **style)
     axes.set(yscale="log", xlabel="position in the response", ylabel="TV")
+    low, high = axes.get_ylim()
+    axes.set_ylim(10.0 ** math.floor(math.log10(low)), 10.0 ** math.ceil(math.log10(high)))  # at least one decade
     _log_ticks(axes.yaxis, *axes.get_ylim())
     first, last = bins[0], bins[-1]
     return f"Mean TV {number(first.mean)} at the first positions, {number(last.mean)} at the last."
@@ -224,14 +228,14 @@ def _log_ratio_by_length(axes: Axes, report: Report) -> str | None:
     return f"{len(scatter.x):,} of {scatter.n_total:,} responses."
 
 
-def _log_ticks(axis: object, low: float, high: float) -> None:
-    """At most six powers of ten, written as a person would; without any inside, the ends of the axis."""
-    powers = range(math.ceil(math.log10(low) - 1e-9), math.floor(math.log10(high) + 1e-9) + 1)
-    ticks = [10.0**power for power in powers[:: math.ceil(len(powers) / 6) or 1]] or [low, high]
-    axis.set_ticks(ticks, labels=[_power_label(tick) for tick in ticks])
+def _log_ticks(axis: Axis, low: float, high: float) -> None:
+    """At most six powers of ten, written as a person would."""
+    powers = range(math.ceil(math.log10(low)), math.floor(math.log10(high)) + 1)
+    ticks = [10.0**power for power in powers[:: math.ceil(len(powers) / 6) or 1]]
+    axis.set_ticks(ticks, labels=[_short(tick) for tick in ticks])
 
 
-def _power_label(value: float) -> str:
+def _short(value: float) -> str:
     return f"{value:g}" if 1e-3 <= value < 1e5 else f"{value:.0e}".replace("e-0", "e-").replace("e+0", "e")
 
 

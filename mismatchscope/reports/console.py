@@ -240,7 +240,8 @@ def _show_causes(report: Report, console: Console, most: int | None) -> None:
     if not differences:
         return
     known = [difference for difference in differences if difference.rank]
-    _title(console, "likely causes" if known else "the two sides differ in")
+    to_explain = known and report.finding.code not in ("identical", "within_floor")
+    _title(console, "likely causes" if to_explain else "the two sides differ in")
     shown = (known or differences)[:most] if most else differences
     table = Table.grid(padding=(0, 2, 0, 0))
     for _ in range(3):

@@ -23,6 +23,7 @@ from .summary import (
     floor_rows,
     gate_value,
     headline,
+    interval_note,
     left_out,
     scalars,
     sequence_statistics,
@@ -109,7 +110,7 @@ def _cards(report: Report) -> Iterable[Card]:
 
 def _mean_card(label: str, mean: Mean) -> Card:
     value, _, interval = estimate(mean.value, mean.low, mean.high).partition(" ")
-    return Card(label, value, interval, f"{share(mean.confidence)} interval over {count(mean.clusters, 'prompt')}")
+    return Card(label, value, interval, interval_note(mean))
 
 
 def _tv_level(tv: float | None) -> int:

@@ -11,6 +11,7 @@ from ..report import (
     Exceedance,
     Floor,
     GateResult,
+    Mean,
     Report,
     SequenceMeasures,
     Statistic,
@@ -51,9 +52,10 @@ def headline(report: Report) -> Headline:
     if report.verdict != "none":
         badge, tone = report.verdict, _VERDICT_TONE[report.verdict]
     counts = report.counts
+    partial = f" at {counts.full_states:,} of them" if 0 < counts.full_states < counts.tokens else ""
     scope = (
         f"{count(counts.prompts, 'prompt')}, {count(counts.sequences, 'response')}, {count(counts.tokens, 'token')}"
-        f" · {report.evidence} evidence · {report.policy} policy"
+        f" · {report.evidence} evidence{partial} · {report.policy} policy"
     )
     return Headline(badge.upper(), tone, report.finding.sentence, scope)
 
@@ -78,8 +80,7 @@ def alpha_rows(report: Report, alpha: Alpha) -> list[Row]:
     elif report.evidence == "sampled":
         rows.append(Row("upper, visited", UNKNOWN, "needs top-k or full evidence"))
     mean = alpha.mean
-    interval = f"{share(mean.confidence)} interval, {count(mean.clusters, 'prompt')}"
-    rows.append(Row("mean TV", estimate(mean.value, mean.low, mean.high), interval))
+    rows.append(Row("mean TV", estimate(mean.value, mean.low, mean.high), interval_note(mean)))
     if alpha.certified_mean_high is not None:
         rows.append(
             Row("mean TV, certified", f"≤ {number(alpha.certified_mean_high)}", "empirical Bernstein bound")
@@ -100,6 +101,15 @@ def alpha_rows(report: Report, alpha: Alpha) -> list[Row]:
             )
         )
     return rows
+
+
+def interval_note(mean: Mean) -> str:
+    """What the interval of a mean is, or why there is none."""
+    if mean.low is None and mean.high is None:
+        return f"no interval: {mean.method.replace('-', ' ')}" if mean.method else "no interval"
+    if mean.low == mean.high and mean.method:  # an interval without width says how the values were, not how sure
+        return f"{mean.method.replace('-', ' ')}, {count(mean.clusters, 'prompt')}"
+    return f"{share(mean.confidence)} interval, {count(mean.clusters, 'prompt')}"
 
 
 def floor_rows(report: Report) -> list[Row]:

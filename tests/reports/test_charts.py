@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 import pytest
 
 from mismatchscope.errors import MissingDependencyError
-from mismatchscope.report import Exceedance, Figures, PositionBin, Report, Scatter
+from mismatchscope.report import Exceedance, Figures, Histogram, PositionBin, Report, Scatter
 from mismatchscope.reports.charts import Chart, charts, ratio_label, ratio_ticks
 
 
@@ -110,6 +110,24 @@ def test_ratio_labels_near_one_show_the_distance() -> None:
         "0.95",
         "0.0001",
     ]
+
+
+def test_ratios_beyond_what_a_float_holds_are_drawn(full: Report) -> None:
+    histogram = Histogram(edges=[0.0, 1e-200, 1.0, 1e200, math.inf], counts=[1, 2, 3, 1])
+    svg = _chart(_with_figures(full, ratio_histogram=histogram), "ratios")
+    assert not re.search(r"\bnan\b|\binf\b", svg)
+
+
+def test_an_axis_within_one_decade_still_has_ticks(full: Report) -> None:
+    bins = [PositionBin(low=0, high=7, n=10, mean=0.0021, max=0.0043)]
+    labels = _texts(_chart(_with_figures(full, tv_by_position=bins), "positions"))
+    assert {"0.001", "0.01"} <= set(labels)
+
+
+def test_a_curve_without_upper_limits_is_drawn(full: Report) -> None:
+    curve = [point.model_copy(update={"tokens_upper": None}) for point in full.alpha1.exceedance]
+    report = full.model_copy(update={"alpha1": full.alpha1.model_copy(update={"exceedance": curve})})
+    assert "tokens" in _texts(_chart(report, "exceedance"))
 
 
 def test_points_that_are_not_finite_are_left_out(full: Report) -> None:

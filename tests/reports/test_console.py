@@ -69,6 +69,30 @@ def test_no_color_is_honoured(full: Report, monkeypatch: pytest.MonkeyPatch) -> 
     assert not re.search(r"\x1b\[[0-9;]*3[0-9]m", _shown(full, terminal=True))
 
 
+def test_a_mean_without_interval_says_why(full: Report) -> None:
+    mean = Mean(value=0.002, n=96, clusters=1, method="too-few-clusters")
+    shown = _shown(full.model_copy(update={"alpha1": full.alpha1.model_copy(update={"mean": mean})}), width=120)
+    assert "no interval: too few clusters" in shown
+
+
+def test_an_interval_without_width_is_not_called_one(full: Report) -> None:
+    mean = Mean(value=0.0, low=0.0, high=0.0, n=96, clusters=8, method="all-zero")
+    shown = _shown(full.model_copy(update={"alpha1": full.alpha1.model_copy(update={"mean": mean})}))
+    assert "all zero, 8 prompts" in shown
+
+
+def test_what_differs_is_no_cause_where_there_is_nothing_to_explain(full: Report) -> None:
+    finding = Finding(code="identical", sentence="Bit-identical.")
+    shown = _shown(full.model_copy(update={"finding": finding}))
+    assert "likely causes" not in shown
+    assert "the two sides differ in" in shown
+
+
+def test_evidence_that_is_whole_only_in_part_says_so(full: Report) -> None:
+    counts = full.counts.model_copy(update={"full_states": 1024})
+    assert "full evidence at 1,024 of them" in _shown(full.model_copy(update={"counts": counts}))
+
+
 def test_a_report_with_nothing_but_counts_is_shown() -> None:
     report = Report(
         finding=Finding(code="unresolved", sentence="Nothing is known."),
