@@ -14,7 +14,7 @@ from .reader import Trace
 from .schema import DISTRIBUTIONS
 
 NEGLIGIBLE_MASS = 1e-6  # on padding ids: below it they are cut off, above it they are a leak and counted
-SCAN_ROWS = 4096
+SCAN_BYTES = 64 * 1024 * 1024  # of the file at a time: a few columns of it bring whole pages into memory
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,8 +52,9 @@ class FullSide:
     def mass_beyond(self, width: int) -> float:
         """The largest mass that a row has on the ids from `width` on."""
         largest = 0.0
-        for start in range(0, len(self.at_M), SCAN_ROWS):
-            at_M = self.at_M[start : start + SCAN_ROWS]
+        rows = max(1, SCAN_BYTES // (4 * self.trace.vocabulary_size))
+        for start in range(0, len(self.at_M), rows):
+            at_M = self.at_M[start : start + rows]
             logp_MV = self.trace.full_logprobs(at_M[0], at_M[-1] + 1)[:, width:]
             mass_M = np.exp(logp_MV[at_M - at_M[0]].astype(np.float64)).sum(axis=1)
             largest = max(largest, float(mass_M.max()))

@@ -11,6 +11,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -57,7 +58,7 @@ class Packer:
         self._tokens: _Table | None = None
         self._distributions = _Distributions(directory / DISTRIBUTIONS)
         self._kind: tuple[bool, bool, bool] | None = None  # top-k, tail overlap, experts
-        self._waiting: list[tuple[SequenceRecord, dict[str, Any]]] = []
+        self._waiting: list[SequenceRecord] = []  # for the next row group, without their distributions
         self._waiting_tokens = 0
         self._last_id = -1
         self._prompts: set[int] = set()
@@ -73,15 +74,17 @@ class Packer:
 
     def add(self, record: SequenceRecord, observed: Observed) -> None:
         """Append one sequence as one of its views saw it."""
-        columns = self._checked(record, observed)
-        if observed.full_row_R is not None:
+        self._check(record, observed)
+        if observed.full_logprobs_RV is not None:
             self._distributions.add(observed.full_row_R + self._n_tokens, observed.full_logprobs_RV)
+        length = len(record.response_token_ids)
         self._last_id = record.sequence_id
         self._prompts.add(record.prompt_id)
         self._n_sequences += 1
-        self._n_tokens += len(record.response_token_ids)
-        self._waiting.append((record, columns))
-        self._waiting_tokens += len(record.response_token_ids)
+        self._n_tokens += length
+        without_full = replace(observed, full_row_R=None, full_logprobs_RV=None)
+        self._waiting.append(replace(record, observed=without_full, raw=None))
+        self._waiting_tokens += length
         k = 1 if observed.topk_ids_TK is None else max(1, observed.topk_ids_TK.shape[1])
         if self._waiting_tokens >= min(ROW_GROUP_TOKENS, ROW_GROUP_VALUES // k):
             self._flush()
@@ -101,76 +104,43 @@ class Packer:
         )
         return counts, {file.path.name: sha256_of(file.path) for file in written}
 
-    def _checked(self, record: SequenceRecord, observed: Observed) -> dict[str, Any]:
-        """The token columns of one sequence, or `TraceError` where their shapes disagree."""
-
+    def _check(self, record: SequenceRecord, observed: Observed) -> None:
         def demand(condition: bool, what: str) -> None:
             if not condition:
                 raise TraceError(f"Sequence {record.sequence_id} cannot go into {self.directory}: {what}.")
 
         length = len(record.response_token_ids)
-        logprob_T, ids_TK, logp_TK = observed.logprob_T, observed.topk_ids_TK, observed.topk_logprobs_TK
-        rows_R, logp_RV = observed.full_row_R, observed.full_logprobs_RV
+        ids_TK, logp_TK, tail_T = observed.topk_ids_TK, observed.topk_logprobs_TK, observed.tail_overlap_T
+        row_R, logp_RV = observed.full_row_R, observed.full_logprobs_RV
         demand(record.sequence_id > self._last_id, f"it comes after sequence {self._last_id}")
-        demand(logprob_T.shape == (length,), f"{logprob_T.shape} log-probs for {length} response tokens")
-        kind = (ids_TK is not None, observed.tail_overlap_T is not None, record.experts is not None)
-        if self._kind is None:
-            self._kind = kind
+        kind = (ids_TK is not None, tail_T is not None, record.experts is not None)
+        self._kind = self._kind or kind
         demand(kind == self._kind, "its kind of evidence is not that of the sequences before")
-        columns: dict[str, Any] = {"logprob": logprob_T}
+        found = observed.logprob_T.shape
+        demand(found == (length,), f"log-probs of shape {found} for {length} response tokens")
         if ids_TK is not None:
-            shapes = (ids_TK.shape, None if logp_TK is None else logp_TK.shape)
-            demand(ids_TK.ndim == 2 and len(ids_TK) == length and shapes[0] == shapes[1], f"top-k of {shapes}")
-            columns |= {"topk_ids": ids_TK, "topk_logprobs": logp_TK}
-        if observed.tail_overlap_T is not None:
-            demand(observed.tail_overlap_T.shape == (length,), "tail overlaps of another length")
-            columns["tail_overlap"] = observed.tail_overlap_T
-        if record.experts is not None:
-            demand(record.experts.ndim == 3 and len(record.experts) == length, "experts of another length")
-            columns["experts"] = record.experts
-        demand((rows_R is None) == (logp_RV is None), "full distributions need their positions")
-        if rows_R is not None:
-            inside = not len(rows_R) or (rows_R[0] >= 0 and rows_R[-1] < length and (np.diff(rows_R) > 0).all())
-            demand(inside and len(rows_R) == len(logp_RV), "positions of full distributions out of order or range")
-            width = self._distributions.width
-            demand(not len(rows_R) or width in (None, logp_RV.shape[1]), f"a vocabulary other than {width}")
-        return columns
+            found = (ids_TK.shape, None if logp_TK is None else logp_TK.shape)
+            demand(ids_TK.ndim == 2 and len(ids_TK) == length and found[0] == found[1], f"top-k of shapes {found}")
+        demand(tail_T is None or tail_T.shape == (length,), "tail overlaps of another length")
+        experts = record.experts
+        demand(experts is None or (experts.ndim == 3 and len(experts) == length), "experts of another length")
+        if row_R is None or not len(row_R):
+            demand(logp_RV is None or not len(logp_RV), "distributions without their positions")
+            return
+        demand(logp_RV is not None and len(logp_RV) == len(row_R), "positions without their distributions")
+        rising = row_R[0] >= 0 and row_R[-1] < length and (np.diff(row_R) > 0).all()
+        demand(rising, "positions of distributions out of order or range")
+        width = self._distributions.width
+        demand(width in (None, logp_RV.shape[1]), f"a vocabulary of {logp_RV.shape[1]} after one of {width}")
 
     def _flush(self) -> None:
-        import pyarrow as pa
-
         if self._tokens is None:
             topk, tail_overlap, experts = self._kind or (False, False, False)
             schema = tokens_schema(topk=topk, tail_overlap=tail_overlap, experts=experts)
             self._tokens = _Table(self.directory / TOKENS, schema)
-        if not self._waiting:
-            return
-        records = [record for record, _ in self._waiting]
-        self._sequences.write(_sequence_columns(records))
-        lengths = [len(record.response_token_ids) for record in records]
-        columns: dict[str, Any] = {
-            "sequence_id": np.repeat([record.sequence_id for record in records], lengths),
-            "position": np.concatenate([np.arange(n, dtype=np.int32) for n in lengths]),
-            "token_id": np.concatenate([record.response_token_ids for record in records]),
-        }
-        ragged = [(c["topk_ids"], c["topk_logprobs"]) for _, c in self._waiting if "topk_ids" in c]
-        if ragged:
-            keep = [ids_TK >= 0 for ids_TK, _ in ragged]  # -1 pads rows to one width in memory, not on disk
-            offsets = _offsets(np.concatenate([mask.sum(axis=1) for mask in keep]))
-            for column, at in (("topk_ids", 0), ("topk_logprobs", 1)):
-                values = np.concatenate([pair[at][mask] for pair, mask in zip(ragged, keep, strict=True)])
-                columns[column] = pa.ListArray.from_arrays(offsets, pa.array(values))
-        for name in ("logprob", "tail_overlap"):
-            if name in self._waiting[0][1]:
-                columns[name] = np.concatenate([c[name] for _, c in self._waiting])
-        if "experts" in self._waiting[0][1]:
-            experts = np.concatenate([c["experts"] for _, c in self._waiting])
-            tokens, layers, width = experts.shape
-            by_layer = pa.ListArray.from_arrays(
-                _offsets(np.full(tokens * layers, width)), pa.array(experts.ravel())
-            )
-            columns["experts"] = pa.ListArray.from_arrays(_offsets(np.full(tokens, layers)), by_layer)
-        self._tokens.write(columns)
+        if self._waiting:
+            self._sequences.write(_sequence_columns(self._waiting))
+            self._tokens.write(_token_columns(self._waiting))
         self._waiting, self._waiting_tokens = [], 0
 
 
@@ -184,6 +154,33 @@ def _sequence_columns(records: list[SequenceRecord]) -> dict[str, Any]:
     columns["group"] = [None if group is None else str(group) for group in groups]
     rest = [{key: value for key, value in record.extra.items() if key != "group"} for record in records]
     columns["extra"] = [json.dumps(extra, sort_keys=True) if extra else None for extra in rest]
+    return columns
+
+
+def _token_columns(records: list[SequenceRecord]) -> dict[str, Any]:
+    import pyarrow as pa
+
+    lengths = [len(record.response_token_ids) for record in records]
+    seen = [record.observed for record in records]
+    columns: dict[str, Any] = {
+        "sequence_id": np.repeat([record.sequence_id for record in records], lengths),
+        "position": np.concatenate([np.arange(length, dtype=np.int32) for length in lengths]),
+        "token_id": np.concatenate([record.response_token_ids for record in records]),
+        "logprob": np.concatenate([each.logprob_T for each in seen]),
+    }
+    if seen[0].topk_ids_TK is not None:
+        listed = [each.topk_ids_TK >= 0 for each in seen]  # -1 pads rows to one width in memory, not on disk
+        offsets = _offsets(np.concatenate([mask_TK.sum(axis=1) for mask_TK in listed]))
+        for column, name in (("topk_ids", "topk_ids_TK"), ("topk_logprobs", "topk_logprobs_TK")):
+            values = [getattr(each, name)[mask_TK] for each, mask_TK in zip(seen, listed, strict=True)]
+            columns[column] = pa.ListArray.from_arrays(offsets, pa.array(np.concatenate(values)))
+    if seen[0].tail_overlap_T is not None:
+        columns["tail_overlap"] = np.concatenate([each.tail_overlap_T for each in seen])
+    if records[0].experts is not None:
+        experts = np.concatenate([record.experts for record in records])
+        tokens, layers, width = experts.shape
+        by_layer = pa.ListArray.from_arrays(_offsets(np.full(tokens * layers, width)), pa.array(experts.ravel()))
+        columns["experts"] = pa.ListArray.from_arrays(_offsets(np.full(tokens, layers)), by_layer)
     return columns
 
 

@@ -16,7 +16,7 @@ from ..errors import OutputExistsError, TraceError
 from ..records import SequenceRecord, finished_parts, read_part, write_atomic
 from .packing import Packer, disk_full_guard
 from .reader import Trace
-from .schema import FACTS, MANIFEST, OUTCOME, PARTS, RESUME, Manifest, read_manifest
+from .schema import FACTS, MANIFEST, OUTCOME, PARTS, RESUME, Manifest, TraceCounts, read_manifest
 
 __all__ = ["Manifest", "Trace", "create", "finish", "read_manifest", "write_trace"]
 
@@ -71,7 +71,7 @@ def write_trace(
 
 def _claim(path: Path, manifest: Manifest) -> Manifest:
     """Take the directory, or join the same trace in it; returns the manifest that now is on the disk."""
-    manifest = manifest.model_copy(update={"complete": False})
+    manifest = manifest.model_copy(update={"complete": False, "files": {}, "counts": TraceCounts()})
     if path.exists() and not path.is_dir():
         raise OutputExistsError(f"{path} is a file.", hint="choose another directory with -o")
     path.mkdir(parents=True, exist_ok=True)

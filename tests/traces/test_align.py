@@ -51,7 +51,7 @@ def full_at(seen: Observed, position: int) -> np.ndarray | None:
     return seen.full_logprobs_RV[found[0]] if len(found) else None
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     lengths=st.lists(st.integers(0, 7), min_size=2, max_size=6),
     lost_mu=st.sets(st.integers(1, 5)),

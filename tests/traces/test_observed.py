@@ -66,7 +66,7 @@ def shorten(batch: list[SequenceRecord], seed: int) -> None:
         each.observed.topk_logprobs_TK[cut_TK] = np.nan
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
     lengths=st.lists(st.integers(1, 6), min_size=1, max_size=4),
     k=st.integers(1, V),

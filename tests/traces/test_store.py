@@ -8,7 +8,8 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -73,7 +74,7 @@ def assert_holds(trace: Trace, expected: list[SequenceRecord]) -> None:
         at += len(each.response_token_ids)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     lengths=st.lists(st.integers(0, 12), min_size=1, max_size=6).filter(any),
     level=st.sampled_from(["sampled", "topk", "full"]),
@@ -135,6 +136,14 @@ def test_the_raw_view_is_a_complete_trace_of_the_same_tokens(filled: Path, tmp_p
     for each in expected:
         each.observed = each.raw
     assert_holds(raw, expected)
+
+
+def test_the_raw_view_never_overwrites_another_trace(filled: Path, tmp_path: Path) -> None:
+    write_trace(tmp_path / "trace-raw", manifest(engine="vllm"), records([3]))
+    with pytest.raises(OutputExistsError, match="engine is 'vllm' there"):
+        finish(filled)
+    assert finish(filled, raw_path=tmp_path / "elsewhere").complete
+    assert Trace.open(tmp_path / "elsewhere").manifest.policy == "raw"
 
 
 def test_everything_known_of_a_sequence_is_kept(tmp_path: Path) -> None:
@@ -433,3 +442,28 @@ def test_another_failure_of_the_disk_is_not_called_a_full_one(
     monkeypatch.setattr(packing_module, "_sync", fails)
     with pytest.raises(OSError, match="Input/output error"):
         finish(filled)
+
+
+def test_a_sequence_without_a_kept_distribution_is_no_contradiction(tmp_path: Path) -> None:
+    batch = records([4, 4])
+    batch[0].observed.full_row_R, batch[0].observed.full_logprobs_RV = np.zeros(0, np.int64), None
+    write_trace(tmp_path / "t", manifest(), batch)
+    assert Trace.open(tmp_path / "t").full_rows().tolist() == [4, 5, 6, 7]
+
+
+def test_distributions_do_not_pile_up_while_they_are_packed(tmp_path: Path) -> None:
+    """64 sequences of 1 MiB of distributions each: far fewer than all of them are alive at a time."""
+    alive: list[weakref.ref[np.ndarray]] = []
+    most = 0
+
+    def stream() -> Iterator[SequenceRecord]:
+        nonlocal most
+        for sequence_id in range(64):
+            each = record(sequence_id, 4)
+            each.observed.full_logprobs_RV = np.zeros((4, 65536), np.float32)
+            alive.append(weakref.ref(each.observed.full_logprobs_RV))
+            most = max(most, sum(reference() is not None for reference in alive))
+            yield each
+
+    write_trace(tmp_path / "t", manifest(), stream())
+    assert most <= 3
