@@ -228,8 +228,9 @@ class Task:
     `kind` "rollout" samples; "score" forces the given responses through `path`: "decode" (one token at a time
     through the cache, as sampling does) or "prefill" (one forward over the whole sequence, as training does).
     `requests` is a file of `write_requests`, `parts` the directory that receives the finished sequences.
-    `policy` says which distribution `Observed` describes; `temperature` is what the logits are divided by when
-    a processed policy is scored. `shuffle_seed` reorders the requests, and so changes every batch composition.
+    `policy` says which distribution `Observed` describes: "raw" the softmax of the logits, "processed" what is left
+    after the temperature, top-k and top-p of `sampling`, when sampling and when scoring alike. `shuffle_seed`
+    reorders the requests, and so changes every batch composition.
     """
 
     name: str
@@ -240,7 +241,6 @@ class Task:
     policy: Policy = "processed"
     sampling: Sampling = Sampling()
     path: Literal["decode", "prefill"] = "prefill"
-    temperature: float = 1.0
     shuffle_seed: int | None = None
 
     def to_json(self) -> dict[str, Any]:

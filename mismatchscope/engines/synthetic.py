@@ -86,8 +86,10 @@ class SyntheticEngine(Engine):
                     hint="give both sides the same vocabulary=",
                 )
             states = States.along(self.options, prompt, response_T)
-            temperature = 1.0 if task.policy == "raw" else task.temperature
-            logp_TV = raw_logprobs(self.options, states, temperature, noise_key)
+            if task.policy == "raw":
+                logp_TV = raw_logprobs(self.options, states, noise_key=noise_key)
+            else:
+                logp_TV = sampled_logprobs(self.options, states, task.sampling, noise_key)
             yield self._record(request, prompt, response_T, logp_TV, task.evidence)
 
     def _sample(

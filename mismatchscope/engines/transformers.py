@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
-from ..errors import ConfigError, EngineError, ModelError, SpecError
+from ..errors import EngineError, ModelError, SpecError
 from ..records import Request, SequenceRecord, Task
 from .base import Capabilities, Engine, Options
 from .checkpoint import Tokenizer, check_prompt, check_vocabulary, describe, locate, read_config, stop_token_ids
@@ -132,12 +132,7 @@ class TransformersEngine(Engine):
                 yield record
 
     def score(self, batch: Sequence[Request], task: Task) -> Iterator[SequenceRecord]:
-        """Teacher-force; a `raw` policy is the model's own, any other is divided by `task.temperature`."""
-        if task.policy != "raw" and task.temperature <= 0:
-            raise ConfigError(
-                f"logits cannot be divided by the temperature {task.temperature:g}",
-                hint="score a greedy rollout as the raw policy, or with temperature 1",
-            )
+        """Teacher-force; a `raw` policy is the model's own, any other what `task.sampling` makes of it."""
         prompts = self._prompts(batch)
         responses = [self._response(request, prompt) for request, prompt in zip(batch, prompts, strict=True)]
         run = {"decode": self._score_decode, "prefill": self._score_prefill}[task.path]
@@ -273,4 +268,6 @@ class TransformersEngine(Engine):
 
 
 def _scored_logits(logits_NV: Tensor, task: Task) -> Tensor:
-    return logits_NV.float() if task.policy == "raw" else logits_NV.float() / task.temperature
+    from .sampling import process_logits
+
+    return logits_NV.float() if task.policy == "raw" else process_logits(logits_NV, task.sampling)

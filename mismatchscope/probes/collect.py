@@ -195,7 +195,6 @@ def _task(one: Pass, requests: str) -> Task:
         policy=one.policy,
         sampling=one.sampling,
         path=one.path,
-        temperature=one.sampling.temperature,
         shuffle_seed=one.shuffle_seed,
     )
 
