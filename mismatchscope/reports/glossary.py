@@ -75,7 +75,7 @@ SCALARS = (
         "ess_fraction", "ESS / N", "Effective share of the responses under their weights, unclamped; 1 is best."
     ),
     Measure("chi2", "χ² of responses", "Variance of the responses' importance weights."),
-    Measure("pareto_k", "Pareto k̂", "Tail index of the weights; above 0.7 neither ESS nor χ² can be trusted."),
+    Measure("pareto_k", "Pareto k", "Tail index of the weights; above 0.7 neither ESS nor χ² can be trusted."),
 )
 
 # What an engineer needs at first sight; the rest is one flag or one fold away.

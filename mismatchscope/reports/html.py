@@ -104,7 +104,7 @@ def _cards(report: Report) -> Iterable[Card]:
         yield Card("KL(μ‖π) per token", value, interval, f"nats; {kl.estimator}")
     if report.sequence.ess_fraction is not None:
         pareto_k = report.sequence.pareto_k
-        note = f"{count(report.counts.sequences, 'response')}, Pareto k̂ {number(pareto_k)}"
+        note = f"{count(report.counts.sequences, 'response')}, Pareto k {number(pareto_k)}"
         yield Card("ESS / N of responses", number(report.sequence.ess_fraction), "", note)
 
 
