@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -37,6 +37,15 @@ if TYPE_CHECKING:
 
 BATCH_ROWS = 16384
 READ_BYTES = 1024 * 1024
+
+
+class _Layout(NamedTuple):
+    """Where distributions.safetensors has its two tensors, in bytes, and their shapes."""
+
+    logprobs_at: int
+    row_at: int
+    rows: int
+    width: int
 
 
 class Trace:
@@ -88,7 +97,9 @@ class Trace:
     @property
     def vocabulary_size(self) -> int | None:
         """Columns of the full distributions where there are any, else what the manifest says."""
-        return self._distributions[2] if self.manifest.counts.full_states else self.manifest.model.vocabulary_size
+        return (
+            self._distributions.width if self.manifest.counts.full_states else self.manifest.model.vocabulary_size
+        )
 
     def sequences(self, columns: list[str] | None = None) -> pa.Table:
         """sequences.parquet, one row a sequence."""
@@ -106,21 +117,21 @@ class Trace:
         """int64 [R], rising: the rows of tokens.parquet that have a full distribution."""
         if not self.manifest.counts.full_states:
             return np.zeros(0, dtype=np.int64)
-        offset, n, width = self._distributions
-        row_R = np.fromfile(self.path / DISTRIBUTIONS, dtype="<i8", count=n, offset=offset + 4 * n * width)
+        layout = self._distributions
+        row_R = np.fromfile(self.path / DISTRIBUTIONS, dtype="<i8", count=layout.rows, offset=layout.row_at)
         if (np.diff(row_R) <= 0).any() or row_R[0] < 0 or row_R[-1] >= self.manifest.counts.tokens:
             raise TraceError(f"{self.path / DISTRIBUTIONS}: `row` is not a rising list of rows of {TOKENS}.")
         return row_R
 
     def full_logprobs(self, start: int, stop: int) -> np.ndarray:
         """float32 [stop - start, V]: these full distributions, as a view of the file that is read when used."""
-        offset, n, width = self._distributions
-        if not 0 <= start <= stop <= n:
-            raise IndexError(f"{start}:{stop} of {n} distributions")
+        layout = self._distributions
+        if not 0 <= start <= stop <= layout.rows:
+            raise IndexError(f"{start}:{stop} of {layout.rows} distributions")
+        shape = (stop - start, layout.width)
         if start == stop:
-            return np.zeros((0, width), dtype=np.float32)
-        at = offset + 4 * width * start
-        shape = (stop - start, width)
+            return np.zeros(shape, dtype=np.float32)
+        at = layout.logprobs_at + 4 * layout.width * start
         return np.asarray(np.memmap(self.path / DISTRIBUTIONS, dtype="<f4", mode="r", offset=at, shape=shape))
 
     def requests(self, limit: int | None = None) -> Iterator[Request]:
@@ -165,24 +176,24 @@ class Trace:
             yield pad(id_F, k_T, fill=-1, width=width), last(logp_F, k_T)
 
     @cached_property
-    def _distributions(self) -> tuple[int, int, int]:
-        """Offset of `logprobs` in its file, R and V."""
+    def _distributions(self) -> _Layout:
         from safetensors import SafetensorError, safe_open
 
         path = self.path / DISTRIBUTIONS
         try:
-            with safe_open(path, framework="numpy") as file:  # checks the header against the size of the file
-                logprobs, row = file.get_slice("logprobs"), file.get_slice("row")
-                (n, width), kinds = logprobs.get_shape(), (logprobs.get_dtype(), row.get_dtype())
-                consistent = row.get_shape() == [n] and kinds == ("F32", "I64")
-            if not consistent or n != self.manifest.counts.full_states:
-                raise TraceError(f"{path} does not hold `logprobs` [R, V] float32 and `row` [R] int64.")
+            with safe_open(path, framework="numpy"):  # checks the header against the size of the file
+                pass
             with open(path, "rb") as handle:
                 header_bytes = int.from_bytes(handle.read(8), "little")
                 header = json.loads(handle.read(header_bytes))
         except (OSError, SafetensorError, ValueError) as error:
             raise TraceError(f"{path} is truncated or altered: {error}.") from error
-        return 8 + header_bytes + header["logprobs"]["data_offsets"][0], n, width
+        kinds = {name: (entry["dtype"], len(entry["shape"])) for name, entry in header.items() if "dtype" in entry}
+        shape = header["logprobs"]["shape"] if kinds == {"logprobs": ("F32", 2), "row": ("I64", 1)} else [0]
+        if shape[0] != self.manifest.counts.full_states or header["row"]["shape"] != shape[:1]:
+            raise TraceError(f"{path} does not hold `logprobs` [R, V] float32 and `row` [R] int64 of all R states.")
+        logprobs_at, row_at = (8 + header_bytes + header[name]["data_offsets"][0] for name in ("logprobs", "row"))
+        return _Layout(logprobs_at, row_at, *shape)
 
     def _parquet(self, name: str) -> pq.ParquetFile:
         import pyarrow.parquet as pq
@@ -207,7 +218,7 @@ class Trace:
             for field in (field for field in schema if not field.nullable or field.name == "finish_reason"):
                 at = file.schema_arrow.get_field_index(field.name)
                 found = file.schema_arrow.field(at).type if at >= 0 else "missing"
-                if found != field.type:
+                if found != field.type and (field.name, found) != ("position", "int64"):
                     raise TraceError(f"{self.path / name}: column {field.name} is {found} instead of {field.type}.")
             if file.metadata.num_rows != rows:
                 raise TraceError(f"{self.path / name} has {file.metadata.num_rows} rows, {MANIFEST} counts {rows}.")

@@ -19,7 +19,7 @@ import pytest
 from builders import V, manifest, record, records
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 from mismatchscope.errors import DiskFullError, OutputExistsError, TraceError
 from mismatchscope.records import Evidence, SequenceRecord, write_part, write_requests
@@ -396,6 +396,26 @@ def test_a_foreign_table_must_have_the_columns_of_the_contract(tmp_path: Path) -
     pq.write_table(table.slice(1), path)
     with pytest.raises(TraceError, match=r"44 rows, manifest\.json counts 45"):
         Trace.open(tmp_path / "t", verify=False)
+
+
+def test_a_foreign_distributions_file_may_be_laid_out_otherwise(tmp_path: Path) -> None:
+    """The safetensors library puts the wider dtype, `row`, first."""
+    write_trace(tmp_path / "t", manifest(), records(LENGTHS, fraction=0.5))
+    path = tmp_path / "t" / "distributions.safetensors"
+    before = Trace.open(tmp_path / "t")
+    rows, logprobs = before.full_rows(), np.array(before.full_logprobs(2, 5))
+    content = load_file(path)
+    save_file(content, path, metadata={"format": "np"})
+    after = Trace.open(tmp_path / "t", verify=False)
+    np.testing.assert_array_equal(after.full_rows(), rows)
+    np.testing.assert_array_equal(after.full_logprobs(2, 5), logprobs)
+    for wrong in ({"row": content["row"]}, content | {"row": content["row"][1:]}):
+        save_file(wrong, path)
+        with pytest.raises(TraceError, match="does not hold `logprobs`"):
+            Trace.open(tmp_path / "t", verify=False)
+    save_file(content | {"row": content["row"][::-1].copy()}, path)
+    with pytest.raises(TraceError, match="not a rising list of rows"):
+        Trace.open(tmp_path / "t", verify=False).full_rows()
 
 
 @pytest.mark.parametrize("file", ["tokens.parquet", "sequences.parquet", "distributions.safetensors"])
