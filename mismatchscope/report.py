@@ -43,6 +43,7 @@ class Statistic(Frozen):
     mean: float | None
     low: float | None = None
     high: float | None = None
+    confidence: float = 0.95
     p50: float | None = None
     p90: float | None = None
     p99: float | None = None

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import MissingDependencyError
 from ..report import Exceedance, Report
-from .numbers import number, share
+from ..wording import number, share
 from .svg import FLOOR, INK, SECOND, SERIES, STYLE, inline_svg
 
 if TYPE_CHECKING:
@@ -243,7 +243,7 @@ _CHARTS: dict[str, tuple[str, str, Callable[[Axes, Report], str | None]]] = {
     "exceedance": (
         "How often, and how far",
         "Share of tokens, and of prompts by their worst token, whose TV is larger than τ. "
-        "The band, and beyond the last token the thin line, is the 95 % confidence limit.",
+        "The band, and beyond the last token the thin line, is the confidence limit.",
         _exceedance,
     ),
     "ratios": (

@@ -12,8 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from ..report import Alarm, Report, Statistic, WorstToken
+from ..wording import UNKNOWN, estimate, number, probability, setting, share, visible
 from .glossary import ALPHA, Measure
-from .numbers import UNKNOWN, estimate, number, probability, setting, share, visible
 from .summary import (
     Row,
     alpha_rows,
@@ -155,7 +155,7 @@ def _statistics_table(
 ) -> Table:
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="dim")
     table.add_column(Text(title, style="not dim bold"), min_width=_LABEL_WIDTH, no_wrap=True)
-    table.add_column("mean [95 % interval]", min_width=26, no_wrap=True)
+    table.add_column(f"mean [{share(statistics[0][1].confidence)} interval]", min_width=26, no_wrap=True)
     for name in quantiles:
         table.add_column({"p999": "p99.9"}.get(name, name), justify="right", min_width=7, no_wrap=True)
     if estimators:

@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from ..report import Report
-from .numbers import setting
+from ..wording import setting
 
 _SECTIONS = ("counts", "alpha1", "alpha0", "beta", "token", "sequence", "floor", "corrections", "bounds", "gates")
 _FLOORS = ("truncation_floor", "rounding_floor")

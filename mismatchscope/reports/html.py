@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 
 from ..errors import MissingDependencyError
 from ..report import Mean, Report
+from ..wording import UNKNOWN, count, estimate, number, probability, setting, share, visible
 from .charts import charts
 from .glossary import ALPHA, EVIDENCE, POLICY
-from .numbers import UNKNOWN, count, estimate, number, probability, setting, share, visible
 from .summary import (
     alpha_rows,
     brief,

@@ -11,7 +11,7 @@ import re
 from xml.etree import ElementTree
 
 from ..report import GateResult, Report
-from .numbers import visible
+from ..wording import visible
 from .summary import gate_value, headline, left_out
 
 _ELEMENT = {"fail": "failure", "inconclusive": "error"}

@@ -7,8 +7,8 @@ import re
 from collections.abc import Iterable, Sequence
 
 from ..report import Report, Statistic
+from ..wording import estimate, number, probability, share, visible
 from .glossary import ALPHA, Measure
-from .numbers import estimate, number, probability, visible
 from .summary import (
     Row,
     alpha_rows,
@@ -46,8 +46,9 @@ def render(report: Report) -> str:
     for symbol, meaning, alpha in three_policies(report)[1:]:
         blocks += [f"**{symbol}**, {meaning}", _rows(alpha_rows(report, alpha))]
     token, response = token_statistics(report, short=True), sequence_statistics(report, short=True)
-    blocks += [_statistics("per token", token), _scalars(scalars(report.token))]
-    blocks += [_statistics("per response", response), _scalars(scalars(report.sequence))]
+    confidence = report.alpha1.mean.confidence
+    blocks += [_statistics("per token", token, confidence), _scalars(scalars(report.token))]
+    blocks += [_statistics("per response", response, confidence), _scalars(scalars(report.sequence))]
     blocks += [_fold("Farthest apart", _worst(report)), _fold("Provenance", _differences(report))]
     blocks.append(_fence(report.provenance.command))
     return "\n\n".join(block for block in blocks if block) + "\n"
@@ -77,7 +78,7 @@ def _rows(rows: Iterable[Row]) -> str:
     return _table(("", "", ""), [(row.label, f"**{row.value}**", _text(row.note)) for row in rows])
 
 
-def _statistics(title: str, statistics: list[tuple[Measure, Statistic]]) -> str:
+def _statistics(title: str, statistics: list[tuple[Measure, Statistic]], confidence: float) -> str:
     rows = [
         (
             _text(measure.label),
@@ -86,7 +87,8 @@ def _statistics(title: str, statistics: list[tuple[Measure, Statistic]]) -> str:
         )
         for measure, statistic in statistics
     ]
-    return _table((title, "mean [95 % interval]", "p50", "p99", "p99.9", "max"), rows)
+    mean = f"mean [{share(confidence)} interval]"
+    return _table((title, mean, "p50", "p99", "p99.9", "max"), rows)
 
 
 def _scalars(figures: list[tuple[Measure, float]]) -> str:

@@ -17,8 +17,8 @@ from ..report import (
     Statistic,
     TokenMeasures,
 )
+from ..wording import UNKNOWN, count, estimate, number, share
 from .glossary import ALPHA, EXACT, SCALARS, SEQUENCE, SHORT_SEQUENCE, SHORT_TOKEN, SUPERSEDED, TOKEN, Measure
-from .numbers import UNKNOWN, count, estimate, number, share
 
 
 class Headline(NamedTuple):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mismatchscope.reports.numbers import UNKNOWN, count, estimate, number, setting, share, visible
+from mismatchscope.wording import UNKNOWN, count, estimate, number, setting, share, visible
 
 
 @pytest.mark.parametrize(
