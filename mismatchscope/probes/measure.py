@@ -160,6 +160,7 @@ def _measure_chunk(chunk: AlignedChunk, policy: Policy) -> dict[str, np.ndarray]
         logp_pi_NK = chunk.logp_pi_NK
         if policy == "support":
             kept_logmass_N = _topk_support_logmass(chunk.logp_mu_NK, logp_pi_NK)
+            _require_support(kept_logmass_N)
             logp_pi_NK = _on_support(logp_pi_NK, chunk.logp_mu_NK, kept_logmass_N[:, None])
         overlap_N = None if policy == "support" else chunk.tail_overlap_N
         bounds = topk_interval(chunk.logp_mu_NK, logp_pi_NK, tail_overlap_T=overlap_N)
@@ -176,13 +177,17 @@ def _measure_chunk(chunk: AlignedChunk, policy: Policy) -> dict[str, np.ndarray]
         for name in ("tv_lower", "tv_upper"):
             out[name] = _placed(exact.tv, chunk.index_M, n)
     if policy == "support":
-        if np.isnan(kept_logmass_N).any():
-            raise NotComparableError(
-                "Policy 'support' needs μ's kept set at every state, and it was not recorded at all of them.",
-                hint="--evidence full, or topk:K with K at least the sampler's top-k",
-            )
+        _require_support(kept_logmass_N)
         out["logp_pi"] = chunk.logp_pi_N - kept_logmass_N
     return out
+
+
+def _require_support(kept_logmass_N: np.ndarray) -> None:
+    if np.isnan(kept_logmass_N).any():
+        raise NotComparableError(
+            "Policy 'support' needs μ's kept set at every state, and it was not recorded at all of them.",
+            hint="--evidence full, or topk:K with K at least the sampler's top-k",
+        )
 
 
 def _placed(value_M: np.ndarray, index_M: np.ndarray, n: int) -> np.ndarray:
