@@ -64,14 +64,16 @@ def unigram(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(registry.ENGINES, "unigram", "unigram_engine:UnigramEngine")
 
 
-@pytest.fixture
-def example_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> report.Report:
+@pytest.fixture(scope="module")
+def example_report(tmp_path_factory: pytest.TempPathFactory) -> report.Report:
     """What comparing the two traces of the example in docs/traces.md says."""
     [source] = blocks("traces.md", "python run")
-    monkeypatch.chdir(tmp_path)
-    Path("example.py").write_text(source, encoding="utf-8")
-    runpy.run_path("example.py")
-    return compare.compare(Trace.open(Path("mu")), Trace.open(Path("pi")))
+    directory = tmp_path_factory.mktemp("example")
+    (directory / "example.py").write_text(source, encoding="utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(directory)
+        runpy.run_path("example.py")
+    return compare.compare(Trace.open(directory / "mu"), Trace.open(directory / "pi"))
 
 
 @pytest.fixture
