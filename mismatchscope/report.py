@@ -291,6 +291,7 @@ class Provenance(Frozen):
     reference: dict[str, Any]
     target: dict[str, Any] | None = None
     difference: list[Difference] = []
+    machine: dict[str, Any] = Field({}, description="where the comparison ran: the facts that `doctor` prints")
     command: str
     duration_s: float | None = None
     created: str | None = None

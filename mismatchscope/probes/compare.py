@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from .. import __version__
+from ..doctor import here
 from ..errors import NotComparableError
 from ..records import Policy
 from ..report import Alpha, Counts, Floors, Provenance, Report
@@ -111,6 +112,7 @@ def compare(
             **sides,
             target=_provenance(target) if target is not None else None,
             difference=differences(**sides),
+            machine=here(),
             command=command,
             duration_s=round(time.monotonic() - started, 3),
             created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
