@@ -47,18 +47,15 @@ def logprobs_at(logp_NV: Tensor, ids_NK: Tensor) -> Tensor:
 
 
 def tail_overlap(logp_NV: Tensor, ids_NK: Tensor, token_N: Tensor, kth_logprob_N: Tensor) -> Tensor:
-    """Σ_{a∉K} min(π_a, μ_(K)) per row, in float64, with K = the observed ids and the sampled token.
+    """Σ_{a∉K} min(π_a, μ_(K)) per row, with K = the observed ids and the sampled token.
 
     Every id that μ did not show has μ_a ≤ μ_(K), its k-th largest probability, so this bounds how much of the two
     unobserved tails can overlap. NaN where `kth_logprob_N` is.
     """
-    capped_NV = torch.minimum(logp_NV, kth_logprob_N[:, None].to(logp_NV.dtype)).exp()
-    sampled_twice_NK = ids_NK == token_N[:, None]
-    seen_NK = capped_NV.gather(1, ids_NK.clamp(min=0)).double()
-    seen_NK = seen_NK.masked_fill((ids_NK < 0) | sampled_twice_NK, 0.0)
-    sampled_N = capped_NV.gather(1, token_N[:, None]).squeeze(1).double()
-    tail_N = capped_NV.sum(dim=1, dtype=torch.float64) - seen_NK.sum(dim=1) - sampled_N
-    return tail_N.clamp(min=0.0)  # the difference of equal sums can miss zero by an ulp
+    capped_NV = torch.minimum(logp_NV, kth_logprob_N[:, None].to(logp_NV.dtype)).exp_()
+    seen_NK = torch.cat([torch.where(ids_NK < 0, token_N[:, None], ids_NK), token_N[:, None]], dim=1)
+    # Zeroed before the sum, not subtracted from it: the tail may be far smaller than what was seen.
+    return capped_NV.scatter_(1, seen_NK, 0.0).sum(dim=1).double()
 
 
 class Recorder:
