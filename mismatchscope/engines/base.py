@@ -32,6 +32,9 @@ class Options:
     `help` metadata of each field is what the documentation and the error for an unknown key show.
     """
 
+    others: ClassVar[str | None] = None
+    """The field, a table or None, that takes every key which is no field; None: such a key is an error."""
+
     @classmethod
     def keys(cls) -> list[str]:
         return [field.name for field in fields(cls)]

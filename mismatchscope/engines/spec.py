@@ -15,7 +15,7 @@ import json
 import re
 import types
 import typing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..errors import SpecError
@@ -82,18 +82,21 @@ def parse_spec(text: str) -> EngineSpec:
 def resolve_options(spec: EngineSpec) -> Options:
     """The engine's options with their types and defaults, `spec.url` among them where the engine has one.
 
-    Raises `SpecError` for an unknown engine, an unknown key and a value of the wrong kind.
+    Where the engine takes keys that are no field, they go into `Options.others`: as the number, boolean, list or
+    table that JSON reads, else as text. Raises `SpecError` for an unknown engine, an unknown key and a value of the
+    wrong kind.
     """
     from pydantic import TypeAdapter, ValidationError
 
     options_type = engine_class(spec.name).options_type
     keys, hints = options_type.keys(), typing.get_type_hints(options_type)
-    for key in spec.options:
-        if key not in keys:
+    others = {key: _guess(text) for key, text in spec.options.items() if key not in keys}
+    for key in others:
+        if options_type.others is None:
             close = difflib.get_close_matches(key, keys, n=1)
             hint = f"did you mean {close[0]}?" if close else f"its keys are {', '.join(keys) or 'none'}"
             raise SpecError(f"The engine {spec.name} has no option '{key}'.", hint=hint)
-    values: dict[str, Any] = {key: _untangle(text, hints[key]) for key, text in spec.options.items()}
+    values: dict[str, Any] = {key: _untangle(text, hints[key]) for key, text in spec.options.items() if key in keys}
     if spec.url is not None:
         if "url" not in keys:
             raise SpecError(
@@ -101,12 +104,15 @@ def resolve_options(spec: EngineSpec) -> Options:
             )
         values["url"] = spec.url
     try:
-        return TypeAdapter(options_type).validate_python(values)
+        options = TypeAdapter(options_type).validate_python(values)
     except ValidationError as error:
         first = error.errors()[0]
         key = str(first["loc"][0]) if first["loc"] else ""
         message = f"{spec.name}: {key}={first['input']} is not valid: {first['msg']}."
         raise SpecError(message, hint=_did_you_mean(str(first["input"]), hints.get(key))) from None
+    if not others:
+        return options
+    return replace(options, **{options_type.others: (getattr(options, options_type.others) or {}) | others})
 
 
 def _split(text: str, spec: str) -> list[str]:
@@ -136,6 +142,14 @@ def _untangle(text: str, hint: Any) -> Any:
         except json.JSONDecodeError:
             return [word.strip() for word in text.strip("[]").split(",") if word.strip()]
     return text
+
+
+def _guess(text: str) -> Any:
+    """The value that a text without a declared type stands for: JSON, `none`, or the text itself."""
+    try:
+        return json.loads(text.lower() if text.lower() in ("true", "false", "null") else text)
+    except json.JSONDecodeError:
+        return None if text.lower() == "none" else text
 
 
 def _did_you_mean(text: str, hint: Any) -> str | None:

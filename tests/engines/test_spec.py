@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from toy_engine import ToyOptions
 
 from mismatchscope.engines import registry
 from mismatchscope.engines.spec import EngineSpec, parse_spec, resolve_options
@@ -95,6 +96,16 @@ def test_options_get_their_types() -> None:
     assert (options.size, options.rate, options.mode, options.limit) == (3, 0.01, "sdpa", None)
     assert (options.buckets, options.label) == ([1, 2], "[x]")
     assert type(resolve_options(parse_spec("toy:limit=5")).limit) is int
+
+
+@pytest.mark.usefixtures("toy")
+def test_an_engine_may_take_any_other_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ToyOptions, "others", "more")
+    text = "toy:size=3,more={'x':1},blocks=32,share=0.5,strict=True,nothing=none,kind=fp8,table={'a':[1,2]},v=1.x"
+    options = resolve_options(parse_spec(text.replace("'", '"')))
+    others = {"blocks": 32, "share": 0.5, "strict": True, "nothing": None, "kind": "fp8", "v": "1.x"}
+    assert options == ToyOptions(size=3, more={"x": 1, "table": {"a": [1, 2]}} | others)
+    assert resolve_options(parse_spec("toy:size=3")).more is None
 
 
 @pytest.mark.usefixtures("toy")

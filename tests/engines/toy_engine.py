@@ -31,6 +31,7 @@ class ToyOptions(Options):
     label: str = ""
     fault: str = ""
     weights: str = "w0"
+    more: dict[str, Any] | None = None
 
 
 class ToyEngine(Engine):
