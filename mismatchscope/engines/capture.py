@@ -58,6 +58,18 @@ def tail_overlap(logp_NV: Tensor, ids_NK: Tensor, token_N: Tensor, kth_logprob_N
     return capped_NV.scatter_(1, seen_NK, 0.0).sum(dim=1).double()
 
 
+class LogitRange:
+    """The largest |logit| of each sequence of a batch: times the dtype's precision, what rounding can cost."""
+
+    def __init__(self, sequences: int) -> None:
+        self.largest_S = np.zeros(sequences)
+
+    def add(self, sequence_N: np.ndarray, logits_NV: Tensor) -> None:
+        low_N, high_N = torch.aminmax(logits_NV, dim=1)
+        largest_N = torch.maximum(-low_N, high_N).float().cpu().numpy()
+        np.maximum.at(self.largest_S, sequence_N, largest_N)
+
+
 class Recorder:
     """Evidence of one policy along the sequences of one batch.
 

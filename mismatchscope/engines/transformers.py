@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 
 from ..errors import EngineError, ModelError, SpecError
-from ..records import Request, SequenceRecord, Task
+from ..records import Observed, Request, SequenceRecord, Task
 from .base import Capabilities, Engine, Options
 from .checkpoint import Tokenizer, check_prompt, check_vocabulary, describe, locate, read_config, stop_token_ids
 from .environment import torch_environment
@@ -101,7 +101,7 @@ class TransformersEngine(Engine):
         """Sample; `observed` is the distribution sampled from, `raw` the model's own where that is another one."""
         import torch
 
-        from .capture import Recorder, log_softmax
+        from .capture import LogitRange, Recorder, log_softmax
         from .decode import decode
         from .sampling import draw, process_logits, uniforms
 
@@ -112,8 +112,10 @@ class TransformersEngine(Engine):
         uniform_BT = uniforms(sampling.seed, [request.sequence_id for request in batch], limit_B.max())
         observed = Recorder(task.evidence, batch, limit_B.max())
         raw = Recorder(task.evidence, batch, limit_B.max()) if sampling.transforms else None
+        logit_range = LogitRange(len(batch))
 
         def choose(rows_B: np.ndarray, position: int, logits_BV: Tensor) -> tuple[Tensor, np.ndarray]:
+            logit_range.add(rows_B, logits_BV)
             logp_BV = log_softmax(process_logits(logits_BV, sampling))
             token_B = draw(logp_BV, torch.from_numpy(uniform_BT[rows_B, position]).to(logp_BV.device))
             position_B = np.full_like(rows_B, position)
@@ -126,7 +128,8 @@ class TransformersEngine(Engine):
         with self._memory_errors():
             for row, length in decode(self._lm, prompts, choose):
                 response = token_BT[row, :length].copy()
-                record = self._record(batch[row], prompts[row], response, observed.finish(row, length))
+                seen = observed.finish(row, length)
+                record = self._record(batch[row], prompts[row], response, seen, logit_range.largest_S[row])
                 record.finish_reason = "stop" if self._stops(response[-1:])[0] else "length"
                 record.raw = raw.finish(row, length) if raw is not None else None
                 yield record
@@ -144,7 +147,7 @@ class TransformersEngine(Engine):
     ) -> Iterator[SequenceRecord]:
         import torch
 
-        from .capture import Recorder, log_softmax
+        from .capture import LogitRange, Recorder, log_softmax
         from .decode import decode
 
         length_B = np.array([len(response) for response in responses])
@@ -152,34 +155,42 @@ class TransformersEngine(Engine):
         for row, response in enumerate(responses):
             token_BT[row, : len(response)] = response
         recorder = Recorder(task.evidence, batch, length_B.max())
+        logit_range = LogitRange(len(batch))
 
         def choose(rows_B: np.ndarray, position: int, logits_BV: Tensor) -> tuple[Tensor, np.ndarray]:
             token_B = torch.from_numpy(token_BT[rows_B, position]).to(logits_BV.device)
+            logit_range.add(rows_B, logits_BV)
             logp_BV = log_softmax(_scored_logits(logits_BV, task))
             recorder.add(rows_B, np.full_like(rows_B, position), logp_BV, token_B)
             return token_B, position + 1 >= length_B[rows_B]
 
         for row, length in decode(self._lm, prompts, choose):
-            yield self._record(batch[row], prompts[row], responses[row], recorder.finish(row, length))
+            seen = recorder.finish(row, length)
+            yield self._record(batch[row], prompts[row], responses[row], seen, logit_range.largest_S[row])
 
     def _score_prefill(
         self, batch: Sequence[Request], task: Task, prompts: list[np.ndarray], responses: list[np.ndarray]
     ) -> Iterator[SequenceRecord]:
         import torch
 
-        from .capture import Recorder, log_softmax
+        from .capture import LogitRange, Recorder, log_softmax
         from .prefill import lay_out, prefill
 
         layout = lay_out(prompts, responses, self.options.padding)
         token_N = torch.from_numpy(np.concatenate(responses).astype(np.int64)).to(self._lm.head_device)
         recorder = Recorder(task.evidence, batch, max(len(response) for response in responses))
+        logit_range = LogitRange(len(batch))
         for part, logits_NV in prefill(self._lm, layout, self.options.logprob_chunk):
+            logit_range.add(layout.sequence_N[part], logits_NV)
             logp_NV = log_softmax(_scored_logits(logits_NV, task))
             recorder.add(layout.sequence_N[part], layout.position_N[part], logp_NV, token_N[part])
         for row, (request, prompt, response) in enumerate(zip(batch, prompts, responses, strict=True)):
-            yield self._record(request, prompt, response, recorder.finish(row, len(response)))
+            seen = recorder.finish(row, len(response))
+            yield self._record(request, prompt, response, seen, logit_range.largest_S[row])
 
-    def _record(self, request: Request, prompt: np.ndarray, response: np.ndarray, observed: Any) -> SequenceRecord:
+    def _record(
+        self, request: Request, prompt: np.ndarray, response: np.ndarray, observed: Observed, largest_logit: float
+    ) -> SequenceRecord:
         return SequenceRecord(
             sequence_id=request.sequence_id,
             prompt_id=request.prompt_id,
@@ -189,6 +200,7 @@ class TransformersEngine(Engine):
             observed=observed,
             prompt_text=self._tokenizer.text(prompt),
             response_pieces=self._tokenizer.pieces(response),
+            extra={"max_abs_logit": float(largest_logit)},
         )
 
     def _prompts(self, batch: Sequence[Request]) -> list[np.ndarray]:

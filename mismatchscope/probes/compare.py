@@ -21,6 +21,7 @@ from .corrections import correction_rows
 from .figures import figures
 from .finding import finding
 from .measure import StateMeasures, measure_states
+from .rounding import rounding_floor
 from .sequences import sequence_measures
 from .statistics import alpha, excess_over_floor, floor, token_measures
 from .worst import worst_tokens
@@ -97,6 +98,7 @@ def compare(
         floor=floors,
         truncation_floor=tokens.leak.mean if tokens.leak is not None and _transforms(behavior) else None,
         corrections=correction_rows(measures) if on_policy else [],
+        rounding_floor=rounding_floor(behavior, reference),
         alarms=alarms(
             measures,
             on_policy=on_policy,
