@@ -61,7 +61,7 @@ def load(source: Path) -> ctypes.CDLL:
 
 def _cache_directory() -> Path:
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "mismatchscope"
+    return Path(base) / "mismatchscope" / "compiled"
 
 
 def _fingerprint(source: Path, command: list[str]) -> str:

@@ -25,7 +25,7 @@ def source(tmp_path: Path) -> Path:
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return tmp_path / "cache" / "mismatchscope"
+    return tmp_path / "cache" / "mismatchscope" / "compiled"
 
 
 @pytest.fixture
