@@ -63,9 +63,11 @@ def options_table(options_type: type[Options]) -> str:
     """The keys of one engine as a Markdown table: key, kind of value, default, meaning."""
     hints = typing.get_type_hints(options_type)
     rows = ["| key | value | default | meaning |", "|---|---|---|---|"]
-    for field in fields(options_type):
+    for field in (field for field in fields(options_type) if field.name != options_type.others):
         cells = (f"`{field.name}`", _kind(hints[field.name]), _default(field.default), field.metadata["help"])
         rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    if options_type.others is not None:
+        rows.append("| any other | as JSON, else text | | passed on to the engine as it is |")
     return "\n".join(rows) + "\n"
 
 
