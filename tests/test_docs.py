@@ -90,7 +90,8 @@ def test_the_option_tables_are_current(generator: dict[str, Any]) -> None:
         "run scripts/generate_cli_reference.py"
     )
     for name in registry.ENGINES:
-        assert f"<!-- options: {name} -->" in PAGES["engines.md"]
+        marker = f"<!-- options: {name} -->"
+        assert marker in PAGES["engines.md"], f"docs/engines.md needs a section with {marker} and <!-- end -->"
 
 
 def test_links_lead_somewhere() -> None:
