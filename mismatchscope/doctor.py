@@ -32,19 +32,46 @@ NUMERICS_VARIABLES = (
     "ONEDNN_MAX_CPU_ISA",
     "ATEN_CPU_CAPABILITY",
     "PYTORCH_CUDA_ALLOC_CONF",
+    "VLLM_ALLREDUCE_USE_SYMM_MEM",
     "VLLM_ATTENTION_BACKEND",
     "VLLM_BATCH_INVARIANT",
+    "VLLM_CPU_ATTN_SPLIT_KV",
+    "VLLM_CPU_OMP_THREADS_BIND",
+    "VLLM_DISABLED_KERNELS",
+    "VLLM_FLOAT32_MATMUL_PRECISION",
+    "VLLM_MARLIN_USE_ATOMIC_ADD",
+    "VLLM_MLA_DISABLE",
+    "VLLM_ROCM_USE_AITER",
+    "VLLM_USE_DEEP_GEMM",
+    "VLLM_USE_FLASHINFER_SAMPLER",
+    "VLLM_USE_V2_MODEL_RUNNER",
+    "SGLANG_ENABLE_DETERMINISTIC_INFERENCE",
+    "SGLANG_ENABLE_JIT_DEEPGEMM",
+    "SGLANG_ENABLE_TORCH_COMPILE",
+    "SGLANG_FORCE_FUSED_OP_BACKEND",
+    "SGLANG_QUANT_ALLOW_DOWNCASTING",
+    "SGLANG_RETURN_ORIGINAL_LOGPROB",
+    "SGLANG_ROPE_CACHE_FP32",
+    "SGLANG_USE_CPU_ENGINE",
+    "SGLANG_USE_SGL_FA3_KERNEL",
 )
 
 
 def examine() -> dict[str, Any]:
-    """Machine, packages, variables and engines, JSON-serialisable. What cannot be learnt is None."""
+    """Machine, packages, variables, engines and their environments, JSON-serialisable; None is unknown."""
+    from .environments import describe
+
+    environments = describe()
+    return here() | {"engines": engines(environments), "environments": environments}
+
+
+def here() -> dict[str, Any]:
+    """What `examine` says of this machine and this interpreter, without looking at the engines."""
     return {
         "mismatchscope": __version__,
         "machine": machine(),
         "packages": {name: package_version(name) for name in PACKAGES},
         "variables": numerics_variables(),
-        "engines": engines(),
     }
 
 
@@ -60,9 +87,10 @@ def machine() -> dict[str, Any]:
     }
 
 
-def engines() -> list[dict[str, Any]]:
+def engines(environments: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Every registered engine: what it can see, whether it can run here, and what to type if it cannot."""
     from .engines.registry import engine_class, engine_names
+    from .environments.recipes import RECIPES
 
     found = []
     for name in engine_names():
@@ -72,13 +100,20 @@ def engines() -> list[dict[str, Any]]:
             found.append({"engine": name, "ready": False, "why": str(error)})
             continue
         capabilities = engine.capabilities
-        needs = [package for package in _NEEDS.get(name, ()) if package_version(package) is None]
+        if name in RECIPES:
+            versions = [row["version"] for row in environments if row["name"] == name and row["broken"] is None]
+            version = versions[0] if versions else None
+            why = None if versions else f"no environment: mismatchscope env create {name}"
+        else:
+            needs = [package for package in _NEEDS.get(name, ()) if package_version(package) is None]
+            version = package_version(name)
+            why = f"missing {', '.join(needs)}: pip install 'mismatchscope[torch]'" if needs else None
         found.append(
             {
                 "engine": name,
-                "ready": not needs,
-                "why": f"missing {', '.join(needs)}: pip install 'mismatchscope[torch]'" if needs else None,
-                "version": package_version(name),
+                "ready": why is None,
+                "why": why,
+                "version": version,
                 "evidence": list(capabilities.evidence),
                 "paths": list(capabilities.paths),
             }
@@ -96,8 +131,11 @@ def package_version(name: str) -> str | None:
         return None
 
 
-def numerics_variables() -> dict[str, str]:
-    return {name: os.environ[name] for name in NUMERICS_VARIABLES if name in os.environ}
+def numerics_variables(engine: str | None = None) -> dict[str, str]:
+    """Those that are set; with an engine's name, without the ones that only another engine reads."""
+    others = tuple(f"{name.upper()}_" for name in ("vllm", "sglang") if engine not in (None, name))
+    names = [name for name in NUMERICS_VARIABLES if not name.startswith(others)]
+    return {name: os.environ[name] for name in names if name in os.environ}
 
 
 def _cpu_name() -> str | None:

@@ -11,6 +11,9 @@
     │   ├── WorkerError                    its process died; carries the tail of its log
     │   └── CapabilityError       exit 2   the engine cannot see what was asked for
     ├── MissingDependencyError    exit 3   an optional package is not installed
+    ├── EnvironmentMissingError   exit 3   an engine's environment has not been made
+    ├── EnvironmentBrokenError    exit 3   it was made, and changed by hand since
+    ├── InstallError              exit 3   making it failed; carries the tail of pip's log
     ├── TraceError                exit 3   a trace is truncated, altered or of another schema
     ├── DiskFullError             exit 3   what was finished is kept; resume when there is room
     └── NotComparableError        exit 4   two things that must not be compared
@@ -89,6 +92,23 @@ class MissingDependencyError(MismatchScopeError):
             f"{purpose} needs the package {package}, which is not installed.",
             hint=f"pip install 'mismatchscope[{extra}]'",
         )
+
+
+class EnvironmentMissingError(MismatchScopeError):
+    """An engine version has no environment; the hint is the command that makes it."""
+
+
+class EnvironmentBrokenError(MismatchScopeError):
+    """An engine's environment does not work any more; the hint makes it anew."""
+
+
+class InstallError(MismatchScopeError):
+    """Making an environment failed. `log_tail` holds the last lines printed, `log_path` the whole log."""
+
+    def __init__(self, message: str, hint: str | None = None, log_tail: str = "", log_path: str = "") -> None:
+        super().__init__(message, hint)
+        self.log_tail = log_tail
+        self.log_path = log_path
 
 
 class TraceError(MismatchScopeError):

@@ -1,0 +1,76 @@
+"""Environments on a terminal: how the making of one comes along, and the table of those that there are."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from rich.console import Console
+from rich.status import Status
+from rich.text import Text
+
+PLAIN_INTERVAL_S = 10.0
+
+
+class CreationProgress:
+    """Shows the events of `create` on `console`: one moving line on a terminal, plain lines elsewhere."""
+
+    def __init__(self, console: Console, *, quiet: bool = False) -> None:
+        self._console = console
+        self._quiet = quiet
+        self._status = Status("", console=console) if console.is_terminal and not quiet else None
+        self._step = ""
+        self._began = self._spoke = time.monotonic()
+
+    def __enter__(self) -> CreationProgress:
+        if self._status is not None:
+            self._status.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._status is not None:
+            self._status.stop()
+
+    def __call__(self, event: dict[str, Any]) -> None:
+        match event["event"]:
+            case "step":
+                self._step = event["name"]
+                self._say(self._step)
+                self._show(self._step)
+            case "alive":
+                note = f"{self._step}, {event['seconds']:.0f} s, {event['lines']} lines"
+                self._show(f"{note}: {event['line']}", note)
+            case "locked":
+                note = f"another process is making it, waiting since {event['seconds']:.0f} s"
+                self._show(note, note)
+
+    def _show(self, line: str, plain: str | None = None) -> None:
+        """Replace the moving line; where there is none, say `plain` now and then."""
+        if self._status is not None:
+            self._status.update(Text(line, no_wrap=True, overflow="ellipsis"))
+        elif plain is not None and time.monotonic() - self._spoke >= PLAIN_INTERVAL_S:
+            self._say(plain)
+
+    def _say(self, line: str) -> None:
+        if not self._quiet:
+            minutes, seconds = divmod(int(time.monotonic() - self._began), 60)
+            self._console.print(f"{minutes}:{seconds:02} {line}", markup=False, highlight=False, soft_wrap=True)
+        self._spoke = time.monotonic()
+
+
+def show_environments(rows: list[dict[str, Any]], console: Console) -> None:
+    """Print what `describe` found: an environment and what it consists of, or what to do about a broken one."""
+    if not rows:
+        console.print(Text("  none: mismatchscope env create vllm (or sglang) makes one"), soft_wrap=True)
+    width = max((len(f"{row['name']}=={row['version']}") for row in rows), default=0)
+    for row in rows:
+        title = Text(f"  {row['name']}=={row['version']}".ljust(width + 4))
+        if row["broken"]:
+            lines = [title.append("broken", "red"), Text(row["broken"]), Text(f"next: {row['hint']}")]
+        else:
+            versions = ", ".join(f"{name} {row[name] or '–'}" for name in ("torch", "transformers", "device"))
+            variables = " ".join(f"{name}={value}" for name, value in row["variables"].items())
+            lines = [title.append("ready", "green").append(f"  {versions}"), Text(row["interpreter"], "dim")]
+            lines += [Text(f"variables {variables}", "dim")] if variables else []
+        for line in [lines[0], *(Text("    ").append_text(line) for line in lines[1:])]:
+            console.print(line, soft_wrap=True)  # paths and commands stay whole, to be copied

@@ -1,0 +1,83 @@
+"""Why an installation failed, in one sentence: pip's output read for the few reasons that people can act upon."""
+
+from __future__ import annotations
+
+import bisect
+import re
+from pathlib import Path
+
+from ..errors import DiskFullError, InstallError, MismatchScopeError, SpecError
+
+LOG_TAIL_LINES = 12
+
+_NOT_FOUND = re.compile(r"No matching distribution found for (?P<name>[\w.-]+)(?:\[[^\]]*\])?==(?P<version>\S+)")
+_OTHER_PYTHON = re.compile(r"that require a different python version: (?P<versions>.*)")
+_WHEEL_OF_OTHER_PYTHON = re.compile(
+    r"Package '(?P<name>[^']+)' requires a different Python: \S+ not in '(?P<python>[^']+)'"
+)
+_NETWORK = re.compile(
+    r"after connection broken by|Max retries exceeded|Failed to establish a new connection|ReadTimeoutError"
+    r"|Temporary failure in name resolution|Connection refused|ProxyError"
+)
+
+
+def explain(output: str, step: str, status: int, log_path: Path) -> MismatchScopeError:
+    """The error that a failed step ends with, from what the step printed."""
+    see_log = f"the whole log is {log_path}"
+    if "No space left on device" in output:
+        return DiskFullError(f"The disk is full, so '{step}' failed.", hint=f"it takes 3 to 12 GB; {see_log}")
+    if other := _WHEEL_OF_OTHER_PYTHON.search(output):
+        return _other_python(other["name"], other["python"])
+    not_found = _NOT_FOUND.search(output)
+    if not_found is not None:
+        return _not_found(output, not_found["name"], not_found["version"], see_log)
+    if _NETWORK.search(output):
+        return _offline(see_log)
+    tail = "\n".join(output.splitlines()[-LOG_TAIL_LINES:])
+    ended = f"was killed by signal {-status}" if status < 0 else f"ended with exit status {status}"
+    return InstallError(f"The step '{step}' {ended}.", hint=see_log, log_tail=tail, log_path=str(log_path))
+
+
+def _not_found(output: str, name: str, version: str, see_log: str) -> MismatchScopeError:
+    for listed in _OTHER_PYTHON.findall(output):
+        if requirement := re.search(rf"(?:^|; ){re.escape(version)} Requires-Python ([^;]*)", listed):
+            return _other_python(f"{name} {version}", requirement[1].strip())
+    wanted = re.escape(f"{name}=={version}")
+    match = re.search(rf"satisfies the requirement {wanted} .*\(from versions: (?P<versions>[^)]*)\)", output)
+    offered = [] if match is None or match["versions"] == "none" else match["versions"].split(", ")
+    if not offered and _NETWORK.search(output):
+        return _offline(see_log)
+    if "+cpu" in version:
+        return InstallError(
+            f"pip offers no CPU build of {name} {version.partition('+')[0]}.",
+            hint=f"add PyTorch's CPU package index to pip's configuration (pip config list shows it); {see_log}",
+        )
+    if offered:
+        return SpecError(
+            f"pip offers no {name} {version} for this machine.",
+            hint=f"the nearest versions are {', '.join(_nearest(version, offered))}",
+        )
+    return InstallError(f"pip offers no {name} at all for this machine.", hint=f"pip config list; {see_log}")
+
+
+def _other_python(what: str, python: str) -> SpecError:
+    return SpecError(
+        f"{what} needs Python {python}.",
+        hint="install mismatchscope with that Python: an environment has the Python that made it",
+    )
+
+
+def _offline(see_log: str) -> InstallError:
+    return InstallError(
+        "pip cannot reach its package index.", hint=f"check the network and `pip config list`; {see_log}"
+    )
+
+
+def _nearest(version: str, offered: list[str], count: int = 4) -> list[str]:
+    """The offered versions next to the one asked for, in order."""
+    from packaging.version import Version
+
+    ordered = sorted(map(Version, offered))
+    place = bisect.bisect(ordered, Version(version))
+    begin = max(0, min(place - count // 2, len(ordered) - count))
+    return [str(one) for one in ordered[begin : begin + count]]

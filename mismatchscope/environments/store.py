@@ -1,0 +1,261 @@
+"""The environments on this machine: one directory an engine version, under the user's cache directory.
+
+    <home>/environments/vllm-0.32.0/                  a virtual environment, where it was made and never moved
+    <home>/environments/vllm-0.32.0/environment.json  written last: without it the environment does not exist
+    <home>/environments/.vllm-0.32.0.lock             held while it is made or removed
+    <home>/logs/                                      what every creation printed
+
+A creation that is killed leaves a directory without `environment.json`, which nobody sees and the next creation
+clears away.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from packaging.version import InvalidVersion, Version
+
+from ..doctor import machine, numerics_variables
+from ..errors import EnvironmentBrokenError, MismatchScopeError, SpecError
+from ..records import write_atomic
+from .build import Build, Events, interpreter_of
+from .recipes import recipe_for
+
+FACTS = "environment.json"
+
+_INTROSPECT = Path(__file__).with_name("introspect.py")
+_INTROSPECT_SECONDS = 60
+_LOCK_POLL_SECONDS = 0.5
+
+
+def _ignore(event: dict[str, Any]) -> None:
+    return None
+
+
+def home() -> Path:
+    """Where environments and their logs are: $MISMATCHSCOPE_HOME, else the user's cache directory."""
+    if chosen := os.environ.get("MISMATCHSCOPE_HOME"):
+        return Path(chosen).expanduser().absolute()
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "mismatchscope"
+
+
+@dataclass(frozen=True)
+class Environment:
+    """An engine version's own environment. `facts` was true when it was made; `examine` tells what is now."""
+
+    name: str
+    version: str
+    path: Path
+    facts: dict[str, Any]
+
+    @property
+    def python(self) -> Path:
+        return interpreter_of(self.path)
+
+    def __str__(self) -> str:
+        return f"{self.name}=={self.version}"
+
+    def examine(self) -> dict[str, Any]:
+        """What `introspect` finds in it, engine, versions and device, in a fraction of a second.
+
+        Raises `EnvironmentBrokenError` when somebody removed or changed what was installed.
+        """
+        found = self._introspect()
+        distribution, versions = self.facts["distribution"], found["versions"]
+        for package in (distribution, "torch"):
+            if versions[package] is None:
+                raise self._broken(f"the package {package} is not installed in it")
+        version = versions.pop(distribution)
+        if Version(version).public != Version(self.version).public:
+            raise self._broken(f"it holds {distribution} {version} now")
+        if found["missing"] is not None:
+            raise self._broken(f"{found['missing']} is gone")
+        return {"version": version, "python": found["python"], **versions, "device": found["device"]}
+
+    def _introspect(self) -> dict[str, Any]:
+        try:
+            done = subprocess.run(
+                [self.python, "-I", _INTROSPECT, self.facts["distribution"]],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=_INTROSPECT_SECONDS,
+                check=True,
+            )
+            return json.loads(done.stdout)
+        except OSError as error:
+            raise self._broken(f"its interpreter {self.python} cannot be started: {error.strerror}") from None
+        except (subprocess.SubprocessError, ValueError):
+            raise self._broken(f"its interpreter {self.python} does not work") from None
+
+    def _broken(self, why: str) -> EnvironmentBrokenError:
+        return EnvironmentBrokenError(
+            f"The environment of {self} is broken: {why}.",
+            hint=f"mismatchscope env remove {self} && mismatchscope env create {self}",
+        )
+
+
+def installed() -> list[Environment]:
+    """Every finished environment, by engine, newest version first; whether they still work is not looked at."""
+    found = [_read(facts.parent) for facts in (home() / "environments").glob(f"*/{FACTS}")]
+    whole = [environment for environment in found if environment is not None]
+    return sorted(sorted(whole, key=lambda one: Version(one.version), reverse=True), key=lambda one: one.name)
+
+
+def find(name: str, version: str | None = None) -> Environment | None:
+    """The environment of an engine version, or the newest when none is given; None where there is none."""
+    wanted = None if version is None else _parsed(version)
+    return next((one for one in installed() if one.name == name and wanted in (None, Version(one.version))), None)
+
+
+def create(name: str, version: str | None = None, on_event: Events = _ignore) -> Environment:
+    """Make the environment of an engine version (default: the one that was tried), or find it made already.
+
+    It takes minutes and gigabytes. Two creators of one environment take turns; `on_event` gets the events of
+    `build` and, while another process holds the lock, {"event": "locked", "seconds"}.
+
+    Raises `SpecError` for an engine without a recipe and for a version that pip does not offer, `InstallError`
+    when a step failed, `DiskFullError`, and `EnvironmentBrokenError` when it is there and broken. Whatever ends
+    this call early, what was made is removed first.
+    """
+    recipe = recipe_for(name)
+    version = version or recipe.default_version
+    gpu = bool(machine()["gpus"])
+    recipe.check_version(version, gpu=gpu)
+    path = _directory(name, version)
+    with _locked(path.name, on_event) as lock:
+        existing = find(name, version)
+        if existing is not None:
+            existing.examine()
+            return existing
+        shutil.rmtree(path, ignore_errors=True)
+        began = time.monotonic()
+        with open(_new_log(name, version), "wb") as log:
+            build = Build(path, version, gpu=gpu, log=log, lock=lock, on_event=on_event)
+            try:
+                build.make_venv()
+                facts = {"distribution": recipe.install(build)}
+                facts |= Environment(name, version, path, facts).examine()
+                facts |= {
+                    "name": name,
+                    "created": datetime.now(UTC).isoformat(timespec="seconds"),
+                    "seconds": round(time.monotonic() - began, 1),
+                    "log": log.name,
+                }
+                write_atomic(path / FACTS, json.dumps(facts, indent=1).encode())
+            except BaseException:
+                shutil.rmtree(path, ignore_errors=True)
+                raise
+    return Environment(name, facts["version"], path, facts)
+
+
+def remove(name: str, version: str | None = None) -> Path:
+    """Remove an environment, or what a killed creation left of it; the version may be omitted where there is one.
+
+    Returns the directory that is gone. Raises `SpecError` when there is no such environment, or several are meant.
+    """
+    recipe_for(name)
+    there = [one for one in installed() if one.name == name]
+    if version is None and len(there) != 1:
+        raise SpecError(
+            f"{len(there) or 'No'} environments of {name} are there.",
+            hint=" or ".join(f"mismatchscope env remove {one}" for one in there) or "mismatchscope env list",
+        )
+    found = find(name, version)
+    path = found.path if found is not None else _directory(name, version)
+    if not path.is_dir():
+        raise SpecError(f"There is no environment of {name} {version}.", hint="mismatchscope env list")
+
+    def refuse(event: dict[str, Any]) -> None:
+        raise MismatchScopeError(f"{path.name} is being made by another process.", hint="end it, or wait for it")
+
+    with _locked(path.name, refuse):
+        (path / FACTS).unlink(missing_ok=True)  # first: half an environment must not be taken for a whole one
+        shutil.rmtree(path)
+    return path
+
+
+def describe() -> list[dict[str, Any]]:
+    """Every environment as it is now, JSON-serialisable: what it consists of, or in `broken` what is wrong."""
+    rows = []
+    for environment in installed():
+        row = {
+            "name": environment.name,
+            "version": environment.version,
+            "interpreter": str(environment.python),
+            **dict.fromkeys(("python", "torch", "transformers", "device")),
+            "variables": numerics_variables(environment.name),
+            "broken": None,
+            "hint": None,
+        }
+        try:
+            row |= environment.examine()
+        except EnvironmentBrokenError as error:
+            row |= {"broken": error.message, "hint": error.hint}
+        rows.append(row)
+    return rows
+
+
+def _read(path: Path) -> Environment | None:
+    try:
+        facts = json.loads((path / FACTS).read_bytes())
+        Version(facts["version"])
+        return Environment(facts["name"], facts["version"], path, facts)
+    except (OSError, ValueError, LookupError, TypeError):
+        return None  # not written by us, or not whole
+
+
+def _directory(name: str, version: str) -> Path:
+    return home() / "environments" / f"{name}-{_parsed(version)}"
+
+
+def _parsed(version: str) -> Version:
+    try:
+        return Version(version)
+    except InvalidVersion:
+        raise SpecError(f"'{version}' is not a version.", hint="write it as in vllm==0.32.0") from None
+
+
+def _new_log(name: str, version: str) -> Path:
+    logs = home() / "logs"
+    logs.mkdir(parents=True, exist_ok=True)
+    return logs / f"env-create-{name}-{version}-{datetime.now().strftime('%Y%m%d-%H%M%S')}.log"
+
+
+@contextlib.contextmanager
+def _locked(name: str, on_event: Events) -> Iterator[int]:
+    """Hold the lock of one environment, given as a file descriptor that its commands inherit.
+
+    The kernel frees it with the last process that has it, so a killed creator leaves no stale lock.
+    """
+    directory = home() / "environments"
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        lock = open(directory / f".{name}.lock", "wb")  # noqa: SIM115
+    except OSError as error:
+        raise MismatchScopeError(
+            f"Nothing can be written in {directory}: {error.strerror}.",
+            hint="set MISMATCHSCOPE_HOME to a directory with room for it",
+        ) from None
+    with lock:
+        began = time.monotonic()
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                on_event({"event": "locked", "seconds": time.monotonic() - began})
+                time.sleep(_LOCK_POLL_SECONDS)
+        yield lock.fileno()

@@ -1,0 +1,59 @@
+"""Which interpreter an engine SPEC runs in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mismatchscope.engines.spec import parse_spec
+from mismatchscope.environments import Environment, ensure, interpreter
+from mismatchscope.errors import EnvironmentBrokenError, EnvironmentMissingError
+
+
+@pytest.mark.parametrize(
+    ("spec", "python"),
+    [
+        ("transformers", None),
+        ("synthetic", None),
+        ("vllm@http://127.0.0.1:8000", None),
+        ("vllm:python=/opt/mine/bin/python", "/opt/mine/bin/python"),
+        ("transformers:python=/opt/mine/bin/python", "/opt/mine/bin/python"),
+    ],
+)
+def test_specs_that_need_no_environment_of_ours(home: Path, spec: str, python: str | None) -> None:
+    assert interpreter(parse_spec(spec)) == python
+
+
+def test_an_environment_is_found_by_version_or_as_the_newest(environment: Environment) -> None:
+    assert interpreter(parse_spec("toy==1.0.0:dtype=bfloat16")) == str(environment.python)
+    assert interpreter(parse_spec("toy")) == str(environment.python)
+
+
+@pytest.mark.parametrize(
+    ("spec", "message", "command"),
+    [
+        ("vllm==0.32.0", "no environment of vllm 0.32.0 yet", "mismatchscope env create vllm==0.32.0"),
+        ("vllm:dtype=float32", "no environment of vllm yet", "mismatchscope env create vllm==0.32.0"),
+        ("sglang", "no environment of sglang yet", "mismatchscope env create sglang==0.5.23"),
+    ],
+)
+def test_a_missing_environment_names_the_command_that_makes_it(
+    home: Path, spec: str, message: str, command: str
+) -> None:
+    with pytest.raises(EnvironmentMissingError, match=message) as error:
+        interpreter(parse_spec(spec))
+    assert command in error.value.hint
+    assert error.value.exit_code == 3
+
+
+def test_a_broken_environment_is_not_handed_out(environment: Environment) -> None:
+    environment.python.unlink()
+    with pytest.raises(EnvironmentBrokenError):
+        interpreter(parse_spec("toy"))
+
+
+def test_ensure_makes_what_is_missing(home: Path) -> None:
+    python = ensure(parse_spec("toy==1.1.0"), lambda event: None)
+    assert python == str(home / "environments" / "toy-1.1.0" / "bin" / "python")
+    assert ensure(parse_spec("toy"), lambda event: pytest.fail("made again")) == python
