@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .errors import ConfigError, MismatchScopeError, MissingDependencyError
+from .errors import ConfigError, MismatchScopeError, MissingDependencyError, SpecError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -36,6 +36,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+env = typer.Typer(help="Engine environments: vLLM and SGLang in one each.", no_args_is_help=True)
+app.add_typer(env, name="env")
 
 # What `audit` and `compare` leave in their directory; a format whose packages are missing is skipped and named.
 REPORT_FILES = {
@@ -148,7 +151,7 @@ def _with_switches(function: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-def verb(function: Callable[..., None]) -> Callable[..., None]:
+def verb(function: Callable[..., None], group: typer.Typer = app, name: str | None = None) -> Callable[..., None]:
     """Register a verb whose errors become one clear message and the right exit code."""
 
     @functools.wraps(function)
@@ -159,7 +162,9 @@ def verb(function: Callable[..., None]) -> Callable[..., None]:
             _show_error(error.message, error.hint, getattr(error, "log_tail", ""))
             raise typer.Exit(error.exit_code) from None
         except KeyboardInterrupt:
-            _show_error("Interrupted. What was finished is kept.", "the same command with --resume goes on")
+            resumable = "resume" in kwargs
+            message = "Interrupted. What was finished is kept." if resumable else "Interrupted."
+            _show_error(message, "the same command with --resume goes on" if resumable else None)
             raise typer.Exit(130) from None
         except (typer.Exit, BrokenPipeError):
             raise
@@ -170,7 +175,7 @@ def verb(function: Callable[..., None]) -> Callable[..., None]:
             _show_error(f"Unexpected {type(error).__name__} at {place}.", "add --debug to see all of it")
             raise typer.Exit(3) from None
 
-    return app.command()(_with_switches(run))
+    return group.command(name)(_with_switches(run))
 
 
 def _version(value: bool) -> None:
@@ -442,6 +447,55 @@ def doctor(
         sys.stdout.write(json.dumps(facts, indent=1) + "\n")
     else:
         show_facts(facts, _stdout())
+
+
+EngineVersion = Annotated[str, typer.Argument(metavar="SPEC", help="vllm, sglang; with ==VERSION for another.")]
+
+
+@functools.partial(verb, group=env, name="list")
+def env_list(
+    as_json: Annotated[bool, typer.Option("--json", help="The same as JSON.")] = False,
+) -> None:
+    """Engine environments, and whether they work."""
+    import json
+
+    from .environments import describe
+    from .environments.console import show_environments
+
+    rows = describe()
+    if as_json:
+        sys.stdout.write(json.dumps(rows, indent=1) + "\n")
+    else:
+        show_environments(rows, _stdout())
+
+
+@functools.partial(verb, group=env, name="create")
+def env_create(spec: EngineVersion) -> None:
+    """Install an engine into an environment of its own; minutes and gigabytes. Prints its interpreter."""
+    from .environments import create
+    from .environments.console import CreationProgress
+
+    with CreationProgress(_stderr(), quiet=_output.quiet) as progress:
+        environment = create(*_engine_version(spec), on_event=progress)
+    sys.stdout.write(f"{environment.python}\n")
+
+
+@functools.partial(verb, group=env, name="remove")
+def env_remove(spec: EngineVersion) -> None:
+    """Remove an engine's environment. Prints the directory that is gone."""
+    from .environments import remove
+
+    sys.stdout.write(f"{remove(*_engine_version(spec))}\n")
+
+
+def _engine_version(text: str) -> tuple[str, str | None]:
+    from .engines.spec import parse_spec
+
+    spec = parse_spec(text)
+    if spec.url or spec.python or spec.options:
+        wanted = f"{spec.name}=={spec.version}" if spec.version else spec.name
+        raise SpecError(f"An environment has no URL and no options: '{text}'.", hint=f"write {wanted}")
+    return spec.name, spec.version
 
 
 def _finish(report: Report, directory: Path) -> None:

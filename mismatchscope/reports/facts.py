@@ -8,9 +8,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ..environments.console import show_environments
+
 
 def show_facts(facts: dict[str, Any], console: Console) -> None:
-    """Print the facts of `doctor.examine`: the machine, the packages, and each engine with what it lacks."""
+    """Print the facts of `doctor.examine`: machine, packages, engines with what they lack, environments."""
     machine = facts["machine"]
     memory = machine["memory_bytes"]
     rows = {
@@ -37,6 +39,9 @@ def show_facts(facts: dict[str, Any], console: Console) -> None:
         )
         table.add_row(Text(f"  {engine['engine']}"), engine.get("version") or "–", mark, Text(about))
     console.print(table)
+    console.print()
+    console.print(Text("engine environments", "bold"))
+    show_environments(facts["environments"], console)
 
 
 def _section(console: Console, title: str, rows: dict[str, str]) -> None:
