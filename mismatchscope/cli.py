@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .errors import ConfigError, MismatchScopeError, MissingDependencyError, SpecError
+from .reports.formats import FORMATS
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -40,23 +41,10 @@ app = typer.Typer(
 env = typer.Typer(help="Engine environments: vLLM and SGLang in one each.", no_args_is_help=True)
 app.add_typer(env, name="env")
 
-# What `audit` and `compare` leave in their directory; a format whose packages are missing is skipped and named.
-REPORT_FILES = {
-    "json": "report.json",
-    "markdown": "report.md",
-    "html": "report.html",
-    "junit": "junit.xml",
-    "csv": "report.csv",
-}
 EXIT_CODES = {"pass": 0, "none": 0, "fail": 1, "inconclusive": 4}
 
 
-class Format(StrEnum):
-    html = "html"
-    markdown = "markdown"
-    json = "json"
-    junit = "junit"
-    csv = "csv"
+Format = StrEnum("Format", {name: name for name in FORMATS})
 
 
 class PolicyChoice(StrEnum):
@@ -395,8 +383,8 @@ def report(
     from .errors import OutputExistsError
     from .records import write_atomic
     from .report import Report
-    from .reports import render
     from .reports.console import show
+    from .reports.formats import render
 
     loaded = Report.load(path)
     if format is None:
@@ -510,18 +498,21 @@ def _finish(report: Report, directory: Path) -> None:
 
 
 def _write_reports(report: Report, directory: Path) -> list[str]:
+    """Every format; one whose packages are missing is left out, and named."""
     from .records import write_atomic
-    from .reports import render
+    from .reports.formats import render
 
     written = []
-    for format, name in REPORT_FILES.items():
+    for name, format in FORMATS.items():
         try:
-            text = render(report, format)
+            text = render(report, name)
         except MissingDependencyError as error:
-            _stderr().print(f"{name} is left out: {error.message} {error.hint}", markup=False, soft_wrap=True)
+            _stderr().print(
+                f"{format.file} is left out: {error.message} {error.hint}", markup=False, soft_wrap=True
+            )
             continue
-        write_atomic(directory / name, text.encode())
-        written.append(name)
+        write_atomic(directory / format.file, text.encode())
+        written.append(format.file)
     return written
 
 
@@ -529,7 +520,7 @@ def _append_step_summary(report: Report) -> None:
     """On GitHub Actions the report is part of the job's summary."""
     summary = os.environ.get("GITHUB_STEP_SUMMARY")
     if summary and report.gates:
-        from .reports import render
+        from .reports.formats import render
 
         with open(summary, "a", encoding="utf-8") as file:
             file.write(render(report, "markdown") + "\n")

@@ -6,13 +6,15 @@ import difflib
 import json
 import re
 import tomllib
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from . import gate
 from .errors import ConfigError
-from .records import Evidence, Policy, Sampling
+from .records import Evidence, EvidenceLevel, Policy, Sampling
 
 DEFAULT_PROMPTS = 64
 TOPK_DEFAULT = 64
@@ -43,7 +45,16 @@ class SamplingSettings(Settings):
 
 
 class GateSettings(Settings):
+    """Checked when they are read: a typing error must not wait for the end of a long run."""
+
     fail_on: list[str] = []
+
+    @field_validator("fail_on")
+    @classmethod
+    def _expressions_are_gates(cls, value: list[str]) -> list[str]:
+        for expression in value:
+            gate.parse(expression)
+        return value
 
 
 class AuditSettings(Settings):
@@ -112,20 +123,28 @@ def parse_evidence(text: str) -> tuple[Literal["auto", "full", "topk", "sampled"
 
 
 def choose_evidence(
-    text: str, budget: str, *, tokens: int, vocabulary: int | None, traces: int, seed: int
+    text: str,
+    budget: str,
+    *,
+    tokens: int,
+    vocabulary: int | None,
+    traces: int,
+    seed: int,
+    able: Collection[EvidenceLevel] = ("full", "topk", "sampled"),
 ) -> Evidence:
     """Turn `--evidence` into what will be recorded, within the byte budget.
 
-    `tokens` is an upper bound of the response tokens a trace, `traces` how many traces share the budget. `auto`
-    takes the strongest level that fits: full (4 bytes an entry), else top-k with the largest K of 64, 32, 16, 8
-    (12 bytes an entry), else sampled. An explicit level that does not fit is refused, with what would fit.
+    `tokens` is an upper bound of the response tokens a trace, `traces` how many traces share the budget, `able`
+    the levels that every engine of the run can see. `auto` takes the strongest level that fits: full (4 bytes an
+    entry), else top-k with the largest K of 64, 32, 16, 8 (12 bytes an entry), else sampled. An explicit level that
+    does not fit is refused, with what would fit.
     """
     level, argument = parse_evidence(text)
     states, limit = tokens * traces, parse_size(budget)
     if level == "auto":
-        if vocabulary is not None and states * vocabulary * 4 <= limit:
+        if "full" in able and vocabulary is not None and states * vocabulary * 4 <= limit:
             return Evidence("full", seed=seed)
-        fitting = [k for k in (64, 32, 16, 8) if states * k * 12 <= limit]
+        fitting = [k for k in (64, 32, 16, 8) if "topk" in able and states * k * 12 <= limit]
         if fitting:
             return Evidence("topk", k=min(fitting[0], vocabulary or fitting[0]), seed=seed)
         return Evidence("sampled", seed=seed)

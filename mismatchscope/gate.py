@@ -20,9 +20,12 @@ import json
 import math
 import operator
 import re
+import typing
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
+
+from pydantic import BaseModel
 
 from .errors import ConfigError, EmptyComparisonError, NotComparableError
 from .report import GateResult, Report
@@ -66,7 +69,7 @@ class _Figure:
 
 
 def parse(expression: str) -> Gate:
-    """Parse one gate expression. Raises `ConfigError` that shows the grammar."""
+    """Parse one gate expression. Raises `ConfigError` for bad grammar and for a path that no report can have."""
     match = _GRAMMAR.fullmatch(expression)
     if match is None:
         raise ConfigError(
@@ -81,6 +84,7 @@ def parse(expression: str) -> Gate:
         )
     number = float(match["number"]) * (-1.0 if sign == "-" else 1.0)
     relative = "percent" if percent else "absolute" if sign else None
+    _check_known(match["path"])
     return Gate(expression.strip(), match["path"], match["op"], number, relative)
 
 
@@ -101,6 +105,13 @@ def apply(report: Report, expressions: Sequence[str], baseline: Report | None = 
         check_comparable(report, baseline)
     results = [_decide(gate, report, baseline) for gate in gates]
     return report.model_copy(update={"gates": results, "verdict": overall(results)})
+
+
+def check_without_baseline(expressions: Sequence[str]) -> None:
+    """Raise `ConfigError`, before a long run, for a gate that could not be decided at its end."""
+    for expression in expressions:
+        if parse(expression).relative is not None:
+            raise _no_baseline(expression)
 
 
 def overall(results: Sequence[GateResult]) -> GateVerdict:
@@ -144,10 +155,7 @@ def _lookup(document: Any, path: str) -> Any:
 def _decide(gate: Gate, report: Report, baseline: Report | None) -> GateResult:
     ours = _figure(report, gate.path)
     if gate.relative is not None and baseline is None:
-        raise ConfigError(
-            f"'{gate.expression}' is relative to a baseline, and none was given.",
-            hint="add --baseline report.json",
-        )
+        raise _no_baseline(gate.expression)
     if gate.relative is None:
         tested, threshold = ours, gate.number
     else:
@@ -162,6 +170,13 @@ def _decide(gate: Gate, report: Report, baseline: Report | None) -> GateResult:
         high=ours.high,
         verdict=verdict,
         reason=reason,
+    )
+
+
+def _no_baseline(expression: str) -> ConfigError:
+    return ConfigError(
+        f"'{expression}' is relative to a baseline, and none was given.",
+        hint="mismatchscope gate DIR --baseline report.json decides it on a finished report",
     )
 
 
@@ -192,34 +207,24 @@ def _excess(ours: _Figure, base: _Figure, factor: float) -> _Figure:
 
 
 def _figure(report: Report, path: str) -> _Figure:
-    """The figure at a path, with the interval that belongs to it."""
-    document = json.loads(report.to_json())
+    """The figure at a path, with the interval that belongs to it; the path is known to exist in the schema."""
+    parent, node = None, json.loads(report.to_json())
     keys = path.split(".")
-    parent, node = None, document
     for key in keys:
         parent = node
-        if isinstance(node, dict) and key in node:
-            node = node[key]
+        if isinstance(node, dict):
+            node = node.get(key)
         elif isinstance(node, list) and key.isdigit() and int(key) < len(node):
             node = node[int(key)]
-        elif node is None:
-            # A whole group that was not measured, such as token.kl from sampled evidence.
-            _check_known(path)
-            return _Figure(None)
         else:
-            raise _unknown_path(path, document)
+            return _Figure(None)  # a whole group that was not measured, such as token.kl from sampled evidence
     if isinstance(node, dict):
-        middle = "mean" if "mean" in node and not isinstance(node["mean"], dict) else "value"
-        if middle not in node:
-            raise _unknown_path(path, document)
-        parent, node = node, node[middle]
-        keys = [*keys, middle]
-    if node is None:
-        return _Figure(None)
+        keys.append("mean" if "mean" in node else "value")
+        parent, node = node, node[keys[-1]]
     value = _number(node)
     if value is None:
-        raise _unknown_path(path, document)
-    if keys[-1] in ("mean", "value") and isinstance(parent, dict) and parent.get("low") is not None:
+        return _Figure(None)
+    if keys[-1] in ("mean", "value") and parent.get("low") is not None:
         return _Figure(value, _number(parent["low"]), _number(parent["high"]))
     if keys[-1] == "observed_max" and parent.get("observed_upper") is not None:
         # The maximum over visited states is known to lie between its certified ends.
@@ -228,44 +233,31 @@ def _figure(report: Report, path: str) -> _Figure:
 
 
 def _number(node: Any) -> float | None:
-    if isinstance(node, bool):
-        return float(node)
-    if isinstance(node, int | float):
-        return float(node)
-    if node in ("Infinity", "-Infinity", "NaN"):
+    if isinstance(node, bool | int | float) or node in ("Infinity", "-Infinity", "NaN"):
         return float(node)
     return None
 
 
 def _check_known(path: str) -> None:
-    """Raise for a path that no report could have, so that a typing error is not taken for "not measured"."""
-    node: Any = Report
-    for key in path.split("."):
-        model = _model_of(node)
-        if model is None:
-            return
-        if key not in model.model_fields:
-            raise _unknown_path(path, None)
-        node = model.model_fields[key].annotation
+    """Raise for a path at which no report has a figure, so that a typing error is not taken for "not measured"."""
+    generic = ".".join("0" if key.isdigit() else key for key in path.split("."))
+    known = list(_figure_paths(Report))
+    if generic not in known:
+        close = difflib.get_close_matches(path, known, n=3)
+        hint = f"did you mean {' or '.join(close)}?" if close else "the paths are those of report.json"
+        raise ConfigError(f"A report has no figure at '{path}'.", hint=hint)
 
 
-def _model_of(annotation: Any) -> Any:
-    """The pydantic model inside `X`, `X | None`; None for anything else."""
-    candidates = [annotation, *getattr(annotation, "__args__", ())]
-    return next((candidate for candidate in candidates if hasattr(candidate, "model_fields")), None)
-
-
-def _unknown_path(path: str, document: Any) -> ConfigError:
-    known = list(_paths(document)) if document is not None else []
-    close = difflib.get_close_matches(path, known, n=3)
-    hint = f"did you mean {' or '.join(close)}?" if close else "the paths are those of report.json"
-    return ConfigError(f"The report has no figure at '{path}'.", hint=hint)
-
-
-def _paths(document: Any, prefix: str = "") -> Iterator[str]:
-    if isinstance(document, dict):
-        for key, value in document.items():
-            if key not in ("provenance", "figures", "worst"):
-                yield from _paths(value, f"{prefix}.{key}" if prefix else key)
-    elif document is None or _number(document) is not None:
-        yield prefix
+def _figure_paths(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """Every path at which the schema has a number, or an interval that stands for one; list indices are 0."""
+    for name, field in model.model_fields.items():
+        path = f"{prefix}{name}"
+        types = [field.annotation, *typing.get_args(field.annotation)]
+        nested = next((kind for kind in types if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
+        if nested is not None:
+            path += ".0" if typing.get_origin(field.annotation) is list else ""
+            if "low" in nested.model_fields and {"mean", "value"} & nested.model_fields.keys():
+                yield path
+            yield from _figure_paths(nested, f"{path}.")
+        elif {int, float, bool} & set(types):
+            yield path

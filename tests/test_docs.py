@@ -21,7 +21,7 @@ from mismatchscope.engines.spec import parse_spec, resolve_options
 from mismatchscope.measures.corrections import USUAL
 from mismatchscope.probes import alarms, audit, compare
 from mismatchscope.probes.causes import KNOWN_CAUSES
-from mismatchscope.reports import FORMATS, render
+from mismatchscope.reports.formats import FORMATS, Format, render
 from mismatchscope.traces import Manifest, Trace
 from mismatchscope.traces.schema import sequences_schema, tokens_schema
 
@@ -186,7 +186,7 @@ def test_the_example_engine_and_format_work(unigram: None, tmp_path: Path, monke
 
     [source] = blocks("extending.md", "python file=prometheus.py")
     (tmp_path / "prometheus.py").write_text(source, encoding="utf-8")
-    monkeypatch.setitem(FORMATS, "prometheus", "prometheus:render")
+    monkeypatch.setitem(FORMATS, "prometheus", Format("prometheus:render", "report.prom"))
     assert f"mismatch_tv_mean {found.alpha1.mean.value!r}\n" in render(found, "prometheus")
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from ..records import EvidenceLevel, Request, SequenceRecord, Task
 
@@ -67,6 +67,11 @@ class Engine(ABC):
     def batch_size(self) -> int:
         """How many sequences the worker hands over at a time."""
 
+    @property
+    def order(self) -> Literal["given", "length"]:
+        """Whether batches take the sequences as they come, or the longest first, which wastes less on padding."""
+        return "given"
+
     @abstractmethod
     def load(self) -> None:
         """Load the model and tokenizer; everything slow that is not per sequence happens here."""
@@ -74,6 +79,10 @@ class Engine(ABC):
     @abstractmethod
     def facts(self) -> dict[str, Any]:
         """Provenance as described above; JSON-serialisable."""
+
+    def check(self, requests: Sequence[Request], task: Task) -> None:
+        """Refuse what cannot be run (a prompt too long, a foreign token id) before the first batch is. Optional."""
+        return None
 
     @abstractmethod
     def rollout(self, batch: Sequence[Request], task: Task) -> Iterator[SequenceRecord]:

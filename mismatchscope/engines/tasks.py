@@ -43,7 +43,8 @@ def run_task(engine: Engine, job: Job, task: Task, emit: Emit) -> None:
     finished = finished_parts(parts).keys()
     done, tokens, began = len(finished), 0, time.monotonic()
     emit("task", name=task.name, sequences_total=len(requests), done=done)
-    for index, batch in enumerate(plan_batches(requests, engine.batch_size, task.shuffle_seed)):
+    engine.check(requests, task)
+    for index, batch in enumerate(plan_batches(requests, engine.batch_size, task.shuffle_seed, engine.order)):
         if all(request.sequence_id in finished for request in batch):
             continue
         for record in _run_batch(engine, batch, task):

@@ -42,6 +42,9 @@ class TransformersOptions(Options):
         "right", "how a prefill micro-batch is laid out; packed: one row, positions restart at every sequence"
     )
     batch_size: int = _option(32, "sequences in a batch, or in a micro-batch of the prefill")
+    order: Literal["given", "length"] = _option(
+        "given", "how batches are filled; length: the longest first"
+    )
     device: str = _option("auto", "auto, cpu, cuda, cuda:0 …")
     device_map: str = _option("", "auto: spread a model over all devices (needs accelerate)")
     compile: bool = _option(False, "torch.compile the backbone")
@@ -77,6 +80,10 @@ class TransformersEngine(Engine):
     def batch_size(self) -> int:
         return self.options.batch_size
 
+    @property
+    def order(self) -> Literal["given", "length"]:
+        return self.options.order
+
     def load(self) -> None:
         import torch
 
@@ -96,6 +103,12 @@ class TransformersEngine(Engine):
         self._stop_ids = stop_token_ids(directory, self._tokenizer)
         config = read_config(directory)
         self._max_length: int | None = config.get("text_config", config).get("max_position_embeddings")
+
+    def check(self, requests: Sequence[Request], task: Task) -> None:
+        prompts = self._prompts(requests)
+        if task.kind == "score":
+            for request, prompt in zip(requests, prompts, strict=True):
+                self._response(request, prompt)
 
     def rollout(self, batch: Sequence[Request], task: Task) -> Iterator[SequenceRecord]:
         """Sample; `observed` is the distribution sampled from, `raw` the model's own where that is another one."""
@@ -243,6 +256,7 @@ class TransformersEngine(Engine):
             "attn": network.config._attn_implementation,
             "padding": self.options.padding,
             "batch_size": self.options.batch_size,
+            "order": self.options.order,
             "device": str(self._lm.device),
             "device_map": {name: str(place) for name, place in getattr(network, "hf_device_map", {}).items()},
             "compile": self._lm.compiled,

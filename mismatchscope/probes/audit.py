@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from typing import Any
 from .. import gate
 from ..config import DEFAULT_PROMPTS, AuditSettings, choose_evidence
 from ..demo import prompts_path
+from ..engines.registry import engine_class
 from ..engines.spec import EngineSpec, parse_spec
 from ..errors import OutputExistsError
 from ..prompts import Prompt, load_prompts
@@ -44,10 +45,13 @@ def audit(
     Raises any of `errors`; what was finished is kept, and the same call with `resume` goes on from there.
     """
     started = time.monotonic()
+    gate.check_without_baseline(settings.gate.fail_on)
     _claim(directory, settings, resume=resume)
     behavior, reference = parse_spec(settings.behavior), parse_spec(settings.reference)
     prompts = audit_prompts(settings)
-    evidence = plan_evidence(settings, behavior, prompts=len(prompts), traces=4 if settings.repeats else 2)
+    evidence = plan_evidence(
+        settings, (behavior, reference), prompts=len(prompts), traces=4 if settings.repeats else 2
+    )
     check_capabilities(behavior, evidence=evidence, path="decode" if settings.repeats else None, rollout=True)
     check_capabilities(reference, evidence=evidence, path="prefill", rollout=False)
 
@@ -85,16 +89,21 @@ def audit_prompts(settings: AuditSettings) -> list[Prompt]:
     return load_prompts(prompts_path(), settings.limit or DEFAULT_PROMPTS)
 
 
-def plan_evidence(settings: AuditSettings, behavior: EngineSpec, *, prompts: int, traces: int) -> Evidence:
-    """What will be recorded of each state, within a byte budget that `traces` traces share."""
+def plan_evidence(settings: AuditSettings, engines: Sequence[EngineSpec], *, prompts: int, traces: int) -> Evidence:
+    """What will be recorded of each state: all engines must see it, and `traces` traces share the byte budget.
+
+    The first engine is the one that samples, and so knows the vocabulary.
+    """
     sampling = settings.sampling
+    able = set.intersection(*(set(engine_class(spec.name).capabilities.evidence) for spec in engines))
     return choose_evidence(
         settings.evidence,
         settings.budget,
         tokens=prompts * sampling.samples * sampling.max_new_tokens,
-        vocabulary=vocabulary_size(behavior, resolve_model(settings.model)),
+        vocabulary=vocabulary_size(engines[0], resolve_model(settings.model)),
         traces=traces,
         seed=sampling.seed,
+        able=able,
     )
 
 

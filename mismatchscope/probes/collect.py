@@ -22,6 +22,7 @@ from ..demo import model_path
 from ..engines.launcher import JobResult, job_for, run_job
 from ..engines.registry import engine_class
 from ..engines.spec import EngineSpec, resolve_options
+from ..environments import interpreter
 from ..errors import CapabilityError, OutputExistsError
 from ..prompts import Prompt
 from ..records import Evidence, Policy, Request, Role, Sampling, Task, write_requests
@@ -173,7 +174,7 @@ def collect(
                     create(one.trace, _manifest(one, spec, settings, event["facts"], prompts))
             on_event(event)
 
-        result = run_job(job, python=spec.python, log_path=log_path, on_event=record)
+        result = run_job(job, python=interpreter(spec), log_path=log_path, on_event=record)
         # A resumed run finds a trace complete only when those that take their tokens from it are complete too.
         for one in reversed(missing):
             create(one.trace, _manifest(one, spec, settings, result.facts, prompts))

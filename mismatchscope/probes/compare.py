@@ -133,9 +133,9 @@ def _checked_policy(policy: Policy | None, behavior: Trace) -> Policy:
         return policy  # with temperature 1 and nothing cut off they are the same distribution
     raise NotComparableError(
         f"The behaviour trace holds the {recorded} policy, so the {policy} one cannot be compared.",
-        hint=f"roll out again with --policy {policy}"
-        if policy != "raw"
-        else "compare the trace named …-raw beside it",
+        hint="compare the trace named …-raw beside it"
+        if policy == "raw"
+        else "compare the trace it was split from",
     )
 
 

@@ -114,8 +114,20 @@ def measure_states(
 ) -> StateMeasures:
     """Measure every aligned state. `on_rows` is told how many states each chunk had, for a progress bar.
 
-    Raises `NotComparableError` when policy "support" is asked for and μ's support was not seen at every state.
+    Raises `NotComparableError` when policy "support" is asked for and μ's support was not seen at every state, and
+    for numbers that no policy has: a log-prob above 0, a distribution that does not sum to one, a token of μ that μ
+    gives no probability.
     """
+    try:
+        return _measured(alignment, policy, on_rows)
+    except ValueError as error:
+        raise NotComparableError(
+            f"The log-probs are not those of a policy: {error}.",
+            hint="an importer or an engine wrote something else than normalised natural log-probs",
+        ) from error
+
+
+def _measured(alignment: Alignment, policy: Policy, on_rows: Callable[[int], None] | None) -> StateMeasures:
     columns = _Columns(alignment.counts.tokens)
     has_topk = False
     for chunk in alignment.chunks():

@@ -20,7 +20,7 @@ def rollout(settings: AuditSettings, trace: Path, *, on_event: Events) -> Manife
     """Sample from `settings.behavior` into `trace`; returns its manifest. Raises any of `errors`."""
     spec = parse_spec(settings.behavior)
     prompts = audit_prompts(settings)
-    evidence = plan_evidence(settings, spec, prompts=len(prompts), traces=1)
+    evidence = plan_evidence(settings, [spec], prompts=len(prompts), traces=1)
     check_capabilities(spec, evidence=evidence, path=None, rollout=True)
     collect(
         spec,

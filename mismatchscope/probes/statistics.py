@@ -171,15 +171,16 @@ def excess_over_floor(
     """
     if not repeats:
         return None, None
-    largest = max(repeats, key=lambda repeat: float(_comparable_tv(repeat).mean()))
-    ours, noise = _comparable_tv(measures), _comparable_tv(largest)
+    exact = all(side.exact_N.all() for side in (measures, *repeats))
+
+    def tv_of(side: StateMeasures) -> np.ndarray:
+        return side.columns["tv"] if exact else side.sampled.shortfall
+
+    largest = max(repeats, key=lambda repeat: float(tv_of(repeat).mean()))
+    ours, noise = tv_of(measures), tv_of(largest)
     if not np.array_equal(measures.sequence_id_N, largest.sequence_id_N):
         return None, largest  # other sequences cannot be paired
     return mean_of(clustered_mean(ours - noise, measures.prompt_id_N, confidence=confidence)), largest
-
-
-def _comparable_tv(measures: StateMeasures) -> np.ndarray:
-    return measures.columns["tv"] if measures.exact_N.all() else measures.sampled.shortfall
 
 
 def _finite(value: float) -> float | None:

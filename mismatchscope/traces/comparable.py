@@ -67,7 +67,7 @@ def _check_policies(behavior: Manifest, reference: Manifest) -> None:
         return
     raise NotComparableError(
         f"The behaviour trace holds the {policies[0]} policy, the reference the {policies[1]} one.",
-        hint=f"score the reference again with --policy {policies[0]}",
+        hint=f"score the {policies[0]} behaviour trace for the reference: a score takes the policy of its source",
     )
 
 

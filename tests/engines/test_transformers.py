@@ -440,3 +440,14 @@ def test_out_of_memory_says_what_to_change(load: Load, monkeypatch: pytest.Monke
     with pytest.raises(EngineError, match="batch_size=32") as caught:
         list(engine.rollout(prompts(1), ROLLOUT))
     assert "batch_size=16" in caught.value.hint
+
+
+def test_a_bad_prompt_is_named_before_anything_runs(load: Load) -> None:
+    """`check` sees all requests at once, however many batches they would fill."""
+    engine, good = load(), prompts(3)
+    engine.check(good, ROLLOUT)
+    too_long = replace(good[0], prompt_id=41, prompt_token_ids=np.zeros(500, dtype=np.int32))
+    with pytest.raises(PromptsError, match="prompt 41"):
+        engine.check([*good, too_long], ROLLOUT)
+    with pytest.raises(EngineError, match="no response"):
+        engine.check(good, PREFILL)

@@ -276,3 +276,13 @@ def test_a_scorer_is_asked_at_the_ids_that_were_observed() -> None:
     np.testing.assert_array_equal(raw.kth_logprob_T, [-2.0, -1.5])
     full = request_to_score(record, Task("t", "score", "", "", Evidence("full")))
     assert full.observed_ids_TK is None and full.kth_logprob_T is None
+
+
+def test_batches_by_length_hold_sequences_of_a_kind() -> None:
+    lengths = [3, 9, 1, 7, 9, 2]
+    requests = [
+        Request(index, index, prompt_token_ids=np.zeros(length, dtype=np.int32))
+        for index, length in enumerate(lengths)
+    ]
+    batches = plan_batches(requests, 2, order="length")
+    assert [[len(request.prompt_token_ids) for request in batch] for batch in batches] == [[9, 9], [7, 3], [2, 1]]

@@ -10,6 +10,7 @@ from mismatchscope.engines.synthetic_policy import SyntheticOptions
 from mismatchscope.errors import NotComparableError
 from mismatchscope.probes.measure import measure_states
 from mismatchscope.records import Evidence, Sampling
+from mismatchscope.traces import Trace, write_trace
 from mismatchscope.traces.align import align
 
 TRUNCATED = Sampling(max_new_tokens=24, temperature=0.8, top_k=10)
@@ -91,3 +92,13 @@ def test_offsets_bound_the_sequences(tmp_path) -> None:
     measures = measure_states(align(pair.behavior, pair.reference), "processed")
     lengths = [len(record.response_token_ids) for record in pair.records]
     np.testing.assert_array_equal(np.diff(measures.offsets_S1), lengths)
+
+
+@pytest.mark.parametrize("logprob", [0.5, -np.inf])
+def test_numbers_that_no_policy_has_are_refused(tmp_path, logprob: float) -> None:
+    """A positive log-prob, or −inf for a token that μ itself sampled."""
+    pair = make_pair(tmp_path, evidence=Evidence("sampled"))
+    pair.records[0].observed.logprob_T[2] = logprob
+    write_trace(tmp_path / "bad", pair.behavior.manifest.model_copy(update={"files": {}}), pair.records)
+    with pytest.raises(NotComparableError, match="not those of a policy"):
+        measure_states(align(Trace.open(tmp_path / "bad"), pair.reference), "processed")

@@ -15,7 +15,7 @@ from syrupy.assertion import SnapshotAssertion
 from mismatchscope import reports
 from mismatchscope.errors import UsageError
 from mismatchscope.report import Alarm, Finding, Report
-from mismatchscope.reports import FORMATS, render
+from mismatchscope.reports.formats import FORMATS, render
 from mismatchscope.reports.schema import schema
 
 SCHEMA = Path(reports.__file__).with_name("report.schema.json")
