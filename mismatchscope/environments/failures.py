@@ -9,12 +9,15 @@ from pathlib import Path
 from ..errors import DiskFullError, InstallError, MismatchScopeError, SpecError
 
 LOG_TAIL_LINES = 12
+DISK_HINT = "an engine takes 3 GB, with CUDA 12 GB; MISMATCHSCOPE_HOME may name another disk"
+_CHECK_INDEX = "check the network and `pip config list`"
 
-_NOT_FOUND = re.compile(r"No matching distribution found for (?P<name>[\w.-]+)(?:\[[^\]]*\])?==(?P<version>\S+)")
-_OTHER_PYTHON = re.compile(r"that require a different python version: (?P<versions>.*)")
-_WHEEL_OF_OTHER_PYTHON = re.compile(
-    r"Package '(?P<name>[^']+)' requires a different Python: \S+ not in '(?P<python>[^']+)'"
+_NOT_FOUND = re.compile(
+    r"No matching distribution found for (?P<name>[\w.-]+)(?:\[[^\]]*\])?==(?P<version>[^\s;]+)"
 )
+_REQUIRED_BY = r"(?:[^(\n]* \(from (?P<by>[^)]*)\))?"
+_SKIPPED = re.compile(r"that require a different python version: (?P<versions>.*)")
+_UNFIT_WHEEL = re.compile(r"Package '(?P<name>[^']+)' requires a different Python: \S+ not in '(?P<python>[^']+)'")
 _NETWORK = re.compile(
     r"after connection broken by|Max retries exceeded|Failed to establish a new connection|ReadTimeoutError"
     r"|Temporary failure in name resolution|Connection refused|ProxyError"
@@ -25,8 +28,8 @@ def explain(output: str, step: str, status: int, log_path: Path) -> MismatchScop
     """The error that a failed step ends with, from what the step printed."""
     see_log = f"the whole log is {log_path}"
     if "No space left on device" in output:
-        return DiskFullError(f"The disk is full, so '{step}' failed.", hint=f"it takes 3 to 12 GB; {see_log}")
-    if other := _WHEEL_OF_OTHER_PYTHON.search(output):
+        return DiskFullError(f"The disk is full, so '{step}' failed.", hint=DISK_HINT)
+    if other := _UNFIT_WHEEL.search(output):
         return _other_python(other["name"], other["python"])
     not_found = _NOT_FOUND.search(output)
     if not_found is not None:
@@ -39,11 +42,13 @@ def explain(output: str, step: str, status: int, log_path: Path) -> MismatchScop
 
 
 def _not_found(output: str, name: str, version: str, see_log: str) -> MismatchScopeError:
-    for listed in _OTHER_PYTHON.findall(output):
+    for listed in _SKIPPED.findall(output):
         if requirement := re.search(rf"(?:^|; ){re.escape(version)} Requires-Python ([^;]*)", listed):
             return _other_python(f"{name} {version}", requirement[1].strip())
+    # pip says "X==1 (from versions: …)" of what it was asked for, and of what that requires
+    # "X==1; marker (from Y) (from versions: …)".
     wanted = re.escape(f"{name}=={version}")
-    match = re.search(rf"satisfies the requirement {wanted} .*\(from versions: (?P<versions>[^)]*)\)", output)
+    match = re.search(rf"requirement {wanted}{_REQUIRED_BY} \(from versions: (?P<versions>[^)]*)\)", output)
     offered = [] if match is None or match["versions"] == "none" else match["versions"].split(", ")
     if not offered and _NETWORK.search(output):
         return _offline(see_log)
@@ -52,12 +57,14 @@ def _not_found(output: str, name: str, version: str, see_log: str) -> MismatchSc
             f"pip offers no CPU build of {name} {version.partition('+')[0]}.",
             hint=f"add PyTorch's CPU package index to pip's configuration (pip config list shows it); {see_log}",
         )
+    if offered and match["by"]:
+        return InstallError(f"pip offers no {name} {version}, which {match['by']} requires.", hint=see_log)
     if offered:
         return SpecError(
             f"pip offers no {name} {version} for this machine.",
             hint=f"the nearest versions are {', '.join(_nearest(version, offered))}",
         )
-    return InstallError(f"pip offers no {name} at all for this machine.", hint=f"pip config list; {see_log}")
+    return InstallError(f"pip finds no {name} at all for this machine.", hint=f"{_CHECK_INDEX}; {see_log}")
 
 
 def _other_python(what: str, python: str) -> SpecError:
@@ -68,9 +75,7 @@ def _other_python(what: str, python: str) -> SpecError:
 
 
 def _offline(see_log: str) -> InstallError:
-    return InstallError(
-        "pip cannot reach its package index.", hint=f"check the network and `pip config list`; {see_log}"
-    )
+    return InstallError("pip cannot reach its package index.", hint=f"{_CHECK_INDEX}; {see_log}")
 
 
 def _nearest(version: str, offered: list[str], count: int = 4) -> list[str]:

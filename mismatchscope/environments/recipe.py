@@ -26,7 +26,7 @@ class Recipe:
     cpu_distribution: str
     install_cpu: Callable[[Build], None]
     imports: tuple[str, ...]
-    """Modules that must import in the finished environment; a few seconds that find what pip cannot see."""
+    """Modules that must import in the finished environment; half a minute that finds what pip cannot see."""
     cpu_versions: tuple[str, ...] | None = None
     """The versions that `install_cpu` can install; None leaves that to pip."""
     cpu_variables: dict[str, str] = field(default_factory=dict)

@@ -12,6 +12,7 @@ clears away.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -27,9 +28,10 @@ from typing import Any
 from packaging.version import InvalidVersion, Version
 
 from ..doctor import machine, numerics_variables
-from ..errors import EnvironmentBrokenError, MismatchScopeError, SpecError
+from ..errors import DiskFullError, EnvironmentBrokenError, MismatchScopeError, SpecError
 from ..records import write_atomic
 from .build import Build, Events, interpreter_of
+from .failures import DISK_HINT
 from .recipes import recipe_for
 
 FACTS = "environment.json"
@@ -77,8 +79,8 @@ class Environment:
         for package in (distribution, "torch"):
             if versions[package] is None:
                 raise self._broken(f"the package {package} is not installed in it")
-        version = versions.pop(distribution)
-        if Version(version).public != Version(self.version).public:
+        version = Version(versions.pop(distribution)).public  # a wheel may be 0.32.0+cu130; people ask for 0.32.0
+        if Version(version) != Version(self.version):
             raise self._broken(f"it holds {distribution} {version} now")
         if found["missing"] is not None:
             raise self._broken(f"{found['missing']} is gone")
@@ -155,8 +157,10 @@ def create(name: str, version: str | None = None, on_event: Events = _ignore) ->
                     "log": log.name,
                 }
                 write_atomic(path / FACTS, json.dumps(facts, indent=1).encode())
-            except BaseException:
+            except BaseException as error:
                 shutil.rmtree(path, ignore_errors=True)
+                if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+                    raise DiskFullError(f"The disk of {path.parent} is full.", hint=DISK_HINT) from None
                 raise
     return Environment(name, facts["version"], path, facts)
 

