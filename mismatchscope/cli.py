@@ -187,6 +187,7 @@ def audit(
     model: Model = None,
     behavior: Annotated[str | None, typer.Option(help="Engine SPEC of the policy that samples.")] = None,
     reference: Annotated[str | None, typer.Option(help="Engine SPEC of the policy that trains.")] = None,
+    baseline: Annotated[str | None, typer.Option(help="Engine SPEC to compare the behaviour with.")] = None,
     prompts: PromptsFile = None,
     limit: Limit = None,
     samples: Samples = None,
@@ -222,6 +223,7 @@ def audit(
             "model": model,
             "behavior": behavior,
             "reference": reference,
+            "baseline": baseline,
             "prompts": None if prompts is None else str(prompts),
             "limit": limit,
             "sampling.samples": samples,
@@ -338,6 +340,7 @@ def compare(
     reference: Annotated[Path, typer.Argument(help="Trace of π_old, the policy that trains.")],
     output: RequiredOutput,
     target: Annotated[Path | None, typer.Option(help="Trace of π_θ, the policy being optimised.")] = None,
+    baseline: Annotated[Path | None, typer.Option(help="Trace of another engine to compare μ with.")] = None,
     behavior_repeat: Annotated[Path | None, typer.Option(help="μ once more, for its repeat floor.")] = None,
     reference_repeat: Annotated[Path | None, typer.Option(help="π_old once more, likewise.")] = None,
     policy: Policy = None,
@@ -357,7 +360,11 @@ def compare(
         return None if path is None else Trace.open(path)
 
     traces = [Trace.open(behavior), Trace.open(reference)]
-    others = {"target": opened(target), "repeats": Repeats(opened(behavior_repeat), opened(reference_repeat))}
+    others = {
+        "target": opened(target),
+        "baseline": opened(baseline),
+        "repeats": Repeats(opened(behavior_repeat), opened(reference_repeat)),
+    }
     prepare_output(output, force=force, resume=False)
     with _progress() as progress:
         report = run_compare(

@@ -63,6 +63,7 @@ class AuditSettings(Settings):
     model: str = Field("demo:dense", description="a local directory, a hub id, demo:dense or demo:moe")
     behavior: str = Field("transformers:dtype=bfloat16", description="engine SPEC of the policy that samples")
     reference: str = Field("transformers:dtype=bfloat16", description="engine SPEC of the policy that trains")
+    baseline: str | None = Field(None, description="engine SPEC to compare the behaviour with, on the same tokens")
     prompts: Path | None = Field(None, description="default: the prompts shipped with the embedded models")
     limit: int | None = Field(
         None, ge=1, description=f"default: all of --prompts, {DEFAULT_PROMPTS} of the embedded"

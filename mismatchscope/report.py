@@ -286,6 +286,34 @@ class Difference(Frozen):
     why: str | None = None
 
 
+class PairSummary(Frozen):
+    """One pair of policies on the same tokens, in short. `identical`: no recorded log-prob differs in a bit."""
+
+    alpha: Alpha
+    tv: Statistic | None = None
+    kl: Statistic | None = None
+    abs_logprob_diff: Statistic | None = None
+    identical: bool
+
+
+class BaselineComparison(Frozen):
+    """The engine under audit (new) against another one (old), both held against the same trainer.
+
+    The differences are new less old, paired by state, so that what both have in common cancels: negative is closer
+    to the trainer. `difference` lists what the provenance of the two engines has apart.
+    """
+
+    verdict: Literal["unchanged", "changed", "better", "worse", "inconclusive"]
+    sentence: str
+    old_reference: PairSummary
+    new_old: PairSummary
+    tv_difference: Mean | None = None
+    kl_difference: Mean | None = None
+    abs_logprob_difference: Mean
+    provenance: dict[str, Any]
+    difference: list[Difference] = []
+
+
 class Provenance(Frozen):
     behavior: dict[str, Any]
     reference: dict[str, Any]
@@ -311,6 +339,7 @@ class Report(Frozen):
     token: TokenMeasures
     sequence: SequenceMeasures
     floor: Floors = Floors()
+    baseline: BaselineComparison | None = None
     truncation_floor: float | None = Field(
         None, description="1 − kept mass of top-p/top-k: the mean TV that perfect numerics would still show"
     )

@@ -4,6 +4,7 @@ DIR/
   run.json                                      what was asked for
   behavior/  behavior-repeat/                   traces of the policy that samples, and of it once more
   reference/ reference-repeat/                  traces of the policy that trains, and of it once more
+  baseline/                                     trace of the engine to compare the behaviour with, if any
   logs/                                         what each engine said
   report.json, report.html, report.md, …       the answer
 """
@@ -49,14 +50,17 @@ def audit(
     _claim(directory, settings, resume=resume)
     behavior, reference = parse_spec(settings.behavior), parse_spec(settings.reference)
     prompts = audit_prompts(settings)
-    evidence = plan_evidence(
-        settings, (behavior, reference), prompts=len(prompts), traces=4 if settings.repeats else 2
-    )
+    stored = (4 if settings.repeats else 2) + (settings.baseline is not None)
+    evidence = plan_evidence(settings, (behavior, reference), prompts=len(prompts), traces=stored)
     check_capabilities(behavior, evidence=evidence, path="decode" if settings.repeats else None, rollout=True)
     check_capabilities(reference, evidence=evidence, path="prefill", rollout=False)
 
     passes = plan(settings, directory, evidence)
-    for side, spec in (("behavior", behavior), ("reference", reference)):
+    specs = {"behavior": behavior, "reference": reference}
+    if settings.baseline is not None:
+        specs["baseline"] = parse_spec(settings.baseline)
+        check_capabilities(specs["baseline"], evidence=evidence, path="decode", rollout=False)
+    for side, spec in specs.items():
         collect(
             spec,
             settings.model,
@@ -71,6 +75,7 @@ def audit(
     report = compare(
         Trace.open(measured_behavior(settings, directory)),
         traces["reference"],
+        baseline=traces.get("baseline"),
         repeats=Repeats(traces.get("behavior-repeat"), traces.get("reference-repeat")),
         policy=settings.policy,
         confidence=settings.confidence,
@@ -127,6 +132,10 @@ def plan(settings: AuditSettings, directory: Path, evidence: Evidence) -> dict[s
         source=source,
     )
     passes = {"behavior": [first], "reference": [second]}
+    if settings.baseline is not None:
+        # The same tokens, forced through the path that sampling takes: versions draw other tokens from one seed.
+        old = replace(first, trace=directory / "baseline", policy=recorded, source=source, path="decode")
+        passes["baseline"] = [old]
     if settings.repeats:
         for one, path in ((first, "decode"), (second, "prefill")):
             again = replace(

@@ -74,7 +74,7 @@ def vocabulary_size(spec: EngineSpec, model: str) -> int | None:
 
 def check_capabilities(spec: EngineSpec, *, evidence: Evidence, path: str | None, rollout: bool) -> None:
     """Raise `CapabilityError` when the engine cannot see or do what is about to be asked of it."""
-    able = engine_class(spec.name).capabilities
+    able = engine_class(spec.name, served=spec.served).capabilities
     if rollout and not able.rollout:
         raise CapabilityError(f"The engine {spec.name} cannot sample.", hint="use it with --reference, or score")
     if evidence.level not in able.evidence:

@@ -12,7 +12,7 @@ from .. import __version__
 from ..doctor import here
 from ..errors import NotComparableError
 from ..records import Policy
-from ..report import Alpha, Counts, Floors, Provenance, Report
+from ..report import Alpha, BaselineComparison, Counts, Floors, Provenance, Report
 from ..traces.align import Alignment, align
 from ..traces.store import Trace
 from .alarms import alarms
@@ -24,6 +24,7 @@ from .measure import StateMeasures, measure_states
 from .rounding import rounding_floor
 from .sequences import sequence_measures
 from .statistics import alpha, excess_over_floor, floor, token_measures
+from .versions import compare_versions
 from .worst import worst_tokens
 
 Composition = Literal["same", "reshuffled"]
@@ -45,6 +46,7 @@ def compare(
     reference: Trace,
     *,
     target: Trace | None = None,
+    baseline: Trace | None = None,
     repeats: Repeats = Repeats(),
     policy: Policy | None = None,
     confidence: float = 0.95,
@@ -55,6 +57,8 @@ def compare(
 ) -> Report:
     """Measure μ (`behavior`) against π_old (`reference`), and against π_θ where a `target` is given.
 
+    A `baseline` is another engine's trace of the same tokens: is the behaviour closer to the trainer than that one?
+
     `policy` is that of the behaviour trace unless it is "support", which renormalises π on μ's kept ids. `started`
     is the `time.monotonic` at which the whole run began, for its duration; `on_rows` is told of measured states.
 
@@ -63,7 +67,7 @@ def compare(
     started = time.monotonic() if started is None else started
     policy = _checked_policy(policy, behavior)
     alignment = align(behavior, reference)
-    measures = measure_states(alignment, policy, on_rows)
+    measures = measure_states(alignment, policy, on_rows, behavior_topk=_scored_from(reference, behavior))
     on_policy = policy != "raw" or not _transforms(behavior)
 
     noise = {
@@ -98,6 +102,9 @@ def compare(
         floor=floors,
         truncation_floor=tokens.leak.mean if tokens.leak is not None and _transforms(behavior) else None,
         corrections=correction_rows(measures) if on_policy else [],
+        baseline=None
+        if baseline is None
+        else _versions(behavior, reference, baseline, measures, floors, policy, confidence, on_rows),
         rounding_floor=rounding_floor(behavior, reference),
         alarms=alarms(
             measures,
@@ -164,6 +171,32 @@ def _three_policies(
     means = [block.mean.value for block in (alpha0, alpha1, beta)]
     slack["slack_mean"] = None if None in means else means[0] + means[1] - means[2]
     return {"alpha0": alpha0, "beta": beta, "bounds": slack}
+
+
+def _versions(
+    new: Trace,
+    reference: Trace,
+    old: Trace,
+    measures: StateMeasures,
+    floors: Floors,
+    policy: Policy,
+    confidence: float,
+    on_rows: Callable[[int], None] | None,
+) -> BaselineComparison:
+    return compare_versions(
+        measures,
+        measure_states(align(old, reference), policy, on_rows, behavior_topk=False),
+        measure_states(align(new, old), policy, on_rows),
+        noise=floors.behavior.mean.value if floors.behavior is not None else None,
+        provenance=_provenance(old),
+        difference=differences(_provenance(new), _provenance(old)),
+        confidence=confidence,
+    )
+
+
+def _scored_from(scored: Trace, source: Trace) -> bool:
+    """Whether the ids observed in `scored` are the top-k of `source`; a repeat of the same run does not say."""
+    return scored.manifest.parent in (None, source.sha256)
 
 
 def _counts(alignment: Alignment, measures: StateMeasures) -> Counts:

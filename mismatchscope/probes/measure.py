@@ -110,16 +110,23 @@ class _Columns:
 
 
 def measure_states(
-    alignment: Alignment, policy: Policy, on_rows: Callable[[int], None] | None = None
+    alignment: Alignment,
+    policy: Policy,
+    on_rows: Callable[[int], None] | None = None,
+    *,
+    behavior_topk: bool = True,
 ) -> StateMeasures:
     """Measure every aligned state. `on_rows` is told how many states each chunk had, for a progress bar.
+
+    `behavior_topk` says that the observed ids are the behaviour's own top-k. Where a third policy chose them, what
+    was not observed can be large, and the tail overlap that narrows the interval does not hold.
 
     Raises `NotComparableError` when policy "support" is asked for and μ's support was not seen at every state, and
     for numbers that no policy has: a log-prob above 0, a distribution that does not sum to one, a token of μ that μ
     gives no probability.
     """
     try:
-        return _measured(alignment, policy, on_rows)
+        return _measured(alignment, policy, on_rows, behavior_topk)
     except ValueError as error:
         raise NotComparableError(
             f"The log-probs are not those of a policy: {error}.",
@@ -127,13 +134,15 @@ def measure_states(
         ) from error
 
 
-def _measured(alignment: Alignment, policy: Policy, on_rows: Callable[[int], None] | None) -> StateMeasures:
+def _measured(
+    alignment: Alignment, policy: Policy, on_rows: Callable[[int], None] | None, behavior_topk: bool
+) -> StateMeasures:
     columns = _Columns(alignment.counts.tokens)
     has_topk = False
     for chunk in alignment.chunks():
         has_topk = has_topk or chunk.logp_mu_NK is not None
         rows = len(chunk.token_id_N)
-        columns.add(rows, _measure_chunk(chunk, policy))
+        columns.add(rows, _measure_chunk(chunk, policy, behavior_topk))
         if on_rows is not None:
             on_rows(rows)
     sampled = sampled_estimators(columns["logp_mu"], columns["logp_pi"])
@@ -156,7 +165,7 @@ def _measured(alignment: Alignment, policy: Policy, on_rows: Callable[[int], Non
     )
 
 
-def _measure_chunk(chunk: AlignedChunk, policy: Policy) -> dict[str, np.ndarray]:
+def _measure_chunk(chunk: AlignedChunk, policy: Policy, behavior_topk: bool) -> dict[str, np.ndarray]:
     """The columns of one chunk; those that its evidence does not give are left out."""
     n = len(chunk.token_id_N)
     out = {
@@ -174,7 +183,7 @@ def _measure_chunk(chunk: AlignedChunk, policy: Policy) -> dict[str, np.ndarray]
             kept_logmass_N = _topk_support_logmass(chunk.logp_mu_NK, logp_pi_NK)
             _require_support(kept_logmass_N)
             logp_pi_NK = _on_support(logp_pi_NK, chunk.logp_mu_NK, kept_logmass_N[:, None])
-        overlap_N = None if policy == "support" else chunk.tail_overlap_N
+        overlap_N = chunk.tail_overlap_N if behavior_topk and policy != "support" else None
         bounds = topk_interval(chunk.logp_mu_NK, logp_pi_NK, tail_overlap_T=overlap_N)
         out |= {name: getattr(bounds, name) for name in ("tv_lower", "tv_upper", *BOUND_COLUMNS)}
     if chunk.index_M is not None and len(chunk.index_M):
