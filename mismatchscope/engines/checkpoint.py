@@ -21,10 +21,10 @@ from ..records import Request
 _TOKENIZER_FILES = ("tokenizer.model", "vocab.json", "merges.txt", "vocab.txt", "added_tokens.json")
 
 
-def locate(model: str, trust_remote_code: bool = False) -> Path:
+def locate(model: str, trust_remote_code: bool = False, *, weights: bool = True) -> Path:
     """The local directory of a model: the path itself, or the snapshot of a hub id (downloaded when it is missing).
 
-    Raises `ModelError` when there is neither.
+    Without `weights`, a download leaves them out. Raises `ModelError` when there is neither.
     """
     directory = Path(model).expanduser()
     if directory.is_dir():
@@ -36,7 +36,8 @@ def locate(model: str, trust_remote_code: bool = False) -> Path:
         return directory
     from huggingface_hub import snapshot_download
 
-    patterns = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"] + ["*.py"] * trust_remote_code
+    patterns = ["*.json", "*.model", "*.txt", "*.jinja"]
+    patterns += ["*.safetensors"] * weights + ["*.py"] * trust_remote_code
     try:
         return Path(snapshot_download(model, allow_patterns=patterns))
     # The hub's errors are OSErrors (no such repository, offline, gated) and ValueErrors (not a repository name).

@@ -45,7 +45,8 @@ class JobResult:
 
 def job_for(spec: EngineSpec, model: str, tasks: Sequence[Task]) -> Job:
     """The job that a SPEC stands for. Raises `SpecError`."""
-    return Job(engine_path(spec.name), model, asdict(resolve_options(spec)), list(tasks), spec.version)
+    engine = engine_path(spec.name, served=spec.served)
+    return Job(engine, model, asdict(resolve_options(spec)), list(tasks), spec.version)
 
 
 def run_job(

@@ -3,6 +3,8 @@
 To add an engine, write one file with a subclass of `base.Engine` and add one line here. It must import without
 torch and without the engine's own package: those belong into its methods, which run in the worker alone. A package
 of yours adds one without touching this file, through the entry-point group `mismatchscope.engines`.
+
+A name with a URL stands for a server that is already running, which is another class: `SERVERS` has those.
 """
 
 from __future__ import annotations
@@ -21,26 +23,34 @@ ENGINES: dict[str, str] = {
     "synthetic": "mismatchscope.engines.synthetic:SyntheticEngine",
 }
 
+SERVERS: dict[str, str] = {
+    "vllm": "mismatchscope.engines.server_vllm:VllmServer",
+    "sglang": "mismatchscope.engines.server_sglang:SglangServer",
+    "openai": "mismatchscope.engines.server_openai:OpenAIServer",
+}
+
 
 def engine_names() -> list[str]:
     """Every name that a SPEC may begin with, ours first."""
     return list(ENGINES | _installed())
 
 
-def engine_path(name: str) -> str:
-    """`module:Class` of an engine; `SpecError` for a name nobody registered."""
-    path = ENGINES.get(name) or _installed().get(name)
+def engine_path(name: str, *, served: bool = False) -> str:
+    """`module:Class` of an engine, or of its server (`served`); `SpecError` for a name nobody registered."""
+    path = (SERVERS.get(name) if served else None) or ENGINES.get(name) or _installed().get(name)
+    if path is None and name in SERVERS:
+        raise SpecError(f"The engine {name} needs the URL of a server.", hint=f"{name}@http://127.0.0.1:8000")
     if path is None:
-        names = engine_names()
+        names = list(dict.fromkeys([*engine_names(), *SERVERS]))
         close = difflib.get_close_matches(name, names, n=1)
         hint = f"did you mean {close[0]}?" if close else f"the engines are {', '.join(names)}"
         raise SpecError(f"There is no engine '{name}'.", hint=hint)
     return path
 
 
-def engine_class(name: str) -> type[Engine]:
-    """The class of an engine; `SpecError` for a name nobody registered."""
-    return load_class(engine_path(name))
+def engine_class(name: str, *, served: bool = False) -> type[Engine]:
+    """The class of an engine, or of its server (`served`); `SpecError` for a name nobody registered."""
+    return load_class(engine_path(name, served=served))
 
 
 def load_class(path: str) -> type[Engine]:

@@ -43,6 +43,11 @@ class EngineSpec:
     options: dict[str, str] = field(default_factory=dict)
     python: str | None = None
 
+    @property
+    def served(self) -> bool:
+        """Whether it is a server that is already running."""
+        return self.url is not None
+
     def __str__(self) -> str:
         head = self.name + (f"=={self.version}" if self.version else "") + (f"@{self.url}" if self.url else "")
         python = {"python": self.python} if self.python is not None else {}
@@ -88,7 +93,7 @@ def resolve_options(spec: EngineSpec) -> Options:
     """
     from pydantic import TypeAdapter, ValidationError
 
-    options_type = engine_class(spec.name).options_type
+    options_type = engine_class(spec.name, served=spec.served).options_type
     keys, hints = options_type.keys(), typing.get_type_hints(options_type)
     others = {key: _guess(text) for key, text in spec.options.items() if key not in keys}
     for key in others:
@@ -97,7 +102,7 @@ def resolve_options(spec: EngineSpec) -> Options:
             hint = f"did you mean {close[0]}?" if close else f"its keys are {', '.join(keys) or 'none'}"
             raise SpecError(f"The engine {spec.name} has no option '{key}'.", hint=hint)
     values: dict[str, Any] = {key: _untangle(text, hints[key]) for key, text in spec.options.items() if key in keys}
-    if spec.url is not None:
+    if spec.served:
         if "url" not in keys:
             raise SpecError(
                 f"The engine {spec.name} runs in a process of its own and has no URL.", hint=f"write {spec.name}"

@@ -1,0 +1,161 @@
+"""A server on loopback that goes wrong in every way that servers do, below JSON and inside it."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from fake_server import FakeServer
+
+
+@dataclass
+class MisbehavingServer(FakeServer):
+    """`faults` happen one after another, at requests for which a model runs, and then `always` at each.
+
+    `attempts` has the time of every such request.
+    """
+
+    faults: list[str] = field(default_factory=list)
+    always: str = ""
+    attempts: list[float] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.released = threading.Event()
+
+    def __exit__(self, *_: object) -> None:
+        self.released.set()
+        super().__exit__()
+
+    class handler(FakeServer.handler):
+        fake: MisbehavingServer
+
+        def reply(self, body: dict[str, Any] | None) -> None:
+            if self.path not in ("/v1/completions", "/generate"):
+                super().reply(body)
+                return
+            self.fake.attempts.append(time.monotonic())
+            fault = self.fake.faults.pop(0) if self.fake.faults else self.fake.always
+            misbehave = {name: getattr(self, name) for name in dir(self) if name.startswith("do_")}
+            misbehave.get("do_" + fault.replace(" ", "_"), super().reply)(body)
+
+        def do_unauthorized(self, body: Any) -> None:
+            key = self.headers.get("Authorization")
+            self.send(401, json.dumps({"error": {"message": f"Incorrect API key provided: {key}"}}).encode())
+
+        def do_busy(self, body: Any) -> None:
+            self.send(429, b'{"error": {"message": "too many requests"}}', Retry_After="1")
+
+        def do_broken(self, body: Any) -> None:
+            key = self.headers.get("Authorization", "")
+            self.send(500, json.dumps({"error": {"message": f"engine\nis dead, was asked with {key}"}}).encode())
+
+        def do_refuse(self, body: Any) -> None:
+            self.send(400, json.dumps({"detail": [{"msg": "bad", "input": body}]}).encode())
+
+        def do_redirect(self, body: Any) -> None:
+            self.send(307, b"", Location="http://192.0.2.1/")
+
+        def do_stall(self, body: Any) -> None:
+            self.fake.released.wait(30)
+            self.close_connection = True
+
+        def do_drip(self, body: Any) -> None:
+            """A byte now and then, so that no single read takes long."""
+            self.send_response(200)
+            self.send_header("Content-Length", "1000")
+            self.end_headers()
+            while not self.fake.released.wait(0.05):
+                self.wfile.write(b" ")
+
+        def do_close(self, body: Any) -> None:
+            """Half of the answer, then the end of the connection."""
+            data = json.dumps(self.fake.answer(self.path, body)).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data[: len(data) // 2])
+            self.hang_up()
+
+        def do_close_chunked(self, body: Any) -> None:
+            self.send_response(200)
+            self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+            self.wfile.write(b'20\r\n{"choices": [')
+            self.hang_up()
+
+        def do_close_at_once(self, body: Any) -> None:
+            self.hang_up()
+
+        def do_malformed(self, body: Any) -> None:
+            self.send(200, b'{"choices": [}')
+
+        def do_noise(self, body: Any) -> None:
+            self.wfile.write(b"\x16\x03\x01 this is not HTTP\r\n\r\n")
+            self.hang_up()
+
+        def do_other_form(self, body: Any) -> None:
+            self.send(200, b'["an", "answer"]')
+
+        def do_null(self, body: Any) -> None:
+            self.send(200, b"null")
+
+        def do_other_model(self, body: Any) -> None:
+            self.altered(body, lambda answer: answer.update(model="another"))
+
+        def do_other_weights(self, body: Any) -> None:
+            self.altered(body, lambda answer: answer["meta_info"].update(weight_version="another"))
+
+        def do_other_prompt(self, body: Any) -> None:
+            self.altered(body, lambda answer: answer["choices"][0]["prompt_token_ids"].append(1))
+
+        def do_other_tokens(self, body: Any) -> None:
+            self.altered(body, lambda answer: answer["meta_info"]["input_token_logprobs"].reverse())
+
+        def do_foreign_id(self, body: Any) -> None:
+            self.altered(body, lambda answer: answer["choices"][0]["token_ids"].__setitem__(0, 10**6))
+
+        def do_nothing(self, body: Any) -> None:
+            empty = {"tokens": [], "token_logprobs": [], "top_logprobs": []}
+            self.altered(body, lambda answer: answer["choices"][0].update(token_ids=[], logprobs=empty))
+
+        def do_abort(self, body: Any) -> None:
+            self.altered(body, lambda answer: answer["choices"][0].update(finish_reason="abort"))
+
+        def do_nan(self, body: Any) -> None:
+            def spoil(answer: dict[str, Any]) -> None:
+                logprobs = answer["choices"][0]["logprobs"]
+                logprobs["token_logprobs"][0] = float("nan")
+                logprobs["top_logprobs"][0] = dict.fromkeys(logprobs["top_logprobs"][0], float("nan"))
+
+            self.altered(body, spoil)
+
+        def do_null_logprob(self, body: Any) -> None:
+            self.altered(body, lambda answer: answer["meta_info"]["output_token_logprobs"][0].__setitem__(0, None))
+
+        def do_logits(self, body: Any) -> None:
+            logits = [12.5]
+            self.altered(
+                body, lambda a: a["choices"][0]["logprobs"]["token_logprobs"].__setitem__(slice(1), logits)
+            )
+
+        def altered(self, body: dict[str, Any], change: Callable[[dict[str, Any]], Any]) -> None:
+            answer = self.fake.answer(self.path, body)
+            change(answer)
+            self.send(200, json.dumps(answer).encode())
+
+        def hang_up(self) -> None:
+            self.wfile.flush()
+            self.connection.shutdown(socket.SHUT_RDWR)
+            self.close_connection = True
+
+
+def closed_port() -> int:
+    """A port of loopback that nothing listens on."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return sock.getsockname()[1]
