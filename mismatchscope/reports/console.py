@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ..report import Alarm, Report, Statistic, WorstToken
+from ..report import Alarm, Difference, Report, Statistic, WorstToken
 from ..wording import UNKNOWN, estimate, number, probability, setting, share, visible
 from .glossary import ALPHA, Measure
 from .summary import (
@@ -29,6 +29,7 @@ from .summary import (
     three_policies,
     token_statistics,
 )
+from .versions import PAIRED, TONE, engines, pair_rows, paired_rows
 
 _STYLE = {"good": "bold green", "bad": "bold red", "doubt": "bold yellow", "plain": "bold cyan"}
 _VERDICT_STYLE = {"pass": "green", "fail": "red", "inconclusive": "yellow"}
@@ -39,6 +40,8 @@ _NARROW = 76  # below this many columns the notes and most quantiles are left ou
 def show(report: Report, console: Console, verbose: bool = False) -> None:
     """Print the report; `verbose` shows every measure, not the few that an engineer needs first."""
     _show_headline(report, console)
+    if report.baseline:
+        _show_baseline(report, console)
     show_gates(report, console)
     if report.alarms:
         console.print()
@@ -50,7 +53,13 @@ def show(report: Report, console: Console, verbose: bool = False) -> None:
         _show_by_length(report, console)
         _show_corrections(report, console)
     _show_worst(report, console, most=10 if verbose else 3)
-    _show_causes(report, console, most=None if verbose else 3)
+    differences = report.provenance.difference
+    to_explain = report.finding.code not in ("identical", "within_floor") and any(one.rank for one in differences)
+    title = "likely causes" if to_explain else "the two sides differ in"
+    _show_differences(title, differences, console, most=None if verbose else 3)
+    if report.baseline:
+        title = "the new engine and the old one differ in"
+        _show_differences(title, report.baseline.difference, console, most=None if verbose else 3)
     _title(console, "reproduce")
     # Unwrapped, so that it can be copied whole.
     console.print(Text(f"  {visible(report.provenance.command)}"), soft_wrap=True)
@@ -67,10 +76,30 @@ def _show_headline(report: Report, console: Console) -> None:
     line.add_column(no_wrap=True)
     line.add_column()
     line.add_row(Text(head.badge, style=_STYLE[head.tone]), Text(visible(head.sentence), style="bold"))
+    if baseline := report.baseline:
+        badge = Text(baseline.verdict.upper(), style=_STYLE[TONE[baseline.verdict]])
+        line.add_row(badge, Text(visible(baseline.sentence), style="bold"))
     console.print(line)
     console.print(Text(head.scope, style="dim"))
     if missing := left_out(report):
         console.print(Text(missing, style="yellow"))
+
+
+def _show_baseline(report: Report, console: Console) -> None:
+    _title(console, "baseline", visible(engines(report)))
+    wide = console.width >= _NARROW
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="dim")
+    table.add_column("", min_width=16, no_wrap=True)
+    table.add_column(f"mean TV [{share(report.alpha1.mean.confidence)} interval]", min_width=26, no_wrap=True)
+    for name in ("max", "KL", "|Δ log p|", "identical") if wide else ("max",):
+        table.add_column(name, justify="right", min_width=7, no_wrap=True)
+    for row in pair_rows(report, intervals=False):
+        label, *figures = row if wide else row[:3]
+        table.add_row(f"  {label}", *figures)
+    console.print(table)
+    if paired := paired_rows(report.baseline):
+        console.print(Text(f"  {PAIRED}", style="dim"))
+        _show_rows(console, [Row(f"  {name}", difference) for name, difference in paired])
 
 
 def show_gates(report: Report, console: Console) -> None:
@@ -235,14 +264,12 @@ def _context(token: WorstToken, before: int = 20) -> Text:
     )
 
 
-def _show_causes(report: Report, console: Console, most: int | None) -> None:
-    differences = causes(report)
+def _show_differences(title: str, differences: list[Difference], console: Console, most: int | None) -> None:
     if not differences:
         return
-    known = [difference for difference in differences if difference.rank]
-    to_explain = known and report.finding.code not in ("identical", "within_floor")
-    _title(console, "likely causes" if to_explain else "the two sides differ in")
-    shown = (known or differences)[:most] if most else differences
+    _title(console, title)
+    ordered = causes(differences)
+    shown = ([one for one in ordered if one.rank] or ordered)[:most] if most else ordered
     table = Table.grid(padding=(0, 2, 0, 0))
     for _ in range(3):
         table.add_column()

@@ -17,7 +17,19 @@ from pydantic import BaseModel
 from ..report import Report
 from ..wording import setting
 
-_SECTIONS = ("counts", "alpha1", "alpha0", "beta", "token", "sequence", "floor", "corrections", "bounds", "gates")
+_SECTIONS = (
+    "counts",
+    "alpha1",
+    "alpha0",
+    "beta",
+    "token",
+    "sequence",
+    "floor",
+    "baseline",
+    "corrections",
+    "bounds",
+    "gates",
+)
 _FLOORS = ("truncation_floor", "rounding_floor")
 _NAMED_BY = {
     "tolerance": ("quantile", "confidence"),
@@ -26,7 +38,8 @@ _NAMED_BY = {
     "corrections": ("name", "parameters"),
     "gates": ("expression",),
 }
-_TEXT = {"reason"}
+# Words, and what is no figure of the comparison.
+_LEFT_OUT = {"reason", "method", "provenance", "difference"}
 
 
 def render(report: Report) -> str:
@@ -57,7 +70,7 @@ def _numbers(node: Any, name: str) -> Iterator[tuple[tuple[str, ...], float | No
                     yield (key, *path), value
     elif isinstance(node, BaseModel | dict):
         for field, child in dict(node).items():
-            if field not in _TEXT:
+            if field not in _LEFT_OUT:
                 for path, value in _numbers(child, field):
                     yield (field, *path), value
 

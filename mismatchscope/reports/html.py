@@ -30,6 +30,7 @@ from .summary import (
     three_policies,
     token_statistics,
 )
+from .versions import PAIRED, TONE, engines, pair_rows, paired_rows
 
 _FILTERS = (brief, count, estimate, gate_value, number, probability, setting, share, visible)
 
@@ -76,7 +77,8 @@ def render(report: Report) -> str:
             ("Per response", *_short_and_rest(sequence_statistics, report), scalars(report.sequence)),
         ],
         charts=drawn,
-        causes=causes(report),
+        causes=causes(report.provenance.difference),
+        versions=_versions(report),
         provenance=_provenance(report),
         evidence=EVIDENCE[report.evidence],
         policy=POLICY[report.policy],
@@ -111,6 +113,21 @@ def _cards(report: Report) -> Iterable[Card]:
 def _mean_card(label: str, mean: Mean) -> Card:
     value, _, interval = estimate(mean.value, mean.low, mean.high).partition(" ")
     return Card(label, value, interval, interval_note(mean))
+
+
+def _versions(report: Report) -> dict[str, Any] | None:
+    """What the section of a version audit shows; None without a baseline."""
+    if report.baseline is None:
+        return None
+    return {
+        "tone": TONE[report.baseline.verdict],
+        "engines": engines(report),
+        "confidence": report.alpha1.mean.confidence,
+        "pairs": pair_rows(report),
+        "paired": paired_rows(report.baseline),
+        "paired_meaning": PAIRED,
+        "causes": causes(report.baseline.difference),
+    }
 
 
 def _tv_level(tv: float | None) -> int:

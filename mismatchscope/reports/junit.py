@@ -2,7 +2,8 @@
 
 One test case a gate. A failed gate is a `failure`. An inconclusive gate is an `error`: nothing was shown to be
 wrong, but the question was not answered either, and a `skipped` case would turn the build green. Without gates
-there is one `skipped` case that states the finding: nothing was asked for, so nothing has passed.
+there is one `skipped` case that states the finding: nothing was asked for, so nothing has passed. What a version
+audit says of its baseline is a property of the suite: it passes or fails by the gates that are set on it.
 """
 
 from __future__ import annotations
@@ -29,6 +30,9 @@ def render(report: Report) -> str:
     suite.set("time", f"{report.provenance.duration_s or 0:.3f}")
     if report.provenance.created:
         suite.set("timestamp", report.provenance.created)
+    if report.baseline:
+        properties = ElementTree.SubElement(suite, "properties")
+        ElementTree.SubElement(properties, "property", name="baseline", value=report.baseline.verdict)
     for gate in report.gates:
         suite.append(_gate_case(gate))
     if not report.gates:
@@ -52,6 +56,8 @@ def _gate_case(gate: GateResult) -> ElementTree.Element:
 def _summary(report: Report) -> str:
     head = headline(report)
     lines = [f"{head.badge}: {head.sentence}", head.scope, left_out(report)]
+    if baseline := report.baseline:
+        lines.insert(1, f"{baseline.verdict.upper()}: {baseline.sentence}")
     for alarm in report.alarms:
         lines.append(f"{alarm.severity}: {alarm.message}" + (f" -> {alarm.remedy}" if alarm.remedy else ""))
     return "\n".join([visible(line) for line in lines if line] + [report.provenance.command])

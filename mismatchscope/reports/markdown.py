@@ -6,7 +6,7 @@ import html
 import re
 from collections.abc import Iterable, Sequence
 
-from ..report import Report, Statistic
+from ..report import Difference, Report, Statistic
 from ..wording import estimate, number, probability, share, visible
 from .glossary import ALPHA, Measure
 from .summary import (
@@ -23,6 +23,7 @@ from .summary import (
     three_policies,
     token_statistics,
 )
+from .versions import PAIRED, TONE, engines, pair_rows, paired_rows
 
 # Finds the comment that an earlier run left, so that a workflow can replace it.
 MARKER = "<!-- mismatchscope report -->"
@@ -37,6 +38,7 @@ def render(report: Report) -> str:
     blocks = [
         MARKER,
         f"### {_ICON[head.tone]} {head.badge}: {_text(head.sentence)}",
+        *_baseline(report),
         " · ".join(filter(None, [head.scope, left_out(report)])),
         _gates(report),
         *_alarms(report),
@@ -49,9 +51,27 @@ def render(report: Report) -> str:
     confidence = report.alpha1.mean.confidence
     blocks += [_statistics("per token", token, confidence), _scalars(scalars(report.token))]
     blocks += [_statistics("per response", response, confidence), _scalars(scalars(report.sequence))]
-    blocks += [_fold("Farthest apart", _worst(report)), _fold("Provenance", _differences(report))]
+    blocks += [
+        _fold("Farthest apart", _worst(report)),
+        _fold("Provenance", _differences(report.provenance.difference)),
+    ]
+    if report.baseline:
+        difference = _differences(report.baseline.difference, ("new", "old"))
+        blocks.append(_fold("Provenance, new against old", difference))
     blocks.append(_fence(report.provenance.command))
     return "\n\n".join(block for block in blocks if block) + "\n"
+
+
+def _baseline(report: Report) -> Iterable[str]:
+    if report.baseline is None:
+        return
+    baseline = report.baseline
+    yield f"**{_ICON[TONE[baseline.verdict]]} {baseline.verdict.upper()}**: {_text(baseline.sentence)}"
+    yield f"**Baseline**: {_text(engines(report))}"
+    mean = f"mean TV [{share(report.alpha1.mean.confidence)} interval]"
+    header = ("", mean, "max TV", "KL", "&#124;Δ log p&#124;", "identical")
+    yield _table(header, pair_rows(report))
+    yield _table((PAIRED, ""), [(_text(name), f"**{value}**") for name, value in paired_rows(baseline)])
 
 
 def _gates(report: Report) -> str:
@@ -107,16 +127,16 @@ def _worst(report: Report) -> str:
     return _table(("TV", "p of μ → π", "response", "context"), rows)
 
 
-def _differences(report: Report) -> str:
+def _differences(differences: list[Difference], sides: tuple[str, str] = ("μ", "π")) -> str:
     rows = [
         (
             str(difference.rank) if difference.rank else "",
             *[_code(value) for value in (difference.key, brief(difference.behavior), brief(difference.reference))],
             _text(difference.why or ""),
         )
-        for difference in causes(report)
+        for difference in causes(differences)
     ]
-    return _table(("cause", "key", "μ", "π", "why it matters"), rows)
+    return _table(("cause", "key", *sides, "why it matters"), rows)
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

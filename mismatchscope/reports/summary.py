@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from ..report import (
@@ -191,9 +192,9 @@ def three_policies(report: Report) -> list[tuple[str, str, Alpha]]:
     ]
 
 
-def causes(report: Report) -> list[Difference]:
-    """The provenance differences, likeliest cause first, the ones with no known effect last."""
-    return sorted(report.provenance.difference, key=lambda d: (d.rank == 0, d.rank, d.key))
+def causes(differences: Iterable[Difference]) -> list[Difference]:
+    """Provenance differences, likeliest cause first, the ones with no known effect last."""
+    return sorted(differences, key=lambda d: (d.rank == 0, d.rank, d.key))
 
 
 def brief(value: Any, most: int = 40) -> str:

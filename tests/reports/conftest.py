@@ -7,12 +7,12 @@ from mismatchscope.report import Report
 from mismatchscope.reports.charts import Chart, charts
 from mismatchscope.reports.html import render
 
-_REPORTS = {name: getattr(example_reports, name)() for name in ("full", "topk", "sampled")}
+_REPORTS = {name: getattr(example_reports, name)() for name in ("full", "topk", "sampled", "versions")}
 
 
 @pytest.fixture(params=_REPORTS)
 def report(request: pytest.FixtureRequest) -> Report:
-    """Each of the three example reports in turn."""
+    """Each of the four example reports in turn."""
     return _REPORTS[request.param]
 
 
@@ -29,6 +29,11 @@ def topk() -> Report:
 @pytest.fixture
 def sampled() -> Report:
     return _REPORTS["sampled"]
+
+
+@pytest.fixture
+def versions() -> Report:
+    return _REPORTS["versions"]
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,8 @@
-"""Three finished reports, as unlike each other as reports get.
+"""Four finished reports, as unlike each other as reports get.
 
 `full`: whole distributions, floors, no gates, every figure. `topk`: certified ends only, a failed, a passed and an
-undecided gate, three policies. `sampled`: a log import with alarms and hardly any figure.
+undecided gate, three policies. `sampled`: a log import with alarms and hardly any figure. `versions`: an engine
+against an older version of itself, further from the trainer, and a gate on that.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import numpy as np
 from mismatchscope.report import (
     Alarm,
     Alpha,
+    BaselineComparison,
     ContextToken,
     Correction,
     Counts,
@@ -24,6 +26,7 @@ from mismatchscope.report import (
     Histogram,
     LengthBin,
     Mean,
+    PairSummary,
     PositionBin,
     Provenance,
     Report,
@@ -390,4 +393,76 @@ def sampled() -> Report:
         provenance=Provenance(
             behavior={"format": "verl"}, reference={"format": "verl"}, command="mismatchscope analyze step_12.jsonl"
         ),
+    )
+
+
+def versions() -> Report:
+    whole = full()
+    alpha = whole.alpha1.model_copy(update={"exceedance": _curve(0.0004, 1.6)})
+    old_reference = PairSummary(
+        alpha=alpha.model_copy(update={"observed_max": 0.0911, "mean": _mean(0.001204, 0.001021, 0.001391)}),
+        tv=_statistic("exact", 0.001204, 0.001021, 0.001391, 0.00021, 0.0029, 0.0131, 0.052, 0.0911),
+        kl=_statistic("exact", 3.12e-5, 2.41e-5, 3.95e-5, 5.1e-8, 4.1e-5, 0.0006, 0.0088, 0.031),
+        abs_logprob_diff=_statistic("sampled", 0.00204, 0.0018, 0.00229, 0.0002, 0.0046, 0.022, 0.08, 0.21),
+        identical=False,
+    )
+    new_old = PairSummary(
+        alpha=alpha.model_copy(update={"observed_max": 0.1322, "mean": _mean(0.001702, 0.001491, 0.001924)}),
+        kl=_statistic("exact", 5.02e-5, 3.91e-5, 6.31e-5, 8.1e-8, 6.1e-5, 0.0008, 0.0101, 0.052),
+        identical=False,
+    )
+    new = whole.provenance.behavior | {"engine_version": "0.32.0", "attention": "FLASH_ATTN"}
+    return whole.model_copy(
+        update={
+            "verdict": "fail",
+            "sequence": SequenceMeasures(),
+            "corrections": [],
+            "bounds": None,
+            "worst": [],
+            "figures": Figures(),
+            "baseline": BaselineComparison(
+                verdict="worse",
+                sentence="Further from the trainer than the baseline: mean TV to the trainer "
+                "0.00093 [0.00077, 0.00108] against the baseline's (24,576 tokens of 128 prompts).",
+                old_reference=old_reference,
+                new_old=new_old,
+                tv_difference=_mean(0.000927, 0.000771, 0.001084),
+                kl_difference=_mean(5.0e-5, 3.4e-5, 6.7e-5),
+                abs_logprob_difference=_mean(0.00157, 0.00131, 0.00183),
+                provenance=new | {"engine_version": "0.27.1", "attention": "XFORMERS"},
+                difference=[
+                    Difference(key="torch", behavior="2.13.0", reference="2.11.0"),
+                    Difference(
+                        key="engine_version",
+                        behavior="0.32.0",
+                        reference="0.27.1",
+                        rank=2,
+                        why="kernels change between versions",
+                    ),
+                    Difference(
+                        key="effective.attention",
+                        behavior="FLASH_ATTN",
+                        reference="XFORMERS",
+                        rank=1,
+                        why="kernels sum in different orders",
+                    ),
+                ],
+            ),
+            "gates": [
+                GateResult(
+                    expression="baseline.tv_difference > 0",
+                    value=0.000927,
+                    low=0.000771,
+                    high=0.001084,
+                    verdict="fail",
+                )
+            ],
+            "provenance": whole.provenance.model_copy(
+                update={
+                    "behavior": new,
+                    "command": "mismatchscope audit --model Qwen/Qwen3-0.6B --behavior vllm==0.32.0 "
+                    "--baseline vllm==0.27.1 --reference transformers --fail-on 'baseline.tv_difference > 0'",
+                }
+            ),
+        }
     )

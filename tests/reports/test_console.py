@@ -41,6 +41,32 @@ def test_the_verdict_is_the_first_line(full: Report, topk: Report) -> None:
     assert _shown(topk).startswith("FAIL  No repeat floor was measured: mean TV 0.00191 [0.00168, 0.00216]")
 
 
+def test_the_baseline_sentence_is_the_second(versions: Report) -> None:
+    text = _shown(versions, width=240)
+    headline, baseline, scope = text.splitlines()[:3]
+    assert headline.startswith("FAIL ")
+    assert baseline.startswith("WORSE  Further from the trainer than the baseline")
+    assert scope.startswith("128 prompts")
+    assert text.index("old – trainer") < text.index("baseline.tv_difference > 0") < text.index("observed maximum")
+
+
+def test_of_equal_engines_no_difference_is_shown(versions: Report) -> None:
+    same = versions.baseline.new_old.model_copy(update={"identical": True})
+    baseline = versions.baseline.model_copy(update={"verdict": "unchanged", "new_old": same})
+    shown = _shown(versions.model_copy(update={"baseline": baseline}))
+    assert re.search(r"new – old .* yes\n", shown)
+    assert "paired by state" not in shown
+
+
+def test_a_mean_that_is_known_from_below_only_says_so(versions: Report) -> None:
+    old = versions.baseline.old_reference
+    below = old.alpha.model_copy(update={"mean": Mean(value=None, low=0.00366)})
+    pair = old.model_copy(update={"alpha": below, "kl": None})
+    baseline = versions.baseline.model_copy(update={"old_reference": pair, "tv_difference": None})
+    shown = _shown(versions.model_copy(update={"baseline": baseline}))
+    assert re.search(r"old – trainer +≥ 0.00366 +0.0911 +– ", shown)
+
+
 def test_the_command_can_be_copied_whole(full: Report) -> None:
     assert full.provenance.command in _shown(full, width=60)
 

@@ -68,6 +68,13 @@ def test_junit_without_gates_passes_nothing(full: Report) -> None:
     assert full.finding.sentence in case.result[0].message
 
 
+def test_junit_of_a_version_audit_states_it(versions: Report) -> None:
+    (suite,) = JUnitXml.fromstring(render(versions, "junit").encode())
+    assert {each.name: each.value for each in suite.properties()} == {"baseline": "worse"}
+    assert f"WORSE: {versions.baseline.sentence}" in render(versions, "junit")
+    assert suite.failures == 1  # by its gate
+
+
 def test_junit_survives_characters_that_xml_cannot_carry(full: Report) -> None:
     alarm = Alarm(code="x", message="nul \x00, escape \x1b, <&> ]]>")
     finding = Finding(code="no_floor", sentence="bell \x07")
@@ -88,6 +95,14 @@ def test_csv_is_a_long_table_of_every_figure(report: Report) -> None:
     assert values["counts", "tokens", "value"] == report.counts.tokens
     assert values["alpha1", "mean", "high"] == report.alpha1.mean.high
     assert values["alpha1", "observed_max", "value"] == report.alpha1.observed_max
+
+
+def test_csv_has_the_pairs_of_a_version_audit(versions: Report) -> None:
+    table = pandas.read_csv(io.StringIO(render(versions, "csv")))
+    values = table.set_index(["section", "measure", "statistic"])["value"]
+    assert values["baseline", "old_reference alpha mean", "high"] == 0.001391
+    assert values["baseline", "new_old", "identical"] == 0
+    assert values["baseline", "tv_difference", "low"] == 0.000771
 
 
 def test_csv_keeps_unknown_and_infinite_apart(sampled: Report) -> None:

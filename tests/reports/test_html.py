@@ -12,7 +12,7 @@ import pytest
 from example_reports import HOSTILE
 
 from mismatchscope.errors import MissingDependencyError
-from mismatchscope.report import Alarm, ContextToken, Finding, Report
+from mismatchscope.report import Alarm, ContextToken, Difference, Finding, Report
 from mismatchscope.reports.html import render
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -44,7 +44,7 @@ def test_the_verdict_and_the_key_figures_come_first(full: Report, pages: dict[st
     assert places == sorted(places)
 
 
-@pytest.mark.parametrize("name", ["full", "topk", "sampled"])
+@pytest.mark.parametrize("name", ["full", "topk", "sampled", "versions"])
 def test_the_page_fetches_nothing_and_runs_nothing(pages: dict[str, str], name: str) -> None:
     page = _Page(pages[name])
     assert "script" not in page.tags
@@ -62,11 +62,15 @@ def test_the_policy_allows_this_style_sheet_alone(pages: dict[str, str]) -> None
     assert "unsafe" not in policy
 
 
-def test_foreign_text_is_escaped_everywhere(full: Report) -> None:
+def test_foreign_text_is_escaped_everywhere(full: Report, versions: Report) -> None:
     word = full.worst[0].model_copy(update={"context": [ContextToken(text=HOSTILE)], "focus": 0})
     provenance = full.provenance.model_copy(update={"behavior": {HOSTILE: {"x": HOSTILE}}, "command": HOSTILE})
+    baseline = versions.baseline.model_copy(
+        update={"sentence": HOSTILE, "difference": [Difference(key=HOSTILE)], "provenance": {"engine": HOSTILE}}
+    )
     hostile = full.model_copy(
         update={
+            "baseline": baseline,
             "finding": Finding(code="no_floor", sentence=HOSTILE),
             "alarms": [Alarm(code="x", message=HOSTILE, remedy=HOSTILE)],
             "worst": [word],
@@ -77,7 +81,7 @@ def test_foreign_text_is_escaped_everywhere(full: Report) -> None:
     assert "script" not in _Page(document).tags
     assert "\x1b" not in document
     assert "\u202e" not in document
-    assert document.count("&lt;script&gt;alert(1)&lt;/script&gt;") >= 5
+    assert document.count("&lt;script&gt;alert(1)&lt;/script&gt;") >= 8
 
 
 def test_ids_are_unique(pages: dict[str, str]) -> None:
@@ -106,6 +110,17 @@ def test_three_policies_and_gates_are_shown(pages: dict[str, str]) -> None:
         assert present in text
 
 
+def test_a_version_audit_shows_its_pairs_and_what_new_and_old_differ_in(pages: dict[str, str]) -> None:
+    text = " ".join(re.sub(r"<[^>]+>", " ", pages["versions"]).split())
+    assert text.index("WORSE Further from the trainer") < text.index("Against the baseline")
+    assert "new vllm 0.32.0, old vllm 0.27.1, trainer transformers" in text
+    assert "old – trainer 0.00120 [0.00102, 0.00139] 0.0911 3.12e-5 [2.41e-5, 3.95e-5]" in text
+    assert "new – old 0.00170 [0.00149, 0.00192] 0.132 5.02e-5 [3.91e-5, 6.31e-5] – no" in text
+    assert "negative is closer to the trainer. What both engines have in common cancels. TV 0.00093" in text
+    assert text.index("effective.attention") < text.index("engine_version")
+    assert all("Against the baseline" not in pages[name] for name in ("full", "topk", "sampled"))
+
+
 def test_differing_provenance_is_marked(pages: dict[str, str]) -> None:
     rows = re.findall(r'<tr class="cause"><th scope="row">([^<]+)<', pages["full"])
     assert {"settings.dtype", "settings.attention", "engine", "version"} == set(rows)
@@ -130,7 +145,7 @@ def browser() -> Iterator[object]:
 
 
 @pytest.mark.browser
-@pytest.mark.parametrize("name", ["full", "topk", "sampled"])
+@pytest.mark.parametrize("name", ["full", "topk", "sampled", "versions"])
 def test_in_a_browser(browser, pages: dict[str, str], tmp_path: Path, name: str) -> None:
     file = tmp_path / "report.html"
     file.write_text(pages[name], encoding="utf-8")
