@@ -4,7 +4,10 @@ BIN := .venv/bin
 # The version that development and CI run; a machine with a GPU may ask for another: make audit TORCH=torch==2.11.0
 TORCH ?= torch==2.13.0
 
-.PHONY: audit test check format benchmarks clean
+# Inference engines that the tests run for real; each lives in an environment of its own, in the user's cache.
+ENGINES ?= vllm==0.32.0 vllm==0.27.1 sglang==0.5.23
+
+.PHONY: audit test check format benchmarks engines clean
 
 audit: .venv/.installed
 	$(BIN)/mismatchscope audit
@@ -15,7 +18,10 @@ test: .venv/.installed-dev
 check: .venv/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest -q -x -m "not slow and not browser"
+	$(BIN)/python -m pytest -q -x -m "not slow and not browser and not engines"
+
+engines: .venv/.installed
+	for engine in $(ENGINES); do $(BIN)/mismatchscope env create $$engine || exit 1; done
 
 format: .venv/.installed-dev
 	$(BIN)/ruff check --fix .
