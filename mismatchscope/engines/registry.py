@@ -20,6 +20,7 @@ ENTRY_POINT_GROUP = "mismatchscope.engines"
 
 ENGINES: dict[str, str] = {
     "transformers": "mismatchscope.engines.transformers:TransformersEngine",
+    "vllm": "mismatchscope.engines.vllm:VllmEngine",
     "synthetic": "mismatchscope.engines.synthetic:SyntheticEngine",
 }
 
