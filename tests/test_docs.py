@@ -15,6 +15,7 @@ import pytest
 import typer.main
 
 from mismatchscope import cli, errors, gate, report
+from mismatchscope.cli import frame
 from mismatchscope.config import load_settings
 from mismatchscope.engines import registry
 from mismatchscope.engines.spec import parse_spec, resolve_options
@@ -118,7 +119,7 @@ def anchors(file: Path) -> set[str]:
 def test_command_lines_are_accepted(
     unigram: None, example_report: report.Report, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cli, "_output", cli._Output())
+    monkeypatch.setattr(frame, "terminal", frame.Terminal())
     app = typer.main.get_command(cli.app)
     seen = set()
     for page, command in commands():
