@@ -38,7 +38,7 @@ def alarms(
     """
     found = [
         *(_ratio_alarm(measures) if on_policy else _off_policy_alarm()),
-        *_temperature_alarm(measures),
+        *_temperature_alarm(measures, truncated=_truncated(behavior)),
         *_leak_alarm(measures),
         *_provenance_alarms(behavior, reference),
         *_row_alarms(unmatched, rejected),
@@ -83,14 +83,17 @@ def _off_policy_alarm() -> Iterator[Alarm]:
     )
 
 
-def _temperature_alarm(measures: StateMeasures) -> Iterator[Alarm]:
+def _temperature_alarm(measures: StateMeasures, *, truncated: bool) -> Iterator[Alarm]:
     """A temperature on one side only scales the log-odds, so their difference is a multiple of themselves."""
-    seen_N = np.isfinite(measures.logp_mu_N) & np.isfinite(measures.logp_pi_N)
+    # Cutting ids off scales what is kept, which tilts the log-odds too: π is first put on μ's support, where known.
+    leak_N = measures.columns["leak"]
+    logp_pi_N = measures.logp_pi_N - np.log1p(-leak_N) if truncated else measures.logp_pi_N
+    seen_N = np.isfinite(measures.logp_mu_N) & np.isfinite(logp_pi_N)
     # The log-odds of nearly certain tokens are all rounding.
-    seen_N &= (measures.logp_mu_N < -1e-3) & (measures.logp_pi_N < -1e-3)
+    seen_N &= (measures.logp_mu_N < -1e-3) & (logp_pi_N < -1e-3)
     if seen_N.sum() < _SLOPE_TOKENS:
         return
-    odds_mu, odds_pi = (_log_odds(logp_N[seen_N]) for logp_N in (measures.logp_mu_N, measures.logp_pi_N))
+    odds_mu, odds_pi = (_log_odds(logp_N[seen_N]) for logp_N in (measures.logp_mu_N, logp_pi_N))
     difference = odds_pi - odds_mu
     if np.ptp(odds_mu) == 0 or np.ptp(difference) == 0:
         return
@@ -104,6 +107,11 @@ def _temperature_alarm(measures: StateMeasures) -> Iterator[Alarm]:
             evidence={"slope": slope, "explained": explained},
             remedy="score with --reference-temperature equal to the sampling temperature, or compare --policy raw",
         )
+
+
+def _truncated(behavior: dict[str, Any]) -> bool:
+    sampling = behavior.get("sampling") or {}
+    return (sampling.get("top_p") or 1.0) < 1.0 or (sampling.get("top_k") or 0) > 0
 
 
 def _log_odds(logp_N: np.ndarray) -> np.ndarray:

@@ -130,6 +130,12 @@ class TestAlarms:
         slope = next(alarm for alarm in report.alarms if alarm.code == "temperature").evidence["slope"]
         assert slope == pytest.approx(0.7, abs=0.03)
 
+    @pytest.mark.parametrize("cut", [{"top_p": 0.9}, {"top_k": 8}])
+    def test_truncation_is_not_taken_for_a_temperature(self, tmp_path: Path, cut: dict) -> None:
+        sampling = Sampling(max_new_tokens=24, **cut)
+        pair = make_pair(tmp_path, sampling=sampling, reference=SyntheticOptions(epsilon=0.05), prompts=64)
+        assert "temperature" not in self.codes(compare(pair.behavior, pair.reference))
+
     def test_truncation_leaks(self, tmp_path: Path) -> None:
         cut = make_pair(tmp_path, sampling=Sampling(max_new_tokens=24, top_k=8), reference=SyntheticOptions())
         report = compare(cut.behavior, cut.reference)
