@@ -8,6 +8,7 @@ import shlex
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -129,6 +130,12 @@ def progress() -> ProgressReporter:
     from ..progress import ProgressReporter
 
     return ProgressReporter(stderr(), quiet=terminal.quiet)
+
+
+def working(what: str) -> AbstractContextManager[object]:
+    """A spinner while something without steps goes on; nothing where nobody watches."""
+    console = stderr()
+    return console.status(what) if console.is_terminal and not terminal.quiet else nullcontext()
 
 
 def stdout() -> Console:

@@ -10,7 +10,7 @@ import typer
 
 from ..errors import MissingDependencyError
 from ..reports.formats import FORMATS
-from .frame import stderr, stdout, terminal
+from .frame import stderr, stdout, terminal, working
 
 if TYPE_CHECKING:
     from ..report import Report
@@ -22,7 +22,8 @@ def finish(report: Report, directory: Path) -> None:
     """Write every form of the report, show it, and leave with the verdict's exit code."""
     from ..reports.console import show
 
-    written = _write_reports(report, directory)
+    with working("writing the report"):
+        written = _write_reports(report, directory)
     show(report, stdout(), verbose=terminal.verbose)
     stderr().print(f"Written to {directory}/: {', '.join(written)}", markup=False, highlight=False, soft_wrap=True)
     append_step_summary(report)
