@@ -13,6 +13,7 @@ from rich.text import Text
 
 from ..report import Alarm, Difference, Report, Statistic, WorstToken
 from ..wording import UNKNOWN, estimate, number, probability, setting, share, visible
+from .figures_table import show_figures
 from .glossary import ALPHA, Measure
 from .summary import (
     Row,
@@ -34,7 +35,9 @@ from .versions import PAIRED, TONE, engines, pair_rows, paired_rows
 _STYLE = {"good": "bold green", "bad": "bold red", "doubt": "bold yellow", "plain": "bold cyan"}
 _VERDICT_STYLE = {"pass": "green", "fail": "red", "inconclusive": "yellow"}
 _LABEL_WIDTH = 18
-_NARROW = 76  # below this many columns the notes and most quantiles are left out
+_NARROW = 76  # below this many columns the notes are left out
+_QUANTILES = {"p50": "p50", "p90": "p90", "p99": "p99", "p99.9": "p999", "max": "max"}
+_SPARE_QUANTILES = ("p90", "p50", "p99.9", "p99", "max")
 
 
 def show(report: Report, console: Console, verbose: bool = False) -> None:
@@ -87,16 +90,10 @@ def _show_headline(report: Report, console: Console) -> None:
 
 def _show_baseline(report: Report, console: Console) -> None:
     _title(console, "baseline", visible(engines(report)))
-    wide = console.width >= _NARROW
-    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="dim")
-    table.add_column("", min_width=16, no_wrap=True)
-    table.add_column(f"mean TV [{share(report.alpha1.mean.confidence)} interval]", min_width=26, no_wrap=True)
-    for name in ("max", "KL", "|Δ log p|", "identical") if wide else ("max",):
-        table.add_column(name, justify="right", min_width=7, no_wrap=True)
-    for row in pair_rows(report, intervals=False):
-        label, *figures = row if wide else row[:3]
-        table.add_row(f"  {label}", *figures)
-    console.print(table)
+    mean = f"mean TV [{share(report.alpha1.mean.confidence)} interval]"
+    header = ("", mean, "max", "KL", "|Δ log p|", "identical")
+    rows = [(f"  {row.label}", *row[1:]) for row in pair_rows(report, intervals=False)]
+    show_figures(console, header, rows, spare=("|Δ log p|", "KL", "identical", "max"))
     if paired := paired_rows(report.baseline):
         console.print(Text(f"  {PAIRED}", style="dim"))
         _show_rows(console, [Row(f"  {name}", difference) for name, difference in paired])
@@ -156,47 +153,41 @@ def _show_rows(console: Console, rows: Iterable[Row]) -> None:
 
 
 def _show_statistics(report: Report, console: Console, verbose: bool) -> None:
-    quantiles = ["p50", "p99", "p999", "max"] if console.width >= _NARROW else ["max"]
-    if console.width >= 100:
-        quantiles.insert(1, "p90")
     sections = [
         ("per token", token_statistics(report, short=not verbose), scalars(report.token)),
         ("per response", sequence_statistics(report, short=not verbose), scalars(report.sequence)),
     ]
-    unresolved = False
     for title, statistics, single in sections:
         if not statistics and not single:
             continue
         console.print()
         if statistics:
-            console.print(_statistics_table(title, statistics, quantiles, verbose and console.width >= 100))
+            _show_quantiles(console, title, statistics, verbose)
         else:
             console.print(Text(title, style="bold"))
         if single:
             console.print(Text("  " + " · ".join(f"{measure.label} {number(value)}" for measure, value in single)))
-        unresolved |= any(getattr(statistic, q) is None for _, statistic in statistics for q in quantiles)
-    if unresolved:
+    shown = [statistic for _, statistics, _ in sections for _, statistic in statistics]
+    if any(getattr(statistic, name) is None for statistic in shown for name in _QUANTILES.values()):
         console.print(Text(f"  {UNKNOWN}  too few to resolve, or not known from this evidence", style="dim"))
 
 
-def _statistics_table(
-    title: str, statistics: list[tuple[Measure, Statistic]], quantiles: list[str], estimators: bool
-) -> Table:
-    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="dim")
-    table.add_column(Text(title, style="not dim bold"), min_width=_LABEL_WIDTH, no_wrap=True)
-    table.add_column(f"mean [{share(statistics[0][1].confidence)} interval]", min_width=26, no_wrap=True)
-    for name in quantiles:
-        table.add_column({"p999": "p99.9"}.get(name, name), justify="right", min_width=7, no_wrap=True)
-    if estimators:
-        table.add_column("from", style="dim")
-    for measure, statistic in statistics:
-        table.add_row(
-            f"  {measure.label}",
+def _show_quantiles(
+    console: Console, title: str, statistics: list[tuple[Measure, Statistic]], verbose: bool
+) -> None:
+    mean = f"mean [{share(statistics[0][1].confidence)} interval]"
+    rows = [
+        (
+            f"  {measure.label}".ljust(_LABEL_WIDTH),
             estimate(statistic.mean, statistic.low, statistic.high),
-            *[number(getattr(statistic, name)) for name in quantiles],
-            *([visible(statistic.estimator)] if estimators else []),
+            *[number(getattr(statistic, name)) for name in _QUANTILES.values()],
         )
-    return table
+        for measure, statistic in statistics
+    ]
+    notes = [visible(statistic.estimator) for _, statistic in statistics] if verbose else None
+    show_figures(
+        console, (title, mean, *_QUANTILES), rows, spare=("p90", "p50", "p99.9", "p99", "max"), notes=notes
+    )
 
 
 def _show_by_length(report: Report, console: Console) -> None:

@@ -9,7 +9,17 @@ from rich.cells import cell_len
 from rich.console import Console
 from syrupy.assertion import SnapshotAssertion
 
-from mismatchscope.report import Alpha, Counts, Finding, Mean, Provenance, Report, SequenceMeasures, TokenMeasures
+from mismatchscope.report import (
+    Alpha,
+    Counts,
+    Finding,
+    Mean,
+    Provenance,
+    Report,
+    SequenceMeasures,
+    Statistic,
+    TokenMeasures,
+)
 from mismatchscope.reports.console import show
 
 
@@ -65,6 +75,21 @@ def test_a_mean_that_is_known_from_below_only_says_so(versions: Report) -> None:
     baseline = versions.baseline.model_copy(update={"old_reference": pair, "tv_difference": None})
     shown = _shown(versions.model_copy(update={"baseline": baseline}))
     assert re.search(r"old – trainer +≥ 0.00366 +0.0911 +– ", shown)
+
+
+@pytest.mark.parametrize("width", [50, 60, 80, 100])
+def test_a_number_never_loses_its_end(versions: Report, width: int) -> None:
+    """Columns give way instead, those that say least first."""
+    long = Statistic(
+        mean=1.042e-13, low=4.94e-14, high=3.32e-13, p50=-1.17e-15, p99=9.39e-13, max=3.85e-11, estimator="exact"
+    )
+    token = TokenMeasures(tv=long, kl=long, abs_logprob_diff=long)
+    shown = _shown(versions.model_copy(update={"token": token}), width=width).partition("per token")
+    for part, row in ((shown[0], "new – trainer"), (shown[2], "KL")):
+        [line] = re.findall(rf"^  {row}.*$", part, re.MULTILINE)
+        assert "…" not in line
+        assert all(re.fullmatch(r"[\[]?-?[\d.]+(e-\d+)?[\],]*|–|no", word) for word in line.split()[-3:])
+    assert ("3.85e-11" in shown[2]) == (width >= 60)
 
 
 def test_the_command_can_be_copied_whole(full: Report) -> None:
