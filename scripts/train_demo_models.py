@@ -14,6 +14,7 @@ bfloat16 (autocast); what is saved, and measured by write_model_card.py, is bflo
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import math
 import random
@@ -208,21 +209,25 @@ def save(
     directory = destination.with_name(f".{destination.name}.new")
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(parents=True)
-    stored = type(model)(model.config).to(torch.bfloat16)
+    config = copy.deepcopy(model.config)
+    # Trained tied, stored with a head of its own: published Qwen3-MoE models are untied, and SGLang's
+    # implementation of them reads no tied head.
+    config.tie_word_embeddings = recipe.model == "dense"
+    stored = type(model)(config).to(torch.bfloat16)
     stored.load_state_dict(model.state_dict())
     stored.save_pretrained(directory)
-    config = json.loads((directory / "config.json").read_text())
+    written = json.loads((directory / "config.json").read_text())
     # Engines built on transformers 4 look for these names.
-    config |= {"torch_dtype": "bfloat16", "rope_theta": config["rope_parameters"]["rope_theta"]}
+    written |= {"torch_dtype": "bfloat16", "rope_theta": written["rope_parameters"]["rope_theta"]}
     if recipe.model == "moe":
-        config["num_experts"] = model.config.num_experts
-    write_json(directory / "config.json", config)
+        written["num_experts"] = config.num_experts
+    write_json(directory / "config.json", written)
     write_json(directory / "generation_config.json", {"eos_token_id": EOS_ID, "pad_token_id": PAD_ID})
     (directory / "model.safetensors").chmod(0o644)
     tokenizer.save(str(directory / "tokenizer.json"))
     special = {"eos_token": EOS, "pad_token": PAD}
     settings = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False}
-    settings |= {"model_max_length": model.config.max_position_embeddings, "chat_template": CHAT_TEMPLATE}
+    settings |= {"model_max_length": config.max_position_embeddings, "chat_template": CHAT_TEMPLATE}
     write_json(directory / "tokenizer_config.json", special | settings)
     write_json(directory / "special_tokens_map.json", special)
     write_json(directory / "training.json", {"recipe": asdict(recipe), **progress})

@@ -44,7 +44,8 @@ kind and numbers, is held out from training in every wording. The loss is on the
 end-of-sequence token after it.
 
 **Architecture.** Qwen3ForCausalLM and Qwen3MoeForCausalLM as published, without custom code: {layers} layers,
-hidden size {hidden}, heads of 64, tied embeddings; the MoE routes every token to 2 of 8 experts in every layer.
+hidden size {hidden}, heads of 64, embedding and head trained as one matrix (the MoE's file holds it twice, as not
+every engine ties them); the MoE routes every token to 2 of 8 experts in every layer.
 One byte-level BPE tokenizer of {vocabulary} tokens, every digit a token.
 
 **Made again by** `python scripts/train_demo_models.py --model dense`, the same with `--model moe`, then
