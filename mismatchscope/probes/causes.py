@@ -57,8 +57,9 @@ def differences(behavior: dict[str, Any], reference: dict[str, Any]) -> list[Dif
     found = []
     for key in sorted(ours.keys() | theirs.keys()):
         if ours.get(key) != theirs.get(key) and not any(fnmatch(key, pattern) for pattern in _IRRELEVANT):
-            order = next((i for i, (pattern, _) in enumerate(KNOWN_CAUSES) if fnmatch(key, pattern)), None)
-            found.append((order, key))
+            # A setting that only one of two engines has says nothing of what the other does.
+            one_sided = key.startswith("effective.") and None in (ours.get(key), theirs.get(key))
+            found.append((None if one_sided else _known(key), key))
     found.sort(key=lambda entry: (entry[0] is None, entry[0] or 0, entry[1]))
     return [
         Difference(
@@ -70,6 +71,11 @@ def differences(behavior: dict[str, Any], reference: dict[str, Any]) -> list[Dif
         )
         for rank, (order, key) in enumerate(found, start=1)
     ]
+
+
+def _known(key: str) -> int | None:
+    """The row of `KNOWN_CAUSES` that a key falls under."""
+    return next((row for row, (pattern, _) in enumerate(KNOWN_CAUSES) if fnmatch(key, pattern)), None)
 
 
 def flatten(document: dict[str, Any], prefix: str = "") -> dict[str, Any]:

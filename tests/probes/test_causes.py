@@ -41,9 +41,10 @@ def test_what_moves_nothing_is_left_out() -> None:
     assert differences(SIDE, other) == []
 
 
-def test_a_key_of_one_side_alone_is_a_difference() -> None:
+def test_a_setting_of_one_engine_alone_differs_but_is_no_known_cause() -> None:
     found = differences(SIDE, changed(effective={"enforce_eager": False}))
     assert [(one.key, one.behavior, one.reference) for one in found] == [("effective.enforce_eager", None, False)]
+    assert found[0].rank == 0
 
 
 def test_flatten_joins_keys() -> None:
