@@ -1,22 +1,21 @@
 """Exact divergences of two policies at each state, from full-vocabulary log-probabilities.
 
-Legend: T = states, V = vocabulary, C = cells of a partition of the vocabulary (single ids, or ids and a tail),
-R = rows of one chunk. Inputs are natural logs; everything is accumulated in float64.
+Legend: T = states, V = vocabulary, R = rows of one chunk. Inputs are natural logs.
 
-An id is outside a policy's support when its probability is zero in float64: its log-probability is -inf, or
-the large negative number that some engines mask with. All sums run over terms that cannot be negative and do
-not cancel, so two policies that differ by 1e-6 in a logit still get their divergences to many digits.
+float32 rows are measured where they lie, in one pass over memory, by `fused.c`. `by_numpy` does the same in
+float64 arrays of every step, far slower: for float64 rows, where there is no C compiler, and as what the
+kernel is tested against.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, fields
 
 import numpy as np
 
 from mismatchscope.errors import EmptyComparisonError
-from mismatchscope.measures.sampled import k3
+from mismatchscope.measures import kernel
+from mismatchscope.measures.cells import Cells, row_chunks
 
 Array = np.ndarray
 
@@ -24,8 +23,21 @@ Array = np.ndarray
 # one float32 after another does not (1e-4 at 150k ids), and its error would be reported as TV.
 MASS_TOLERANCE = 1e-5
 
-CHUNK_BYTES = 64 * 2**20
-_LIVE_ARRAYS = 14  # float64 arrays [R, C] that are alive at once while a chunk is measured
+# The kernel's own sums are off by 1e-6 at most; closer to the tolerance than this, float64 decides.
+_CLEARLY_NORMALISED = 0.8 * MASS_TOLERANCE
+
+_DEAD_LOGP = -745.13  # below it a probability is zero in float64
+
+# One row of results, in the order of the C struct.
+_RESULT = np.dtype(
+    [
+        (name, np.float64)
+        for name in (
+            *("mass_mu", "mass_pi", "tv", "kl", "reverse_kl", "chi2", "js", "leak", "reverse_leak"),
+            *("entropy_mu", "entropy_pi", "max_abs_dlogp", "max_abs_dlogp_mass", "top1_agree"),
+        )
+    ]
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +73,9 @@ def full_divergences(logp_mu_TV: Array, logp_pi_TV: Array, *, mass_floor: float 
     """Divergences of behaviour policy mu and reference policy pi at every state.
 
     Both arrays are [T, V], float32 or float64, normalised. A padded vocabulary is fine: its extra columns
-    hold -inf on both sides. Temporaries stay near `CHUNK_BYTES`, whatever T is.
+    hold -inf on both sides. Log-probabilities are taken as they are, not normalised again. From float32 rows,
+    TV is within 1e-6 of what float64 arithmetic gives and the other figures within a relative 1e-4; identical
+    rows have divergences of exactly zero.
 
     Raises:
         EmptyComparisonError: there are no states or no ids.
@@ -69,13 +83,34 @@ def full_divergences(logp_mu_TV: Array, logp_pi_TV: Array, *, mass_floor: float 
             `MASS_TOLERANCE`. The row is named.
     """
     _check_shapes(logp_mu_TV, logp_pi_TV)
+    in_place = all(side.dtype == np.float32 and kernel.has_adjacent_ids(side) for side in (logp_mu_TV, logp_pi_TV))
+    if not in_place or kernel.backend() == "numpy":
+        return by_numpy(logp_mu_TV, logp_pi_TV, mass_floor=mass_floor)
+
+    result_T = _by_kernel(logp_mu_TV, logp_pi_TV, mass_floor)
+    names = [f.name for f in fields(FullDivergences)]
+    mass_error_T = np.maximum(np.abs(result_T["mass_mu"] - 1), np.abs(result_T["mass_pi"] - 1))
+    for row in np.flatnonzero(~(mass_error_T < _CLEARLY_NORMALISED)):  # NaN for a row that is not legal
+        one = by_numpy(logp_mu_TV[row : row + 1], logp_pi_TV[row : row + 1], mass_floor=mass_floor, first_row=row)
+        for name in names:
+            result_T[name][row] = getattr(one, name)[0]
+    columns = {name: result_T[name].copy() for name in names}
+    return FullDivergences(**columns | {"top1_agree": columns["top1_agree"] == 1})
+
+
+def by_numpy(
+    logp_mu_TV: Array, logp_pi_TV: Array, *, mass_floor: float = 1e-4, first_row: int = 0
+) -> FullDivergences:
+    """`full_divergences` in numpy and float64. Temporaries stay near `cells.CHUNK_BYTES`, whatever T is.
+
+    `first_row` is what errors call the first of these rows."""
     chunks = []
     for rows in row_chunks(*logp_mu_TV.shape):
-        logp_mu_RV = _rows_float64(logp_mu_TV, rows, "behaviour")
-        logp_pi_RV = _rows_float64(logp_pi_TV, rows, "reference")
+        logp_mu_RV = _rows_float64(logp_mu_TV, rows, first_row, "behaviour")
+        logp_pi_RV = _rows_float64(logp_pi_TV, rows, first_row, "reference")
         cells = Cells(logp_mu_RV, logp_pi_RV)
-        _check_mass(cells.mu, rows, "behaviour")
-        _check_mass(cells.pi, rows, "reference")
+        _check_mass(cells.mu, rows.start + first_row, "behaviour")
+        _check_mass(cells.pi, rows.start + first_row, "reference")
         max_abs_dlogp_R, mass_R = _max_abs_dlogp(cells, mass_floor)
         chunks.append(
             FullDivergences(
@@ -98,79 +133,33 @@ def full_divergences(logp_mu_TV: Array, logp_pi_TV: Array, *, mass_floor: float 
     )
 
 
-class Cells:
-    """Two distributions over the same cells, [R, C] float64 log-probabilities, and their f-divergences [R].
-
-    Every divergence is a sum over cells of terms that are never negative. A subset of the cells thus gives a
-    lower bound, and the sums of two disjoint sets of cells add up: `topk` builds its intervals on both facts.
-    """
-
-    def __init__(self, logp_mu_RC: Array, logp_pi_RC: Array) -> None:
-        self.logp_mu, self.logp_pi = logp_mu_RC, logp_pi_RC
-        with np.errstate(over="ignore"):  # a sum of infinity is caught as not normalised
-            self.mu, self.pi = np.exp(logp_mu_RC), np.exp(logp_pi_RC)
-        in_mu, in_pi = self.mu > 0, self.pi > 0
-        self.both = in_mu & in_pi
-        self.leak = np.sum(self.pi, axis=1, where=~in_mu)
-        self.reverse_leak = np.sum(self.mu, axis=1, where=~in_pi)
-        # d = log pi - log mu, and 0 outside the common support, where the two leaks stand for the terms.
-        self.d = np.subtract(logp_pi_RC, logp_mu_RC, out=np.zeros_like(self.mu), where=self.both)
-        self.abs_d = np.abs(self.d)
-        self.gap = -np.expm1(-self.abs_d)  # 1 - smaller / larger of the two probabilities
-
-    def tv(self) -> Array:
-        """1/2 sum |mu - pi|, with |mu - pi| = max(mu, pi) (1 - exp -|d|), which does not cancel."""
-        return (np.sum(np.maximum(self.mu, self.pi) * self.gap, axis=1) + self.leak + self.reverse_leak) / 2
-
-    def kl(self) -> Array:
-        """KL(mu || pi) = leak + sum mu (exp(d) - 1 - d)."""
-        kl_R = self.leak + np.sum(_kl_terms(self.mu, self.pi, self.d), axis=1)
-        return np.where(self.reverse_leak > 0, np.inf, kl_R)
-
-    def reverse_kl(self) -> Array:
-        """KL(pi || mu) = reverse leak + sum pi (exp(-d) - 1 + d)."""
-        kl_R = self.reverse_leak + np.sum(_kl_terms(self.pi, self.mu, -self.d), axis=1)
-        return np.where(self.leak > 0, np.inf, kl_R)
-
-    def chi2(self) -> Array:
-        """chi^2(pi || mu) = sum (pi - mu)^2 / mu; (pi - mu)^2 / mu = max(mu, pi^2 / mu) (1 - exp -|d|)^2."""
-        with np.errstate(over="ignore"):
-            weight_RC = np.exp(np.maximum(self.logp_mu, self.logp_pi + self.d))
-        chi2_R = self.reverse_leak + np.sum(weight_RC * self.gap**2, axis=1)
-        return np.where(self.leak > 0, np.inf, chi2_R)
-
-    def js(self) -> Array:
-        """Jensen-Shannon: sum 1/4 (mu + pi) (t |d| + log(1 - t^2)) with t = tanh(|d| / 2)."""
-        t_RC = self.gap / (2 - self.gap)
-        # The same logarithm twice: log1p(-t^2) is exact for small d, the other where t has rounded to one.
-        log_sech2_RC = np.where(
-            self.abs_d < 1,
-            np.log1p(-(np.minimum(t_RC, 0.5) ** 2)),
-            -self.abs_d - 2 * np.log1p(-self.gap / 2),
-        )
-        terms_RC = (self.mu + self.pi) * (t_RC * self.abs_d + log_sech2_RC)
-        return np.sum(terms_RC, axis=1) / 4 + np.log(2) / 2 * (self.leak + self.reverse_leak)
-
-
-def renormalise_on_support(logp_pi_TV: Array, logp_mu_TV: Array) -> Array:
-    """pi restricted to mu's support and normalised again: the reference side of policy `support`.
+def renormalise_on_support(logp_pi_TV: Array, logp_mu_TV: Array) -> tuple[Array, Array]:
+    """pi restricted to mu's support and normalised again, the reference side of policy `support`; and the log
+    of the mass that it kept, [T] float64.
 
     The mass that this removes is `FullDivergences.leak` of the arrays as they were, and it is the TV that
-    top-p or top-k costs with perfect numerics. Returns float64 [T, V]: pass blocks, not a whole trace.
+    top-p or top-k costs with perfect numerics. The result has pi's shape and type: pass blocks, not a whole
+    trace.
 
     Raises:
         EmptyComparisonError: there are no states or no ids.
         ValueError: the shapes differ, a value is NaN or +inf, or pi has no mass on mu's support. The row is named.
     """
     _check_shapes(logp_mu_TV, logp_pi_TV)
-    every_row = slice(0, len(logp_mu_TV))
-    logp_mu_TV = _rows_float64(logp_mu_TV, every_row, "behaviour")
-    logp_TV = _rows_float64(logp_pi_TV, every_row, "reference")
-    logp_TV[np.exp(logp_mu_TV) == 0] = -np.inf
-    kept_T = np.exp(logp_TV).sum(axis=1)
-    if not kept_T.all():
-        raise ValueError(f"row {int(np.argmin(kept_T))}: the reference has no mass on the behaviour's support")
-    return logp_TV - np.log(kept_T)[:, None]
+    logp_TV = np.empty_like(logp_pi_TV)
+    kept_logmass_T = np.empty(len(logp_pi_TV))
+    for rows in row_chunks(*logp_pi_TV.shape):
+        logp_mu_RV = _legal_rows(logp_mu_TV, rows, 0, "behaviour")
+        logp_pi_RV = _legal_rows(logp_pi_TV, rows, 0, "reference")
+        logp_RV = np.where(logp_mu_RV < _DEAD_LOGP, -np.inf, logp_pi_RV)
+        top_R1 = logp_RV.max(axis=1, keepdims=True)
+        if np.isneginf(top_R1).any():
+            row = rows.start + int(np.argmin(top_R1))
+            raise ValueError(f"row {row}: the reference has no mass on the behaviour's support")
+        kept_R = np.exp(logp_RV - top_R1).sum(axis=1, dtype=np.float64)
+        kept_logmass_T[rows] = top_R1[:, 0] + np.log(kept_R)
+        logp_TV[rows] = logp_RV - kept_logmass_T[rows, None]
+    return logp_TV, kept_logmass_T
 
 
 def rounding_floor_tv(max_abs_logit: float, dtype: str) -> float:
@@ -193,17 +182,21 @@ def rounding_floor_tv(max_abs_logit: float, dtype: str) -> float:
     return float(np.tanh(np.ldexp(1.0, exponent - significand_bits[dtype]) / 2))
 
 
-def row_chunks(rows: int, columns: int) -> Iterator[slice]:
-    """Row ranges whose float64 temporaries stay near `CHUNK_BYTES` (one row at least)."""
-    step = max(1, CHUNK_BYTES // (8 * _LIVE_ARRAYS * columns))
-    for start in range(0, rows, step):
-        yield slice(start, min(start + step, rows))
+def _by_kernel(logp_mu_TV: Array, logp_pi_TV: Array, mass_floor: float) -> Array:
+    with np.errstate(divide="ignore"):  # a floor of zero: every id counts
+        floor = np.log(mass_floor)
+    floor_float32 = np.float32(floor)
+    if floor_float32 < floor:  # the smallest float32 log-probability that is not below the floor
+        floor_float32 = np.nextafter(floor_float32, np.float32(np.inf))
+    result_T = np.empty(len(logp_mu_TV), _RESULT)
 
+    def measure(begin: int, end: int) -> None:
+        sides = (*kernel.rows_at(logp_mu_TV, begin), *kernel.rows_at(logp_pi_TV, begin))
+        out, _ = kernel.rows_at(result_T, begin)
+        kernel.library().full_divergences(*sides, end - begin, logp_mu_TV.shape[1], floor_float32, out)
 
-def _kl_terms(p: Array, q: Array, d: Array) -> Array:
-    """p (exp(d) - 1 - d) with d = log q - log p, without forming exp(d) where it may overflow."""
-    near = d < 1
-    return np.where(near, p * k3(np.where(near, d, 0.0)), q - p * (1 + d))
+    kernel.in_pieces(measure, len(result_T), kernel.available_cores())
+    return result_T
 
 
 def _max_abs_dlogp(cells: Cells, mass_floor: float) -> tuple[Array, Array]:
@@ -227,20 +220,24 @@ def _check_shapes(logp_mu_TV: Array, logp_pi_TV: Array) -> None:
         raise EmptyComparisonError("There is no state to compare.")
 
 
-def _rows_float64(logp_TV: Array, rows: slice, side: str) -> Array:
-    logp_RV = logp_TV[rows].astype(np.float64)
+def _legal_rows(logp_TV: Array, rows: slice, first_row: int, side: str) -> Array:
+    logp_RV = logp_TV[rows]
     bad_R = ~(logp_RV < np.inf).all(axis=1)
     if bad_R.any():
-        row = rows.start + int(np.argmax(bad_R))
+        row = first_row + rows.start + int(np.argmax(bad_R))
         raise ValueError(f"row {row} of the {side} log-probabilities has NaN or +inf")
     return logp_RV
 
 
-def _check_mass(p_RV: Array, rows: slice, side: str) -> None:
+def _rows_float64(logp_TV: Array, rows: slice, first_row: int, side: str) -> Array:
+    return _legal_rows(logp_TV, rows, first_row, side).astype(np.float64)
+
+
+def _check_mass(p_RV: Array, first_row: int, side: str) -> None:
     error_R = np.abs(p_RV.sum(axis=1) - 1)
     if (error_R > MASS_TOLERANCE).any():
         worst = int(np.argmax(error_R))
         raise ValueError(
-            f"row {rows.start + worst} of the {side} log-probabilities is not normalised: its probabilities sum "
+            f"row {first_row + worst} of the {side} log-probabilities is not normalised: its probabilities sum "
             f"to one with an error of {error_R[worst]:.2g}, more than {MASS_TOLERANCE:g}"
         )

@@ -1,11 +1,13 @@
-/* Divergences of two policies from two rows of logits, without an array between the passes.
+/* Divergences of two policies from two rows, without an array between the passes: TV and both KLs from logits
+ * (`fused_divergences`), every divergence from log-probabilities (`full_divergences`, at the end).
  *
- * Legend: mu = behaviour policy, pi = reference policy, V = vocabulary, x = a logit of mu, y = one of pi,
- * d = log pi - log mu of one id.
+ * Legend: mu = behaviour policy, pi = reference policy, V = vocabulary, x = a logit or log-probability of mu,
+ * y = one of pi, d = log pi - log mu of one id.
  *
- * A row of each side is read from memory once, for the softmax denominators, and again from the cache, for
- * the sums of TV and KL. Every loop is one that compilers vectorise: no calls, no early exit, and no maximum
- * (some compilers want the promise that there is no NaN for it) except in `largest`, which seldom goes far.
+ * A row of logits is read from memory once, for the softmax denominators, and again from the cache, for the
+ * sums of TV and KL; a row of log-probabilities once. Every loop is one that compilers vectorise: no calls, no
+ * early exit, and no maximum (some compilers want the promise that there is no NaN for it) except in `largest`,
+ * which seldom goes far.
  *
  * What keeps the error below 1e-6 in float32 arithmetic:
  *   - denominators and TV are added up in double, so V does not matter;
@@ -224,4 +226,190 @@ void fused_divergences(const char *mu, int64_t mu_stride, int mu_dtype, const ch
         else if (pi_dtype == FLOAT32) row_divergences(mu, BFLOAT16, pi, FLOAT32, V, out);
         else row_divergences(mu, BFLOAT16, pi, BFLOAT16, V, out);
     }
+}
+
+/* --- Every divergence, of rows that are normalised ---------------------------------------------------------- */
+
+/* A log-probability is taken as it is: its softmax has nothing to scale. */
+static const softmax UNIT = {.lowest = -86, .round = 0x1.8p23f + 127, .inverse_sum = 1, .dead = -745.13f};
+
+/* The layout is read by numpy: see `_RESULT` in divergences.py. */
+typedef struct {
+    double mass_mu, mass_pi, tv, kl, reverse_kl, chi2, js, leak, reverse_leak, entropy_mu, entropy_pi;
+    double max_abs_dlogp, max_abs_dlogp_mass, top1_agree;
+} full_result;
+
+/* What one block adds to the sums of its row. The leaks' share of TV, chi^2 and JS is not in. */
+typedef struct {
+    double l1, chi2; /* chi^2 can be of any size */
+    float mass_mu, mass_pi, kl, reverse_kl, js, leak, reverse_leak, entropy_mu, entropy_pi;
+    int far, outside_mu, outside_pi, illegal;
+} block_sums;
+
+/* JS = sum (mu + pi) w(d), w = (t |d| + log(1 - t^2)) / 4 with t = tanh(|d| / 2). Here w / d^2 for |d| <= NEAR. */
+INLINE float js_curvature(float d2) {
+    return (0x1.be5a0cp-11f * d2 - 0x1.fff32ep-8f) * d2 + 0x1.fffffep-5f;
+}
+
+/* w for larger |d|, with e = exp(-|d|): (log 2 - log(1 + e) - |d| e / (1 + e)) / 2. */
+INLINE float js_weight(float size, float e) {
+    float s = e / (2 + e), s2 = s * s; /* log(1 + e) = 2 artanh(s) */
+    float artanh = s * (((0x1.46533p-3f * s2 + 0x1.981eaap-3f) * s2 + 0x1.5557f4p-2f) * s2 + 1.0f);
+    return (float)(LN2 / 2) - artanh - 0.5f * size * e / (1.0f + e);
+}
+
+/* Of no use if it says `far`: some |d| is not below NEAR. */
+INLINE block_sums near_sums(const float *mu, const float *pi, int64_t begin, int64_t end) {
+    double l1 = 0;
+    float mass_mu = 0, mass_pi = 0, kl = 0, reverse_kl = 0, chi2 = 0, js = 0, entropy_mu = 0, entropy_pi = 0;
+    int far = 0;
+#pragma omp simd reduction(+ : l1, mass_mu, mass_pi, kl, reverse_kl, chi2, js, entropy_mu, entropy_pi) \
+    reduction(| : far)
+    for (int64_t i = begin; i < end; i++) {
+        float d = pi[i] - mu[i], d2 = d * d, x = clamped(mu[i], &UNIT);
+        float m = scaled_exp(x, &UNIT);
+        float curve = d2 * curvature(d), growth = d + curve; /* exp(d) - 1 - d, exp(d) - 1 */
+        float gap = m * growth, p = m + gap;
+        mass_mu += m;
+        mass_pi += p;
+        l1 += fabsf(gap);
+        kl += m * curve;
+        reverse_kl += gap * d - m * curve;
+        chi2 += gap * growth;
+        js += (m + p) * (d2 * js_curvature(d2));
+        entropy_mu -= m * x;
+        entropy_pi -= p * (x + d);
+        far |= !(fabsf(d) < NEAR);
+    }
+    return (block_sums){l1, chi2, mass_mu, mass_pi, kl, reverse_kl, js, 0, 0, entropy_mu, entropy_pi, far, 0, 0, 0};
+}
+
+/* For a block where a term may be outside float's range. */
+static double chi2_in_double(const float *mu, const float *pi, int64_t begin, int64_t end) {
+    double chi2 = 0;
+    for (int64_t i = begin; i < end; i++) {
+        if (mu[i] < UNIT.dead || pi[i] < UNIT.dead || pi[i] == mu[i]) continue;
+        double d = (double)pi[i] - mu[i], gap = expm1(-fabs(d));
+        chi2 += exp(d > 0 ? pi[i] + d : mu[i]) * gap * gap;
+    }
+    return chi2;
+}
+
+INLINE block_sums far_sums(const float *mu, const float *pi, int64_t begin, int64_t end) {
+    double l1 = 0;
+    float mass_mu = 0, mass_pi = 0, kl = 0, reverse_kl = 0, chi2 = 0, js = 0, entropy_mu = 0, entropy_pi = 0;
+    float leak = 0, reverse_leak = 0;
+    int far = 0, outside_mu = 0, outside_pi = 0, illegal = 0, large = 0;
+#pragma omp simd reduction(+ : l1, mass_mu, mass_pi, kl, reverse_kl, chi2, js, entropy_mu, entropy_pi) \
+    reduction(+ : leak, reverse_leak) reduction(| : far, outside_mu, outside_pi, illegal, large)
+    for (int64_t i = begin; i < end; i++) {
+        float x = mu[i], y = pi[i], d = y - x;
+        int dead_mu = x < UNIT.dead, dead_pi = y < UNIT.dead;
+        far |= !(fabsf(d) < NEAR);
+        d = dead_mu | dead_pi ? 0 : d;
+        float d2 = d * d, size = fabsf(d);
+        int near = size < NEAR, rises = d > 0;
+        float larger = probability(x > y ? x : y, &UNIT), e = probability(-size, &UNIT), smaller = larger * e;
+        float m = dead_mu ? 0 : rises ? smaller : larger, p = dead_pi ? 0 : rises ? larger : smaller;
+        float curve = d2 * curvature(d), growth = d + curve;
+        float gap = near ? m * growth : copysignf(larger * (1 - e), d);
+        gap = dead_mu | dead_pi ? 0 : gap;
+        mass_mu += m;
+        mass_pi += p;
+        l1 += fabsf(gap);
+        kl += near ? m * curve : gap - m * d;
+        reverse_kl += near ? gap * d - m * curve : p * d - gap;
+        chi2 += near ? gap * growth : (1 - e) * (1 - e) * (rises ? larger / e : larger);
+        js += (m + p) * (near ? d2 * js_curvature(d2) : js_weight(size, e));
+        leak += dead_mu ? p : 0;
+        reverse_leak += dead_pi ? m : 0;
+        entropy_mu -= m * clamped(x, &UNIT);
+        entropy_pi -= p * clamped(y, &UNIT);
+        outside_mu |= dead_mu & (dead_pi ^ 1);
+        outside_pi |= dead_pi & (dead_mu ^ 1);
+        illegal |= !((x < INFINITY) & (y < INFINITY));
+        large |= d > 40; /* larger / e may be outside float's range */
+    }
+    if (large) chi2 = chi2_in_double(mu, pi, begin, end);
+    return (block_sums){l1, chi2, mass_mu, mass_pi, kl, reverse_kl, js, leak, reverse_leak, entropy_mu, entropy_pi,
+                        far, outside_mu, outside_pi, illegal};
+}
+
+/* Adds the ids that a side gives exp(`floor`) or more to max |d| and to the mass that it looked at. */
+INLINE void look_at_likely(const float *mu, const float *pi, int64_t begin, int64_t end, float floor,
+                           full_result *out) {
+    float mass = 0;
+    int32_t largest_bits = -1; /* floats that are not negative are in the order of their bits */
+#pragma omp simd reduction(+ : mass) reduction(max : largest_bits)
+    for (int64_t i = begin; i < end; i++) {
+        float x = mu[i], y = pi[i];
+        int likely = (x >= floor) | (y >= floor), dead_mu = x < UNIT.dead, dead_pi = y < UNIT.dead;
+        int32_t bits = bits_of(dead_mu | dead_pi ? INFINITY : fabsf(y - x));
+        bits = likely ? bits : -1;
+        largest_bits = bits > largest_bits ? bits : largest_bits;
+        mass += likely & (dead_mu ^ 1) ? probability(x, &UNIT) : 0;
+    }
+    out->max_abs_dlogp_mass += mass;
+    if (largest_bits < 0) return;
+    out->max_abs_dlogp = fmax(out->max_abs_dlogp, float_of(largest_bits)); /* fmax passes NaN, the start, over */
+}
+
+INLINE int64_t first_of(const float *row, int64_t i, float value) {
+    while (row[i] != value) i++;
+    return i;
+}
+
+static void full_row(const float *mu, const float *pi, int64_t V, float floor, full_result *out) {
+    full_result sum = {.max_abs_dlogp = NAN};
+    float top_mu = -INFINITY, top_pi = -INFINITY;
+    int64_t top_block_mu = 0, top_block_pi = 0;
+    int far = 0, outside_mu = 0, outside_pi = 0, illegal = 0;
+    for (int64_t begin = 0; begin < V; begin += BLOCK) {
+        int64_t end = block_end(begin, V);
+        int likely = 0, higher_mu = 0, higher_pi = 0;
+#pragma omp simd reduction(| : likely, higher_mu, higher_pi)
+        for (int64_t i = begin; i < end; i++) {
+            likely |= (mu[i] >= floor) | (pi[i] >= floor);
+            higher_mu |= mu[i] > top_mu;
+            higher_pi |= pi[i] > top_pi;
+        }
+        if (likely) look_at_likely(mu, pi, begin, end, floor, &sum);
+        if (higher_mu) top_mu = largest(mu, begin, end, FLOAT32), top_block_mu = begin;
+        if (higher_pi) top_pi = largest(pi, begin, end, FLOAT32), top_block_pi = begin;
+
+        block_sums block = {.far = 1};
+        if (!far) block = near_sums(mu, pi, begin, end); /* unless the last block says that it is of no use */
+        if (block.far) block = far_sums(mu, pi, begin, end);
+        far = block.far;
+        outside_mu |= block.outside_mu;
+        outside_pi |= block.outside_pi;
+        illegal |= block.illegal;
+        sum.mass_mu += block.mass_mu;
+        sum.mass_pi += block.mass_pi;
+        sum.tv += block.l1 / 2;
+        sum.kl += block.kl;
+        sum.reverse_kl += block.reverse_kl;
+        sum.chi2 += block.chi2;
+        sum.js += block.js;
+        sum.leak += block.leak;
+        sum.reverse_leak += block.reverse_leak;
+        sum.entropy_mu += block.entropy_mu;
+        sum.entropy_pi += block.entropy_pi;
+    }
+    *out = sum;
+    out->tv = fmin(sum.tv + (sum.leak + sum.reverse_leak) / 2, 1);
+    out->kl = outside_pi ? INFINITY : sum.kl + sum.leak;
+    out->reverse_kl = outside_mu ? INFINITY : sum.reverse_kl + sum.reverse_leak;
+    out->chi2 = outside_mu ? INFINITY : sum.chi2 + sum.reverse_leak;
+    out->js = sum.js + LN2 / 2 * (sum.leak + sum.reverse_leak);
+    if (illegal || top_mu > 1 || top_pi > 1) out->mass_mu = NAN;
+    else out->top1_agree = first_of(mu, top_block_mu, top_mu) == first_of(pi, top_block_pi, top_pi);
+}
+
+/* Strides are in bytes. `floor` is the log-probability from which on an id counts for `max_abs_dlogp`. The masses
+   tell whether to trust a row: one of them is not 1 where it is not normalised, and NaN where it is no row at all. */
+void full_divergences(const char *mu, int64_t mu_stride, const char *pi, int64_t pi_stride, int64_t rows, int64_t V,
+                      float floor, full_result *out) {
+    for (int64_t row = 0; row < rows; row++, mu += mu_stride, pi += pi_stride, out++)
+        full_row((const float *)mu, (const float *)pi, V, floor, out);
 }

@@ -2,29 +2,23 @@
 
 Legend: N = states, V = vocabulary.
 
-The figures are those of `divergences`, for blocks that are too large to normalise first: the log-softmax of
-both sides is part of the work, and nothing of size [N, V] or [V] is allocated. `fused.c` does it, compiled at
-first use; without a C compiler numpy does the same row by row, slower. Tensors on a GPU go to
-`fused_triton`.
+The figures are those of `divergences`, for blocks that nobody has normalised yet: the log-softmax of both
+sides is part of the work, and nothing of size [N, V] or [V] is allocated. `fused.c` does it; without a C
+compiler numpy does the same row by row, slower. Tensors on a GPU go to `fused_triton`.
 """
 
 from __future__ import annotations
 
-import ctypes
-import functools
-import logging
-import os
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mismatchscope.errors import EmptyComparisonError
-from mismatchscope.measures import compiled
-from mismatchscope.measures.divergences import Cells
+from mismatchscope.measures import kernel
+from mismatchscope.measures.cells import Cells
 
 if TYPE_CHECKING:
     import torch
@@ -35,7 +29,6 @@ Array = np.ndarray
 FIELDS = ("tv", "kl", "reverse_kl", "leak", "logsumexp_mu", "logsumexp_pi", "entropy_mu", "entropy_pi")
 _RESULT = np.dtype([(name, np.float64) for name in FIELDS])
 
-_PIECES_PER_THREAD = 4  # so that a thread which loses its core does not make the others wait
 _NUMPY_THREADS = 4  # each holds about 13 MB at V = 150k
 
 
@@ -92,23 +85,22 @@ def fused_divergences(
     mu = _Block.of(logits_mu_NV, "behaviour")
     pi = _Block.of(logits_pi_NV, "reference")
     if mu.array.shape != pi.array.shape:
-        raise ValueError(
-            f"logits of mu are {mu.array.shape}, of pi {pi.array.shape}: the shapes must be the same"
-        )
+        raise ValueError(f"logits of mu are {mu.array.shape}, of pi {pi.array.shape}: the shapes must be the same")
     n_rows, n_ids = mu.array.shape
     if n_rows == 0 or n_ids == 0:
         raise EmptyComparisonError(f"logits of shape {mu.array.shape} hold nothing to compare")
     if threads is None:
-        threads = _available_cores()
+        threads = kernel.available_cores()
     elif threads < 1:
         raise ValueError(f"threads is {threads}, must be at least 1")
     token_id = None if token_id_N is None else checked_token_ids(token_id_N, n_rows, n_ids)
 
     result_N = np.empty(n_rows, _RESULT)
-    if backend() == "c":
-        _in_pieces(_measure_c, mu, pi, result_N, threads)
+    if kernel.backend() == "c":
+        measure = partial(_measure_c, mu, pi, result_N)
     else:
-        _in_pieces(_measure_numpy, mu, pi, result_N, min(threads, _NUMPY_THREADS))
+        measure, threads = partial(_measure_numpy, mu, pi, result_N), min(threads, _NUMPY_THREADS)
+    kernel.in_pieces(measure, n_rows, threads)
     _raise_for_bad_row(result_N, mu, pi)
 
     log_ratio_N = None
@@ -118,24 +110,6 @@ def fused_divergences(
                 mu.logits_at(token_id) - result_N["logsumexp_mu"]
             )
     return FusedDivergences(**{name: result_N[name].copy() for name in FIELDS}, log_ratio=log_ratio_N)
-
-
-def backend() -> Literal["c", "numpy"]:
-    """What measures tensors in main memory here: the compiled file, or numpy where it cannot be compiled."""
-    return "numpy" if _library() is None else "c"
-
-
-@functools.cache
-def _library() -> ctypes.CDLL | None:
-    try:
-        library = compiled.load(Path(__file__).with_name("fused.c"))
-    except compiled.CompileError as error:
-        logging.getLogger(__name__).warning("Full-vocabulary divergences take the slow path: %s.", error)
-        return None
-    side = [ctypes.c_void_p, ctypes.c_int64, ctypes.c_int]
-    library.fused_divergences.argtypes = [*side, *side, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p]
-    library.fused_divergences.restype = None
-    return library
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,11 +133,8 @@ class _Block:
             raise TypeError(f"{side} logits are {array.dtype}; float32 and bfloat16 can be measured")
         if array.ndim != 2:
             raise ValueError(f"{side} logits have shape {array.shape}, not [states, vocabulary]")
-        adjacent = array.shape[1] == 1 or array.strides[1] == array.itemsize
-        if array.size and not (adjacent and array.flags.aligned):
-            raise ValueError(
-                f"the ids of a row of {side} logits are not adjacent in memory: make a copy that is"
-            )
+        if array.size and not kernel.has_adjacent_ids(array):
+            raise ValueError(f"the ids of a row of {side} logits are not adjacent in memory: make a copy that is")
         return cls(array, is_bfloat16)
 
     def float32(self, index: int | tuple[Array, Array]) -> Array:
@@ -174,22 +145,10 @@ class _Block:
         return self.float32((np.arange(len(token_id_N)), token_id_N)).astype(np.float64)
 
 
-def _in_pieces(measure, mu: _Block, pi: _Block, result_N: Array, threads: int) -> None:
-    """Call `measure(mu, pi, result_N, begin, end)` for pieces of the rows, in threads: ctypes and numpy both let
-    go of the interpreter's lock."""
-    pieces = min(len(result_N), threads * _PIECES_PER_THREAD)
-    edges = [len(result_N) * i // pieces for i in range(pieces + 1)]
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(lambda begin, end: measure(mu, pi, result_N, begin, end), edges[:-1], edges[1:]))
-
-
 def _measure_c(mu: _Block, pi: _Block, result_N: Array, begin: int, end: int) -> None:
-    sides = []
-    for block in (mu, pi):
-        stride = block.array.strides[0]
-        sides += [block.array.ctypes.data + begin * stride, stride, block.is_bfloat16]
-    out = result_N.ctypes.data + begin * _RESULT.itemsize
-    _library().fused_divergences(*sides, end - begin, mu.array.shape[1], out)
+    sides = [(*kernel.rows_at(block.array, begin), block.is_bfloat16) for block in (mu, pi)]
+    out, _ = kernel.rows_at(result_N, begin)
+    kernel.library().fused_divergences(*sides[0], *sides[1], end - begin, mu.array.shape[1], out)
 
 
 def _measure_numpy(mu: _Block, pi: _Block, result_N: Array, begin: int, end: int) -> None:
@@ -244,9 +203,7 @@ def _raise_for_bad_row(result_N: Array, mu: _Block, pi: _Block) -> None:
 def checked_token_ids(token_id_N: Array | torch.Tensor, n_rows: int, n_ids: int) -> Array:
     ids = np.asarray(token_id_N)
     if ids.shape != (n_rows,) or ids.dtype.kind not in "iu":
-        raise ValueError(
-            f"token ids are {ids.dtype} {ids.shape}, must be integers, one for each of {n_rows} rows"
-        )
+        raise ValueError(f"token ids are {ids.dtype} {ids.shape}, must be integers, one for each of {n_rows} rows")
     outside = np.flatnonzero((ids < 0) | (ids >= n_ids))
     if len(outside):
         raise ValueError(f"row {outside[0]}: token id {ids[outside[0]]} is outside the vocabulary of {n_ids}")
@@ -255,9 +212,3 @@ def checked_token_ids(token_id_N: Array | torch.Tensor, n_rows: int, n_ids: int)
 
 def _is_cuda(logits_NV: Array | torch.Tensor) -> bool:
     return bool(getattr(logits_NV, "is_cuda", False))
-
-
-def _available_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):  # not on macOS
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

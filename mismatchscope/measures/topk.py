@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mismatchscope.errors import EmptyComparisonError
-from mismatchscope.measures.divergences import MASS_TOLERANCE, Cells, row_chunks
+from mismatchscope.measures.cells import Cells, row_chunks
+from mismatchscope.measures.divergences import MASS_TOLERANCE
 
 Array = np.ndarray
 

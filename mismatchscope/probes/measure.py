@@ -189,9 +189,7 @@ def _measure_chunk(chunk: AlignedChunk, policy: Policy, behavior_topk: bool) -> 
     if chunk.index_M is not None and len(chunk.index_M):
         logp_pi_MV = chunk.logp_pi_MV
         if policy == "support":
-            kept = np.where(np.isneginf(chunk.logp_mu_MV), -np.inf, logp_pi_MV)
-            kept_logmass_N[chunk.index_M] = np.logaddexp.reduce(kept.astype(np.float64), axis=1)
-            logp_pi_MV = renormalise_on_support(logp_pi_MV, chunk.logp_mu_MV)
+            logp_pi_MV, kept_logmass_N[chunk.index_M] = renormalise_on_support(logp_pi_MV, chunk.logp_mu_MV)
         exact = full_divergences(chunk.logp_mu_MV, logp_pi_MV)
         for name in EXACT_COLUMNS:
             out[name] = _placed(getattr(exact, name), chunk.index_M, n)

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mismatchscope.errors import EmptyComparisonError
-from mismatchscope.measures import divergences
+from mismatchscope.measures import cells
 from mismatchscope.measures.divergences import (
+    FullDivergences,
     full_divergences,
     renormalise_on_support,
     rounding_floor_tv,
@@ -28,7 +29,7 @@ def log_softmax(logits: np.ndarray) -> np.ndarray:
     return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
 
 
-def one_state(logits_2V: np.ndarray) -> divergences.FullDivergences:
+def one_state(logits_2V: np.ndarray) -> FullDivergences:
     logp_2V = log_softmax(logits_2V)
     return full_divergences(logp_2V[:1], logp_2V[1:])
 
@@ -107,14 +108,14 @@ def test_float32_rows_and_padded_columns_change_nothing() -> None:
     padded = full_divergences(np.hstack([logp_mu_TV, padding]), np.hstack([logp_pi_TV, padding]))
     for name in ("tv", "kl", "reverse_kl", "chi2", "js", "entropy_mu"):
         assert getattr(plain, name).dtype == np.float64
-        np.testing.assert_allclose(getattr(plain, name), getattr(padded, name), rtol=1e-12)
+        np.testing.assert_allclose(getattr(plain, name), getattr(padded, name), rtol=1e-6)
 
 
 def test_chunks_agree_with_one_block(monkeypatch: pytest.MonkeyPatch) -> None:
     logp_2TV = log_softmax(np.random.default_rng(2).normal(0, 2, (2, 23, 50)))
     whole = full_divergences(*logp_2TV)
-    monkeypatch.setattr(divergences, "CHUNK_BYTES", 8 * 14 * 50 * 4)
-    assert len(list(divergences.row_chunks(23, 50))) == 6
+    monkeypatch.setattr(cells, "CHUNK_BYTES", 8 * 14 * 50 * 4)
+    assert len(list(cells.row_chunks(23, 50))) == 6
     by_chunks = full_divergences(*logp_2TV)
     for name in ("tv", "kl", "chi2", "js", "max_abs_dlogp", "top1_agree"):
         np.testing.assert_array_equal(getattr(whole, name), getattr(by_chunks, name))
@@ -217,9 +218,29 @@ def test_renormalising_on_the_support_removes_what_top_k_costs() -> None:
     processed = full_divergences(logp_mu, logp_pi)
     kept_mass = np.exp(logp_pi).sum(axis=1, where=kept)
     np.testing.assert_allclose(processed.tv, 1 - kept_mass, rtol=1e-12)
-    on_support = full_divergences(logp_mu, renormalise_on_support(logp_pi, logp_mu))
-    assert on_support.tv.max() < 1e-15
-    assert on_support.leak.max() == 0
+    on_support, kept_logmass = renormalise_on_support(logp_pi, logp_mu)
+    np.testing.assert_allclose(kept_logmass, np.log(kept_mass), rtol=1e-12)
+    same = full_divergences(logp_mu, on_support)
+    assert same.tv.max() < 1e-15
+    assert same.leak.max() == 0
+
+
+def test_renormalised_float32_rows_stay_float32_and_normalised() -> None:
+    logp_pi = log_softmax(np.random.default_rng(3).normal(0, 3, (4, 30_000))).astype(np.float32)
+    kept = logp_pi > -14
+    logp_mu = log_softmax(np.where(kept, logp_pi.astype(float), -np.inf)).astype(np.float32)
+    on_support, kept_logmass = renormalise_on_support(logp_pi, logp_mu)
+    assert on_support.dtype == np.float32
+    np.testing.assert_array_equal(np.isneginf(on_support), ~kept)
+    exact = np.log(np.exp(logp_pi.astype(float)).sum(axis=1, where=kept))
+    np.testing.assert_allclose(kept_logmass, exact, atol=1e-7)
+    assert full_divergences(logp_mu, on_support).tv.max() < 1e-6
+
+
+def test_a_support_that_the_reference_all_but_lacks_is_still_renormalised() -> None:
+    logp_mu, logp_pi = np.float32([[0.0, -np.inf]]), np.float32([[-300.0, 0.0]])
+    on_support, kept_logmass = renormalise_on_support(logp_pi, logp_mu)
+    assert (on_support[0, 0], kept_logmass[0]) == (0, -300)
 
 
 def test_renormalising_without_common_mass_is_an_error() -> None:

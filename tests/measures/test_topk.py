@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mismatchscope.errors import EmptyComparisonError
-from mismatchscope.measures import divergences
+from mismatchscope.measures import cells
 from mismatchscope.measures.divergences import FullDivergences, full_divergences
 from mismatchscope.measures.topk import TopkDivergences, topk_interval
 
@@ -156,7 +156,7 @@ def test_chunks_agree_with_one_block(monkeypatch: pytest.MonkeyPatch) -> None:
     logp_2TV = logits_2TV - np.log(np.exp(logits_2TV).sum(axis=-1, keepdims=True))
     mu_TK, pi_TK = logp_2TV[:, :, :6]
     whole = topk_interval(mu_TK, pi_TK)
-    monkeypatch.setattr(divergences, "CHUNK_BYTES", 8 * 14 * 6 * 7)
+    monkeypatch.setattr(cells, "CHUNK_BYTES", 8 * 14 * 6 * 7)
     by_chunks = topk_interval(mu_TK, pi_TK)
     for name in ("tv_lower", "tv_upper", "kl_lower", "top1_agree"):
         np.testing.assert_array_equal(getattr(whole, name), getattr(by_chunks, name))
