@@ -330,9 +330,9 @@ INLINE block_sums far_sums(const float *mu, const float *pi, int64_t begin, int6
         illegal |= !((x < INFINITY) & (y < INFINITY));
         large |= d > 40; /* larger / e may be outside float's range */
     }
-    if (large) chi2 = chi2_in_double(mu, pi, begin, end);
-    return (block_sums){l1, chi2, mass_mu, mass_pi, kl, reverse_kl, js, leak, reverse_leak, entropy_mu, entropy_pi,
-                        far, outside_mu, outside_pi, illegal};
+    double all_chi2 = large ? chi2_in_double(mu, pi, begin, end) : chi2;
+    return (block_sums){l1, all_chi2, mass_mu, mass_pi, kl, reverse_kl, js, leak, reverse_leak,
+                        entropy_mu, entropy_pi, far, outside_mu, outside_pi, illegal};
 }
 
 /* Adds the ids that a side gives exp(`floor`) or more to max |d| and to the mass that it looked at. */
