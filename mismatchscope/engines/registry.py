@@ -21,6 +21,7 @@ ENTRY_POINT_GROUP = "mismatchscope.engines"
 ENGINES: dict[str, str] = {
     "transformers": "mismatchscope.engines.transformers:TransformersEngine",
     "vllm": "mismatchscope.engines.vllm:VllmEngine",
+    "sglang": "mismatchscope.engines.sglang:SglangEngine",
     "synthetic": "mismatchscope.engines.synthetic:SyntheticEngine",
 }
 
