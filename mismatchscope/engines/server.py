@@ -73,6 +73,8 @@ class ServerEngine(Engine):
     draw_remedy: ClassVar[str]
     lists_given_ids: ClassVar[bool] = False
     tells_draw_to_top_k: ClassVar[int] = 0
+    top_p_first: ClassVar[bool] = False
+    """Whether top-p counts the mass of all ids, not of those that top-k leaves."""
 
     @abstractmethod
     def inspect(self, card: dict[str, Any]) -> Served:
@@ -155,7 +157,7 @@ class ServerEngine(Engine):
         for request, listed in self._ask_all(ask, batch, plan, longest):
             response = responses[request.sequence_id]
             if plan.entries == self.vocabulary:
-                transform = transform_to(policy, "raw", task.sampling)
+                transform = transform_to(policy, "raw", task.sampling, top_p_first=self.top_p_first)
                 seen = observe_whole(listed, response, request, task.evidence, self.vocabulary, transform)
             else:
                 seen = observe(listed, request, task.evidence)
@@ -208,7 +210,7 @@ class ServerEngine(Engine):
         elif policy == "processed" and answer.drawn_from is not None:
             listed = answer.drawn_from
         elif task.sampling.transforms:
-            transform = transform_to(policy, self._sight.stage, task.sampling)
+            transform = transform_to(policy, self._sight.stage, task.sampling, top_p_first=self.top_p_first)
         if transform is None and task.evidence.level != "full":
             return observe(listed, request, task.evidence)
         return observe_whole(listed, answer.token_ids, request, task.evidence, self.vocabulary, transform)
@@ -256,7 +258,8 @@ class ServerEngine(Engine):
     def _describe_model(self, directory: Path, config: dict[str, Any]) -> dict[str, Any]:
         """The `model` entry of a manifest. The weights are known where the server read them from this directory."""
         root = self.served.root
-        if root is not None and Path(root).is_dir() and Path(root).resolve() == directory.resolve():
+        read_here = root is not None and Path(root).is_dir() and Path(root).resolve() == directory.resolve()
+        if read_here and any(directory.glob("*.safetensors")):
             return describe(self.model, directory) | {"vocabulary_size": self.vocabulary}
         return {
             "name": self.served_name,

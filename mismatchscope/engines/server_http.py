@@ -56,7 +56,11 @@ def check_url(url: str) -> str:
             "The URL of the server holds a password, which would end up in traces and reports.",
             hint="put it into the environment variable that key_env= names",
         )
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+    try:
+        valid = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # a port that is none
+        valid = False
+    if not valid or parts.query or parts.fragment:
         raise SpecError(f"'{url}' is not the URL of a server.", hint="vllm@http://127.0.0.1:8000")
     return url.rstrip("/").removesuffix("/v1").rstrip("/")
 

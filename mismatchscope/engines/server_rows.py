@@ -117,11 +117,14 @@ def way_to(
     return "listed" if start == origin("processed", sampling) else "whole"
 
 
-def transform_to(policy: Literal["raw", "processed"], stage: Stage, sampling: Sampling) -> Transform | None:
+def transform_to(
+    policy: Literal["raw", "processed"], stage: Stage, sampling: Sampling, *, top_p_first: bool = False
+) -> Transform | None:
     """The logits of a policy from whole log-probs of a stage; None where they are the policy itself.
 
-    A softmax does not see a constant, so log-probs serve as logits. A token on the very edge of top-p may be judged
-    otherwise than the server did, whose sums were rounded in another order.
+    A softmax does not see a constant, so log-probs serve as logits. `top_p_first`: top-p counts the mass of all
+    ids, not of those that top-k leaves. A token on the very edge of top-p may be judged otherwise than the server
+    did, whose sums were rounded in another order.
     """
     if way_to(policy, stage, sampling) == "listed":
         return None
@@ -131,7 +134,10 @@ def transform_to(policy: Literal["raw", "processed"], stage: Stage, sampling: Sa
 
     if origin(stage, sampling) == "tempered":
         sampling = replace(sampling, temperature=1.0)
-    return lambda logp_TV: process_logits(logp_TV, sampling)
+    if not top_p_first:
+        return lambda logp_TV: process_logits(logp_TV, sampling)
+    before, after = replace(sampling, top_k=0), Sampling(top_k=sampling.top_k)
+    return lambda logp_TV: process_logits(process_logits(logp_TV, before), after)
 
 
 def observe(listed: Listed, request: Request, evidence: Evidence) -> Observed:

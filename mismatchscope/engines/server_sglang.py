@@ -60,6 +60,7 @@ class SglangServer(ServerEngine):
     draw_remedy: ClassVar[str] = f"--top-k between 1 and {LARGEST_TOP_K}"
     lists_given_ids: ClassVar[bool] = True
     tells_draw_to_top_k: ClassVar[int] = LARGEST_TOP_K
+    top_p_first: ClassVar[bool] = True
 
     def inspect(self, card: dict[str, Any]) -> Served:
         """The vocabulary is named in the refusal of a bias for an id that no model has; the model never sees it.
@@ -84,10 +85,6 @@ class SglangServer(ServerEngine):
             return Served(settings.get("version"), vocabulary, vocabulary, root=info["model_path"], settings=known)
 
     def sample(self, prompt: np.ndarray, sampling: Sampling, limit: int, seed: int, entries: int) -> Answer:
-        if sampling.top_k > LARGEST_TOP_K:
-            raise CapabilityError(
-                f"SGLang tells what it sampled from up to a top-k of {LARGEST_TOP_K}.", hint="--top-k 4096, or 0"
-            )
         parameters = {
             "max_new_tokens": limit,
             "temperature": sampling.temperature,
@@ -99,7 +96,7 @@ class SglangServer(ServerEngine):
             "frequency_penalty": 0.0,
             "sampling_seed": seed,
         }
-        tells_draw = sampling.temperature > 0 and sampling.top_k > 0
+        tells_draw = sampling.temperature > 0 and 0 < sampling.top_k <= LARGEST_TOP_K
         wanted = {"return_logprob": True, "top_logprobs_num": entries}
         wanted |= {"return_sampling_mask": True, "sampling_logprobs_mode": "support"} if tells_draw else {}
         meta = self._generate(prompt, parameters, wanted)

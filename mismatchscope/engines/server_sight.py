@@ -95,7 +95,9 @@ class Sight:
         return max(1, min(most, LARGEST_ANSWERS_BYTES // size))
 
     def _entries(self, task: Task) -> int:
-        return {"sampled": 0, "topk": task.evidence.k, "full": self.vocabulary}[task.evidence.level]
+        # More entries than there are ids would end SGLang.
+        k = min(task.evidence.k, self.vocabulary)
+        return {"sampled": 0, "topk": k, "full": self.vocabulary}[task.evidence.level]
 
     def _whole(self, which: str, what: str, remedy: str) -> int:
         """As many entries as there are ids, for what cannot be had from fewer."""

@@ -12,7 +12,7 @@ import base64
 import json
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Literal
 
@@ -32,19 +32,25 @@ Kind = Literal["vllm", "sglang", "openai"]
 POLICY = SyntheticOptions(vocabulary=48, sharpness=1.0, mean_length=8)
 
 
-def distributions(stage: str, tokens: list[int], start: int, sampling: Sampling) -> np.ndarray:
+def distributions(kind: Kind, stage: str, tokens: list[int], start: int, sampling: Sampling) -> np.ndarray:
     """Log-probs [T, V] of each token from `start` on, at a stage of the way from the logits to the draw."""
     states = States.of_prompts(POLICY, [np.array(tokens[:end]) for end in range(start, len(tokens))])
+    if stage == "processed" and kind == "sglang" and sampling.top_k and sampling.temperature:
+        # Top-p counts the mass of all ids; what it and top-k both leave is renormalised.
+        logp_TV = sampled_logprobs(POLICY, states, replace(sampling, top_k=0))
+        kth_T1 = -np.sort(-logp_TV, axis=1)[:, sampling.top_k - 1 :][:, :1]
+        logp_TV = np.where(logp_TV >= kth_T1, logp_TV, -np.inf)
+        return logp_TV - np.log(np.exp(logp_TV).sum(axis=1, keepdims=True))
     if stage == "processed":
         return sampled_logprobs(POLICY, states, sampling)
     return raw_logprobs(POLICY, states, (sampling.temperature or 1.0) if stage == "tempered" else 1.0)
 
 
-def draw(prompt: list[int], sampling: Sampling, limit: int, seed: int) -> tuple[list[int], str]:
+def draw(kind: Kind, prompt: list[int], sampling: Sampling, limit: int, seed: int) -> tuple[list[int], str]:
     """A response, and why it ended."""
     rng, tokens = np.random.default_rng(seed), list(prompt)
     for _ in range(limit):
-        p_V = np.exp(distributions("processed", [*tokens, 0], len(tokens), sampling)[0])
+        p_V = np.exp(distributions(kind, "processed", [*tokens, 0], len(tokens), sampling)[0])
         tokens.append(int(rng.choice(len(p_V), p=p_V / p_V.sum())))
         if tokens[-1] == END_OF_SEQUENCE:
             return tokens[len(prompt) :], "stop"
@@ -135,20 +141,22 @@ class FakeServer:
                 raise RefusedError(
                     f"Requested {kind} logprobs of {wanted}, which is greater than max allowed: {self.cap}"
                 )
-        response, reason = draw(prompt, sampling, body["max_tokens"], body.get("seed", 0))
+        response, reason = draw(self.kind, prompt, sampling, body["max_tokens"], body.get("seed", 0))
         choice: dict[str, Any] = {"index": 0, "text": "…", "finish_reason": reason}
         if not self.text_only and body.get("return_token_ids"):
             choice |= {"token_ids": response, "prompt_token_ids": prompt}
         if body.get("logprobs") is not None:
             tokens = [*prompt, *response]
-            logp_TV = distributions(self.stage, tokens, len(prompt), sampling)
+            logp_TV = distributions(self.kind, self.stage, tokens, len(prompt), sampling)
             if body.get("echo"):
-                logp_TV = np.concatenate([distributions("raw", tokens[: len(prompt)], 1, sampling), logp_TV])
+                logp_TV = np.concatenate(
+                    [distributions(self.kind, "raw", tokens[: len(prompt)], 1, sampling), logp_TV]
+                )
             else:
                 tokens = response
             choice["logprobs"] = self._openai_logprobs(logp_TV, tokens, body["logprobs"])
         if body.get("prompt_logprobs") is not None and self.kind == "vllm":
-            logp_TV = distributions("raw", prompt, 1, sampling)
+            logp_TV = distributions(self.kind, "raw", prompt, 1, sampling)
             rows = [
                 {str(i): {"logprob": float(row_V[i]), "rank": 1} for i in {token, *_best(row_V, listed)}}
                 for row_V, token in zip(logp_TV, prompt[1:], strict=True)
@@ -177,17 +185,17 @@ class FakeServer:
         if outside:
             raise RefusedError(f"logit_bias must has keys in [0, {POLICY.vocabulary - 1}], got {outside[0]}.")
         sampling, limit = _sampling(parameters), parameters["max_new_tokens"]
-        response, reason = draw(prompt, sampling, limit, parameters.get("sampling_seed", 0))
+        response, reason = draw(self.kind, prompt, sampling, limit, parameters.get("sampling_seed", 0))
         tokens, k = [*prompt, *response], body["top_logprobs_num"]
         meta: dict[str, Any] = {"finish_reason": {"type": reason}, "weight_version": "default"}
-        logp_TV = distributions(self.stage, tokens, len(prompt), sampling).clip(np.finfo(np.float32).min)
+        logp_TV = distributions(self.kind, self.stage, tokens, len(prompt), sampling).clip(np.finfo(np.float32).min)
         meta["output_token_logprobs"] = [
             [float(row_V[i]), i, None] for row_V, i in zip(logp_TV, response, strict=True)
         ]
         meta |= _listed("output", logp_TV, k, null_prefix=0)
         if "logprob_start_len" in body:
             start = body["logprob_start_len"]
-            logp_TV = distributions("raw", prompt, start + 1, sampling)
+            logp_TV = distributions(self.kind, "raw", prompt, start + 1, sampling)
             scored = list(zip(logp_TV, prompt[start + 1 :], strict=True))
             meta["input_token_logprobs"] = [
                 [None, prompt[start], None],
@@ -200,7 +208,7 @@ class FakeServer:
                 *([[float(row_V[i]), i, None] for i in ids] for row_V in logp_TV),
             ]
         if body.get("return_sampling_mask"):
-            logp_TV = distributions("processed", tokens, len(prompt), sampling)
+            logp_TV = distributions(self.kind, "processed", tokens, len(prompt), sampling)
             support = [np.flatnonzero(np.isfinite(row_V)) for row_V in logp_TV]
             meta["output_token_sampling_mask"] = [ids.tolist() for ids in support]
             meta["output_token_sampling_logprobs"] = [

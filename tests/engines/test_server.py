@@ -6,6 +6,8 @@ Shapes: T response tokens, K observed ids, V vocabulary.
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,9 @@ from fake_server import POLICY, FakeServer, distributions
 from mismatchscope.engines.launcher import job_for, run_job
 from mismatchscope.engines.registry import engine_class
 from mismatchscope.engines.server import ServerEngine
+from mismatchscope.engines.server_checks import find_stage
+from mismatchscope.engines.server_rows import Listed, listing
+from mismatchscope.engines.server_sight import Sight
 from mismatchscope.engines.spec import parse_spec, resolve_options
 from mismatchscope.errors import CapabilityError, EngineError, ModelError, PromptsError, SpecError
 from mismatchscope.records import (
@@ -88,9 +93,9 @@ def rescored(record: SequenceRecord, ids_TK: np.ndarray | None = None) -> Reques
     )
 
 
-def truth(stage: str, record: SequenceRecord, sampling: Sampling) -> np.ndarray:
+def truth(kind: str, stage: str, record: SequenceRecord, sampling: Sampling) -> np.ndarray:
     tokens = [*record.prompt_token_ids.tolist(), *record.response_token_ids.tolist()]
-    return distributions(stage, tokens, len(record.prompt_token_ids), sampling)
+    return distributions(kind, stage, tokens, len(record.prompt_token_ids), sampling)
 
 
 def assert_sees(observed: Any, logp_TV: np.ndarray, token_T: np.ndarray, evidence: Evidence) -> None:
@@ -124,7 +129,7 @@ def test_what_is_sampled_from_is_recorded_as_it_is(kind: str, evidence: Evidence
     for record in records:
         assert (record.response_token_ids[-1] == 0) == (record.finish_reason == "stop")
         assert record.raw is None, "there is no transform to tell it apart"
-        assert_sees(record.observed, truth("raw", record, PLAIN), record.response_token_ids, evidence)
+        assert_sees(record.observed, truth(kind, "raw", record, PLAIN), record.response_token_ids, evidence)
 
 
 @pytest.mark.parametrize("evidence", [SAMPLED, TOPK, FULL], ids=lambda e: e.level)
@@ -142,9 +147,9 @@ def test_raw_and_processed_mean_what_they_mean_everywhere(
         records = rollout(engine, evidence, sampling)
     for record in records:
         token_T = record.response_token_ids
-        assert_sees(record.observed, truth("processed", record, sampling), token_T, evidence)
+        assert_sees(record.observed, truth(kind, "processed", record, sampling), token_T, evidence)
         if record.raw is not None:
-            assert_sees(record.raw, truth("raw", record, sampling), token_T, evidence)
+            assert_sees(record.raw, truth(kind, "raw", record, sampling), token_T, evidence)
     # What top-k and top-p excluded cannot be had back; what a temperature did can, from whole distributions.
     lost = (stage == "processed" and sampling is not WARM) or (
         stage != "raw" and sampling is not GREEDY and evidence is not FULL
@@ -230,7 +235,7 @@ def test_given_tokens_are_scored_raw(kind: str, evidence: Evidence, connect: Con
         scored = list(engine.score(requests, Task("t", "score", "", "", evidence, policy="raw", sampling=CUT)))
     assert len(scored) == 5
     for record in scored:
-        assert_sees(record.observed, truth("raw", record, PLAIN), record.response_token_ids, evidence)
+        assert_sees(record.observed, truth(kind, "raw", record, PLAIN), record.response_token_ids, evidence)
 
 
 @pytest.mark.parametrize("sampling", [WARM, CUT, GREEDY], ids=["warm", "cut", "greedy"])
@@ -244,7 +249,7 @@ def test_a_scored_policy_goes_through_all_transforms(
         requests = [rescored(record) for record in rollout(engine, SAMPLED, sampling)]
         scored = list(engine.score(requests, Task("t", "score", "", "", evidence, sampling=sampling)))
     for record in scored:
-        logp_TV = truth("processed", record, sampling)
+        logp_TV = truth(kind, "processed", record, sampling)
         assert_sees(record.observed, logp_TV, record.response_token_ids, evidence)
 
 
@@ -262,7 +267,7 @@ def test_top_k_is_scored_at_the_ids_that_the_behaviour_listed(kind: str, connect
         scored = list(engine.score(requests, Task("t", "score", "", "", TOPK, policy="raw")))
         asked = server.received
     for record in scored:
-        logp_TV = truth("raw", record, PLAIN)
+        logp_TV = truth(kind, "raw", record, PLAIN)
         ids_TK = requests[record.sequence_id].observed_ids_TK
         np.testing.assert_array_equal(record.observed.topk_ids_TK, ids_TK)
         expected_TK = np.where(ids_TK < 0, np.nan, np.take_along_axis(logp_TV, np.maximum(ids_TK, 0), axis=1))
@@ -428,8 +433,56 @@ def test_a_password_in_the_url_is_refused_and_not_repeated() -> None:
     with pytest.raises(SpecError) as caught:
         resolve_options(parse_spec("vllm@http://me:hunter2@127.0.0.1:8000"))
     assert "hunter2" not in caught.value.message + caught.value.hint
-    with pytest.raises(SpecError, match="not the URL"):
-        resolve_options(parse_spec("vllm@http://127.0.0.1:8000?key=x"))
+    for url in ("http://127.0.0.1:8000?key=x", "http://127.0.0.1:80000", "http://127.0.0.1:eighty"):
+        with pytest.raises(SpecError, match="not the URL"):
+            resolve_options(parse_spec(f"vllm@{url}"))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_servers_answer_to_their_names_and_import_no_framework(kind: str) -> None:
+    engine = engine_class(kind, served=True)
+    assert (engine.name, engine.capabilities.paths) == (kind, ("prefill",))
+    heavy = ("torch", "transformers", "vllm", "sglang", "pandas", "pyarrow", "scipy", "pydantic")
+    program = (
+        f"import sys; from mismatchscope.engines.registry import engine_class; "
+        f"engine_class({kind!r}, served=True); print([name for name in {heavy!r} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("plain", "hot", "cut"),
+    [
+        ([-1.0, -1.1, -1.2], [-1.0, -1.05, -1.1], [0.0]),  # too even
+        ([-0.001, -7.0, -8.0], [-0.03, -3.5, -4.0], [0.0]),  # too sure
+        ([-0.5, -1.5, -2.5], [-0.5, -1.5, -2.5], [0.0]),  # truncated, and yet not tempered
+        ([-0.5, -1.5, -2.5], [-0.9], [0.0]),  # no two log-probs to compare
+    ],
+)
+def test_an_unclear_stage_stays_unknown(plain: list[float], hot: list[float], cut: list[float]) -> None:
+    def first_token(prompt: np.ndarray, sampling: Sampling) -> Listed:
+        values = hot if sampling.temperature == 2 else cut if sampling.top_p < 1 else plain
+        return listing(values[:1], [(range(len(values)), values)])
+
+    assert find_stage(first_token, [np.array([1]), np.array([2])]) is None
+
+
+def test_without_a_known_stage_only_plain_sampling_is_left() -> None:
+    sight = Sight("URL", V, None, V, 40, "whole", "draw")
+    task = Task("t", "rollout", "", "", SAMPLED, sampling=PLAIN)
+    assert sight.for_rollout(task).policies == ("processed",)
+    with pytest.raises(CapabilityError, match="does not show") as caught:
+        sight.for_rollout(Task("t", "rollout", "", "", SAMPLED, sampling=WARM))
+    assert "--temperature 1" in caught.value.hint
+
+
+def test_no_more_log_probs_are_asked_for_than_there_are_ids(connect: Connect) -> None:
+    with FakeServer("sglang") as server:
+        record = rollout(connect(server), Evidence("topk", k=V + 10), PLAIN)[0]
+        assert max(body.get("top_logprobs_num", 0) for body in server.received) == V
+    assert (record.observed.topk_ids_TK[:, :V] >= 0).all()
+    assert (record.observed.topk_ids_TK[:, V:] == -1).all()
 
 
 def test_another_kind_of_server_is_named(connect: Connect) -> None:

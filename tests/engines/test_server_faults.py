@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +21,7 @@ from mismatchscope.engines.registry import engine_class
 from mismatchscope.engines.server import ServerEngine
 from mismatchscope.engines.server_http import Client
 from mismatchscope.engines.spec import parse_spec, resolve_options
+from mismatchscope.engines.worker import GRACE_SECONDS
 from mismatchscope.errors import CapabilityError, ConfigError, EngineError
 from mismatchscope.records import (
     Evidence,
@@ -232,6 +235,43 @@ def test_the_first_failure_ends_all_that_is_under_way(vllm: MisbehavingServer, m
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("ThreadPoolExecutor")]
 
 
+def test_an_interrupt_does_not_wait_for_a_server_that_stalls(
+    vllm: MisbehavingServer, model: Path, tmp_path: Path
+) -> None:
+    write_requests(tmp_path / "requests", [Request(0, 0, prompt_token_ids=np.array([3, 9], dtype=np.int32))])
+    task = Task("t", "rollout", str(tmp_path / "requests"), str(tmp_path / "parts"), SAMPLED)
+    pids, interrupted = [], []
+
+    def on_event(event: dict[str, Any]) -> None:
+        pids.extend([event["pid"]] if event["event"] == "loading" else [])
+        if event["event"] == "ready":
+            vllm.always = "stall"
+        if event["event"] == "task":
+            time.sleep(0.3)
+            interrupted.append(time.monotonic())
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_job(
+            job_for(parse_spec(f"vllm@{vllm.url}"), str(model), [task]),
+            log_path=tmp_path / "log",
+            on_event=on_event,
+        )
+    assert time.monotonic() - interrupted[0] < GRACE_SECONDS
+    with pytest.raises(ProcessLookupError):
+        os.kill(pids[0], 0)
+
+
+def test_an_endless_answer_is_cut_off(
+    vllm: MisbehavingServer, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = connect(vllm, model)
+    monkeypatch.setattr(server_http, "LARGEST_ANSWER_BYTES", 100)
+    with pytest.raises(EngineError, match="answers with more than") as caught:
+        rollout(engine)
+    assert "topk:20" in caught.value.hint
+
+
 def test_what_was_finished_before_a_fault_is_kept(vllm: MisbehavingServer, model: Path, tmp_path: Path) -> None:
     requests = [Request(i, i, prompt_token_ids=np.array([3, 9], dtype=np.int32)) for i in range(4)]
     write_requests(tmp_path / "requests", requests)
@@ -239,7 +279,7 @@ def test_what_was_finished_before_a_fault_is_kept(vllm: MisbehavingServer, model
     job = job_for(parse_spec(f"vllm@{vllm.url}:retries=0,concurrency=1"), str(model), [task])
     seen: list[str] = []
 
-    def on_event(event: dict[str, str]) -> None:
+    def on_event(event: dict[str, Any]) -> None:
         seen.append(event["event"])
         if event["event"] == "sequence" and seen.count("sequence") == 2:
             vllm.always = "broken"
