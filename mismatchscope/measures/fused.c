@@ -241,8 +241,9 @@ typedef struct {
 
 /* What one block adds to the sums of its row. The leaks' share of TV, chi^2 and JS is not in. */
 typedef struct {
-    double l1, chi2; /* chi^2 can be of any size */
-    float mass_mu, mass_pi, kl, reverse_kl, js, leak, reverse_leak, entropy_mu, entropy_pi;
+    double mass_mu, mass_pi, l1, leak, reverse_leak; /* these must be right to 1e-6, for any width of vector */
+    double chi2;                                     /* ... and this can be of any size */
+    float kl, reverse_kl, js, entropy_mu, entropy_pi;
     int far, outside_mu, outside_pi, illegal;
 } block_sums;
 
@@ -260,10 +261,10 @@ INLINE float js_weight(float size, float e) {
 
 /* Of no use if it says `far`: some |d| is not below NEAR. */
 INLINE block_sums near_sums(const float *mu, const float *pi, int64_t begin, int64_t end) {
-    double l1 = 0;
-    float mass_mu = 0, mass_pi = 0, kl = 0, reverse_kl = 0, chi2 = 0, js = 0, entropy_mu = 0, entropy_pi = 0;
+    double mass_mu = 0, mass_pi = 0, l1 = 0;
+    float kl = 0, reverse_kl = 0, chi2 = 0, js = 0, entropy_mu = 0, entropy_pi = 0;
     int far = 0;
-#pragma omp simd reduction(+ : l1, mass_mu, mass_pi, kl, reverse_kl, chi2, js, entropy_mu, entropy_pi) \
+#pragma omp simd reduction(+ : mass_mu, mass_pi, l1, kl, reverse_kl, chi2, js, entropy_mu, entropy_pi) \
     reduction(| : far)
     for (int64_t i = begin; i < end; i++) {
         float d = pi[i] - mu[i], d2 = d * d, x = clamped(mu[i], &UNIT);
@@ -281,7 +282,7 @@ INLINE block_sums near_sums(const float *mu, const float *pi, int64_t begin, int
         entropy_pi -= p * (x + d);
         far |= !(fabsf(d) < NEAR);
     }
-    return (block_sums){l1, chi2, mass_mu, mass_pi, kl, reverse_kl, js, 0, 0, entropy_mu, entropy_pi, far, 0, 0, 0};
+    return (block_sums){mass_mu, mass_pi, l1, 0, 0, chi2, kl, reverse_kl, js, entropy_mu, entropy_pi, far, 0, 0, 0};
 }
 
 /* For a block where a term may be outside float's range. */
@@ -296,11 +297,10 @@ static double chi2_in_double(const float *mu, const float *pi, int64_t begin, in
 }
 
 INLINE block_sums far_sums(const float *mu, const float *pi, int64_t begin, int64_t end) {
-    double l1 = 0;
-    float mass_mu = 0, mass_pi = 0, kl = 0, reverse_kl = 0, chi2 = 0, js = 0, entropy_mu = 0, entropy_pi = 0;
-    float leak = 0, reverse_leak = 0;
+    double mass_mu = 0, mass_pi = 0, l1 = 0, leak = 0, reverse_leak = 0;
+    float kl = 0, reverse_kl = 0, chi2 = 0, js = 0, entropy_mu = 0, entropy_pi = 0;
     int far = 0, outside_mu = 0, outside_pi = 0, illegal = 0, large = 0;
-#pragma omp simd reduction(+ : l1, mass_mu, mass_pi, kl, reverse_kl, chi2, js, entropy_mu, entropy_pi) \
+#pragma omp simd reduction(+ : mass_mu, mass_pi, l1, kl, reverse_kl, chi2, js, entropy_mu, entropy_pi) \
     reduction(+ : leak, reverse_leak) reduction(| : far, outside_mu, outside_pi, illegal, large)
     for (int64_t i = begin; i < end; i++) {
         float x = mu[i], y = pi[i], d = y - x;
@@ -331,14 +331,14 @@ INLINE block_sums far_sums(const float *mu, const float *pi, int64_t begin, int6
         large |= d > 40; /* larger / e may be outside float's range */
     }
     double all_chi2 = large ? chi2_in_double(mu, pi, begin, end) : chi2;
-    return (block_sums){l1, all_chi2, mass_mu, mass_pi, kl, reverse_kl, js, leak, reverse_leak,
+    return (block_sums){mass_mu, mass_pi, l1, leak, reverse_leak, all_chi2, kl, reverse_kl, js,
                         entropy_mu, entropy_pi, far, outside_mu, outside_pi, illegal};
 }
 
 /* Adds the ids that a side gives exp(`floor`) or more to max |d| and to the mass that it looked at. */
 INLINE void look_at_likely(const float *mu, const float *pi, int64_t begin, int64_t end, float floor,
                            full_result *out) {
-    float mass = 0;
+    double mass = 0;
     int32_t largest_bits = -1; /* floats that are not negative are in the order of their bits */
 #pragma omp simd reduction(+ : mass) reduction(max : largest_bits)
     for (int64_t i = begin; i < end; i++) {
