@@ -233,3 +233,10 @@ def test_the_documented_workflow_reads_both_versions(tmp_path: Path) -> None:
     assert set(audit["with"]) <= set(ACTION["inputs"])
     assert audit["with"]["behavior"].startswith("vllm==${{ steps.vllm.outputs.new }}")
     assert audit["with"]["baseline"].startswith("vllm==${{ steps.vllm.outputs.old }}")
+
+
+def test_the_step_in_the_guide_is_a_step() -> None:
+    guide = (ROOT / "docs" / "guide" / "gate-ci.md").read_text(encoding="utf-8")
+    [step] = yaml.safe_load(re.search(r"```yaml\n(.*?)```", guide, re.DOTALL)[1])
+    assert set(step["with"]) <= set(ACTION["inputs"])
+    assert step["uses"] == WORKFLOW["jobs"]["audit"]["steps"][-1]["uses"]

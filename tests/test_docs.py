@@ -228,3 +228,12 @@ def test_every_error_is_listed() -> None:
     kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Exception)]
     wanted = {kind.__name__ for kind in kinds} - {"MismatchScopeError"}
     assert wanted <= codes("troubleshooting.md"), sorted(wanted - codes("troubleshooting.md"))
+
+
+def test_guides_say_when_and_with_what_their_output_was_recorded() -> None:
+    guides = [page for page in PAGES if page.startswith("guide/")]
+    assert len(guides) == 3
+    for page in guides:
+        last = PAGES[page].rstrip().rpartition("\n\n")[2]
+        assert re.match(r"Recorded on \d+ \w+ \d{4} .*: mismatchscope \d", last), page
+        assert blocks(page, "text"), f"{page} shows no output"
