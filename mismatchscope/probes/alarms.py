@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..measures.intervals import clustered_mean
-from ..report import Alarm
+from ..report import Alarm, Floors
 from .measure import StateMeasures
 
 # A slope of the log-odds this far from 1 is no rounding: bf16 noise moves it by less than a hundredth. It is a
@@ -28,13 +28,14 @@ def alarms(
     pareto_k: float | None,
     unmatched: tuple[int, int],
     rejected: int,
+    floors: Floors,
     notes: list[str],
 ) -> list[Alarm]:
     """Everything that makes the figures of this comparison mean less, or something else, than they seem to.
 
     `on_policy` says whether the tokens were drawn from the μ that is compared; they were not when the raw policy of
     a truncated or tempered sampler is. `unmatched` counts the sequences found on the behaviour and on the reference
-    side only; `notes` are the remarks of the alignment.
+    side only, `floors` are the repeat floors that were measured, `notes` the remarks of the alignment.
     """
     found = [
         *(_ratio_alarm(measures) if on_policy else _off_policy_alarm()),
@@ -42,6 +43,7 @@ def alarms(
         *_leak_alarm(measures),
         *_provenance_alarms(behavior, reference),
         *_row_alarms(unmatched, rejected),
+        *_floor_alarm(floors),
         *(Alarm(code="alignment", message=note) for note in notes),
     ]
     if pareto_k is not None and pareto_k > _PARETO_LIMIT:
@@ -149,6 +151,17 @@ def _provenance_alarms(behavior: dict[str, Any], reference: dict[str, Any]) -> I
             message="The two sides ran different weights, so this measures staleness and numerics together.",
             evidence={"behavior": weights[0], "reference": weights[1]},
             remedy="give both sides the same --model",
+        )
+
+
+def _floor_alarm(floors: Floors) -> Iterator[Alarm]:
+    sides = {"behaviour": floors.behavior, "reference": floors.reference}
+    missing = [name for name, floor in sides.items() if floor is None]
+    if len(missing) == 1:
+        yield Alarm(
+            code="one_sided_floor",
+            message=f"The {missing[0]} was not measured against itself, so its own noise counts as mismatch here.",
+            remedy="an engine that can score through decoding, or compare --behavior-repeat / --reference-repeat",
         )
 
 

@@ -21,9 +21,11 @@ from typing import Any
 from .. import gate
 from ..config import DEFAULT_PROMPTS, AuditSettings, choose_evidence
 from ..demo import prompts_path
+from ..engines.base import Capabilities
 from ..engines.registry import engine_class
 from ..engines.spec import EngineSpec, parse_spec
-from ..errors import OutputExistsError
+from ..environments import interpreter
+from ..errors import CapabilityError, OutputExistsError
 from ..prompts import Prompt, load_prompts
 from ..records import Evidence, Policy, write_atomic
 from ..report import Report
@@ -52,14 +54,16 @@ def audit(
     prompts = audit_prompts(settings)
     stored = (4 if settings.repeats else 2) + (settings.baseline is not None)
     evidence = plan_evidence(settings, (behavior, reference), prompts=len(prompts), traces=stored)
-    check_capabilities(behavior, evidence=evidence, path="decode" if settings.repeats else None, rollout=True)
+    check_capabilities(behavior, evidence=evidence, path=None, rollout=True)
     check_capabilities(reference, evidence=evidence, path="prefill", rollout=False)
 
-    passes = plan(settings, directory, evidence)
     specs = {"behavior": behavior, "reference": reference}
     if settings.baseline is not None:
         specs["baseline"] = parse_spec(settings.baseline)
-        check_capabilities(specs["baseline"], evidence=evidence, path="decode", rollout=False)
+        check_capabilities(specs["baseline"], evidence=evidence, path=None, rollout=False)
+    for spec in specs.values():
+        interpreter(spec)  # an environment that is missing must not be found out after the rollouts
+    passes = plan(settings, directory, evidence, specs)
     for side, spec in specs.items():
         collect(
             spec,
@@ -71,6 +75,11 @@ def audit(
             on_event=lambda event, side=side: on_event(event | {"side": side}),
         )
 
+    if not measured_behavior(settings, directory).exists():
+        raise CapabilityError(
+            f"The engine {behavior.name} does not show its raw policy under these sampling transforms.",
+            hint="--policy processed, or sampling without temperature, top-k and top-p",
+        )
     traces = {one.trace.name: Trace.open(one.trace) for side in passes.values() for one in side}
     report = compare(
         Trace.open(measured_behavior(settings, directory)),
@@ -100,7 +109,7 @@ def plan_evidence(settings: AuditSettings, engines: Sequence[EngineSpec], *, pro
     The first engine is the one that samples, and so knows the vocabulary.
     """
     sampling = settings.sampling
-    able = set.intersection(*(set(engine_class(spec.name).capabilities.evidence) for spec in engines))
+    able = set.intersection(*(set(_capabilities(spec).evidence) for spec in engines))
     return choose_evidence(
         settings.evidence,
         settings.budget,
@@ -112,11 +121,14 @@ def plan_evidence(settings: AuditSettings, engines: Sequence[EngineSpec], *, pro
     )
 
 
-def plan(settings: AuditSettings, directory: Path, evidence: Evidence) -> dict[str, list[Pass]]:
+def plan(
+    settings: AuditSettings, directory: Path, evidence: Evidence, specs: dict[str, EngineSpec]
+) -> dict[str, list[Pass]]:
     """The traces of each side, in the order in which its engine makes them.
 
     A repeat forces the same tokens through the same path in another order, so that every batch has other members:
-    what the same side would have answered in another run.
+    what the same side would have answered in another run. A server cannot force tokens through decoding: it has no
+    behaviour repeat, and as a baseline it scores through the path it has.
     """
     sampler = settings.sampling.sampling()
     first = Pass(directory / "behavior", "behavior", evidence, "processed", sampler)
@@ -134,10 +146,12 @@ def plan(settings: AuditSettings, directory: Path, evidence: Evidence) -> dict[s
     passes = {"behavior": [first], "reference": [second]}
     if settings.baseline is not None:
         # The same tokens, forced through the path that sampling takes: versions draw other tokens from one seed.
-        old = replace(first, trace=directory / "baseline", policy=recorded, source=source, path="decode")
+        path = "decode" if _decodes(specs["baseline"]) else "prefill"
+        old = replace(first, trace=directory / "baseline", policy=recorded, source=source, path=path)
         passes["baseline"] = [old]
     if settings.repeats:
-        for one, path in ((first, "decode"), (second, "prefill")):
+        repeated = [(second, "prefill")] + ([(first, "decode")] if _decodes(specs["behavior"]) else [])
+        for one, path in repeated:
             again = replace(
                 one,
                 trace=directory / f"{one.role}-repeat",
@@ -148,6 +162,14 @@ def plan(settings: AuditSettings, directory: Path, evidence: Evidence) -> dict[s
             )
             passes[one.role].append(again)
     return passes
+
+
+def _capabilities(spec: EngineSpec) -> Capabilities:
+    return engine_class(spec.name, served=spec.served).capabilities
+
+
+def _decodes(spec: EngineSpec) -> bool:
+    return "decode" in _capabilities(spec).paths
 
 
 def measured_behavior(settings: AuditSettings, directory: Path) -> Path:

@@ -113,6 +113,7 @@ def compare(
             pareto_k=sequences.pareto_k,
             unmatched=(counts.unmatched_behavior, counts.unmatched_reference),
             rejected=counts.rejected,
+            floors=floors,
             notes=list(alignment.notes),
         ),
         worst=worst_tokens(measures, behavior),

@@ -151,6 +151,11 @@ class TestAlarms:
         write_trace(tmp_path / "stale", stale, scored)
         assert "weights" in self.codes(compare(pair.behavior, Trace.open(tmp_path / "stale")))
 
+    def test_a_floor_of_one_side_alone(self, pair: Pair, tmp_path: Path) -> None:
+        again = repeat_of(pair, tmp_path / "again", SyntheticOptions())
+        report = compare(pair.behavior, pair.reference, repeats=Repeats(behavior=again))
+        assert "one_sided_floor" in self.codes(report)
+
     def test_missing_and_rejected_rows_are_counted(self, pair: Pair, tmp_path: Path) -> None:
         task = Task("pi", "score", "", "")
         records = list(SyntheticEngine("synthetic", SyntheticOptions()).score(list(pair.behavior.requests()), task))
