@@ -34,7 +34,7 @@ def report(traces: Path) -> Path:
 def test_three_policies(report: Path) -> None:
     document = json.loads((report / "report.json").read_text())
     alpha0, alpha1, beta = (document[key]["mean"]["value"] for key in ("alpha0", "alpha1", "beta"))
-    assert beta <= alpha0 + alpha1 + 1e-12
+    assert beta <= alpha0 + alpha1 + 1e-6  # the distributions are stored in float32
     assert document["bounds"]["slack_mean"] == pytest.approx(alpha0 + alpha1 - beta)
 
 
