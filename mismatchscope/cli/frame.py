@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 import shlex
+import signal
 import sys
 import traceback
 from collections.abc import Callable
@@ -98,8 +100,11 @@ def verb(function: Callable[..., None], group: typer.Typer = app, name: str | No
             message = "Interrupted. What was finished is kept." if resumable else "Interrupted."
             _show_error(message, "the same command with --resume goes on" if resumable else None)
             raise typer.Exit(130) from None
-        except (typer.Exit, BrokenPipeError):
+        except typer.Exit:
             raise
+        except BrokenPipeError:
+            _discard_stdout()
+            raise typer.Exit(128 + signal.SIGPIPE) from None
         except Exception as error:
             # Never the message: it may quote a prompt or a key.
             where = traceback.extract_tb(error.__traceback__)[-1]
@@ -141,13 +146,24 @@ def working(what: str) -> AbstractContextManager[object]:
 def stdout() -> Console:
     from rich.console import Console
 
-    return Console(no_color=terminal.no_color or None, highlight=False)
+    class Answer(Console):
+        def on_broken_pipe(self) -> None:
+            """`… | head` has read enough: go on silently to the exit code that the verdict gives."""
+            self.quiet = True
+            _discard_stdout()
+
+    return Answer(no_color=terminal.no_color or None, highlight=False)
 
 
 def stderr() -> Console:
     from rich.console import Console
 
     return Console(stderr=True, no_color=terminal.no_color or None, highlight=False)
+
+
+def _discard_stdout() -> None:
+    """Nobody reads it any more; without this the interpreter complains once again when it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _show_error(message: str, hint: str | None, log_tail: str = "") -> None:

@@ -190,7 +190,8 @@ def _versions(
         measure_states(align(new, old), policy, on_rows),
         noise=floors.behavior.mean.value if floors.behavior is not None else None,
         provenance=_provenance(old),
-        difference=differences(_provenance(new), _provenance(old)),
+        # The old engine decodes the tokens that the new one drew: the same path, one token at a time.
+        difference=differences(_provenance(new) | {"path": "decode"}, _provenance(old)),
         confidence=confidence,
     )
 

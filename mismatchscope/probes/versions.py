@@ -56,12 +56,13 @@ def _verdict(new_old: StateMeasures, tv: Mean | None, noise: float | None, confi
         return "unchanged", f"Unchanged: {moved}, inside the repeat floor of {number(noise)} ({sample})."
     if tv is None or tv.low is None:
         return "inconclusive", f"It differs from the baseline, {moved}; which is closer cannot be said ({sample})."
-    by = f"mean TV to the trainer {estimate(tv.value, tv.low, tv.high)} against the baseline's"
     if tv.high < 0:
-        return "better", f"Closer to the trainer than the baseline: {by} ({sample})."
+        lower = estimate(-tv.value, -tv.high, -tv.low)
+        return "better", f"Closer to the trainer than the baseline: mean TV lower by {lower} ({sample})."
+    by = estimate(tv.value, tv.low, tv.high)
     if tv.low > 0:
-        return "worse", f"Further from the trainer than the baseline: {by} ({sample})."
-    return "changed", f"It differs from the baseline, {moved}, and is as far from the trainer: {by} ({sample})."
+        return "worse", f"Further from the trainer than the baseline: mean TV higher by {by} ({sample})."
+    return "changed", f"It differs from the baseline, {moved}, but is no closer to the trainer: by {by} ({sample})."
 
 
 def _shared_states(new: StateMeasures, old: StateMeasures) -> tuple[np.ndarray, np.ndarray]:

@@ -181,3 +181,13 @@ def test_bad_input_is_one_clear_sentence(tmp_path, arguments: list[str], code: i
     assert done.returncode == code, done.stderr
     assert said in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(("gate", "code"), [("token.tv.mean > 0.5", 0), ("token.tv.mean > 0.001", 1)])
+def test_a_reader_that_leaves_early_does_not_change_the_verdict(tmp_path, gate: str, code: int) -> None:
+    """`mismatchscope audit … | head -1`"""
+    command = [COMMAND, "audit", "-q", *SYNTHETIC, *SMALL, "--fail-on", gate, "-o", tmp_path / "run"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdout.close()
+    assert process.wait(timeout=120) == code
+    assert b"Traceback" not in process.stderr.read()

@@ -96,5 +96,5 @@ def test_differences_are_paired_by_state(tmp_path: Path) -> None:
     other = compare(old, pair.reference)
     assert report.baseline.tv_difference.value == pytest.approx(report.token.tv.mean - other.token.tv.mean)
     assert report.baseline.old_reference.tv.mean == pytest.approx(other.token.tv.mean)
-    assert [one.key for one in report.baseline.difference] == ["path", "effective.kernel"]
+    assert [one.key for one in report.baseline.difference] == ["effective.kernel"]
     assert np.isfinite(report.baseline.kl_difference.value)
