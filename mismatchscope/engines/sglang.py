@@ -1,8 +1,8 @@
 """The engine `sglang`: SGLang offline, its numbers recorded where it computes them.
 
 It decodes a rollout, and a score along the decode path, a token a step through its cache; a score along the prefill
-path it reads as prompts. `sglang_scheduler`, in SGLang's own process, sees the logits of all three, draws every
-token and records what from. Tested with SGLang 0.5.23.
+path it reads as prompts. `sglang_scheduler`, in a process of SGLang's, sees the logits of all three, and
+`sglang_capture` draws every token there and records what from. Tested with SGLang 0.5.23.
 """
 
 from __future__ import annotations

@@ -36,6 +36,7 @@ def examine(scheduler: Any) -> dict[str, Any]:
     parameters = {_plain(parameter.dtype) for parameter in runner.model.parameters()}
     logits_processor = getattr(runner.model, "logits_processor", None)
     head = getattr(getattr(runner.model, "lm_head", None), "weight", None)
+    graph_runner = type(runner.decode_cuda_graph_runner).__name__
     float32_head = getattr(logits_processor, "use_fp32_lm_head", None)
     return {
         "parameters": "+".join(sorted(parameters)),
@@ -43,7 +44,7 @@ def examine(scheduler: Any) -> dict[str, Any]:
         "enable_fp32_lm_head": float32_head,
         "attention_implementation": type(runner.attn_backend).__name__,
         "kv_cache_dtype": _plain(runner.kv_cache_dtype),
-        "graph_runner": runner.decode_cuda_graph_runner and type(runner.decode_cuda_graph_runner).__name__,
+        "graph_runner": None if graph_runner in ("NoneType", "EagerRunner") else graph_runner,
         "prefix_cache": type(scheduler.tree_cache).__name__,
         "disable_overlap_schedule": not scheduler.enable_overlap,
         "chunked_prefill_size": scheduler.chunked_prefill_size,
@@ -66,7 +67,10 @@ def effective_settings(
     """
     graphs = resolved["cuda_graph_config"] or {}
     settings = {key: _plain(resolved[key]) for key in (*_ALWAYS, *requested)}
+    eager = examined["graph_runner"] is None
     return settings | {
+        "disable_cuda_graph": eager,
+        "enable_torch_compile": resolved["enable_torch_compile"] and not eager,
         "decode_cuda_graph": _plain(graphs.get("decode", {}).get("backend")),
         "prefill_cuda_graph": _plain(graphs.get("prefill", {}).get("backend")),
         "sampling_backend": SAMPLING_BACKEND,
