@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import math
+from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -117,20 +118,18 @@ class Scheduler:
         while going_on := [row for row, ids in enumerate(whole) if self.computed[row] < len(ids)]:
             rows = self.rng.permutation(going_on)[: self.rng.integers(1, len(going_on) + 1)].tolist()
             starts = [self.computed[row] for row in rows]
-            counts = [
-                int(self.rng.integers(1, len(whole[row]) - start + 1))
-                for row, start in zip(rows, starts, strict=True)
-            ]
-            spans = zip(rows, starts, counts, strict=True)
-            states = torch.stack([logits_after(r, whole[r][: p + 1]) for r, s, c in spans for p in range(s, s + c)])
-            self.capture.prefill(np.array(rows), np.array(starts), np.array(counts), lambda index: states[index])
-            for row, count in zip(rows, counts, strict=True):
-                self.computed[row] += count
+            ends = [int(self.rng.integers(self.computed[row], len(whole[row]))) + 1 for row in rows]
+            spans = zip(rows, starts, ends, strict=True)
+            states = torch.stack([logits_after(r, whole[r][: p + 1]) for r, s, e in spans for p in range(s, e)])
+            counts = np.subtract(ends, starts)
+            self.capture.prefill(np.array(rows), np.array(starts), counts, states.__getitem__)
+            for row, end in zip(rows, ends, strict=True):
+                self.computed[row] = end
         return self.records
 
 
 def expected(row: int, record: SequenceRecord, sampling: Sampling | None) -> np.ndarray:
-    """Log-probs [T, V] of the stand-in's model after every prefix, in float64; of the raw policy without sampling."""
+    """Log-probs [T, V] of the stand-in's model after every prefix, in float64; raw where there is no sampling."""
     prefix = list(record.prompt_token_ids)
     rows = []
     for token in record.response_token_ids.tolist():
@@ -163,11 +162,11 @@ def test_a_rollout_draws_from_what_it_records(seed: int, sampling: Sampling) -> 
         logp_TV = record.observed.full_logprobs_RV
         close(logp_TV, expected(row, record, sampling))
         uniform_T = uniforms(sampling.seed, [request.sequence_id], 9)[0]
-        for p_V, uniform, token in zip(
-            np.exp(logp_TV.astype(float)), uniform_T, record.response_token_ids, strict=False
-        ):
+        for t, token in enumerate(record.response_token_ids.tolist()):
+            p_V = np.exp(logp_TV[t].astype(float))
             below = math.fsum(p_V[:token])
-            assert below - 1e-6 <= uniform * math.fsum(p_V) <= below + p_V[token] + 1e-6 and p_V[token] > 0
+            assert p_V[token] > 0
+            assert below - 1e-6 <= uniform_T[t] * math.fsum(p_V) <= below + p_V[token] + 1e-6
         own = np.take_along_axis(logp_TV, record.response_token_ids[:, None].astype(int), axis=1)[:, 0]
         np.testing.assert_array_equal(record.observed.logprob_T, own)
         stopped = record.response_token_ids == EOS
@@ -239,9 +238,7 @@ def test_a_process_that_does_not_record_draws_the_same() -> None:
 def test_a_prompt_that_came_from_a_cache_is_an_error() -> None:
     capture = Capture(batch(score("prefill")), lambda record: None)
     with pytest.raises(EngineError, match="skipped"):
-        capture.prefill(
-            np.array([1]), np.array([8]), np.array([2]), lambda index: torch.zeros(len(index), VOCABULARY)
-        )
+        capture.prefill(np.array([1]), np.array([8]), np.array([2]), torch.zeros(2, VOCABULARY).__getitem__)
 
 
 def test_logits_that_are_not_finite_are_named() -> None:
@@ -342,8 +339,10 @@ def test_what_cannot_be_recorded_is_refused(spec: str, error: type[Exception]) -
 
 
 def test_an_unknown_argument_is_named() -> None:
+    known = [*SglangOptions.keys(), "schedule_policy"]
+    check_arguments(options("sglang:schedule_policy=lpm"), known, "0.5.23")
     with pytest.raises(SpecError, match="no argument 'chunked_prefil_size'") as caught:
-        check_arguments(options("sglang:chunked_prefil_size=4"), ["chunked_prefill_size"], "0.5.23")
+        check_arguments(options("sglang:chunked_prefil_size=4"), known, "0.5.23")
     assert caught.value.hint == "did you mean chunked_prefill_size?"
 
 
@@ -357,34 +356,19 @@ def test_without_a_gpu_the_defaults_give_way(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_what_runs_goes_before_what_was_configured() -> None:
-    resolved = {
-        **dict.fromkeys(
-            (
-                "dtype",
-                "quantization",
-                "kv_cache_dtype",
-                "attention_backend",
-                "prefill_attention_backend",
-                "decode_attention_backend",
-                "moe_runner_backend",
-                "enable_fp32_lm_head",
-                "enable_deterministic_inference",
-                "chunked_prefill_size",
-                "max_prefill_tokens",
-                "schedule_policy",
-                "tp_size",
-                "ep_size",
-            )
-        ),
-        "enable_torch_compile": True,
-        "sampling_backend": "flashinfer",
-        "cuda_graph_config": {"decode": {"backend": "disabled"}, "prefill": {"backend": "disabled"}},
-    }
-    asked = ("enable_torch_compile", "sampling_backend")
-    effective = effective_settings(resolved, {"graph_runner": None, "chunked_prefill_size": 8}, asked)
+    resolved = defaultdict(
+        lambda: None,
+        enable_torch_compile=True,
+        sampling_backend="flashinfer",
+        schedule_policy="lpm",
+        cuda_graph_config={"decode": {"backend": "disabled"}, "prefill": {"backend": "disabled"}},
+    )
+    examined = {"graph_runner": None, "chunked_prefill_size": 8}
+    effective = effective_settings(resolved, examined, ["enable_torch_compile", "sampling_backend", "dist_timeout"])
     assert effective["enable_torch_compile"] is False, "it compiles what it captures"
-    assert effective["chunked_prefill_size"] == 8 and effective["sampling_backend"] == "mismatchscope"
-    assert effective["decode_cuda_graph"] == "disabled"
+    assert (effective["chunked_prefill_size"], effective["schedule_policy"]) == (8, "lpm")
+    assert effective["sampling_backend"] == "mismatchscope" and effective["decode_cuda_graph"] == "disabled"
+    assert effective["dist_timeout"] is None
 
 
 @pytest.mark.parametrize(
