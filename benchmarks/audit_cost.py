@@ -17,12 +17,14 @@ import argparse
 import json
 import platform
 import re
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -35,6 +37,7 @@ RESULT = Path(__file__).parent / "results" / "audit_cost.md"
 PASSES = ("behavior", "behavior-repeat", "reference", "reference-repeat")
 SHUFFLED = 1  # the order of the repeats, as probes.audit chooses it
 BATCH_SIZE = 32
+ROUNDS = 5
 
 
 def run_audit(directory: Path) -> tuple[float, dict[str, float]]:
@@ -69,7 +72,9 @@ def bare(directory: Path) -> dict[str, float]:
     model = AutoModelForCausalLM.from_pretrained(
         model_path("dense"), dtype=torch.bfloat16, attn_implementation="sdpa"
     )
-    requests = list(Trace.open(directory / "behavior").requests())
+    trace = Trace.open(directory / "behavior")
+    torch.set_num_threads(trace.manifest.effective["threads"])
+    requests = list(trace.requests())
     seconds = {}
     with torch.inference_mode():
         for name in PASSES:
@@ -115,6 +120,23 @@ def _padded(rows: list[np.ndarray], *, left: bool):
     return ids, mask
 
 
+def one_round() -> dict[str, Any]:
+    """The audit and, right after it, the bare calls on its batches, so that both see the same machine."""
+    with tempfile.TemporaryDirectory() as scratch:
+        directory = Path(scratch, "run")
+        whole, ours = run_audit(directory)
+        command = [sys.executable, __file__, "--bare", directory]
+        plain = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1]
+        tokens = Trace.open(directory / "behavior").manifest.counts.tokens
+        return {
+            "whole": whole,
+            "ours": ours,
+            "plain": json.loads(plain),
+            "comparing": measure(directory),
+            "tokens": tokens,
+        }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bare", type=Path, help=argparse.SUPPRESS)
@@ -122,21 +144,19 @@ def main() -> None:
     if arguments.bare:
         print(json.dumps(bare(arguments.bare)))
         return
-    with tempfile.TemporaryDirectory() as scratch:
-        directory = Path(scratch, "run")
-        whole, ours = run_audit(directory)
-        command = [sys.executable, __file__, "--bare", directory]
-        plain = json.loads(
-            subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1]
-        )
-        comparing = measure(directory)
-        tokens = Trace.open(directory / "behavior").manifest.counts.tokens
+    rounds = [one_round() for _ in range(ROUNDS)]
+    ours = {name: statistics.median(one["ours"][name] for one in rounds) for name in PASSES}
+    plain = {name: statistics.median(one["plain"][name] for one in rounds) for name in PASSES}
+    whole, comparing, tokens = (
+        statistics.median(one[key] for one in rounds) for key in ("whole", "comparing", "tokens")
+    )
     total, plain_total = sum(ours.values()) + comparing, sum(plain.values())
     lines = [
         "# Cost of the default audit",
         "",
         f"Made by `python benchmarks/audit_cost.py` on {date.today()}: `mismatchscope audit`, {tokens:,} response "
-        f"tokens, full evidence, four passes; {platform.machine()}, Python {platform.python_version()}.",
+        f"tokens, full evidence, four passes; medians of {ROUNDS} rounds; {platform.machine()}, "
+        f"Python {platform.python_version()}.",
         "",
         "| pass | bare call, s | audit, s |",
         "| --- | ---: | ---: |",

@@ -41,6 +41,7 @@ class CausalLM:
         self.device = self.network.get_input_embeddings().weight.device
         self.head_device = self._head.weight.device
         self.vocabulary_size = self._head.weight.shape[0]
+        self.parameters = self.network.num_parameters()
         self.train_mode = options.train_mode
         self.autocast = options.dtype == "autocast"
         self._float32_head = options.lm_head == "float32"

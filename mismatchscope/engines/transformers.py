@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+_SMALL_MODEL = 50_000_000
+"""Parameters below which threads wait for each other longer than they compute, the more so on a busy machine."""
+
+
 def _option(default: Any, help: str) -> Any:
     return field(default=default, metadata={"help": help})
 
@@ -51,7 +55,7 @@ class TransformersOptions(Options):
     train_mode: bool = _option(False, "prefill in train mode with gradients, as the training forward runs")
     gradient_checkpointing: bool = _option(False, "recompute activations as in training; needs train_mode")
     logprob_chunk: int = _option(1024, "positions whose logits exist at the same time in a prefill; 0: all")
-    threads: int = _option(0, "CPU threads of torch; 0: torch decides")
+    threads: int = _option(0, "CPU threads of torch; 0: one for a small model, else torch decides")
     deterministic: bool = _option(False, "torch.use_deterministic_algorithms")
     trust_remote_code: bool = _option(False, "run the Python code that a model brings along")
 
@@ -99,6 +103,8 @@ class TransformersEngine(Engine):
         self._tokenizer = Tokenizer(directory, self.options.trust_remote_code)
         with self._memory_errors():
             self._lm = CausalLM(directory, self.options)
+        if not self.options.threads and self._lm.parameters < _SMALL_MODEL:
+            torch.set_num_threads(1)
         check_vocabulary(self._tokenizer, self._lm.vocabulary_size)
         self._stop_ids = stop_token_ids(directory, self._tokenizer)
         config = read_config(directory)
