@@ -317,7 +317,7 @@ def test_only_the_same_question_is_answered(
     else:
         with pytest.raises(NotComparableError, match=f"holds the {mu['policy']} policy") as raised:
             align(*traces)
-        assert f"--policy {mu['policy']}" in raised.value.hint
+        assert f"score the {mu['policy']} behaviour trace" in raised.value.hint
 
 
 def test_what_is_worth_knowing_is_noted(store: Store) -> None:
