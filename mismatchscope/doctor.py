@@ -16,7 +16,7 @@ from typing import Any
 from . import __version__
 from .errors import SpecError
 
-PACKAGES = ("torch", "transformers", "numpy", "pandas", "pyarrow", "scipy", "safetensors", "jinja2", "matplotlib")
+PACKAGES = ("torch", "transformers", "numpy", "pyarrow", "scipy", "safetensors", "jinja2", "matplotlib")
 
 # Variables that change kernels, threads or precision, and so the numbers.
 NUMERICS_VARIABLES = (
