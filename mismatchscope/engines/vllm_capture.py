@@ -18,8 +18,8 @@ from torch import Tensor
 
 from ..errors import EngineError
 from ..records import Observed, Request, Sampling, Task
-from .capture import Recorder, log_softmax
 from .sampling import process_logits
+from .vllm_recorder import Normaliser, StepRecorder
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,8 @@ class Capture:
         self._length_B = length_B
         self._next_B = np.zeros_like(length_B)
         self._policies = _policies(task) if record else []
-        self._recorders = [Recorder(task.evidence, requests, int(length_B.max())) for _ in self._policies]
+        self._normalisers = [Normaliser() for _ in self._policies]
+        self._recorders = [StepRecorder(task.evidence, requests, int(length_B.max())) for _ in self._policies]
 
     def sampled_rows(self, step: Step) -> Rows:
         """The rows of a step's logits from which a response token is about to be drawn."""
@@ -93,8 +94,9 @@ class Capture:
         return Rows(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
     def logprobs(self, logits_NV: Tensor) -> list[Tensor]:
-        """The log-probs of every recorded policy; the sampler may overwrite the logits afterwards."""
-        return [log_softmax(policy(logits_NV)) for policy in self._policies]
+        """The log-probs of every recorded policy, until the next call; the logits may be overwritten before."""
+        pairs = zip(self._normalisers, self._policies, strict=True)
+        return [normalise(policy(logits_NV)) for normalise, policy in pairs]
 
     def forced_tokens(self, rows: Rows) -> Tensor | None:
         """The tokens that must come out; None where they are vLLM's to draw."""

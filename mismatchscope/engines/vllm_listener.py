@@ -37,6 +37,8 @@ class Listener:
         if capture is None or capture.prefill:
             return draw()
         rows = capture.sampled_rows(step())
+        if not len(rows):
+            return draw()
         logprobs = capture.logprobs(rows.of(logits))
         output = draw()
         token_S = output.sampled_token_ids[:, 0]
