@@ -7,7 +7,7 @@ TORCH ?= torch==2.13.0
 # Inference engines that the tests run for real; each lives in an environment of its own, in the user's cache.
 ENGINES ?= vllm==0.32.0 vllm==0.27.1 sglang==0.5.23
 
-.PHONY: audit test check format benchmarks engines clean
+.PHONY: audit test test-long check format benchmarks engines clean
 
 audit: .venv/.installed
 	$(BIN)/mismatchscope audit
@@ -15,10 +15,13 @@ audit: .venv/.installed
 test: .venv/.installed-dev
 	$(BIN)/python -m pytest
 
+test-long: .venv/.installed-dev
+	$(BIN)/python -m pytest -m long
+
 check: .venv/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest -q -x -m "not slow and not browser and not engines"
+	$(BIN)/python -m pytest -q -x -m "not slow and not browser and not engines and not long"
 
 engines: .venv/.installed
 	for engine in $(ENGINES); do $(BIN)/mismatchscope env create $$engine || exit 1; done

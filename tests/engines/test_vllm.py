@@ -38,7 +38,7 @@ from mismatchscope.records import (
     write_requests,
 )
 
-pytestmark = [pytest.mark.engines, pytest.mark.slow]
+pytestmark = [pytest.mark.engines, pytest.mark.slow, pytest.mark.long]
 
 VERSIONS = ("0.27", "0.32")
 MODELS = ("dense", "moe", "wide")
