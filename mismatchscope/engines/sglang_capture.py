@@ -29,8 +29,9 @@ PREFILL_CHUNK = 256
 class Capture:
     """The evidence of one batch. Every response position is recorded once, in rising order.
 
-    SGLang computes rows that answer nothing: of prompts that it has not read to the end, and, because it plans a
-    step ahead, of sequences that have ended. What counts is the position that is next.
+    SGLang computes rows that answer nothing, of prompts that it has not read to the end, and, because it plans a
+    step ahead, of sequences that have ended; and rows that are answered already, of sequences that it took out for
+    want of memory before it had read their last token. What counts is the position that is next.
     """
 
     def __init__(self, batch: Batch, put: Callable[[SequenceRecord], None] | None) -> None:
@@ -54,13 +55,14 @@ class Capture:
         self._recorders = [Recorder(self._task.evidence, batch.requests, longest) for _ in range(policies)]
 
     def sample(self, row_S: np.ndarray, length_S: np.ndarray, logits_SV: Tensor) -> Tensor:
-        """The next token of each request [S], whose tokens so far are `length_S`; 0 where none is due."""
+        """The next token of each request [S], whose tokens so far are `length_S`; anything where none is due."""
         position_S = length_S - self._prompt_length_B[row_S]
         due_S = (row_S >= 0) & (position_S == self._next_B[row_S]) & (position_S < self._length_B[row_S])
-        token_S = torch.zeros(len(row_S), dtype=torch.int64, device=logits_SV.device)
         if due_S.all():
-            token_S = self._record(row_S, position_S, logits_SV)
-        elif due_S.any():
+            return self._record(row_S, position_S, logits_SV)
+        known_S = self._token_BT[row_S, position_S.clip(0, self._token_BT.shape[1] - 1)]
+        token_S = torch.from_numpy(known_S).to(logits_SV.device)
+        if due_S.any():
             index_N = torch.from_numpy(np.flatnonzero(due_S)).to(logits_SV.device)
             token_S[index_N] = self._record(row_S[due_S], position_S[due_S], logits_SV[index_N])
         return token_S

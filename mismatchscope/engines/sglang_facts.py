@@ -45,7 +45,7 @@ def examine(scheduler: Any) -> dict[str, Any]:
         "attention_implementation": type(runner.attn_backend).__name__,
         "kv_cache_dtype": _plain(runner.kv_cache_dtype),
         "graph_runner": None if graph_runner in ("NoneType", "EagerRunner") else graph_runner,
-        "prefix_cache": type(scheduler.tree_cache).__name__,
+        "disable_radix_cache": getattr(scheduler.tree_cache, "disable", None),
         "disable_overlap_schedule": not scheduler.enable_overlap,
         "chunked_prefill_size": scheduler.chunked_prefill_size,
         "max_running_requests": scheduler.max_running_requests,

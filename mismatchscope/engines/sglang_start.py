@@ -75,7 +75,7 @@ class Sglang:
             "hook_factory": "mismatchscope.engines.sglang_scheduler:prefill_hook",
             "config": {"directory": directory},
         }
-        handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGQUIT, signal.SIGINT)}
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
         _died.clear()
         with self._start_errors(model, version):
             self._engine = HookedEngine(
@@ -90,10 +90,10 @@ class Sglang:
                 }
             )
         self._loop: asyncio.AbstractEventLoop = self._engine.loop
-        self._loop.run_until_complete(self._take_signals())
+        self._loop.run_until_complete(self._begin())
         for number, handler in handlers.items():
-            self._loop.remove_signal_handler(number)
-            signal.signal(number, _note_death if number == signal.SIGQUIT else handler)
+            signal.signal(number, handler)
+        signal.signal(signal.SIGQUIT, _note_death)
         facts = self._exchange.scheduler_facts()
         if facts is None:
             raise EngineError(
@@ -127,9 +127,11 @@ class Sglang:
         self._engine.shutdown()
         atexit.unregister(self._engine.shutdown)
 
-    async def _take_signals(self) -> None:
-        """What SGLang does at its first request, done now so that it can be undone."""
+    async def _begin(self) -> None:
+        """What SGLang does at its first request, without its signals. The loop gives them up only while it runs."""
         self._engine.tokenizer_manager.auto_create_handle_loop()
+        for number in (signal.SIGTERM, signal.SIGQUIT):
+            self._loop.remove_signal_handler(number)
 
     @contextmanager
     def _start_errors(self, model: Path, version: str) -> Iterator[None]:

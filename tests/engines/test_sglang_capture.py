@@ -74,6 +74,7 @@ class Scheduler:
         self.full = [len(known) + length for known, length in zip(self.known, work.lengths, strict=True)]
         self.computed = [0] * len(self.known)
         self.late: set[int] = set()
+        self.forgotten: dict[int, int] = {}
 
     def decode(self) -> dict[int, SequenceRecord]:
         for _ in range(500):
@@ -81,7 +82,7 @@ class Scheduler:
             if not going_on:
                 return self.records
             if self.rng.random() < 0.1:
-                self.computed[self.rng.choice(going_on)] = 0  # evicted
+                self.evict(self.rng.choice(going_on))
             rows = self.rng.permutation(going_on)[: self.rng.integers(1, len(going_on) + 1)].tolist()
             rows += sorted(self.late)
             self.step(rows)
@@ -90,6 +91,12 @@ class Scheduler:
     def ended(self, row: int) -> bool:
         known, prompt = self.known[row], len(self.work.requests[row].prompt_token_ids)
         return len(known) == self.full[row] or (len(known) > prompt and known[-1] in self.work.stop_ids)
+
+    def evict(self, row: int) -> None:
+        """Forget what was computed of a sequence, and the token that was drawn last, if it was not read yet."""
+        self.computed[row] = 0
+        if len(self.known[row]) > len(self.work.requests[row].prompt_token_ids) and self.rng.random() < 0.5:
+            self.forgotten[row] = self.known[row].pop()
 
     def step(self, rows: list[int]) -> None:
         ends = [
@@ -110,6 +117,7 @@ class Scheduler:
                 self.late.remove(row)
             elif end == len(self.known[row]):
                 self.known[row].append(token)
+                assert self.forgotten.pop(row, token) == token, "what was drawn once stays"
                 if self.ended(row):
                     self.late.add(row)
 
