@@ -41,7 +41,7 @@ from mismatchscope.records import (
     write_requests,
 )
 
-pytestmark = [pytest.mark.engines, pytest.mark.slow]
+pytestmark = [pytest.mark.engines, pytest.mark.slow, pytest.mark.long]
 
 MODELS = ("dense", "moe", "wide")
 FULL, TOPK, SAMPLED = Evidence("full"), Evidence("topk", k=16), Evidence("sampled")
