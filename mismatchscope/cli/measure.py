@@ -10,6 +10,7 @@ import typer
 
 from ..errors import ConfigError
 from .frame import command, progress, stdout, verb
+from .offer import offer_environments
 from .options import (
     Assignments,
     Budget,
@@ -79,6 +80,7 @@ def audit(
     settings = load_settings(config, given, assignments or [])
     if resume and output is None:
         raise ConfigError("--resume needs to know which run.", hint="add -o DIR, the directory of that run")
+    offer_environments([settings.behavior, settings.reference, settings.baseline])
     directory = output or Path(time.strftime("mismatchscope-audit-%Y%m%d-%H%M%S"))
     prepare_output(directory, force=force, resume=resume)
     with progress() as on_event:
@@ -111,6 +113,7 @@ def rollout(
     from ..probes.single import rollout as run_rollout
 
     settings = load_settings(None, given, [])
+    offer_environments([settings.behavior])
     prepare_output(output, force=force, resume=resume)
     with progress() as on_event:
         manifest = run_rollout(settings, output, on_event=on_event)
@@ -136,6 +139,7 @@ def score(
     from ..probes.collect import prepare_output
     from ..probes.single import score as run_score
 
+    offer_environments([engine])
     prepare_output(output, force=force, resume=resume)
     with progress() as on_event:
         manifest = run_score(

@@ -46,9 +46,7 @@ class TransformersOptions(Options):
         "right", "how a prefill micro-batch is laid out; packed: one row, positions restart at every sequence"
     )
     batch_size: int = _option(32, "sequences in a batch, or in a micro-batch of the prefill")
-    order: Literal["given", "length"] = _option(
-        "given", "how batches are filled; length: the longest first"
-    )
+    order: Literal["given", "length"] = _option("given", "how batches are filled; length: the longest first")
     device: str = _option("auto", "auto, cpu, cuda, cuda:0 …")
     device_map: str = _option("", "auto: spread a model over all devices (needs accelerate)")
     compile: bool = _option(False, "torch.compile the backbone")

@@ -28,9 +28,13 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import DiskFullError, EngineError, MismatchScopeError, SpecError
+
+if TYPE_CHECKING:
+    from .base import Engine
+    from .job import Job
 
 GRACE_SECONDS = 10.0
 """What an engine is given to close before its process group is killed."""
@@ -69,15 +73,21 @@ def _run(path: Path, emit: Callable[..., None]) -> None:
     try:
         facts = engine.facts()
         if job.version not in (None, facts["engine_version"]):
-            raise SpecError(
-                f"{sys.executable} has {engine.name} {facts['engine_version']}, not {job.version}.",
-                hint=f"mismatchscope env create {engine.name}=={job.version}",
-            )
+            raise _other_version(engine, job, facts["engine_version"])
         emit("ready", facts=facts, seconds=time.monotonic() - began)
         for task in job.tasks:
             run_task(engine, job, task, emit)
     finally:
         engine.close()
+
+
+def _other_version(engine: Engine, job: Job, found: str | None) -> SpecError:
+    """What is there is not what the SPEC names: behind a URL, or in an interpreter."""
+    url = job.options.get("url")
+    return SpecError(
+        f"{url or sys.executable} has {engine.name} {found or 'of an unknown version'}, not {job.version}.",
+        hint=f"leave =={job.version} out" if url else f"mismatchscope env create {engine.name}=={job.version}",
+    )
 
 
 def _open_events() -> Callable[..., None]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .resolve import ensure, interpreter
+from .resolve import interpreter
 from .store import Environment, create, describe, find, installed, remove
 
-__all__ = ["Environment", "create", "describe", "ensure", "find", "installed", "interpreter", "remove"]
+__all__ = ["Environment", "create", "describe", "find", "installed", "interpreter", "remove"]

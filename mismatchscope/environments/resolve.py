@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from ..engines.spec import EngineSpec
 from ..errors import EnvironmentMissingError
-from .build import Events
 from .recipes import RECIPES
-from .store import create, find
+from .store import find
 
 
 def interpreter(spec: EngineSpec) -> str | None:
@@ -27,11 +26,3 @@ def interpreter(spec: EngineSpec) -> str | None:
         )
     environment.examine()
     return str(environment.python)
-
-
-def ensure(spec: EngineSpec, on_event: Events) -> str | None:
-    """`interpreter`, making the environment that is missing. Raises what `create` raises."""
-    try:
-        return interpreter(spec)
-    except EnvironmentMissingError:
-        return str(create(spec.name, spec.version, on_event).python)

@@ -22,7 +22,7 @@ from mismatchscope.engines.server import ServerEngine
 from mismatchscope.engines.server_http import Client
 from mismatchscope.engines.spec import parse_spec, resolve_options
 from mismatchscope.engines.worker import GRACE_SECONDS
-from mismatchscope.errors import CapabilityError, ConfigError, EngineError
+from mismatchscope.errors import CapabilityError, ConfigError, EngineError, SpecError
 from mismatchscope.records import (
     Evidence,
     Request,
@@ -364,3 +364,12 @@ def test_another_tokenizer_is_another_model(vllm: MisbehavingServer, tmp_path: P
     assert record.prompt_token_ids.tolist() == [5, 6, 7]
     assert vllm.generations[-1]["prompt"] == [5, 6, 7], "text stays here"
     assert len(record.response_pieces) == len(record.response_token_ids)
+
+
+def test_another_version_than_asked_for_is_refused(vllm: MisbehavingServer, model: Path, tmp_path: Path) -> None:
+    write_requests(tmp_path / "requests", [Request(0, 0, prompt_token_ids=np.array([3, 9], dtype=np.int32))])
+    task = Task("t", "rollout", str(tmp_path / "requests"), str(tmp_path / "parts"), SAMPLED)
+    job = job_for(parse_spec(f"vllm==0.1.2@{vllm.url}"), str(model), [task])
+    with pytest.raises(SpecError, match=rf"{vllm.url} has vllm 0\..*, not 0\.1\.2\.") as caught:
+        run_job(job, log_path=tmp_path / "log", on_event=lambda event: None)
+    assert caught.value.hint == "leave ==0.1.2 out"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mismatchscope.engines.spec import parse_spec
-from mismatchscope.environments import Environment, ensure, interpreter
+from mismatchscope.environments import Environment, interpreter
 from mismatchscope.errors import EnvironmentBrokenError, EnvironmentMissingError
 
 
@@ -51,9 +51,3 @@ def test_a_broken_environment_is_not_handed_out(environment: Environment) -> Non
     environment.python.unlink()
     with pytest.raises(EnvironmentBrokenError):
         interpreter(parse_spec("toy"))
-
-
-def test_ensure_makes_what_is_missing(home: Path) -> None:
-    python = ensure(parse_spec("toy==1.1.0"), lambda event: None)
-    assert python == str(home / "environments" / "toy-1.1.0" / "bin" / "python")
-    assert ensure(parse_spec("toy"), lambda event: pytest.fail("made again")) == python
