@@ -20,7 +20,7 @@ import typer.main
 
 from mismatchscope.cli import app
 from mismatchscope.engines.base import Options
-from mismatchscope.engines.registry import engine_class
+from mismatchscope.engines.registry import ENGINES, engine_class
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 NAME = "mismatchscope"
@@ -77,7 +77,7 @@ def with_tables(page: str) -> str:
 
 
 def _table_of(engine: str) -> str:
-    return options_table(engine_class(engine).options_type)
+    return options_table(engine_class(engine, served=engine not in ENGINES).options_type)
 
 
 def _kind(hint: Any) -> str:

@@ -92,7 +92,7 @@ def test_the_option_tables_are_current(generator: dict[str, Any]) -> None:
     assert PAGES["engines.md"] == generator["with_tables"](PAGES["engines.md"]), (
         "run scripts/generate_cli_reference.py"
     )
-    for name in registry.ENGINES:
+    for name in registry.ENGINES | registry.SERVERS:
         marker = f"<!-- options: {name} -->"
         assert marker in PAGES["engines.md"], f"docs/engines.md needs a section with {marker} and <!-- end -->"
 
