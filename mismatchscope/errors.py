@@ -7,7 +7,7 @@
     │   ├── PromptsError                   a prompts file, named by file and line
     │   ├── ModelError                     a model or tokenizer that cannot be used
     │   └── OutputExistsError              the output directory is taken
-    ├── EngineError               exit 3   an engine failed while it ran
+    ├── EngineError               exit 3   an engine failed; carries the tail of its log where the engine says why
     │   ├── WorkerError                    its process died; carries the tail of its log
     │   └── CapabilityError       exit 2   the engine cannot see what was asked for
     ├── MissingDependencyError    exit 3   an optional package is not installed
@@ -29,15 +29,18 @@ from __future__ import annotations
 class MismatchScopeError(Exception):
     """Base of every error this package raises on purpose.
 
-    `message` says what happened and why; `hint` is the next thing to do, usually a command.
+    `message` says what happened and why; `hint` is the next thing to do, usually a command. Where another program
+    failed, `log_tail` holds the last lines that it wrote and `log_path` the whole log.
     """
 
     exit_code = 3
 
-    def __init__(self, message: str, hint: str | None = None) -> None:
+    def __init__(self, message: str, hint: str | None = None, log_tail: str = "", log_path: str = "") -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.log_tail = log_tail
+        self.log_path = log_path
 
 
 class UsageError(MismatchScopeError):
@@ -69,15 +72,7 @@ class EngineError(MismatchScopeError):
 
 
 class WorkerError(EngineError):
-    """An engine's process ended before its work did.
-
-    `log_tail` holds the last lines it wrote, `log_path` the whole log.
-    """
-
-    def __init__(self, message: str, hint: str | None = None, log_tail: str = "", log_path: str = "") -> None:
-        super().__init__(message, hint)
-        self.log_tail = log_tail
-        self.log_path = log_path
+    """An engine's process ended before its work did."""
 
 
 class CapabilityError(EngineError):
@@ -103,12 +98,7 @@ class EnvironmentBrokenError(MismatchScopeError):
 
 
 class InstallError(MismatchScopeError):
-    """Making an environment failed. `log_tail` holds the last lines printed, `log_path` the whole log."""
-
-    def __init__(self, message: str, hint: str | None = None, log_tail: str = "", log_path: str = "") -> None:
-        super().__init__(message, hint)
-        self.log_tail = log_tail
-        self.log_path = log_path
+    """Making an environment failed."""
 
 
 class TraceError(MismatchScopeError):

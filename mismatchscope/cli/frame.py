@@ -93,7 +93,7 @@ def verb(function: Callable[..., None], group: typer.Typer = app, name: str | No
         try:
             function(*args, **kwargs)
         except MismatchScopeError as error:
-            _show_error(error.message, error.hint, getattr(error, "log_tail", ""))
+            _show_error(error.message, error.hint, error.log_tail)
             raise typer.Exit(error.exit_code) from None
         except KeyboardInterrupt:
             resumable = "resume" in kwargs

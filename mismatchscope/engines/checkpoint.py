@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ModelError, PromptsError
-from ..records import Request
+from ..errors import EngineError, ModelError, PromptsError
+from ..records import Observed, Request, SequenceRecord
 
 _TOKENIZER_FILES = ("tokenizer.model", "vocab.json", "merges.txt", "vocab.txt", "added_tokens.json")
 
@@ -187,6 +187,21 @@ class Tokenizer:
             self._pieces[token_id] = self._tokenizer.decode([token_id])
         return [self._pieces[token_id] for token_id in token_ids]
 
+    def record(
+        self, request: Request, prompt: np.ndarray, response: np.ndarray, observed: Observed, **others: Any
+    ) -> SequenceRecord:
+        """The record of a sequence, with the texts of its tokens; `others` are further fields of it."""
+        return SequenceRecord(
+            sequence_id=request.sequence_id,
+            prompt_id=request.prompt_id,
+            prompt_token_ids=prompt,
+            response_token_ids=response,
+            observed=observed,
+            prompt_text=self.text(prompt),
+            response_pieces=self.pieces(response),
+            **{"finish_reason": request.finish_reason or "length"} | others,
+        )
+
 
 def check_vocabulary(tokenizer: Tokenizer, vocabulary_size: int) -> None:
     """More embedding rows than tokens is padding; fewer means that the files do not belong together."""
@@ -213,6 +228,32 @@ def check_prompt(prompt_id: int, token_ids: np.ndarray, vocabulary_size: int, ma
             f"prompt {prompt_id} has {len(token_ids)} tokens; the model takes {max_length}, the response included",
             hint="shorten the prompt or leave it out",
         )
+
+
+def check_response(
+    request: Request, prompt: np.ndarray, vocabulary_size: int, max_length: int | None, *, taker: str, hint: str
+) -> np.ndarray:
+    """The response of a request to score, as int32; refuse what no engine can, naming the sequence.
+
+    `max_length` is the most tokens, the prompt included, that `taker` takes, and `hint` what helps where there are
+    more; `{length}` in it is how many. Raises `EngineError` where there is no response, `ModelError` for one of
+    another model.
+    """
+    response, where = request.response_token_ids, f"sequence {request.sequence_id}"
+    if response is None or len(response) == 0:
+        raise EngineError(f"{where} has no response to score")
+    if response.min() < 0 or response.max() >= vocabulary_size:
+        raise ModelError(
+            f"{where} has token ids up to {response.max()}, outside the vocabulary of {vocabulary_size}: it was "
+            "sampled from another model",
+            hint="score a trace with the model that sampled it",
+        )
+    length = len(prompt) + len(response)
+    if max_length is not None and length > max_length:
+        raise ModelError(
+            f"{where} has {length} tokens, {taker} takes {max_length}", hint=hint.format(length=length)
+        )
+    return np.asarray(response, dtype=np.int32)
 
 
 def stop_token_ids(directory: Path, tokenizer: Tokenizer) -> list[int]:

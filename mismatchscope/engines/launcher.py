@@ -76,7 +76,7 @@ def run_job(
         finally:
             _end(process)
     if error is not None:
-        raise _as_exception(error, job, python, log_path)
+        raise _as_exception(error, job, python, log_path, log_start)
     if result is None:
         raise _death(process.returncode, job, log_path, log_start)
     return result
@@ -175,7 +175,9 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         process.stdout.close()
 
 
-def _as_exception(event: dict[str, Any], job: Job, python: str | None, log_path: Path) -> MismatchScopeError:
+def _as_exception(
+    event: dict[str, Any], job: Job, python: str | None, log_path: Path, log_start: int
+) -> MismatchScopeError:
     """The worker's error event as the exception of that name."""
     engine = job.engine.partition(":")[2]
     if event["type"] == "ModuleNotFoundError":
@@ -190,7 +192,12 @@ def _as_exception(event: dict[str, Any], job: Job, python: str | None, log_path:
     kind = getattr(errors, event["type"], EngineError)
     # Not through the constructor: subclasses have their own, and the message is made already.
     error = kind.__new__(kind)
-    MismatchScopeError.__init__(error, event["message"], event["hint"] or f"the log is {log_path}")
+    where = f"the log is {log_path}"
+    if event["log"]:
+        hint = f"{event['hint']}; {where}" if event["hint"] else where
+        MismatchScopeError.__init__(error, event["message"], hint, _tail(log_path, log_start), str(log_path))
+    else:
+        MismatchScopeError.__init__(error, event["message"], event["hint"] or where)
     return error
 
 
@@ -201,12 +208,16 @@ def _death(returncode: int, job: Job, log_path: Path, log_start: int) -> WorkerE
         reason = f"was killed by {signal.Signals(-returncode).name}"
     else:
         reason = f"ended with exit status {returncode} before its work did"
-    with open(log_path, "rb") as log:
-        log.seek(max(log_start, log_path.stat().st_size - 65536))
-        tail = log.read().decode(errors="replace").splitlines()[-LOG_TAIL_LINES:]
     return WorkerError(
         f"The worker of {job.engine.partition(':')[2]} {reason}.",
         hint=f"the log is {log_path}; the same command with --resume goes on from the last finished sequence",
-        log_tail="\n".join(tail),
+        log_tail=_tail(log_path, log_start),
         log_path=str(log_path),
     )
+
+
+def _tail(log_path: Path, log_start: int) -> str:
+    """The last lines that this run added to the log."""
+    with open(log_path, "rb") as log:
+        log.seek(max(log_start, log_path.stat().st_size - 65536))
+        return "\n".join(log.read().decode(errors="replace").splitlines()[-LOG_TAIL_LINES:])

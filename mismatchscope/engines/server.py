@@ -17,10 +17,19 @@ from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
-from ..errors import EngineError, ModelError, SpecError
+from ..errors import SpecError
 from ..records import Observed, Policy, Request, Sampling, SequenceRecord, Task
 from .base import Engine, Options
-from .checkpoint import Tokenizer, check_prompt, check_vocabulary, describe, locate, read_config, stop_token_ids
+from .checkpoint import (
+    Tokenizer,
+    check_prompt,
+    check_response,
+    check_vocabulary,
+    describe,
+    locate,
+    read_config,
+    stop_token_ids,
+)
 from .server_answer import Answer, Served
 from .server_checks import (
     PROBE_ENTRIES,
@@ -135,16 +144,22 @@ class ServerEngine(Engine):
 
         for request, answer in self._ask_all(ask, batch, plan, sampling.max_new_tokens):
             views = [self._view(policy, answer, request, task) for policy in plan.policies]
-            record = self._record(request, prompts[request.sequence_id], answer.token_ids, views[0])
-            record.finish_reason = answer.finish_reason
-            record.policy_version = answer.policy_version
-            record.raw = views[1] if len(views) > 1 else None
-            yield record
+            yield self._tokenizer.record(
+                request,
+                prompts[request.sequence_id],
+                answer.token_ids,
+                views[0],
+                raw=views[1] if len(views) > 1 else None,
+                finish_reason=answer.finish_reason,
+                policy_version=answer.policy_version,
+            )
 
     def score(self, batch: Sequence[Request], task: Task) -> Iterator[SequenceRecord]:
         """Teacher-force; a `raw` policy is the model's own, any other what `task.sampling` makes of it."""
         prompts = {request.sequence_id: self._prompt(request) for request in batch}
-        responses = {request.sequence_id: self._response(request, prompts) for request in batch}
+        responses = {
+            request.sequence_id: self._response(request, prompts[request.sequence_id]) for request in batch
+        }
         longest = max(len(prompts[key]) + len(responses[key]) for key in prompts)
         given_ids = task.evidence.level == "topk" and batch[0].observed_ids_TK is not None
         plan = self._sight.for_score(task, given_ids=given_ids, tokens=longest)
@@ -161,7 +176,7 @@ class ServerEngine(Engine):
                 seen = observe_whole(listed, response, request, task.evidence, self.vocabulary, transform)
             else:
                 seen = observe(listed, request, task.evidence)
-            yield self._record(request, prompts[request.sequence_id], response, seen)
+            yield self._tokenizer.record(request, prompts[request.sequence_id], response, seen)
 
     def close(self) -> None:
         self.client.close()
@@ -215,42 +230,14 @@ class ServerEngine(Engine):
             return observe(listed, request, task.evidence)
         return observe_whole(listed, answer.token_ids, request, task.evidence, self.vocabulary, transform)
 
-    def _record(
-        self, request: Request, prompt: np.ndarray, response: np.ndarray, observed: Observed
-    ) -> SequenceRecord:
-        return SequenceRecord(
-            sequence_id=request.sequence_id,
-            prompt_id=request.prompt_id,
-            prompt_token_ids=prompt,
-            response_token_ids=response,
-            finish_reason=request.finish_reason or "length",
-            observed=observed,
-            prompt_text=self._tokenizer.text(prompt),
-            response_pieces=self._tokenizer.pieces(response),
-        )
-
     def _prompt(self, request: Request) -> np.ndarray:
         prompt = self._tokenizer.encode(request)
         check_prompt(request.prompt_id, prompt, self.vocabulary, self._max_length)
         return prompt
 
-    def _response(self, request: Request, prompts: dict[int, np.ndarray]) -> np.ndarray:
-        """A given response, which the server must be able to take."""
-        response, prompt = request.response_token_ids, prompts[request.sequence_id]
-        where = f"sequence {request.sequence_id}"
-        if response is None or len(response) == 0:
-            raise EngineError(f"{where} has no response to score")
-        if response.min() < 0 or response.max() >= self.vocabulary:
-            raise ModelError(
-                f"{where} has token ids up to {response.max()}, outside the vocabulary of {self.vocabulary}",
-                hint="score a trace with the model that sampled it",
-            )
-        if self._max_length is not None and len(prompt) + len(response) > self._max_length:
-            raise ModelError(
-                f"{where} has {len(prompt) + len(response)} tokens, the server takes {self._max_length}",
-                hint="start the server with a larger maximum length",
-            )
-        return np.asarray(response, dtype=np.int32)
+    def _response(self, request: Request, prompt: np.ndarray) -> np.ndarray:
+        hint = "start the server with a larger maximum length"
+        return check_response(request, prompt, self.vocabulary, self._max_length, taker="the server", hint=hint)
 
     def _probe(self, prompt: np.ndarray, sampling: Sampling) -> Listed:
         return self.sample(prompt, sampling, 1, 0, min(PROBE_ENTRIES, self.vocabulary)).listed

@@ -16,10 +16,18 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..errors import EngineError, ModelError
+from ..errors import EngineError
 from ..records import Request, Sampling, SequenceRecord, Task
 from .base import Capabilities, Engine, Options
-from .checkpoint import Tokenizer, check_prompt, check_vocabulary, describe, locate, stop_token_ids
+from .checkpoint import (
+    Tokenizer,
+    check_prompt,
+    check_response,
+    check_vocabulary,
+    describe,
+    locate,
+    stop_token_ids,
+)
 from .environment import torch_environment
 from .sglang_exchange import Batch, Exchange, request_id
 from .sglang_facts import effective_settings
@@ -131,7 +139,14 @@ class SglangEngine(Engine):
         """Refuse, by name, what cannot be run: prompts before anything is sampled, responses before a score."""
         for request in self._with_prompts(requests):
             if task.kind == "score":
-                self._check_response(request, task)
+                check_response(
+                    request,
+                    request.prompt_token_ids,
+                    self._vocabulary_size,
+                    self._max_length if task.path == "decode" else self._max_input + 1,
+                    taker="SGLang",
+                    hint=f"that is its limit along {task.path}: raise sglang:max_total_tokens=, or sample shorter responses",
+                )
 
     def _with_prompts(self, batch: Sequence[Request]) -> list[Request]:
         requests = [replace(request, prompt_token_ids=self._tokenizer.encode(request)) for request in batch]
@@ -139,24 +154,6 @@ class SglangEngine(Engine):
         for request in requests:
             check_prompt(request.prompt_id, request.prompt_token_ids, self._vocabulary_size, longest)
         return requests
-
-    def _check_response(self, request: Request, task: Task) -> None:
-        response = request.response_token_ids
-        if response is None or len(response) == 0:
-            raise EngineError(f"sequence {request.sequence_id} has no response to score")
-        if response.min() < 0 or response.max() >= self._vocabulary_size:
-            raise ModelError(
-                f"sequence {request.sequence_id} has token ids up to {response.max()}, outside the vocabulary of "
-                f"{self._vocabulary_size}: it was sampled from another model",
-                hint="score a trace with the model that sampled it",
-            )
-        length = len(request.prompt_token_ids) + len(response)
-        longest = self._max_length if task.path == "decode" else self._max_input + 1
-        if length > longest:
-            raise ModelError(
-                f"sequence {request.sequence_id} has {length} tokens, SGLang takes {longest} along {task.path}",
-                hint="sglang:max_total_tokens= where its cache is the limit; else sample shorter responses",
-            )
 
     def facts(self) -> dict[str, Any]:
         requested = self.options.arguments()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from enum import Enum
 from typing import Any
+
+from .plain import plain
 
 _ALWAYS = (
     "dtype",
@@ -33,17 +34,17 @@ def examine(scheduler: Any) -> dict[str, Any]:
     import torch
 
     runner = scheduler.tp_worker.model_runner
-    parameters = {_plain(parameter.dtype) for parameter in runner.model.parameters()}
+    parameters = {plain(parameter.dtype) for parameter in runner.model.parameters()}
     logits_processor = getattr(runner.model, "logits_processor", None)
     head = getattr(getattr(runner.model, "lm_head", None), "weight", None)
     graph_runner = type(runner.decode_cuda_graph_runner).__name__
     float32_head = getattr(logits_processor, "use_fp32_lm_head", None)
     return {
         "parameters": "+".join(sorted(parameters)),
-        "lm_head": "float32" if float32_head else _plain(getattr(head, "dtype", None)),
+        "lm_head": "float32" if float32_head else plain(getattr(head, "dtype", None)),
         "enable_fp32_lm_head": float32_head,
         "attention_implementation": type(runner.attn_backend).__name__,
-        "kv_cache_dtype": _plain(runner.kv_cache_dtype),
+        "kv_cache_dtype": plain(runner.kv_cache_dtype),
         "graph_runner": None if graph_runner in ("NoneType", "EagerRunner") else graph_runner,
         "disable_radix_cache": getattr(scheduler.tree_cache, "disable", None),
         "disable_overlap_schedule": not scheduler.enable_overlap,
@@ -66,26 +67,13 @@ def effective_settings(
     What was `examined` in the running scheduler goes before what its arguments say.
     """
     graphs = resolved["cuda_graph_config"] or {}
-    settings = {key: _plain(resolved[key]) for key in (*_ALWAYS, *requested)}
+    settings = {key: plain(resolved[key]) for key in (*_ALWAYS, *requested)}
     eager = examined["graph_runner"] is None
     return settings | {
         "disable_cuda_graph": eager,
         "enable_torch_compile": resolved["enable_torch_compile"] and not eager,
-        "decode_cuda_graph": _plain(graphs.get("decode", {}).get("backend")),
-        "prefill_cuda_graph": _plain(graphs.get("prefill", {}).get("backend")),
+        "decode_cuda_graph": plain(graphs.get("decode", {}).get("backend")),
+        "prefill_cuda_graph": plain(graphs.get("prefill", {}).get("backend")),
         "sampling_backend": SAMPLING_BACKEND,
         **examined,
     }
-
-
-def _plain(value: Any) -> Any:
-    """A value that JSON can hold."""
-    if isinstance(value, Enum):
-        return value.value
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    if isinstance(value, dict):
-        return {str(key): _plain(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple | set):
-        return [_plain(entry) for entry in value]
-    return str(value).removeprefix("torch.")

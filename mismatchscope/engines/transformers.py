@@ -15,10 +15,19 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
-from ..errors import EngineError, ModelError, SpecError
+from ..errors import EngineError, SpecError
 from ..records import Observed, Request, SequenceRecord, Task
 from .base import Capabilities, Engine, Options
-from .checkpoint import Tokenizer, check_prompt, check_vocabulary, describe, locate, read_config, stop_token_ids
+from .checkpoint import (
+    Tokenizer,
+    check_prompt,
+    check_response,
+    check_vocabulary,
+    describe,
+    locate,
+    read_config,
+    stop_token_ids,
+)
 from .environment import torch_environment
 
 if TYPE_CHECKING:
@@ -208,17 +217,8 @@ class TransformersEngine(Engine):
     def _record(
         self, request: Request, prompt: np.ndarray, response: np.ndarray, observed: Observed, largest_logit: float
     ) -> SequenceRecord:
-        return SequenceRecord(
-            sequence_id=request.sequence_id,
-            prompt_id=request.prompt_id,
-            prompt_token_ids=prompt,
-            response_token_ids=response,
-            finish_reason=request.finish_reason or "length",
-            observed=observed,
-            prompt_text=self._tokenizer.text(prompt),
-            response_pieces=self._tokenizer.pieces(response),
-            extra={"max_abs_logit": float(largest_logit)},
-        )
+        extra = {"max_abs_logit": float(largest_logit)}
+        return self._tokenizer.record(request, prompt, response, observed, extra=extra)
 
     def _prompts(self, batch: Sequence[Request]) -> list[np.ndarray]:
         prompts = [self._tokenizer.encode(request) for request in batch]
@@ -227,21 +227,9 @@ class TransformersEngine(Engine):
         return prompts
 
     def _response(self, request: Request, prompt: np.ndarray) -> np.ndarray:
-        response = request.response_token_ids
-        if response is None or len(response) == 0:
-            raise EngineError(f"sequence {request.sequence_id} has no response to score")
-        if response.min() < 0 or response.max() >= self._lm.vocabulary_size:
-            raise ModelError(
-                f"sequence {request.sequence_id} has token ids up to {response.max()}, outside the vocabulary of "
-                f"{self._lm.vocabulary_size}: it was sampled from another model",
-                hint="score a trace with the model that sampled it",
-            )
-        if self._max_length is not None and len(prompt) + len(response) > self._max_length:
-            raise ModelError(
-                f"sequence {request.sequence_id} has {len(prompt) + len(response)} tokens, the model takes "
-                f"{self._max_length}: it was sampled from another model"
-            )
-        return np.asarray(response, dtype=np.int32)
+        hint = "score a trace with the model that sampled it"
+        vocabulary_size = self._lm.vocabulary_size
+        return check_response(request, prompt, vocabulary_size, self._max_length, taker="the model", hint=hint)
 
     def _longest_response(self, prompt: np.ndarray, max_new_tokens: int) -> int:
         return max_new_tokens if self._max_length is None else min(max_new_tokens, self._max_length - len(prompt))

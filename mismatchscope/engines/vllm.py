@@ -12,10 +12,18 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..errors import ConfigError, EngineError, ModelError
+from ..errors import ConfigError, EngineError
 from ..records import Observed, Request, Sampling, SequenceRecord, Task
 from .base import Capabilities, Engine, Options
-from .checkpoint import Tokenizer, check_prompt, check_vocabulary, describe, locate, stop_token_ids
+from .checkpoint import (
+    Tokenizer,
+    check_prompt,
+    check_response,
+    check_vocabulary,
+    describe,
+    locate,
+    stop_token_ids,
+)
 from .environment import torch_environment
 from .vllm_facts import effective_settings, examine
 from .vllm_options import VllmOptions, check_arguments, prepare_process
@@ -76,7 +84,14 @@ class VllmEngine(Engine):
         for request in self._with_prompts(requests):
             check_prompt(request.prompt_id, request.prompt_token_ids, self._vocabulary_size, self._max_length)
             if task.kind == "score":
-                self._check_response(request)
+                check_response(
+                    request,
+                    request.prompt_token_ids,
+                    self._vocabulary_size,
+                    self._max_length,
+                    taker="the engine",
+                    hint="vllm:max_model_len={length}, if the model has so many positions",
+                )
 
     def rollout(self, batch: Sequence[Request], task: Task) -> Iterator[SequenceRecord]:
         """Sample; `observed` is the distribution sampled from, `raw` the model's own where that is another one.
@@ -101,10 +116,14 @@ class VllmEngine(Engine):
         for row, output in self._run(task, requests, length_B, prompts, params):
             response = np.array(output.token_ids, dtype=np.int32)
             observed, *raw = self._seen(row, len(response))
-            record = self._record(requests[row], response, observed)
-            record.finish_reason = output.finish_reason
-            record.raw = raw[0] if raw else None
-            yield record
+            yield self._tokenizer.record(
+                requests[row],
+                prompts[row],
+                response,
+                observed,
+                raw=raw[0] if raw else None,
+                finish_reason=output.finish_reason,
+            )
 
     def score(self, batch: Sequence[Request], task: Task) -> Iterator[SequenceRecord]:
         """Teacher-force; a `raw` policy is the model's own, any other what `task.sampling` makes of it."""
@@ -121,7 +140,10 @@ class VllmEngine(Engine):
         for row, output in self._run(task, requests, length_B, prompts, params):
             if task.path == "decode" and not np.array_equal(output.token_ids, responses[row]):
                 raise EngineError(f"vLLM decoded other tokens than those of sequence {requests[row].sequence_id}")
-            yield self._record(requests[row], responses[row], self._seen(row, len(responses[row]))[0])
+            request, response = requests[row], responses[row]
+            yield self._tokenizer.record(
+                request, request.prompt_token_ids, response, self._seen(row, len(response))[0]
+            )
 
     def _run(
         self,
@@ -163,37 +185,8 @@ class VllmEngine(Engine):
         # Only the ids that are named end a sequence.
         return SamplingParams(ignore_eos=True, detokenize=False, output_kind=RequestOutputKind.FINAL_ONLY, **params)
 
-    def _record(self, request: Request, response: np.ndarray, observed: Observed) -> SequenceRecord:
-        return SequenceRecord(
-            sequence_id=request.sequence_id,
-            prompt_id=request.prompt_id,
-            prompt_token_ids=request.prompt_token_ids,
-            response_token_ids=response,
-            finish_reason=request.finish_reason or "length",
-            observed=observed,
-            prompt_text=self._tokenizer.text(request.prompt_token_ids),
-            response_pieces=self._tokenizer.pieces(response),
-        )
-
     def _with_prompts(self, requests: Sequence[Request]) -> list[Request]:
         return [replace(request, prompt_token_ids=self._tokenizer.encode(request)) for request in requests]
-
-    def _check_response(self, request: Request) -> None:
-        response = request.response_token_ids
-        if response is None or len(response) == 0:
-            raise EngineError(f"sequence {request.sequence_id} has no response to score")
-        if response.min() < 0 or response.max() >= self._vocabulary_size:
-            raise ModelError(
-                f"sequence {request.sequence_id} has token ids up to {response.max()}, outside the vocabulary of "
-                f"{self._vocabulary_size}: it was sampled from another model",
-                hint="score a trace with the model that sampled it",
-            )
-        length = len(request.prompt_token_ids) + len(response)
-        if length > self._max_length:
-            raise ModelError(
-                f"sequence {request.sequence_id} has {length} tokens, the engine takes {self._max_length}",
-                hint=f"vllm:max_model_len={length}, if the model has so many positions",
-            )
 
     def _longest_response(self, request: Request, sampling: Sampling) -> int:
         return min(sampling.max_new_tokens, self._max_length - len(request.prompt_token_ids))

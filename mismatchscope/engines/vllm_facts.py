@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import is_dataclass
-from enum import Enum
 from typing import Any
+
+from .plain import plain
 
 _ALWAYS = (
     "dtype",
@@ -30,10 +31,10 @@ def examine(worker: Any) -> dict[str, Any]:
     backends = [group.backend.get_name() for groups in getattr(runner, "attn_groups", []) for group in groups]
     # Formats below a byte a number are kept in bytes, of which the configuration alone knows the meaning.
     caches = {
-        _plain(cache.dtype) if cache.element_size() > 1 else str(runner.cache_config.cache_dtype)
+        plain(cache.dtype) if cache.element_size() > 1 else str(runner.cache_config.cache_dtype)
         for cache in _tensors(getattr(runner, "kv_caches", []))
     }
-    parameters = {_plain(parameter.dtype) for parameter in runner.model.parameters()}
+    parameters = {plain(parameter.dtype) for parameter in runner.model.parameters()}
     return {
         "model_runner": "V2" if hasattr(runner, "prompt_logprobs_worker") else "V1",
         "attention_backend": "+".join(sorted(set(backends))) or None,
@@ -52,8 +53,8 @@ def effective_settings(config: Any, examined: dict[str, Any], requested: dict[st
     compilation = config.compilation_config
     settings = {key: _configured(config, key, requested.get(key)) for key in (*_ALWAYS, *requested)}
     return settings | {
-        "compilation_mode": _plain(getattr(compilation, "mode", None)),
-        "cudagraph_mode": _plain(getattr(compilation, "cudagraph_mode", None)),
+        "compilation_mode": plain(getattr(compilation, "mode", None)),
+        "cudagraph_mode": plain(getattr(compilation, "cudagraph_mode", None)),
         **examined,
     }
 
@@ -64,23 +65,10 @@ def _configured(config: Any, key: str, requested: Any) -> Any:
     for holder in (config, *parts):
         value = getattr(holder, key, None)
         if isinstance(requested, dict) and value is not None and not isinstance(value, dict):
-            return {name: _plain(getattr(value, name, None)) for name in requested}
+            return {name: plain(getattr(value, name, None)) for name in requested}
         if value is not None:
-            return _plain(value)
+            return plain(value)
     return None
-
-
-def _plain(value: Any) -> Any:
-    """A value that JSON can hold."""
-    if isinstance(value, Enum):
-        return value.name
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    if isinstance(value, dict):
-        return {str(key): _plain(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple | set):
-        return [_plain(entry) for entry in value]
-    return str(value).removeprefix("torch.")
 
 
 def _tensors(nested: Iterable[Any]) -> Iterable[Any]:

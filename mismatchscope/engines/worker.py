@@ -7,7 +7,8 @@ What was its standard output carries events to the parent, one JSON object a lin
     task       name, sequences_total, done        done counts what an earlier run left on disk
     sequence   task, sequence_id, tokens, done, total
     task_done  task, seconds, tokens              of this run alone
-    error      type, message, hint, package       the last one, instead of done; a traceback goes to the log
+    error      type, message, hint, log, package  the last one, instead of done; a traceback goes to the log, and
+                                                  `log` says whether it tells more than the message
     done
 
 Whatever an engine prints goes to standard error, which is the log. The end of standard input means that the parent
@@ -133,9 +134,11 @@ def _describe(error: Exception) -> dict[str, Any]:
             f"There is no room left to write {error.filename or 'results'}; what was finished is kept.",
             hint="make room, then run the same command with --resume",
         )
+    foreign = error.__cause__ is not None
     if not isinstance(error, MismatchScopeError):
-        error = EngineError(f"{type(error).__name__}: {error}")
-    return {"type": type(error).__name__, "message": error.message, "hint": error.hint}
+        foreign, error = True, EngineError(f"{type(error).__name__}: {error}")
+    log = foreign and isinstance(error, EngineError)
+    return {"type": type(error).__name__, "message": error.message, "hint": error.hint, "log": log}
 
 
 if __name__ == "__main__":

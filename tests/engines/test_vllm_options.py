@@ -118,7 +118,8 @@ def test_a_vllm_that_does_not_import(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
     with pytest.raises(EngineError, match="importing it fails") as caught:
         start(tmp_path, sys.executable)
-    assert "env create vllm" in caught.value.hint
+    assert "env create vllm" in caught.value.hint and str(tmp_path / "log") in caught.value.hint
+    assert f"raise {failure}" in caught.value.log_tail
 
 
 class Invalid(ValueError):

@@ -154,6 +154,7 @@ def test_an_error_keeps_its_kind_and_message(run: Run, fault: str, kind: type[Ex
         run(fault=fault)
     assert type(caught.value) is kind
     assert caught.value.hint
+    assert caught.value.log_tail == "", "the message says it all"
 
 
 def test_an_unexpected_exception_tells_its_message_but_no_prompt(run: Run, tmp_path: Path) -> None:
@@ -162,6 +163,7 @@ def test_an_unexpected_exception_tells_its_message_but_no_prompt(run: Run, tmp_p
     assert "secret" not in str(caught.value) and "Traceback" not in str(caught.value)
     assert str(tmp_path / "log") in caught.value.hint
     assert "Traceback" in (tmp_path / "log").read_text()
+    assert "ValueError: cannot tokenise" in caught.value.log_tail
 
 
 def test_the_version_asked_for_is_the_version_that_runs(run: Run) -> None:
