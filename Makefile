@@ -7,21 +7,22 @@ TORCH ?= torch==2.13.0
 # Inference engines that the tests run for real; each lives in an environment of its own, in the user's cache.
 ENGINES ?= vllm==0.32.0 vllm==0.27.1 sglang==0.5.23
 
-.PHONY: audit test test-long check format benchmarks engines clean
+# Processes that share the tests: an engine that starts keeps one core busy and takes a few GB.
+PROCESSES ?= 2
+PYTEST := $(BIN)/python -m pytest -n $(PROCESSES) --dist loadgroup
+
+.PHONY: audit test check format benchmarks engines clean
 
 audit: .venv/.installed
 	$(BIN)/mismatchscope audit
 
 test: .venv/.installed-dev
-	$(BIN)/python -m pytest
-
-test-long: .venv/.installed-dev
-	$(BIN)/python -m pytest -m long
+	$(PYTEST)
 
 check: .venv/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest -q -x -m "not slow and not browser and not engines and not long"
+	$(PYTEST) -q -x -m "not slow and not browser and not engines"
 
 engines: .venv/.installed
 	for engine in $(ENGINES); do $(BIN)/mismatchscope env create $$engine || exit 1; done
