@@ -24,8 +24,10 @@ check: .venv/.installed-dev
 	$(BIN)/ruff format --check .
 	$(PYTEST) -q -x -m "not slow and not browser and not engines"
 
-engines: .venv/.installed
-	for engine in $(ENGINES); do $(BIN)/mismatchscope env create $$engine || exit 1; done
+engines: $(ENGINES:%=engine/%)
+
+engine/%: .venv/.installed
+	$(BIN)/mismatchscope env create $*
 
 format: .venv/.installed-dev
 	$(BIN)/ruff check --fix .
