@@ -55,6 +55,29 @@ class Statistic(Frozen):
     estimator: str = Field(description="what the figure is and from which evidence it was computed")
 
 
+class Bounds(Frozen):
+    """What the mismatch can cost the surrogate objective, for rewards in [0, 1]: structural, no certificates.
+
+    Each limits the error of the objective's first-order surrogate at μ. The two max-free ones are means over
+    responses and so have intervals; all others put the largest TV and KL of the visited states in the place of
+    maxima over all states. The slacks, α₀ + α₁ − β, belong to three policies.
+    """
+
+    horizon: int | None = Field(None, description="T, tokens of the longest response")
+    classical_tv: float | None = None
+    classical_kl: float | None = None
+    pinsker_marginal_tv: float | None = None
+    pinsker_marginal_kl: float | None = None
+    mixed_tv: float | None = None
+    mixed_kl: float | None = None
+    coupling: float | None = None
+    adaptive: float | None = None
+    max_free_linear: Mean | None = None
+    max_free_quadratic: Mean | None = None
+    slack_observed_max: float | None = None
+    slack_mean: float | None = None
+
+
 class Counts(Frozen):
     prompts: int
     sequences: int
@@ -347,7 +370,7 @@ class Report(Frozen):
         None, description="TV that rounding of the logits to their dtype can cause"
     )
     corrections: list[Correction] = []
-    bounds: dict[str, float | None] | None = None
+    bounds: Bounds | None = None
     alarms: list[Alarm] = []
     gates: list[GateResult] = []
     worst: list[WorstToken] = []

@@ -203,7 +203,7 @@ def codes(page: str) -> set[str]:
 def test_every_figure_is_defined() -> None:
     wanted = fields(report.Alpha, report.TokenMeasures, report.SequenceMeasures, report.Statistic)
     wanted |= fields(report.Floors, report.Floor, report.Correction) - {"name", "parameters"}
-    wanted |= fields(report.BaselineComparison, report.PairSummary)
+    wanted |= fields(report.BaselineComparison, report.PairSummary, report.Bounds)
     wanted |= set(get_args(report.BaselineComparison.model_fields["verdict"].annotation))
     wanted |= set(get_args(report.Finding.model_fields["code"].annotation))
     wanted |= set(re.findall(r'code="(\w+)"', Path(alarms.__file__).read_text(encoding="utf-8")))

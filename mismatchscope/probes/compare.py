@@ -16,6 +16,7 @@ from ..report import Alpha, BaselineComparison, Counts, Floors, Provenance, Repo
 from ..traces.align import Alignment, align
 from ..traces.store import Trace
 from .alarms import alarms
+from .bounds import bounds
 from .causes import differences
 from .corrections import correction_rows
 from .figures import figures
@@ -88,6 +89,11 @@ def compare(
     alpha1 = alpha(measures, on_policy=on_policy, confidence=confidence, tail=tail)
     tokens = token_measures(measures, on_policy=on_policy, confidence=confidence)
     sequences = sequence_measures(measures, on_policy=on_policy, confidence=confidence)
+    limits = bounds(measures, alpha1, sequences, on_policy=on_policy, confidence=confidence)
+    others = {}
+    if target is not None:
+        others, slack = _three_policies(behavior, reference, target, policy, alpha1, confidence)
+        limits = limits.model_copy(update=slack)
     counts = _counts(alignment, measures)
     sides = {side: _provenance(trace) for side, trace in (("behavior", behavior), ("reference", reference))}
     return Report(
@@ -96,12 +102,13 @@ def compare(
         policy=policy,
         counts=counts,
         alpha1=alpha1,
-        **(_three_policies(behavior, reference, target, policy, alpha1, confidence) if target is not None else {}),
+        **others,
         token=tokens,
         sequence=sequences,
         floor=floors,
         truncation_floor=tokens.leak.mean if tokens.leak is not None and _transforms(behavior) else None,
         corrections=correction_rows(measures) if on_policy else [],
+        bounds=limits,
         baseline=None
         if baseline is None
         else _versions(behavior, reference, baseline, measures, floors, policy, confidence, on_rows),
@@ -162,8 +169,8 @@ def _repeat(first: Trace, second: Trace | None, on_rows: Callable[[int], None] |
 
 def _three_policies(
     behavior: Trace, reference: Trace, target: Trace, policy: Policy, alpha1: Alpha, confidence: float
-) -> dict[str, Any]:
-    """α₀ = TV(π_old, π_θ) and β = TV(μ, π_θ), measured directly, and the slack of β ≤ α₀ + α₁."""
+) -> tuple[dict[str, Alpha], dict[str, float | None]]:
+    """α₀ = TV(π_old, π_θ) and β = TV(μ, π_θ), measured directly; and the slack of β ≤ α₀ + α₁."""
     old_new = measure_states(align(reference, target), reference.manifest.policy)
     alpha0 = alpha(old_new, on_policy=False, confidence=confidence)
     behavior_new = measure_states(align(behavior, target), policy)
@@ -171,7 +178,7 @@ def _three_policies(
     slack = {"slack_observed_max": alpha0.observed_max + alpha1.observed_max - beta.observed_max}
     means = [block.mean.value for block in (alpha0, alpha1, beta)]
     slack["slack_mean"] = None if None in means else means[0] + means[1] - means[2]
-    return {"alpha0": alpha0, "beta": beta, "bounds": slack}
+    return {"alpha0": alpha0, "beta": beta}, slack
 
 
 def _versions(

@@ -14,10 +14,11 @@ from rich.text import Text
 from ..report import Alarm, Difference, Report, Statistic, WorstToken
 from ..wording import UNKNOWN, estimate, number, probability, setting, share, visible
 from .figures_table import show_figures
-from .glossary import ALPHA, Measure
+from .glossary import ALPHA, BOUNDS, Measure
 from .summary import (
     Row,
     alpha_rows,
+    bound_rows,
     brief,
     causes,
     decades,
@@ -55,6 +56,7 @@ def show(report: Report, console: Console, verbose: bool = False) -> None:
     if verbose:
         _show_by_length(report, console)
         _show_corrections(report, console)
+        _show_bounds(report, console)
     _show_worst(report, console, most=10 if verbose else 3)
     differences = report.provenance.difference
     to_explain = report.finding.code not in ("identical", "within_floor") and any(one.rank for one in differences)
@@ -208,6 +210,12 @@ def _show_by_length(report: Report, console: Console) -> None:
             number(length.ess_fraction),
         )
     console.print(table)
+
+
+def _show_bounds(report: Report, console: Console) -> None:
+    if rows := bound_rows(report):
+        _title(console, *BOUNDS)
+        _show_rows(console, rows)
 
 
 def _show_corrections(report: Report, console: Console) -> None:

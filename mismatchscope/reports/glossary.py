@@ -32,6 +32,8 @@ ALPHA = {
     "beta": ("β", "max TV(μ, π_θ): the whole distance, at most α₀ + α₁"),
 }
 
+BOUNDS = ("bounds", "on the cost of μ ≠ π, rewards in [0, 1]; no certificate of performance")
+
 # In the order in which they are read. The first block is exact or certified, the second estimated from the
 # sampled tokens, the third what trainers already log.
 TOKEN = (

@@ -15,9 +15,10 @@ from ..errors import MissingDependencyError
 from ..report import Mean, Report
 from ..wording import UNKNOWN, count, estimate, number, probability, setting, share, visible
 from .charts import charts
-from .glossary import ALPHA, EVIDENCE, POLICY
+from .glossary import ALPHA, BOUNDS, EVIDENCE, POLICY
 from .summary import (
     alpha_rows,
+    bound_rows,
     brief,
     causes,
     floor_rows,
@@ -77,6 +78,8 @@ def render(report: Report) -> str:
             ("Per response", *_short_and_rest(sequence_statistics, report), scalars(report.sequence)),
         ],
         charts=drawn,
+        bounds=bound_rows(report),
+        bounds_name=BOUNDS,
         causes=causes(report.provenance.difference),
         versions=_versions(report),
         provenance=_provenance(report),

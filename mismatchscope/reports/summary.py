@@ -192,6 +192,36 @@ def three_policies(report: Report) -> list[tuple[str, str, Alpha]]:
     ]
 
 
+_MEAN, _SEEN, _SLACK = "mean over responses", "rests on the largest TV seen", "α₀ + α₁ − β"
+_BOUNDS = {
+    "max_free_linear": ("max-free, linear", _MEAN),
+    "max_free_quadratic": ("max-free, quadratic", _MEAN),
+    "adaptive": ("adaptive", _SEEN),
+    "coupling": ("coupling", _SEEN),
+    "mixed_tv": ("mixed, TV", _SEEN),
+    "mixed_kl": ("mixed, KL", _SEEN.replace("TV", "KL")),
+    "pinsker_marginal_tv": ("Pinsker, TV", _SEEN),
+    "pinsker_marginal_kl": ("Pinsker, KL", _SEEN.replace("TV", "KL")),
+    "classical_tv": ("classical, TV", _SEEN),
+    "classical_kl": ("classical, KL", _SEEN.replace("TV", "KL")),
+    "slack_mean": ("slack of the means", _SLACK),
+    "slack_observed_max": ("slack of the maxima", _SLACK),
+}
+
+
+def bound_rows(report: Report) -> list[Row]:
+    """What the mismatch can cost, bound by bound; for rewards in [0, 1] a bound of 1 and more says nothing."""
+    rows = []
+    for name, (label, note) in _BOUNDS.items() if report.bounds is not None else ():
+        value = getattr(report.bounds, name)
+        if isinstance(value, Mean):
+            rows.append(Row(label, estimate(value.value, value.low, value.high), note))
+        elif value is not None:
+            vacuous = value >= 1 and note is not _SLACK
+            rows.append(Row(label, number(value), "1 or more says nothing" if vacuous else note))
+    return rows
+
+
 def causes(differences: Iterable[Difference]) -> list[Difference]:
     """Provenance differences, likeliest cause first, the ones with no known effect last."""
     return sorted(differences, key=lambda d: (d.rank == 0, d.rank, d.key))

@@ -66,6 +66,42 @@ def test_sequence_block_is_what_the_definitions_say(pair: Pair, report: Report) 
     assert report.sequence.tv.mean <= report.sequence.tv_bound.mean
 
 
+def test_bounds_are_what_the_definitions_say(pair: Pair, report: Report) -> None:
+    truth = pair.truth("processed")
+    horizon = max(len(one.tv_T) for one in truth)
+    tv_ST = np.array([np.pad(one.tv_T, (0, horizon - len(one.tv_T))) for one in truth])
+    e, k = tv_ST.max(), max(one.kl_T.max() for one in truth)
+    before_T = np.arange(horizon)
+    pairs = [
+        sum(
+            abs(np.exp(one.log_ratio_T[t]) - 1) * max(0.0, 1 - np.exp(one.log_ratio_T[j]))
+            for j in range(len(one.log_ratio_T))
+            for t in range(j)
+        )
+        for one in truth
+    ]
+    bounds = report.bounds
+    assert bounds.horizon == horizon
+    assert bounds.classical_tv == pytest.approx(2 * horizon * (horizon - 1) * e**2, rel=1e-3)
+    assert bounds.classical_kl == pytest.approx(horizon * (horizon - 1) * k, rel=1e-3)
+    assert bounds.coupling == pytest.approx(4 * e * np.minimum(1, before_T * e).sum(), rel=1e-3)
+    assert bounds.mixed_tv == pytest.approx(4 * horizon * e * report.sequence.tv.mean, rel=1e-3)
+    drift_T = np.minimum(1, np.minimum(before_T[::-1] * e, np.sqrt(before_T[::-1] * k / 2)))
+    assert bounds.adaptive == pytest.approx(4 * tv_ST.mean(axis=0) @ drift_T, rel=1e-3)
+    assert bounds.max_free_linear.value == pytest.approx(2 * tv_ST.sum(axis=1).mean(), rel=1e-3)
+    assert bounds.max_free_quadratic.value == pytest.approx(np.mean(pairs), rel=1e-2)
+    for mean in (bounds.max_free_linear, bounds.max_free_quadratic):
+        assert mean.low < mean.value < mean.high and mean.clusters == 16
+    assert (bounds.slack_mean, bounds.slack_observed_max) == (None, None)
+
+
+def test_a_bound_asks_for_what_the_evidence_gives(tmp_path: Path) -> None:
+    sampled = make_pair(tmp_path / "sampled", evidence=Evidence("sampled"))
+    bounds = compare(sampled.behavior, sampled.reference).bounds
+    known = {name for name in type(bounds).model_fields if getattr(bounds, name) is not None}
+    assert known == {"horizon", "max_free_linear", "max_free_quadratic"}
+
+
 def test_every_statistic_states_n_and_estimator(report: Report) -> None:
     for block in (report.token, report.sequence):
         for name in type(block).model_fields:
@@ -191,7 +227,7 @@ def test_three_policies_measure_each_pair(tmp_path: Path) -> None:
     write_trace(tmp_path / "theta", manifest("target", "prefill", Evidence("full"), first.sampling), scored)
     report = compare(first.behavior, first.reference, target=Trace.open(tmp_path / "theta"))
     assert report.beta.observed_max <= report.alpha0.observed_max + report.alpha1.observed_max + 1e-9
-    assert report.bounds["slack_mean"] >= -1e-9
+    assert report.bounds.slack_mean >= -1e-9
     assert report.provenance.target is not None
 
 

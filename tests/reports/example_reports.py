@@ -13,6 +13,7 @@ from mismatchscope.report import (
     Alarm,
     Alpha,
     BaselineComparison,
+    Bounds,
     ContextToken,
     Correction,
     Counts,
@@ -214,14 +215,15 @@ def full() -> Report:
                 tv_retained=0.00121,
             ),
         ],
-        bounds={
-            "classical_tv": 619.4,
-            "classical_kl": 767.0,
-            "pinsker_marginal_kl": 41.7,
-            "mixed_tv": 1.9,
-            "max_free_linear": 0.205,
-            "max_free_quadratic": 0.081,
-        },
+        bounds=Bounds(
+            horizon=512,
+            classical_tv=619.4,
+            classical_kl=767.0,
+            pinsker_marginal_kl=41.7,
+            mixed_tv=1.9,
+            max_free_linear=Mean(value=0.205, low=0.191, high=0.219, n=256, clusters=64),
+            max_free_quadratic=Mean(value=0.081, low=0.07, high=0.092, n=256, clusters=64),
+        ),
         worst=[
             WorstToken(
                 sequence_id=41,
