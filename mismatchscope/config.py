@@ -13,6 +13,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from . import gate
+from .engines.spec import check_spec
 from .errors import ConfigError
 from .records import Evidence, EvidenceLevel, Policy, Sampling
 
@@ -84,6 +85,14 @@ class AuditSettings(Settings):
     @classmethod
     def _evidence_is_known(cls, value: str) -> str:
         parse_evidence(value)
+        return value
+
+    @field_validator("behavior", "reference", "baseline")
+    @classmethod
+    def _spec_is_known(cls, value: str | None) -> str | None:
+        # Before anything is written: run.json repeats a SPEC word by word.
+        if value is not None:
+            check_spec(value)
         return value
 
     @field_validator("budget")
@@ -198,7 +207,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
         ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not TOML: {error}.", hint="check --config") from None
-    for side in ("behavior", "reference"):
+    for side in ("behavior", "reference", "baseline"):
         if isinstance(data.get(side), dict):
             data[side] = _spec_from_table(data[side], f"{path}: [{side}]")
     return data

@@ -151,7 +151,7 @@ def test_a_server_or_an_interpreter_needs_no_environment(runner: Runner) -> None
 def test_the_exit_code_of_the_audit_is_that_of_the_step(runner: Runner, gates: str, code: int) -> None:
     done = runner.run("Audit", ENGINES | {"fail-on": gates})
     assert done.returncode == code, done.stderr
-    assert runner.output.read_text() == f"exit-code={code}\n"
+    assert f"exit-code={code}\n" in runner.output.read_text()
     assert runner.summary.read_text().count("<!-- mismatchscope report -->") == 1
     assert gates.split()[0] in runner.summary.read_text().replace("&#95;", "_")
     for name in ("report.json", "report.html", "report.md", "report.csv", "junit.xml", "logs"):
@@ -163,7 +163,7 @@ def test_an_inconclusive_gate_may_be_let_through(runner: Runner) -> None:
     done = runner.run("Audit", ENGINES | undecided)
     assert done.returncode == 0
     assert "::warning::" in done.stdout
-    assert runner.output.read_text() == "exit-code=4\n"
+    assert "exit-code=4\n" in runner.output.read_text()
 
 
 def test_a_usage_error_is_2_and_leaves_no_report(runner: Runner) -> None:
@@ -203,6 +203,11 @@ def test_the_report_is_kept_whatever_happens() -> None:
     assert kept == ["run/report.*", "run/junit.xml", "run/logs/"]
 
 
+def test_an_artifact_has_no_slash_in_its_name(runner: Runner) -> None:
+    assert runner.run("Audit", ENGINES | {"output": "build/audit", "fail-on": "token.tvv > 1"}).returncode == 2
+    assert "artifact=build-audit\n" in runner.output.read_text()
+
+
 def test_the_documented_workflow_reads_both_versions(tmp_path: Path) -> None:
     """Its script, on a merge commit as GitHub makes it for a pull request."""
 
@@ -211,11 +216,14 @@ def test_the_documented_workflow_reads_both_versions(tmp_path: Path) -> None:
         subprocess.run(["git", *identity, *arguments], cwd=tmp_path, check=True, capture_output=True)
 
     pins = tmp_path / "requirements" / "rollout.txt"
-    pins.parent.mkdir()
+    gates = tmp_path / "ci" / "gate.toml"
+    for file in (pins, gates):
+        file.parent.mkdir()
     git("init")
     for branch, version in (("main", "0.27.1"), ("bump", "0.32.0rc1")):
         git("checkout", "-b", branch)
         pins.write_text(f"torch\nvllm=={version} ; python_version > '3.9'  # $(reboot)\n")
+        gates.write_text(f"# of {branch}\n")
         git("add", ".")
         git("commit", "-m", version)
     git("checkout", "main")
@@ -226,10 +234,11 @@ def test_the_documented_workflow_reads_both_versions(tmp_path: Path) -> None:
     subprocess.run(
         ["bash", "-eo", "pipefail", "-c", read["run"]],
         cwd=tmp_path,
-        env=os.environ | {"GITHUB_OUTPUT": str(output)},
+        env=os.environ | {"GITHUB_OUTPUT": str(output), "RUNNER_TEMP": str(tmp_path)},
         check=True,
     )
     assert output.read_text().split() == ["new=0.32.0rc1", "old=0.27.1"]
+    assert (tmp_path / "gate.toml").read_text() == "# of main\n", "a pull request must not loosen its own gates"
     assert set(audit["with"]) <= set(ACTION["inputs"])
     assert audit["with"]["behavior"].startswith("vllm==${{ steps.vllm.outputs.new }}")
     assert audit["with"]["baseline"].startswith("vllm==${{ steps.vllm.outputs.old }}")

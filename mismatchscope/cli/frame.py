@@ -95,6 +95,9 @@ def verb(function: Callable[..., None], group: typer.Typer = app, name: str | No
         except MismatchScopeError as error:
             _show_error(error.message, error.hint, error.log_tail)
             raise typer.Exit(error.exit_code) from None
+        except typer.Abort:  # an interrupt while a question waits for its answer
+            _show_error("Interrupted.", None)
+            raise typer.Exit(130) from None
         except KeyboardInterrupt:
             resumable = "resume" in kwargs
             message = "Interrupted. What was finished is kept." if resumable else "Interrupted."

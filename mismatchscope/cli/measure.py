@@ -40,6 +40,8 @@ from .options import (
 )
 from .outcome import finish
 
+_UNTOLD = "mismatchscope-audit-"
+
 
 @verb
 def audit(
@@ -78,14 +80,22 @@ def audit(
     from ..probes.collect import prepare_output
 
     settings = load_settings(config, given, assignments or [])
-    if resume and output is None:
-        raise ConfigError("--resume needs to know which run.", hint="add -o DIR, the directory of that run")
     offer_environments([settings.behavior, settings.reference, settings.baseline])
-    directory = output or Path(time.strftime("mismatchscope-audit-%Y%m%d-%H%M%S"))
-    prepare_output(directory, force=force, resume=resume)
+    directory = output or _directory(resume=resume)
+    prepare_output(directory, force=force, resume=resume, inputs=[settings.prompts, Path(settings.model)])
     with progress() as on_event:
         report = run_audit(settings, directory, command=command(), on_event=on_event, resume=resume)
     finish(report, directory)
+
+
+def _directory(*, resume: bool) -> Path:
+    """Where an audit goes that was not told: a new directory, or with --resume the last one of those."""
+    if not resume:
+        return Path(time.strftime(f"{_UNTOLD}%Y%m%d-%H%M%S"))
+    earlier = sorted(Path().glob(f"{_UNTOLD}*"))
+    if not earlier:
+        raise ConfigError("There is no audit here to go on with.", hint="add -o DIR, the directory of that run")
+    return earlier[-1]
 
 
 @verb
@@ -114,7 +124,7 @@ def rollout(
 
     settings = load_settings(None, given, [])
     offer_environments([settings.behavior])
-    prepare_output(output, force=force, resume=resume)
+    prepare_output(output, force=force, resume=resume, inputs=[settings.prompts, Path(settings.model)])
     with progress() as on_event:
         manifest = run_rollout(settings, output, on_event=on_event)
     stdout().print(f"{output}: {manifest.counts.sequences} sequences, {manifest.counts.tokens} tokens")
@@ -136,11 +146,13 @@ def score(
     resume: Resume = False,
 ) -> None:
     """Teacher-force the tokens of a trace through an engine, with the evidence that the trace has."""
+    from ..engines.spec import check_spec
     from ..probes.collect import prepare_output
     from ..probes.single import score as run_score
 
+    check_spec(engine)
     offer_environments([engine])
-    prepare_output(output, force=force, resume=resume)
+    prepare_output(output, force=force, resume=resume, inputs=[trace, Path(model)])
     with progress() as on_event:
         manifest = run_score(
             trace,
@@ -188,7 +200,8 @@ def compare(
         "baseline": opened(baseline),
         "repeats": Repeats(opened(behavior_repeat), opened(reference_repeat)),
     }
-    prepare_output(output, force=force, resume=False)
+    inputs = [behavior, reference, target, baseline, behavior_repeat, reference_repeat]
+    prepare_output(output, force=force, resume=False, inputs=inputs)
     with progress() as on_event:
         report = run_compare(
             *traces,

@@ -80,6 +80,8 @@ class ServerEngine(Engine):
     entry_bytes: ClassVar[int]
     whole_remedy: ClassVar[str]
     draw_remedy: ClassVar[str]
+    drawn_by_a_score: ClassVar[int] = 0
+    """Tokens that a server draws behind those that it scores."""
     lists_given_ids: ClassVar[bool] = False
     tells_draw_to_top_k: ClassVar[int] = 0
     top_p_first: ClassVar[bool] = False
@@ -128,6 +130,13 @@ class ServerEngine(Engine):
             lists_given_ids=self.lists_given_ids,
             tells_draw_to_top_k=self.tells_draw_to_top_k,
         )
+
+    def check(self, requests: Sequence[Request], task: Task) -> None:
+        """Refuse, by name, what the server cannot take, before it is asked for anything."""
+        for request in requests:
+            prompt = self._prompt(request)
+            if task.kind == "score":
+                self._response(request, prompt)
 
     def rollout(self, batch: Sequence[Request], task: Task) -> Iterator[SequenceRecord]:
         """Sample; `observed` is the distribution sampled from, `raw` the model's own where both can be had."""
@@ -236,8 +245,9 @@ class ServerEngine(Engine):
         return prompt
 
     def _response(self, request: Request, prompt: np.ndarray) -> np.ndarray:
-        hint = "start the server with a larger maximum length"
-        return check_response(request, prompt, self.vocabulary, self._max_length, taker="the server", hint=hint)
+        longest = None if self._max_length is None else self._max_length - self.drawn_by_a_score
+        hint = "start the server with a larger maximum length, or sample shorter responses"
+        return check_response(request, prompt, self.vocabulary, longest, taker="the server", hint=hint)
 
     def _probe(self, prompt: np.ndarray, sampling: Sampling) -> Listed:
         return self.sample(prompt, sampling, 1, 0, min(PROBE_ENTRIES, self.vocabulary)).listed

@@ -28,6 +28,8 @@ LONGEST_DELAY_SECONDS = 30.0
 LARGEST_ANSWER_BYTES = 1 << 30
 
 _TEMPORARY = (408, 425, 429, 500, 502, 503, 504)
+REFUSED = (400, 422)
+"""The answer to a request that the server understood and does not grant."""
 _RESUME = "what was finished is kept: the same command with --resume goes on"
 
 
@@ -60,7 +62,12 @@ def check_url(url: str) -> str:
         valid = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
     except ValueError:  # a port that is none
         valid = False
-    if not valid or parts.query or parts.fragment:
+    if parts.query or parts.fragment:
+        raise SpecError(
+            "The URL of the server goes on behind its path, where keys are written too.",
+            hint="leave out everything from '?' or '#' on, as in vllm@http://127.0.0.1:8000",
+        )
+    if not valid:
         raise SpecError(f"'{url}' is not the URL of a server.", hint="vllm@http://127.0.0.1:8000")
     return url.rstrip("/").removesuffix("/v1").rstrip("/")
 

@@ -30,6 +30,7 @@ class OpenAIServer(ServerEngine):
     entry_bytes: ClassVar[int] = 40
     whole_remedy: ClassVar[str] = "a server of vLLM or SGLang, or --evidence sampled"
     draw_remedy: ClassVar[str] = "--temperature 1 --top-p 1 --top-k 0"
+    drawn_by_a_score: ClassVar[int] = 1  # few servers can be asked for none
 
     def inspect(self, card: dict[str, Any]) -> Served:
         return Served(root=card.get("root"))
@@ -50,8 +51,8 @@ class OpenAIServer(ServerEngine):
 
     def force(self, prompt: np.ndarray, response: np.ndarray, entries: int, ids: np.ndarray | None) -> Listed:
         given = np.concatenate([prompt, response])
-        # One token more than is given: few servers can be asked for none.
-        choice = self._complete(given, {"max_tokens": 1, "logprobs": max(1, entries), "echo": True})
+        wanted = {"max_tokens": self.drawn_by_a_score, "logprobs": max(1, entries), "echo": True}
+        choice = self._complete(given, wanted)
         with understanding(self.options.url, self.name):
             logprobs, scored = choice["logprobs"], slice(len(prompt), len(given))
             if self._ids(logprobs["tokens"])[: len(given)] != given.tolist():

@@ -20,7 +20,7 @@ from ..records import Sampling
 from .base import Capabilities
 from .server import ServerEngine
 from .server_answer import Answer, Served, finish_reason, response_ids, understanding
-from .server_http import HttpError
+from .server_http import REFUSED, HttpError
 from .server_rows import Listed, listing
 
 LARGEST_TOP_K = 4096
@@ -77,6 +77,8 @@ class SglangServer(ServerEngine):
                 np.zeros(1, dtype=np.int32), {"max_new_tokens": 1, "logit_bias": {"2147483647": 0.0}}, {}
             )
         except HttpError as error:
+            if error.status not in REFUSED:
+                raise
             bound = _BOUND.search(error.message)
             vocabulary = int(bound[1]) + 1 if bound else None
         with understanding(self.options.url, self.name):
@@ -158,7 +160,9 @@ class SglangServer(ServerEngine):
                 raise
         try:
             return self.client.get(older)
-        except HttpError:
+        except HttpError as error:
+            if error.status != 404:
+                raise
             raise EngineError(
                 f"{self.options.url} knows no {path} as SGLang does.", hint="openai@URL takes other servers"
             ) from None

@@ -16,7 +16,7 @@ from ..errors import EngineError
 from ..records import Sampling
 from .base import Capabilities
 from .server_answer import Served, understanding
-from .server_http import HttpError
+from .server_http import REFUSED, HttpError
 from .server_openai import OpenAIServer
 from .server_rows import Listed, listing
 
@@ -36,13 +36,17 @@ class VllmServer(OpenAIServer):
         """The vocabulary and the cap, from one request for all log-probs of a token: the refusal names both."""
         try:
             version = self.client.get("/version")["version"]
-        except (HttpError, KeyError, TypeError):
+        except (HttpError, KeyError, TypeError) as error:
+            if isinstance(error, HttpError) and error.status != 404:
+                raise
             raise EngineError(
                 f"{self.options.url} does not tell its version as vLLM does.", hint="openai@URL takes other servers"
             ) from None
         try:
             choice = self._complete(np.zeros(2, dtype=np.int32), {"max_tokens": 1, "prompt_logprobs": -1})
         except HttpError as error:
+            if error.status not in REFUSED:
+                raise
             refused = _OVER_CAP.search(error.message)
             vocabulary, cap = map(int, refused.groups()) if refused else (None, None)
         else:
@@ -51,7 +55,8 @@ class VllmServer(OpenAIServer):
         return Served(version, vocabulary, cap, root=card.get("root"))
 
     def force(self, prompt: np.ndarray, response: np.ndarray, entries: int, ids: np.ndarray | None) -> Listed:
-        choice = self._complete(np.concatenate([prompt, response]), {"max_tokens": 1, "prompt_logprobs": entries})
+        wanted = {"max_tokens": self.drawn_by_a_score, "prompt_logprobs": entries}
+        choice = self._complete(np.concatenate([prompt, response]), wanted)
         with understanding(self.options.url, self.name):
             listed = choice["prompt_logprobs"][len(prompt) :]
             sampled_T = [row[str(token)]["logprob"] for row, token in zip(listed, response.tolist(), strict=True)]

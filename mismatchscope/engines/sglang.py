@@ -145,7 +145,7 @@ class SglangEngine(Engine):
                     self._vocabulary_size,
                     self._max_length if task.path == "decode" else self._max_input + 1,
                     taker="SGLang",
-                    hint=f"its limit along {task.path}: raise sglang:max_total_tokens=, or shorten the responses",
+                    hint=f"its limit along {task.path}; sglang:context_length= and max_total_tokens= set it",
                 )
 
     def _with_prompts(self, batch: Sequence[Request]) -> list[Request]:

@@ -66,12 +66,12 @@ def effective_settings(
 
     What was `examined` in the running scheduler goes before what its arguments say.
     """
-    graphs = resolved["cuda_graph_config"] or {}
-    settings = {key: plain(resolved[key]) for key in (*_ALWAYS, *requested)}
+    graphs = resolved.get("cuda_graph_config") or {}
+    settings = {key: plain(resolved.get(key)) for key in (*_ALWAYS, *requested)}
     eager = examined["graph_runner"] is None
     return settings | {
         "disable_cuda_graph": eager,
-        "enable_torch_compile": resolved["enable_torch_compile"] and not eager,
+        "enable_torch_compile": bool(resolved.get("enable_torch_compile")) and not eager,
         "decode_cuda_graph": plain(graphs.get("decode", {}).get("backend")),
         "prefill_cuda_graph": plain(graphs.get("prefill", {}).get("backend")),
         "sampling_backend": SAMPLING_BACKEND,

@@ -30,6 +30,7 @@ _HEAD = re.compile(
 _KEY = r"[A-Za-z_][A-Za-z0-9_]*"
 _OPTIONS_BEGIN = re.compile(rf":(?={_KEY}\s*=)")
 _OPTION = re.compile(rf"\s*(?P<key>{_KEY})\s*=(?P<value>.*)", re.DOTALL)
+_SECRET = re.compile(r"(^|_)(token|key|password|secret)$")
 _CLOSING = {"[": "]", "{": "}", "(": ")"}
 
 
@@ -115,9 +116,20 @@ def resolve_options(spec: EngineSpec) -> Options:
         key = str(first["loc"][0]) if first["loc"] else ""
         message = f"{spec.name}: {key}={first['input']} is not valid: {first['msg']}."
         raise SpecError(message, hint=_did_you_mean(str(first["input"]), hints.get(key))) from None
-    if not others:
+    if options_type.others is None:
         return options
-    return replace(options, **{options_type.others: (getattr(options, options_type.others) or {}) | others})
+    others = (getattr(options, options_type.others) or {}) | others
+    for key in filter(_SECRET.search, others):
+        raise SpecError(
+            f"{spec.name}: {key} is a secret, which would be written into traces and reports.",
+            hint="give it to the engine as an environment variable, as in export HF_TOKEN=…",
+        )
+    return replace(options, **{options_type.others: others or None})
+
+
+def check_spec(text: str) -> None:
+    """Raise `SpecError` for a SPEC that stands for no engine or has options that it does not know."""
+    resolve_options(parse_spec(text))
 
 
 def _split(text: str, spec: str) -> list[str]:

@@ -80,7 +80,7 @@ class VllmOptions(Options):
         return {key: value for key, value in asked.items() if value is not None} | (self.engine_args or {})
 
 
-_OURS = ("model", "logits_processors", "async_scheduling", "worker_cls", "runner")
+_OURS = ("model", "logits_processors", "async_scheduling", "worker_cls", "runner", "skip_tokenizer_init")
 
 
 def check_arguments(options: VllmOptions, known: Collection[str], version: str) -> None:

@@ -21,6 +21,7 @@ import errno
 import faulthandler
 import json
 import os
+import re
 import signal
 import stat
 import sys
@@ -73,7 +74,7 @@ def _run(path: Path, emit: Callable[..., None]) -> None:
     engine.load()
     try:
         facts = engine.facts()
-        if job.version not in (None, facts["engine_version"]):
+        if job.version is not None and _release(job.version) != _release(facts["engine_version"] or ""):
             raise _other_version(engine, job, facts["engine_version"])
         emit("ready", facts=facts, seconds=time.monotonic() - began)
         for task in job.tasks:
@@ -87,8 +88,13 @@ def _other_version(engine: Engine, job: Job, found: str | None) -> SpecError:
     url = job.options.get("url")
     return SpecError(
         f"{url or sys.executable} has {engine.name} {found or 'of an unknown version'}, not {job.version}.",
-        hint=f"leave =={job.version} out" if url else f"mismatchscope env create {engine.name}=={job.version}",
+        hint=f"leave =={job.version} out" + ("" if url else ", or give an interpreter that has it: python=PATH"),
     )
+
+
+def _release(version: str) -> str:
+    """A version without what does not tell releases apart: 5.23 is 5.23.0 is 5.23.0+cpu."""
+    return re.sub(r"(\.0)+$", "", version.partition("+")[0])
 
 
 def _open_events() -> Callable[..., None]:
@@ -129,7 +135,7 @@ def _describe(error: Exception) -> dict[str, Any]:
     """An exception as the parent can raise it again, by its name in `errors`."""
     if isinstance(error, ModuleNotFoundError) and error.name:
         return {"type": "ModuleNotFoundError", "message": str(error), "package": error.name.partition(".")[0]}
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         error = DiskFullError(
             f"There is no room left to write {error.filename or 'results'}; what was finished is kept.",
             hint="make room, then run the same command with --resume",

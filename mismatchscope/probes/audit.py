@@ -50,17 +50,16 @@ def audit(
     started = time.monotonic()
     gate.check_without_baseline(settings.gate.fail_on)
     _claim(directory, settings, resume=resume)
-    behavior, reference = parse_spec(settings.behavior), parse_spec(settings.reference)
-    prompts = audit_prompts(settings)
-    stored = (4 if settings.repeats else 2) + (settings.baseline is not None)
-    evidence = plan_evidence(settings, (behavior, reference), prompts=len(prompts), traces=stored)
-    check_capabilities(behavior, evidence=evidence, path=None, rollout=True)
-    check_capabilities(reference, evidence=evidence, path="prefill", rollout=False)
-
-    specs = {"behavior": behavior, "reference": reference}
+    specs = {"behavior": parse_spec(settings.behavior), "reference": parse_spec(settings.reference)}
     if settings.baseline is not None:
         specs["baseline"] = parse_spec(settings.baseline)
-        check_capabilities(specs["baseline"], evidence=evidence, path=None, rollout=False)
+    behavior = specs["behavior"]
+    prompts = audit_prompts(settings)
+    stored = len(specs) + (2 if settings.repeats else 0)
+    evidence = plan_evidence(settings, list(specs.values()), prompts=len(prompts), traces=stored)
+    for side, spec in specs.items():
+        path = "prefill" if side == "reference" else None
+        check_capabilities(spec, evidence=evidence, path=path, rollout=side == "behavior")
     for spec in specs.values():
         interpreter(spec)  # an environment that is missing must not be found out after the rollouts
     passes = plan(settings, directory, evidence, specs)
@@ -74,12 +73,11 @@ def audit(
             log_path=directory / "logs" / f"{side}.log",
             on_event=lambda event, side=side: on_event(event | {"side": side}),
         )
-
-    if not measured_behavior(settings, directory).exists():
-        raise CapabilityError(
-            f"The engine {behavior.name} does not show its raw policy under these sampling transforms.",
-            hint="--policy processed, or sampling without temperature, top-k and top-p",
-        )
+        if not measured_behavior(settings, directory).exists():
+            raise CapabilityError(
+                f"The engine {behavior.name} does not show its raw policy under these sampling transforms.",
+                hint="--policy processed, or sampling without temperature, top-k and top-p",
+            )
     traces = {one.trace.name: Trace.open(one.trace) for side in passes.values() for one in side}
     report = compare(
         Trace.open(measured_behavior(settings, directory)),
@@ -106,9 +104,11 @@ def audit_prompts(settings: AuditSettings) -> list[Prompt]:
 def plan_evidence(settings: AuditSettings, engines: Sequence[EngineSpec], *, prompts: int, traces: int) -> Evidence:
     """What will be recorded of each state: all engines must see it, and `traces` traces share the byte budget.
 
-    The first engine is the one that samples, and so knows the vocabulary.
+    The first engine is the one that samples, and so knows the vocabulary; where its sampler changes the
+    distribution, the raw one is stored beside it.
     """
     sampling = settings.sampling
+    traces += sampling.sampling().transforms
     able = set.intersection(*(set(_capabilities(spec).evidence) for spec in engines))
     return choose_evidence(
         settings.evidence,
@@ -131,9 +131,9 @@ def plan(
     behaviour repeat, and as a baseline it scores through the path it has.
     """
     sampler = settings.sampling.sampling()
-    first = Pass(directory / "behavior", "behavior", evidence, "processed", sampler)
     # "support" renormalises π on what μ really kept, which is the processed policy's support.
     recorded: Policy = "raw" if settings.policy == "raw" and sampler.transforms else "processed"
+    first = Pass(directory / "behavior", "behavior", evidence, "processed", sampler, needs_raw=recorded == "raw")
     source = measured_behavior(settings, directory)
     second = Pass(
         directory / "reference",

@@ -39,6 +39,7 @@ class Pass:
     """One trace to make. `source` is the trace whose tokens a score forces; None is a rollout of `prompts`.
 
     `sampling` is what a rollout draws with, and what a scored "processed" policy is seen through (see `scoring`).
+    `needs_raw`: a rollout is of no use without the raw policy, which is recorded beside the processed one.
     """
 
     trace: Path
@@ -49,6 +50,7 @@ class Pass:
     source: Path | None = None
     path: Literal["decode", "prefill"] = "prefill"
     shuffle_seed: int | None = None
+    needs_raw: bool = False
 
     @property
     def complete(self) -> bool:
@@ -88,8 +90,11 @@ def check_capabilities(spec: EngineSpec, *, evidence: Evidence, path: str | None
         )
 
 
-def prepare_output(directory: Path, *, force: bool, resume: bool) -> Path:
-    """The directory a run may write to. Raises `OutputExistsError` for one that is taken."""
+def prepare_output(directory: Path, *, force: bool, resume: bool, inputs: Sequence[Path | None] = ()) -> Path:
+    """The directory a run may write to. Raises `OutputExistsError` for one that is taken.
+
+    `inputs` is what the run reads: a directory that holds any of it is not replaced.
+    """
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())) and not resume:
         if not force:
             raise OutputExistsError(
@@ -100,13 +105,34 @@ def prepare_output(directory: Path, *, force: bool, resume: bool) -> Path:
                 f"{directory} holds files that no run of mismatchscope wrote, so --force will not replace it.",
                 hint="choose another -o, or remove it yourself",
             )
+        for path in inputs:
+            if path is not None and path.resolve().is_relative_to(directory.resolve()):
+                raise OutputExistsError(
+                    f"{directory} holds {path}, which this run reads, so --force will not replace it.",
+                    hint="choose another -o",
+                )
         shutil.rmtree(directory)
     directory.mkdir(parents=True, exist_ok=True)
     return directory
 
 
+_OURS = {
+    "manifest.json": {"schema_version", "engine", "policy"},
+    "run.json": {"behavior", "reference"},
+    "report.json": {"schema_version", "alpha1"},
+}
+
+
 def _is_ours(directory: Path) -> bool:
-    return any((directory / name).exists() for name in ("manifest.json", "run.json", "report.json"))
+    """Whether a run wrote this: others have files of these names too."""
+    for name, keys in _OURS.items():
+        try:
+            content = json.loads((directory / name).read_bytes())
+        except (OSError, ValueError):
+            continue
+        if isinstance(content, dict) and keys <= content.keys():
+            return True
+    return False
 
 
 def scoring(sampler: Sampling, role: Role, temperature: float | None) -> Sampling:
@@ -193,7 +219,7 @@ def _task(one: Pass, requests: str) -> Task:
         requests=requests,
         parts=str(one.trace / PARTS),
         evidence=one.evidence,
-        policy=one.policy,
+        policy="raw" if one.needs_raw else one.policy,
         sampling=one.sampling,
         path=one.path,
         shuffle_seed=one.shuffle_seed,

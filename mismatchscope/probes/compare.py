@@ -30,8 +30,6 @@ from .worst import worst_tokens
 
 Composition = Literal["same", "reshuffled"]
 
-_NOT_PROVENANCE = {"counts", "files", "complete", "schema_version", "notes", "parent", "evidence", "seeds"}
-
 
 @dataclass(frozen=True)
 class Repeats:
@@ -76,10 +74,10 @@ def compare(
         "reference": _repeat(reference, repeats.reference, on_rows),
     }
     measured_noise = [repeat for repeat in noise.values() if repeat is not None]
-    excess, largest = excess_over_floor(measures, measured_noise, confidence=confidence)
+    excess, largest = excess_over_floor(measures, measured_noise, on_policy=on_policy, confidence=confidence)
     floors = Floors(
         **{
-            side: floor(repeat, composition=repeats.composition, confidence=confidence)
+            side: floor(repeat, composition=repeats.composition, on_policy=on_policy, confidence=confidence)
             for side, repeat in noise.items()
             if repeat is not None
         },
@@ -111,7 +109,7 @@ def compare(
         bounds=limits,
         baseline=None
         if baseline is None
-        else _versions(behavior, reference, baseline, measures, floors, policy, confidence, on_rows),
+        else _versions(behavior, reference, baseline, measures, floors, policy, on_policy, confidence, on_rows),
         rounding_floor=rounding_floor(behavior, reference),
         alarms=alarms(
             measures,
@@ -188,6 +186,7 @@ def _versions(
     measures: StateMeasures,
     floors: Floors,
     policy: Policy,
+    on_policy: bool,
     confidence: float,
     on_rows: Callable[[int], None] | None,
 ) -> BaselineComparison:
@@ -199,6 +198,7 @@ def _versions(
         provenance=_provenance(old),
         # The old engine decodes the tokens that the new one drew: the same path, one token at a time.
         difference=differences(_provenance(new) | {"path": "decode"}, _provenance(old)),
+        on_policy=on_policy,
         confidence=confidence,
     )
 

@@ -148,9 +148,9 @@ def _tail(measures: StateMeasures, confidence: float) -> TailExtrapolation | Non
     return TailExtrapolation(**{k: v for k, v in asdict(fit).items() if k in TailExtrapolation.model_fields})
 
 
-def floor(repeat: StateMeasures, *, composition: str, confidence: float) -> Floor:
+def floor(repeat: StateMeasures, *, composition: str, on_policy: bool, confidence: float) -> Floor:
     """Repeat noise of one side: the same measures of a policy against itself."""
-    block = alpha(repeat, on_policy=True, confidence=confidence)
+    block = alpha(repeat, on_policy=on_policy, confidence=confidence)
     exact_kl = repeat.columns["kl"] if repeat.exact_N.any() else repeat.columns["kl_lower"]
     kl_N = repeat.sampled.k3 if np.isnan(exact_kl).all() else exact_kl[~np.isnan(exact_kl)]
     return Floor(
@@ -163,11 +163,12 @@ def floor(repeat: StateMeasures, *, composition: str, confidence: float) -> Floo
 
 
 def excess_over_floor(
-    measures: StateMeasures, repeats: list[StateMeasures], *, confidence: float
+    measures: StateMeasures, repeats: list[StateMeasures], *, on_policy: bool, confidence: float
 ) -> tuple[Mean | None, StateMeasures | None]:
     """Mean TV less the larger floor's, paired by prompt, and the repeat that is that floor.
 
-    Both means use the same per-state figure: the exact TV where every side has it, else (1−ρ)₊.
+    Both means use the same per-state figure: the exact TV where every side has it, else (1−ρ)₊, which says
+    something of tokens that are μ's own alone.
     """
     if not repeats:
         return None, None
@@ -180,6 +181,8 @@ def excess_over_floor(
     ours, noise = tv_of(measures), tv_of(largest)
     if not np.array_equal(measures.sequence_id_N, largest.sequence_id_N):
         return None, largest  # other sequences cannot be paired
+    if not exact and not on_policy:
+        return None, largest
     return mean_of(clustered_mean(ours - noise, measures.prompt_id_N, confidence=confidence)), largest
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..measures.intervals import clustered_mean
-from ..report import BaselineComparison, Difference, Mean, PairSummary
+from ..report import Alpha, BaselineComparison, Difference, Mean, PairSummary
 from ..wording import count, estimate, number
 from .measure import StateMeasures
 from .statistics import alpha, mean_of, token_measures
@@ -21,21 +21,24 @@ def compare_versions(
     noise: float | None,
     provenance: dict[str, Any],
     difference: list[Difference],
+    on_policy: bool,
     confidence: float,
 ) -> BaselineComparison:
     """Hold new against trainer, old against trainer and new against old; all three measure the same states.
 
     `noise` is the mean TV of the new engine's repeat floor, None where it was not measured: a change inside it is
     none. The tokens were drawn from the new engine, so the old pair has no sampled-token estimators of TV and KL.
+    Nor has the new one where the policy is not the one drawn from (not `on_policy`).
     """
     shared = _shared_states(new_reference, old_reference)
     tv = _paired(new_reference, old_reference, "tv", shared, confidence)
-    verdict, sentence = _verdict(new_old, tv, noise, confidence)
+    apart = _summary(new_old, on_policy=on_policy, confidence=confidence)
+    verdict, sentence = _verdict(new_old, apart.alpha, tv, noise)
     return BaselineComparison(
         verdict=verdict,
         sentence=sentence,
         old_reference=_summary(old_reference, on_policy=False, confidence=confidence),
-        new_old=_summary(new_old, on_policy=True, confidence=confidence),
+        new_old=apart,
         tv_difference=tv,
         kl_difference=_paired(new_reference, old_reference, "kl", shared, confidence),
         abs_logprob_difference=_paired(new_reference, old_reference, "abs_logprob_diff", shared, confidence),
@@ -44,15 +47,17 @@ def compare_versions(
     )
 
 
-def _verdict(new_old: StateMeasures, tv: Mean | None, noise: float | None, confidence: float) -> tuple[str, str]:
+def _verdict(new_old: StateMeasures, apart: Alpha, tv: Mean | None, noise: float | None) -> tuple[str, str]:
     sample = (
         f"{count(new_old.token_id_N.size, 'token')} of {count(len(set(new_old.prompt_id_N.tolist())), 'prompt')}"
     )
     if new_old.identical:
         return "unchanged", f"Bit-identical to the baseline: no recorded log-prob differs at all ({sample})."
-    apart = alpha(new_old, on_policy=True, confidence=confidence).mean
-    moved = f"mean TV between the two {estimate(apart.value, apart.low, apart.high)}"
-    if noise is not None and apart.high is not None and apart.high <= noise:
+    mean = apart.mean
+    moved = f"mean TV between the two {estimate(mean.value, mean.low, mean.high)}"
+    if mean.value is None:
+        moved = f"TV between the two up to {number(apart.observed_max)} at least"
+    elif noise is not None and mean.high is not None and mean.high <= noise:
         return "unchanged", f"Unchanged: {moved}, inside the repeat floor of {number(noise)} ({sample})."
     if tv is None or tv.low is None:
         return "inconclusive", f"It differs from the baseline, {moved}; which is closer cannot be said ({sample})."

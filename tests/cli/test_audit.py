@@ -154,8 +154,33 @@ def test_output_is_never_overwritten_unasked(finished, tmp_path) -> None:
     foreign = tmp_path / "mine"
     foreign.mkdir()
     (foreign / "thesis.txt").write_text("precious")
+    (foreign / "manifest.json").write_text('{"name": "a web application"}')
     assert audit(foreign, "--force").returncode == 2
     assert (foreign / "thesis.txt").exists()
+
+
+def test_force_never_removes_what_the_run_reads(tmp_path) -> None:
+    assert audit(tmp_path / "run").returncode == 0
+    mu, pi = tmp_path / "run" / "behavior", tmp_path / "run" / "reference"
+    for inside in (
+        ("compare", mu, pi, "-o", tmp_path / "run"),
+        ("score", mu, "--engine", "synthetic", "-o", mu),
+        ("audit", *SYNTHETIC, "--prompts", tmp_path / "run" / "prompts.txt", "-o", tmp_path / "run"),
+    ):
+        done = run(*inside, "--force")
+        assert done.returncode == 2 and "which this run reads" in done.stderr
+    assert run("compare", mu, pi, "-o", tmp_path / "again").returncode == 0
+
+
+def test_resume_goes_on_with_the_last_audit_where_none_is_named(tmp_path) -> None:
+    crashing = ["--behavior", "synthetic:noise=0.003,fail_at=7", *SYNTHETIC[2:], *SMALL]
+    assert run("audit", *crashing, cwd=tmp_path).returncode == 3
+    [directory] = tmp_path.glob("mismatchscope-audit-*")
+    finished = len(list((directory / "behavior" / "parts").glob("[0-9]*.safetensors")))
+    assert finished == 7
+    done = run("audit", *crashing, "--resume", cwd=tmp_path)
+    assert done.returncode == 3 and "SIGKILL" in done.stderr, "it went on, and met what ended it"
+    assert [directory] == list(tmp_path.glob("mismatchscope-audit-*"))
 
 
 @pytest.mark.parametrize(
@@ -172,6 +197,8 @@ def test_output_is_never_overwritten_unasked(finished, tmp_path) -> None:
         (["--model", "demo:dens", "--behavior", "transformers"], 2, "dense"),
         (["--fail-on", "token.tv"], 2, "PATH OP NUMBER"),
         (["--resume"], 2, "-o DIR"),
+        (["--behavior", "vllm@http://me:hunter2@127.0.0.1"], 2, "key_env"),
+        (["--baseline", "vllm:hf_token=hf_hunter2"], 2, "export HF_TOKEN"),
         (["--no-such-option"], 2, "No such option"),
     ],
 )
@@ -181,6 +208,9 @@ def test_bad_input_is_one_clear_sentence(tmp_path, arguments: list[str], code: i
     assert done.returncode == code, done.stderr
     assert said in done.stderr
     assert "Traceback" not in done.stderr
+    assert "hunter2" not in done.stderr
+    if arguments[0] in ("--behavior", "--baseline"):
+        assert not (tmp_path / "run").exists(), "a SPEC is understood before anything is written"
 
 
 @pytest.mark.parametrize(("gate", "code"), [("token.tv.mean > 0.5", 0), ("token.tv.mean > 0.001", 1)])

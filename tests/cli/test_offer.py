@@ -56,6 +56,13 @@ def test_yes_creates_it(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith("mismatchscope-audit")] == []
 
 
+def test_the_end_of_input_is_no_answer(tmp_path: Path) -> None:
+    """Which the library reports as it does an interrupt."""
+    status, seen = ask("\x04", tmp_path, ["audit", "--behavior", "sglang==0.5.23"])
+    assert status == 130 and "error: Interrupted." in seen
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_nobody_is_asked_where_nobody_watches(tmp_path: Path) -> None:
     done = run("audit", "--behavior", "sglang==0.5.23", cwd=tmp_path, MISMATCHSCOPE_HOME=str(tmp_path))
     assert done.returncode == 3

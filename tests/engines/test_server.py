@@ -433,7 +433,10 @@ def test_a_password_in_the_url_is_refused_and_not_repeated() -> None:
     with pytest.raises(SpecError) as caught:
         resolve_options(parse_spec("vllm@http://me:hunter2@127.0.0.1:8000"))
     assert "hunter2" not in caught.value.message + caught.value.hint
-    for url in ("http://127.0.0.1:8000?key=x", "http://127.0.0.1:80000", "http://127.0.0.1:eighty"):
+    with pytest.raises(SpecError, match="goes on behind its path") as caught:
+        resolve_options(parse_spec("vllm@http://127.0.0.1:8000?api_key=hunter2"))
+    assert "hunter2" not in caught.value.message + caught.value.hint
+    for url in ("http://127.0.0.1:80000", "http://127.0.0.1:eighty"):
         with pytest.raises(SpecError, match="not the URL"):
             resolve_options(parse_spec(f"vllm@{url}"))
 

@@ -22,7 +22,7 @@ from mismatchscope.engines.server import ServerEngine
 from mismatchscope.engines.server_http import Client
 from mismatchscope.engines.spec import parse_spec, resolve_options
 from mismatchscope.engines.worker import GRACE_SECONDS
-from mismatchscope.errors import CapabilityError, ConfigError, EngineError, SpecError
+from mismatchscope.errors import CapabilityError, ConfigError, EngineError, ModelError, PromptsError, SpecError
 from mismatchscope.records import (
     Evidence,
     Request,
@@ -373,3 +373,36 @@ def test_another_version_than_asked_for_is_refused(vllm: MisbehavingServer, mode
     with pytest.raises(SpecError, match=rf"{vllm.url} has vllm 0\..*, not 0\.1\.2\.") as caught:
         run_job(job, log_path=tmp_path / "log", on_event=lambda event: None)
     assert caught.value.hint == "leave ==0.1.2 out"
+
+
+def test_what_cannot_be_sent_is_named_before_anything_is_asked(
+    vllm: MisbehavingServer, model: Path, tmp_path: Path
+) -> None:
+    prompts = [np.full(3 if i < 5 else 60, 7, dtype=np.int32) for i in range(6)]
+    write_requests(tmp_path / "requests", [Request(i, i, prompt_token_ids=ids) for i, ids in enumerate(prompts)])
+    task = Task("t", "rollout", str(tmp_path / "requests"), str(tmp_path / "parts"), SAMPLED)
+    job = job_for(parse_spec(f"vllm@{vllm.url}:batch_size=1"), str(model), [task])
+    with pytest.raises(PromptsError, match="prompt 5 has 60 tokens"):
+        run_job(job, log_path=tmp_path / "log", on_event=lambda event: None)
+    assert finished_parts(tmp_path / "parts") == {}
+
+
+def test_a_response_that_fills_the_context_leaves_no_room_for_the_token_behind_it(
+    vllm: MisbehavingServer, sglang: MisbehavingServer, model: Path
+) -> None:
+    prompt, response = np.array([3, 9], dtype=np.int32), np.full(vllm.max_model_len - 2, 4, dtype=np.int32)
+    task = Task("t", "score", "", "", SAMPLED)
+    full = Request(0, 0, prompt_token_ids=prompt, response_token_ids=response)
+    with pytest.raises(ModelError, match="has 40 tokens, the server takes 39"):
+        connect(vllm, model).check([full], task)
+    connect(sglang, model).check([full], task)
+
+
+@pytest.mark.parametrize("kind", ["vllm", "sglang"])
+def test_a_server_that_is_still_starting_is_not_taken_for_another_kind(kind: str, model: Path) -> None:
+    with (
+        MisbehavingServer(kind, always="broken") as server,
+        pytest.raises(EngineError, match="answers 500") as caught,
+    ):
+        connect(server, model, retries="0")
+    assert "--resume" in caught.value.hint

@@ -127,3 +127,11 @@ def test_what_an_engine_does_not_take(text: str, says: str, hints: str | None) -
     with pytest.raises(SpecError, match=says.replace("+", r"\+")) as caught:
         resolve_options(parse_spec(text))
     assert hints is None or hints in caught.value.hint
+
+
+@pytest.mark.parametrize("options", ["hf_token=hf_x", 'engine_args={"api_key":"x"}'])
+def test_a_secret_is_refused_and_not_repeated(options: str) -> None:
+    with pytest.raises(SpecError, match="is a secret") as caught:
+        resolve_options(parse_spec(f"vllm:{options}"))
+    assert "hf_x" not in caught.value.message + caught.value.hint
+    resolve_options(parse_spec("vllm:max_num_batched_tokens=64,tokenizer_mode=slow"))

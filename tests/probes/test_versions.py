@@ -53,6 +53,22 @@ def test_an_older_engine_further_from_the_trainer_makes_the_new_one_better(
     assert found.new_old.alpha.observed_max > 0.05
 
 
+def test_a_policy_that_was_not_sampled_from_has_no_estimate_from_sampled_tokens(tmp_path: Path) -> None:
+    """The raw policy under a temperature, seen at the sampled tokens alone."""
+    evidence, warm = Evidence("sampled"), replace(PLAIN, temperature=0.7)
+    pair = make_pair(tmp_path, evidence=evidence, sampling=warm, policy="raw", reference=SyntheticOptions(tv=0.05))
+    task = Task("old", "score", "", "", evidence=evidence, path="decode", sampling=warm, policy="raw")
+    records = SyntheticEngine("synthetic", SyntheticOptions(tv=0.01)).score(list(pair.behavior.requests()), task)
+    parent = {"parent": pair.behavior.sha256, "policy": "raw"}
+    write_trace(tmp_path / "old", manifest("behavior", "decode", evidence, warm, **parent), records)
+    old = Trace.open(tmp_path / "old")
+    report = compare(pair.behavior, pair.reference, baseline=old, repeats=Repeats(behavior=old))
+    assert report.baseline.new_old.alpha.mean.value is None and report.baseline.new_old.tv is None
+    assert report.baseline.verdict == "inconclusive"
+    assert "TV between the two up to" in report.baseline.sentence
+    assert report.floor.behavior.mean.value is None and report.floor.excess is None
+
+
 def test_an_older_engine_that_equals_the_trainer_makes_the_new_one_worse(tmp_path: Path) -> None:
     found = compared(tmp_path, SyntheticOptions(tv=0.05))
     assert found.verdict == "worse"

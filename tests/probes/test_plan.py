@@ -1,0 +1,43 @@
+"""What an audit plans before it starts an engine: the evidence that all sides see, within the budget."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mismatchscope.config import AuditSettings
+from mismatchscope.engines.spec import parse_spec
+from mismatchscope.errors import ConfigError
+from mismatchscope.probes.audit import plan, plan_evidence
+
+TEMPERED = {"temperature": 0.7, "max_new_tokens": 100, "samples": 1}
+
+
+def test_evidence_is_what_every_side_can_see() -> None:
+    specs = [parse_spec(text) for text in ("synthetic", "synthetic", "openai@http://127.0.0.1:8000")]
+    assert plan_evidence(AuditSettings(), specs[:2], prompts=4, traces=2).level == "full"
+    assert plan_evidence(AuditSettings(), specs, prompts=4, traces=3).level == "topk"
+
+
+def test_the_raw_policy_beside_the_sampled_one_takes_its_share_of_the_budget() -> None:
+    bytes_a_trace = 10 * 100 * 64 * 4  # prompts, tokens, ids, float32
+
+    def planned(traces: int, **sampling: object) -> None:
+        settings = AuditSettings(evidence="full", budget=str(2 * bytes_a_trace), sampling=TEMPERED | sampling)
+        plan_evidence(settings, [parse_spec("synthetic")], prompts=10, traces=traces)
+
+    planned(2, temperature=1.0)
+    planned(1)
+    with pytest.raises(ConfigError, match="budget"):
+        planned(2)
+
+
+@pytest.mark.parametrize(("policy", "needed"), [("raw", True), ("processed", False), ("support", False)])
+def test_a_rollout_is_told_that_the_raw_policy_is_needed(policy: str, needed: bool) -> None:
+    """So that a server which cannot show it is refused before it samples anything."""
+    settings = AuditSettings(policy=policy, sampling=TEMPERED)
+    specs = {side: parse_spec("synthetic") for side in ("behavior", "reference")}
+    evidence = plan_evidence(settings, list(specs.values()), prompts=4, traces=2)
+    rollout, *_ = plan(settings, Path("run"), evidence, specs)["behavior"]
+    assert (rollout.source, rollout.policy, rollout.needs_raw) == (None, "processed", needed)
