@@ -97,6 +97,7 @@ def test_policies_are_kept_apart(tmp_path) -> None:
         assert reports[policy]["token"]["leak"]["mean"] < 1e-9
 
 
+@pytest.mark.slow
 def test_killed_run_resumes_to_the_same_report(tmp_path) -> None:
     """kill −9 of the command and its worker in the middle; the resumed report equals an undisturbed one."""
     slow = ["--behavior", "synthetic:noise=0.003,slow=0.05", *SYNTHETIC[2:], *SMALL]

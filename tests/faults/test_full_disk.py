@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 COMMAND = shutil.which("mismatchscope", path=str(Path(sys.executable).parent)) or "mismatchscope"
 AUDIT = [
     *(
