@@ -57,6 +57,7 @@ def test_it_measures_what_the_engine_put_in(finished) -> None:
     assert report["floor"]["excess"]["low"] > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("evidence", ["topk:8", "sampled", "full:0.3"])
 def test_weaker_evidence_agrees_with_full(finished, tmp_path, evidence: str) -> None:
     done = audit(tmp_path / "run", "--evidence", evidence)
@@ -79,6 +80,7 @@ def test_gates_decide_the_exit_code(tmp_path, gate: str, code: int) -> None:
     assert gate in done.stdout
 
 
+@pytest.mark.slow
 def test_policies_are_kept_apart(tmp_path) -> None:
     """With top-k the processed policy leaks what was cut off; raw and support do not."""
     options = ["--top-k", "8", "--temperature", "0.8"]
@@ -160,6 +162,7 @@ def test_output_is_never_overwritten_unasked(finished, tmp_path) -> None:
     assert (foreign / "thesis.txt").exists()
 
 
+@pytest.mark.slow
 def test_force_never_removes_what_the_run_reads(tmp_path) -> None:
     assert audit(tmp_path / "run").returncode == 0
     mu, pi = tmp_path / "run" / "behavior", tmp_path / "run" / "reference"
@@ -214,6 +217,7 @@ def test_bad_input_is_one_clear_sentence(tmp_path, arguments: list[str], code: i
         assert not (tmp_path / "run").exists(), "a SPEC is understood before anything is written"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("gate", "code"), [("token.tv.mean > 0.5", 0), ("token.tv.mean > 0.001", 1)])
 def test_a_reader_that_leaves_early_does_not_change_the_verdict(tmp_path, gate: str, code: int) -> None:
     """`mismatchscope audit … | head -1`"""
