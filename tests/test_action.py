@@ -153,7 +153,7 @@ def test_a_server_or_an_interpreter_needs_no_environment(runner: Runner) -> None
 def test_the_exit_code_of_the_audit_is_that_of_the_step(runner: Runner, gates: str, code: int) -> None:
     done = runner.run("Audit", ENGINES | {"fail-on": gates})
     assert done.returncode == code, done.stderr
-    assert f"exit-code={code}\n" in runner.output.read_text()
+    assert runner.output.read_text() == f"exit-code={code}\n"
     assert runner.summary.read_text().count("<!-- mismatchscope report -->") == 1
     assert gates.split()[0] in runner.summary.read_text().replace("&#95;", "_")
     for name in ("report.json", "report.html", "report.md", "report.csv", "junit.xml", "logs"):
@@ -165,7 +165,7 @@ def test_an_inconclusive_gate_may_be_let_through(runner: Runner) -> None:
     done = runner.run("Audit", ENGINES | undecided)
     assert done.returncode == 0
     assert "::warning::" in done.stdout
-    assert "exit-code=4\n" in runner.output.read_text()
+    assert runner.output.read_text() == "exit-code=4\n"
 
 
 def test_a_usage_error_is_2_and_leaves_no_report(runner: Runner) -> None:
@@ -206,8 +206,8 @@ def test_the_report_is_kept_whatever_happens() -> None:
 
 
 def test_an_artifact_has_no_slash_in_its_name(runner: Runner) -> None:
-    assert runner.run("Audit", ENGINES | {"output": "build/audit", "fail-on": "token.tvv > 1"}).returncode == 2
-    assert "artifact=build-audit\n" in runner.output.read_text()
+    assert runner.run("Name the artifact", {"output": "build/audit"}).returncode == 0
+    assert runner.output.read_text() == "name=build-audit\n"
 
 
 def test_the_documented_workflow_reads_both_versions(tmp_path: Path) -> None:

@@ -106,7 +106,7 @@ def prepare_output(directory: Path, *, force: bool, resume: bool, inputs: Sequen
                 hint="choose another -o, or remove it yourself",
             )
         for path in inputs:
-            if path is not None and path.resolve().is_relative_to(directory.resolve()):
+            if path is not None and path.exists() and path.resolve().is_relative_to(directory.resolve()):
                 raise OutputExistsError(
                     f"{directory} holds {path}, which this run reads, so --force will not replace it.",
                     hint="choose another -o",

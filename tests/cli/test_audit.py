@@ -166,6 +166,7 @@ def test_output_is_never_overwritten_unasked(finished, tmp_path) -> None:
 def test_force_never_removes_what_the_run_reads(tmp_path) -> None:
     assert audit(tmp_path / "run").returncode == 0
     mu, pi = tmp_path / "run" / "behavior", tmp_path / "run" / "reference"
+    (tmp_path / "run" / "prompts.txt").write_text("Why?\n")
     for inside in (
         ("compare", mu, pi, "-o", tmp_path / "run"),
         ("score", mu, "--engine", "synthetic", "-o", mu),
