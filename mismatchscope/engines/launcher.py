@@ -133,7 +133,8 @@ def _follow(
                 result.seconds[event["task"]] = event["seconds"]
                 result.tokens[event["task"]] = event["tokens"]
             case "error":
-                return None, event
+                # Once it was ready it has seen prompts, which its last lines may repeat.
+                return None, event | {"tail": event["log"] and result.load_seconds is None}
             case "done":
                 return result, None
     return None, None
@@ -193,11 +194,9 @@ def _as_exception(
     # Not through the constructor: subclasses have their own, and the message is made already.
     error = kind.__new__(kind)
     where = f"the log is {log_path}"
-    if event["log"]:
-        hint = f"{event['hint']}; {where}" if event["hint"] else where
-        MismatchScopeError.__init__(error, event["message"], hint, _tail(log_path, log_start), str(log_path))
-    else:
-        MismatchScopeError.__init__(error, event["message"], event["hint"] or where)
+    hint = f"{event['hint']}; {where}" if event["hint"] and event["log"] else event["hint"] or where
+    tail = _tail(log_path, log_start) if event["tail"] else ""
+    MismatchScopeError.__init__(error, event["message"], hint, tail, str(log_path))
     return error
 
 

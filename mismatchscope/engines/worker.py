@@ -134,7 +134,8 @@ def _exit(number: int, frame: Any) -> None:
 def _describe(error: Exception) -> dict[str, Any]:
     """An exception as the parent can raise it again, by its name in `errors`."""
     if isinstance(error, ModuleNotFoundError) and error.name:
-        return {"type": "ModuleNotFoundError", "message": str(error), "package": error.name.partition(".")[0]}
+        package = error.name.partition(".")[0]
+        return {"type": "ModuleNotFoundError", "message": str(error), "package": package, "log": False}
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         error = DiskFullError(
             f"There is no room left to write {error.filename or 'results'}; what was finished is kept.",

@@ -11,7 +11,7 @@ from dataclasses import asdict
 import numpy as np
 
 from ..measures.alpha import alpha1, cluster_max
-from ..measures.intervals import Interval, clustered_mean
+from ..measures.intervals import Interval, paired_difference
 from ..measures.sampled import pearson_probability_correlation
 from ..measures.summary import summarise
 from ..measures.tail import tail_extrapolation
@@ -183,7 +183,7 @@ def excess_over_floor(
         return None, largest  # other sequences cannot be paired
     if not exact and not on_policy:
         return None, largest
-    return mean_of(clustered_mean(ours - noise, measures.prompt_id_N, confidence=confidence)), largest
+    return mean_of(paired_difference(ours, noise, measures.prompt_id_N, confidence=confidence)), largest
 
 
 def _finite(value: float) -> float | None:

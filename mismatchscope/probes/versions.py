@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..measures.intervals import clustered_mean
+from ..measures.intervals import paired_difference
 from ..report import Alpha, BaselineComparison, Difference, Mean, PairSummary
 from ..wording import count, estimate, number
 from .measure import StateMeasures
@@ -81,11 +81,11 @@ def _paired(
 ) -> Mean | None:
     """The mean of new less old over shared states, the prompt as the unit; None where no state has the figure."""
     values = [_figure(one, figure)[rows] for one, rows in zip((new, old), shared, strict=True)]
-    difference = values[0] - values[1]
-    known = np.isfinite(difference)
+    known = np.isfinite(values[0]) & np.isfinite(values[1])
     if not known.any():
         return None
-    return mean_of(clustered_mean(difference[known], new.prompt_id_N[shared[0]][known], confidence=confidence))
+    prompt_id = new.prompt_id_N[shared[0]][known]
+    return mean_of(paired_difference(values[0][known], values[1][known], prompt_id, confidence=confidence))
 
 
 def _figure(measures: StateMeasures, figure: str) -> np.ndarray:

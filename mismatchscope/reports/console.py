@@ -38,7 +38,6 @@ _VERDICT_STYLE = {"pass": "green", "fail": "red", "inconclusive": "yellow"}
 _LABEL_WIDTH = 18
 _NARROW = 76  # below this many columns the notes are left out
 _QUANTILES = {"p50": "p50", "p90": "p90", "p99": "p99", "p99.9": "p999", "max": "max"}
-_SPARE_QUANTILES = ("p90", "p50", "p99.9", "p99", "max")
 
 
 def show(report: Report, console: Console, verbose: bool = False) -> None:

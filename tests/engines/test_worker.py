@@ -163,7 +163,7 @@ def test_an_unexpected_exception_tells_its_message_but_no_prompt(run: Run, tmp_p
     assert "secret" not in str(caught.value) and "Traceback" not in str(caught.value)
     assert str(tmp_path / "log") in caught.value.hint
     assert "Traceback" in (tmp_path / "log").read_text()
-    assert "ValueError: cannot tokenise" in caught.value.log_tail
+    assert caught.value.log_tail == "", "its last lines repeat the prompt"
 
 
 def test_the_version_asked_for_is_the_version_that_runs(run: Run) -> None:
