@@ -28,8 +28,8 @@ from typing import Any
 
 import numpy as np
 
-from mismatchscope.engines.batching import plan_batches
-from mismatchscope.probes.compare import Repeats, compare
+from mismatchscope.comparison.compare_traces import Repeats, compare
+from mismatchscope.engines.runtime.batching import plan_batches
 from mismatchscope.records import Request
 from mismatchscope.traces import Trace
 

@@ -26,11 +26,11 @@ import numpy as np
 import torch
 from transformers import AutoModelForCausalLM, GenerationConfig, Qwen3Config
 
-from mismatchscope.engines.capture import log_softmax
-from mismatchscope.engines.decode import decode
-from mismatchscope.engines.prefill import lay_out, prefill
-from mismatchscope.engines.sampling import draw, uniforms
-from mismatchscope.engines.transformers import TransformersEngine, TransformersOptions
+from mismatchscope.engines.common.capture import log_softmax
+from mismatchscope.engines.common.sampling import draw, uniforms
+from mismatchscope.engines.transformers.decoding import decode
+from mismatchscope.engines.transformers.engine import TransformersEngine, TransformersOptions
+from mismatchscope.engines.transformers.prefilling import lay_out, prefill
 from mismatchscope.records import Evidence, Request, Sampling, SequenceRecord, Task, write_part
 
 LEVELS = {"sampled": Evidence("sampled"), "top-64": Evidence("topk", k=64), "full": Evidence("full")}

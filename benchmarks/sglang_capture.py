@@ -65,8 +65,8 @@ def measure(shape: str, rounds: int) -> dict[str, Any]:
     """Wall and processor seconds of every call in every round."""
     import numpy as np
 
-    from mismatchscope.engines.sglang import SglangEngine
-    from mismatchscope.engines.sglang_options import SglangOptions
+    from mismatchscope.engines.sglang.engine import SglangEngine
+    from mismatchscope.engines.sglang.options import SglangOptions
     from mismatchscope.records import Request
 
     with tempfile.TemporaryDirectory() as directory:

@@ -77,8 +77,8 @@ def measure(shape: str, rounds: int) -> dict[str, Any]:
     """Seconds of processor time of every call in every round, and the memory of rollouts within a budget."""
     import numpy as np
 
-    from mismatchscope.engines.vllm import VllmEngine
-    from mismatchscope.engines.vllm_options import VllmOptions, prepare_process
+    from mismatchscope.engines.vllm.engine import VllmEngine
+    from mismatchscope.engines.vllm.options import VllmOptions, prepare_process
     from mismatchscope.records import Request
 
     prepare_process(".", VllmOptions())
@@ -120,7 +120,7 @@ def measure(shape: str, rounds: int) -> dict[str, Any]:
 def the_calls(engine: Any, requests: list[Any]) -> dict[str, Callable[[], object]]:
     from vllm import SamplingParams
 
-    from mismatchscope.engines.vllm import _seed
+    from mismatchscope.engines.vllm.engine import _seed
     from mismatchscope.records import Evidence, Sampling, Task, write_part
 
     prompts = [{"prompt_token_ids": request.prompt_token_ids.tolist()} for request in requests]

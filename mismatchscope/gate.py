@@ -28,7 +28,7 @@ from typing import Any, Literal
 from pydantic import BaseModel
 
 from .errors import ConfigError, EmptyComparisonError, NotComparableError
-from .report import GateResult, Report
+from .reports.document import GateResult, Report
 
 GateVerdict = Literal["pass", "fail", "inconclusive"]
 

@@ -14,14 +14,17 @@ from typing import Any, get_args
 import pytest
 import typer.main
 
-from mismatchscope import cli, errors, gate, report
-from mismatchscope.cli import frame
+from mismatchscope import cli, errors, gate
+from mismatchscope.commands import terminal
+from mismatchscope.comparison import alarms
+from mismatchscope.comparison import compare_traces as compare
+from mismatchscope.comparison.provenance import KNOWN_CAUSES
 from mismatchscope.config import load_settings
 from mismatchscope.engines import registry
 from mismatchscope.engines.spec import parse_spec, resolve_options
 from mismatchscope.measures.corrections import USUAL
-from mismatchscope.probes import alarms, audit, compare
-from mismatchscope.probes.causes import KNOWN_CAUSES
+from mismatchscope.probes import audit
+from mismatchscope.reports import document as report
 from mismatchscope.reports.formats import FORMATS, Format, render
 from mismatchscope.traces import Manifest, Trace
 from mismatchscope.traces.schema import sequences_schema, tokens_schema
@@ -119,7 +122,7 @@ def anchors(file: Path) -> set[str]:
 def test_command_lines_are_accepted(
     unigram: None, example_report: report.Report, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(frame, "terminal", frame.Terminal())
+    monkeypatch.setattr(cli, "terminal", terminal.Terminal())
     app = typer.main.get_command(cli.app)
     seen = set()
     for page, command in commands():

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mismatchscope import gate
 from mismatchscope.errors import ConfigError, EmptyComparisonError, NotComparableError
-from mismatchscope.report import (
+from mismatchscope.reports.document import (
     Alpha,
     Counts,
     Finding,

@@ -19,16 +19,16 @@ from .base import Engine
 ENTRY_POINT_GROUP = "mismatchscope.engines"
 
 ENGINES: dict[str, str] = {
-    "transformers": "mismatchscope.engines.transformers:TransformersEngine",
-    "vllm": "mismatchscope.engines.vllm:VllmEngine",
-    "sglang": "mismatchscope.engines.sglang:SglangEngine",
-    "synthetic": "mismatchscope.engines.synthetic:SyntheticEngine",
+    "transformers": "mismatchscope.engines.transformers.engine:TransformersEngine",
+    "vllm": "mismatchscope.engines.vllm.engine:VllmEngine",
+    "sglang": "mismatchscope.engines.sglang.engine:SglangEngine",
+    "synthetic": "mismatchscope.engines.synthetic.engine:SyntheticEngine",
 }
 
 SERVERS: dict[str, str] = {
-    "vllm": "mismatchscope.engines.server_vllm:VllmServer",
-    "sglang": "mismatchscope.engines.server_sglang:SglangServer",
-    "openai": "mismatchscope.engines.server_openai:OpenAIServer",
+    "vllm": "mismatchscope.engines.server.vllm:VllmServer",
+    "sglang": "mismatchscope.engines.server.sglang:SglangServer",
+    "openai": "mismatchscope.engines.server.openai:OpenAIServer",
 }
 
 

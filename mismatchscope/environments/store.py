@@ -27,8 +27,8 @@ from typing import Any
 
 from packaging.version import InvalidVersion, Version
 
-from ..doctor import machine, numerics_variables
 from ..errors import DiskFullError, EnvironmentBrokenError, MismatchScopeError, SpecError
+from ..machine import hardware, numerics_variables
 from ..records import write_atomic
 from .build import Build, Events, interpreter_of
 from .failures import DISK_HINT
@@ -134,7 +134,7 @@ def create(name: str, version: str | None = None, on_event: Events = _ignore) ->
     """
     recipe = recipe_for(name)
     version = version or recipe.default_version
-    gpu = bool(machine()["gpus"])
+    gpu = bool(hardware()["gpus"])
     recipe.check_version(version, gpu=gpu)
     path = _directory(name, version)
     with _locked(path.name, on_event) as lock:

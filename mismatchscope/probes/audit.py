@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from .. import gate
+from ..collection.collector import Pass, check_capabilities, collect, resolve_model, scoring, vocabulary_size
+from ..comparison.compare_traces import Repeats, compare
 from ..config import DEFAULT_PROMPTS, AuditSettings, choose_evidence
 from ..demo import prompts_path
 from ..engines.base import Capabilities
@@ -28,10 +30,8 @@ from ..environments import interpreter
 from ..errors import CapabilityError, OutputExistsError
 from ..prompts import Prompt, load_prompts
 from ..records import Evidence, Policy, write_atomic
-from ..report import Report
+from ..reports.document import Report
 from ..traces.store import Trace
-from .collect import Pass, check_capabilities, collect, resolve_model, scoring, vocabulary_size
-from .compare import Repeats, compare
 
 # Any seed will do, as long as it is another order than the first one.
 REPEAT_SHUFFLE_SEED = 1

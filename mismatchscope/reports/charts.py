@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import MissingDependencyError
-from ..report import Exceedance, Report
-from ..wording import number, share
+from .document import Exceedance, Report
 from .svg import FLOOR, INK, SECOND, SERIES, STYLE, inline_svg
+from .text import number, share
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -11,10 +11,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ..report import Alarm, Difference, Report, Statistic, WorstToken
-from ..wording import UNKNOWN, estimate, number, probability, setting, share, visible
-from .figures_table import show_figures
+from .baseline import PAIRED, TONE, engines, pair_rows, paired_rows
+from .document import Alarm, Difference, Report, Statistic, WorstToken
 from .glossary import ALPHA, BOUNDS, Measure
+from .quantile_table import show_figures
 from .summary import (
     Row,
     alpha_rows,
@@ -31,7 +31,7 @@ from .summary import (
     three_policies,
     token_statistics,
 )
-from .versions import PAIRED, TONE, engines, pair_rows, paired_rows
+from .text import UNKNOWN, estimate, number, probability, setting, share, visible
 
 _STYLE = {"good": "bold green", "bad": "bold red", "doubt": "bold yellow", "plain": "bold cyan"}
 _VERDICT_STYLE = {"pass": "green", "fail": "red", "inconclusive": "yellow"}

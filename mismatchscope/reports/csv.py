@@ -14,8 +14,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from ..report import Report
-from ..wording import setting
+from .document import Report
+from .text import setting
 
 _SECTIONS = (
     "counts",

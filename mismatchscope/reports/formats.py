@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ..errors import UsageError
 
 if TYPE_CHECKING:
-    from ..report import Report
+    from .document import Report
 
 
 class Format(NamedTuple):
@@ -23,7 +23,7 @@ class Format(NamedTuple):
 
 
 FORMATS = {
-    "json": Format("mismatchscope.report:Report.to_json", "report.json"),
+    "json": Format("mismatchscope.reports.document:Report.to_json", "report.json"),
     "markdown": Format("mismatchscope.reports.markdown:render", "report.md"),
     "html": Format("mismatchscope.reports.html:render", "report.html"),
     "junit": Format("mismatchscope.reports.junit:render", "junit.xml"),

@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from ..errors import MissingDependencyError
-from ..report import Mean, Report
-from ..wording import UNKNOWN, count, estimate, number, probability, setting, share, visible
+from .baseline import PAIRED, TONE, engines, pair_rows, paired_rows
 from .charts import charts
+from .document import Mean, Report
 from .glossary import ALPHA, BOUNDS, EVIDENCE, POLICY
 from .summary import (
     alpha_rows,
@@ -31,7 +31,7 @@ from .summary import (
     three_policies,
     token_statistics,
 )
-from .versions import PAIRED, TONE, engines, pair_rows, paired_rows
+from .text import UNKNOWN, count, estimate, number, probability, setting, share, visible
 
 _FILTERS = (brief, count, estimate, gate_value, number, probability, setting, share, visible)
 

@@ -11,9 +11,9 @@ from __future__ import annotations
 import re
 from xml.etree import ElementTree
 
-from ..report import GateResult, Report
-from ..wording import visible
+from .document import GateResult, Report
 from .summary import gate_value, headline, left_out
+from .text import visible
 
 _ELEMENT = {"fail": "failure", "inconclusive": "error"}
 # XML 1.0 cannot carry these, not even escaped.

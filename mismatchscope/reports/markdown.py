@@ -6,8 +6,8 @@ import html
 import re
 from collections.abc import Iterable, Sequence
 
-from ..report import Difference, Report, Statistic
-from ..wording import estimate, number, probability, share, visible
+from .baseline import PAIRED, TONE, engines, pair_rows, paired_rows
+from .document import Difference, Report, Statistic
 from .glossary import ALPHA, Measure
 from .summary import (
     Row,
@@ -23,7 +23,7 @@ from .summary import (
     three_policies,
     token_statistics,
 )
-from .versions import PAIRED, TONE, engines, pair_rows, paired_rows
+from .text import estimate, number, probability, share, visible
 
 # Finds the comment that an earlier run left, so that a workflow can replace it.
 MARKER = "<!-- mismatchscope report -->"

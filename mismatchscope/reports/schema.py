@@ -10,7 +10,7 @@ import json
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
-from ..report import Report
+from .document import Report
 
 
 class _InfinityAsString(GenerateJsonSchema):

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from ..report import (
+from .document import (
     Alpha,
     Difference,
     Exceedance,
@@ -18,8 +18,8 @@ from ..report import (
     Statistic,
     TokenMeasures,
 )
-from ..wording import UNKNOWN, count, estimate, number, share
 from .glossary import ALPHA, EXACT, SCALARS, SEQUENCE, SHORT_SEQUENCE, SHORT_TOKEN, SUPERSEDED, TOKEN, Measure
+from .text import UNKNOWN, count, estimate, number, share
 
 
 class Headline(NamedTuple):

@@ -101,7 +101,7 @@ class Trace:
             self._distributions.width if self.manifest.counts.full_states else self.manifest.model.vocabulary_size
         )
 
-    def sequences(self, columns: list[str] | None = None) -> pa.Table:
+    def read_sequences(self, columns: list[str] | None = None) -> pa.Table:
         """sequences.parquet, one row a sequence."""
         with _reading(self.path / SEQUENCES):
             return self._parquet(SEQUENCES).read(columns=columns)
@@ -137,7 +137,7 @@ class Trace:
     def requests(self, limit: int | None = None) -> Iterator[Request]:
         """The sequences as requests to score the same tokens, with μ's top-k ids where they were observed."""
         names = ("sequence_id", "prompt_id", "prompt_token_ids", "response_token_ids", "finish_reason")
-        sequences = self.sequences(list(names)).slice(0, limit)
+        sequences = self.read_sequences(list(names)).slice(0, limit)
         topk = "topk_ids" in self.token_columns
         _, length_S = flat(sequences["response_token_ids"].combine_chunks())
         observed = self._topk_by_sequence(length_S) if topk else None

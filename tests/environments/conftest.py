@@ -17,7 +17,7 @@ def isolate(patch: pytest.MonkeyPatch, home: Path, wheels: Path) -> None:
     for name, value in {"CONFIG_FILE": "/dev/null", "NO_INDEX": "1", "FIND_LINKS": str(wheels)}.items():
         patch.setenv(f"PIP_{name}", value)
     patch.setitem(RECIPES, "toy", toy.RECIPE)
-    patch.setattr("mismatchscope.environments.store.machine", lambda: {"gpus": []})
+    patch.setattr("mismatchscope.environments.store.hardware", lambda: {"gpus": []})
 
 
 @pytest.fixture(scope="session")

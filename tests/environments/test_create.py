@@ -209,7 +209,7 @@ def test_a_machine_with_a_gpu_gets_the_official_package(home: Path, monkeypatch:
         asked.extend(arguments)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("mismatchscope.environments.store.machine", lambda: {"gpus": [{"name": "some GPU"}]})
+    monkeypatch.setattr("mismatchscope.environments.store.hardware", lambda: {"gpus": [{"name": "some GPU"}]})
     monkeypatch.setattr(Build, "pip_install", pip_install)
     for name in ("vllm", "sglang"):
         with pytest.raises(KeyboardInterrupt):

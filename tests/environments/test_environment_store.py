@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mismatchscope import doctor
+from mismatchscope import machine
 from mismatchscope.environments import Environment, describe, find, installed, remove
 from mismatchscope.environments.store import home as home_directory
 from mismatchscope.errors import EnvironmentBrokenError, SpecError
@@ -121,7 +121,7 @@ def test_compiled_files_may_go(environment: Environment) -> None:
 def test_descriptions_are_json_and_tell_what_changes_the_numbers(
     environment: Environment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in doctor.NUMERICS_VARIABLES:
+    for name in machine.NUMERICS_VARIABLES:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("VLLM_BATCH_INVARIANT", "1")

@@ -3,8 +3,8 @@ from __future__ import annotations
 import example_reports
 import pytest
 
-from mismatchscope.report import Report
 from mismatchscope.reports.charts import Chart, charts
+from mismatchscope.reports.document import Report
 from mismatchscope.reports.html import render
 
 _REPORTS = {name: getattr(example_reports, name)() for name in ("full", "topk", "sampled", "versions")}

@@ -8,8 +8,8 @@ from xml.etree import ElementTree
 import pytest
 
 from mismatchscope.errors import MissingDependencyError
-from mismatchscope.report import Exceedance, Figures, Histogram, PositionBin, Report, Scatter
 from mismatchscope.reports.charts import Chart, charts, ratio_label, ratio_ticks
+from mismatchscope.reports.document import Exceedance, Figures, Histogram, PositionBin, Report, Scatter
 
 
 def _with_figures(report: Report, **figures: object) -> Report:

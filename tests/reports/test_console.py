@@ -9,7 +9,8 @@ from rich.cells import cell_len
 from rich.console import Console
 from syrupy.assertion import SnapshotAssertion
 
-from mismatchscope.report import (
+from mismatchscope.reports.console import show
+from mismatchscope.reports.document import (
     Alpha,
     Counts,
     Finding,
@@ -20,7 +21,6 @@ from mismatchscope.report import (
     Statistic,
     TokenMeasures,
 )
-from mismatchscope.reports.console import show
 
 
 def _shown(report: Report, width: int = 80, verbose: bool = False, terminal: bool = False) -> str:

@@ -14,7 +14,7 @@ from syrupy.assertion import SnapshotAssertion
 
 from mismatchscope import reports
 from mismatchscope.errors import UsageError
-from mismatchscope.report import Alarm, Finding, Report
+from mismatchscope.reports.document import Alarm, Finding, Report
 from mismatchscope.reports.formats import FORMATS, render
 from mismatchscope.reports.schema import schema
 

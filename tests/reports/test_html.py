@@ -12,7 +12,7 @@ import pytest
 from example_reports import HOSTILE
 
 from mismatchscope.errors import MissingDependencyError
-from mismatchscope.report import Alarm, ContextToken, Difference, Finding, Report
+from mismatchscope.reports.document import Alarm, ContextToken, Difference, Finding, Report
 from mismatchscope.reports.html import render
 
 CHROMIUM = Path("/usr/bin/chromium")

@@ -46,7 +46,7 @@ def files(path: Path) -> dict[str, bytes]:
 
 def assert_holds(trace: Trace, expected: list[SequenceRecord]) -> None:
     """Every number of the records is in the trace, bit for bit."""
-    rows = trace.sequences().to_pylist()
+    rows = trace.read_sequences().to_pylist()
     assert [row["sequence_id"] for row in rows] == [each.sequence_id for each in expected]
     tokens = (
         pa.Table.from_batches(list(trace.iter_tokens(batch_rows=7)), schema=None).to_pylist() if expected else []
@@ -154,7 +154,7 @@ def test_everything_known_of_a_sequence_is_kept(tmp_path: Path) -> None:
     each.experts = np.arange(12, dtype=np.int16).reshape(2, 3, 2)
     write_trace(tmp_path / "t", manifest(), [each])
     trace = Trace.open(tmp_path / "t")
-    (row,) = trace.sequences().to_pylist()
+    (row,) = trace.read_sequences().to_pylist()
     assert (row["batch"], row["policy_version"], row["worker"], row["group"]) == (3, 17, "node1", "12")
     assert (row["prompt_text"], row["response_pieces"]) == ("1+1=", ["2", "</s>"])
     assert row["extra"] == '{"reward": 0.5}'

@@ -1,0 +1,82 @@
+"""May two traces be compared at all, as far as their manifests say? Tokens are looked at in `align`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..errors import MisalignedError, NotComparableError
+from ..traces.reader import Trace
+from ..traces.schema import Manifest
+from .full_states import NEGLIGIBLE_MASS
+
+SAME_TOKENIZER = "the two sides must run models with the same tokenizer"
+
+
+def check_comparable(behavior: Manifest, reference: Manifest) -> list[str]:
+    """Remarks on two manifests. Raises `NotComparableError` when they answer different questions.
+
+    Different weights are no error: staleness is a thing that people measure.
+    """
+    _check_policies(behavior, reference)
+    notes = []
+    temperatures = behavior.temperature, reference.temperature
+    if behavior.policy == "processed" and None not in temperatures and temperatures[0] != temperatures[1]:
+        notes.append(f"Logits were divided by {temperatures[0]} on one side and by {temperatures[1]} on the other.")
+    if _differ(behavior.tokenizer_sha256, reference.tokenizer_sha256):
+        notes.append("The tokenizer files of the two sides differ, though the token ids agree.")
+    return notes
+
+
+def check_vocabularies(
+    behavior: Trace, reference: Trace, *, largest_id: int, padding_mass: float | None
+) -> list[str]:
+    """Remarks on two vocabularies. Padding, ids that one side has beyond those of the other, is recognised.
+
+    `largest_id` is the largest one in any response; `padding_mass` the largest mass that a state has on padding,
+    None where it was not observed. Raises `MisalignedError` when a response has an id outside a vocabulary, or
+    when sizes and tokenizers both differ and the padding is not excluded.
+    """
+    sizes = behavior.vocabulary_size, reference.vocabulary_size
+    for name, size in zip(("behaviour", "reference"), sizes, strict=True):
+        if size is not None and largest_id >= size:
+            raise MisalignedError(
+                f"Token id {largest_id} lies outside the {name}'s vocabulary of {size}.", hint=SAME_TOKENIZER
+            )
+    if not _differ(*sizes):
+        return []
+    tokenizers = behavior.manifest.tokenizer_sha256, reference.manifest.tokenizer_sha256
+    if _differ(*tokenizers) and padding_mass != 0.0:
+        raise MisalignedError(
+            f"The vocabularies have {sizes[0]} and {sizes[1]} ids, and the tokenizers differ too: nothing says "
+            "that an id means the same on both sides.",
+            hint=SAME_TOKENIZER,
+        )
+    note = f"One vocabulary is padded: {sizes[0]} ids in the behaviour, {sizes[1]} in the reference"
+    if padding_mass is None:
+        return [f"{note}."]
+    if padding_mass < NEGLIGIBLE_MASS:
+        return [f"{note}. The padding was cut off; its mass is at most {padding_mass:.1g}."]
+    return [f"{note}. The padding has a mass of up to {padding_mass:.2g}, which counts as leak."]
+
+
+def _check_policies(behavior: Manifest, reference: Manifest) -> None:
+    policies = behavior.policy, reference.policy
+    if policies[0] == policies[1] or policies == ("processed", "support"):
+        return
+    if set(policies) == {"raw", "processed"} and _samples_raw(behavior) and reference.temperature in (None, 1.0):
+        return
+    raise NotComparableError(
+        f"The behaviour trace holds the {policies[0]} policy, the reference the {policies[1]} one.",
+        hint=f"score the {policies[0]} behaviour trace for the reference: a score takes the policy of its source",
+    )
+
+
+def _samples_raw(manifest: Manifest) -> bool:
+    """Whether the sampler is known to leave the distribution as it is, so that raw and processed are one."""
+    sampling: dict[str, Any] = manifest.sampling or {}
+    known = sampling.get("temperature"), sampling.get("top_p"), sampling.get("top_k")
+    return known[0] == 1.0 and known[1] == 1.0 and known[2] == 0
+
+
+def _differ(a: Any, b: Any) -> bool:
+    return a is not None and b is not None and a != b

@@ -1,0 +1,140 @@
+"""The app: its switches, one error -> one message and one exit code, and the verbs. What they do is in `commands`.
+
+Exit codes: 0 pass, 1 a gate failed, 2 usage, 3 failure, 4 inconclusive or not comparable, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .commands import audit, compare, doctor, env, gate, report, rollout, score
+from .commands.terminal import discard_stdout, show_error, terminal
+from .errors import MismatchScopeError
+
+app = typer.Typer(
+    name="mismatchscope",
+    help="Is the policy that samples still the policy that trains?",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def main() -> None:
+    """The installed command."""
+    app()
+
+
+def _switch(name: str, help: str, *flags: str) -> inspect.Parameter:
+    def note(value: bool) -> bool:
+        if value:
+            setattr(terminal, name, True)
+        return value
+
+    option = typer.Option(f"--{name.replace('_', '-')}", *flags, help=help, callback=note)
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    return inspect.Parameter(name, keyword, default=False, annotation=Annotated[bool, option])
+
+
+_SWITCHES = [
+    _switch("quiet", "No progress.", "-q"),
+    _switch("verbose", "Every measure.", "-v"),
+    _switch("no_color", "Plain text, as NO_COLOR does."),
+    _switch("debug", "Show the traceback of an error."),
+]
+
+
+def _with_switches(function: Callable[..., None]) -> Callable[..., None]:
+    """The function with the switches of `Terminal` among its options; their callbacks have done their work."""
+
+    @functools.wraps(function)
+    def run(*args: Any, **kwargs: Any) -> None:
+        for switch in _SWITCHES:
+            kwargs.pop(switch.name)
+        function(*args, **kwargs)
+
+    signature = inspect.signature(function, eval_str=True)
+    run.__signature__ = signature.replace(parameters=[*signature.parameters.values(), *_SWITCHES])
+    return run
+
+
+def _with_exit_code(function: Callable[..., None]) -> Callable[..., None]:
+    """The verb, its errors become one clear message and the right exit code."""
+
+    @functools.wraps(function)
+    def run(*args: Any, **kwargs: Any) -> None:
+        try:
+            function(*args, **kwargs)
+        except MismatchScopeError as error:
+            show_error(error.message, error.hint, error.log_tail)
+            raise typer.Exit(error.exit_code) from None
+        except typer.Abort:  # an interrupt while a question waits for its answer
+            show_error("Interrupted.", None)
+            raise typer.Exit(130) from None
+        except KeyboardInterrupt:
+            resumable = "resume" in kwargs
+            message = "Interrupted. What was finished is kept." if resumable else "Interrupted."
+            show_error(message, "the same command with --resume goes on" if resumable else None)
+            raise typer.Exit(130) from None
+        except typer.Exit:
+            raise
+        except BrokenPipeError:
+            discard_stdout()
+            raise typer.Exit(128 + signal.SIGPIPE) from None
+        except Exception as error:
+            # Never the message: it may quote a prompt or a key.
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            place = f"{Path(where.filename).name}:{where.lineno}"
+            show_error(f"Unexpected {type(error).__name__} at {place}.", "add --debug to see all of it")
+            raise typer.Exit(3) from None
+
+    return run
+
+
+def _version(value: bool) -> None:
+    if value:
+        from . import __version__
+
+        sys.stdout.write(f"mismatchscope {__version__}\n")
+        raise typer.Exit
+
+
+@app.callback()
+@_with_switches
+def common(
+    version: Annotated[bool, typer.Option("--version", help="Show the version.", callback=_version)] = False,
+) -> None:
+    """Is the policy that samples still the policy that trains?"""
+
+
+def _register(group: typer.Typer, verbs: dict[str, Callable[..., None]]) -> None:
+    for name, function in verbs.items():
+        group.command(name)(_with_switches(_with_exit_code(function)))
+
+
+# In the order in which --help lists them.
+_register(
+    app,
+    {
+        "audit": audit.audit,
+        "rollout": rollout.rollout,
+        "score": score.score,
+        "compare": compare.compare,
+        "report": report.report,
+        "gate": gate.gate,
+        "doctor": doctor.doctor,
+    },
+)
+_environments = typer.Typer(help="Engine environments: vLLM and SGLang in one each.", no_args_is_help=True)
+_register(_environments, {"list": env.list_environments, "create": env.create, "remove": env.remove})
+app.add_typer(_environments, name="env")

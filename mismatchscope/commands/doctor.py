@@ -1,0 +1,25 @@
+"""`doctor`: facts about this machine."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Annotated
+
+import typer
+
+from .terminal import stdout
+
+
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="The facts as JSON.")] = False,
+) -> None:
+    """Facts about this machine and every engine on it."""
+    from ..doctor import examine
+    from ..reports.doctor import show_facts
+
+    facts = examine()
+    if as_json:
+        sys.stdout.write(json.dumps(facts, indent=1) + "\n")
+    else:
+        show_facts(facts, stdout())

@@ -1,0 +1,38 @@
+"""`report`: a finished report in another form."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .options import Force, Format
+from .terminal import stdout, terminal
+
+
+def report(
+    path: Annotated[Path, typer.Argument(help="report.json, or the directory that holds it.")],
+    format: Annotated[Format | None, typer.Option("--format", "-f", help="Default: as on the terminal.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write.  [stdout]")] = None,
+    force: Force = False,
+) -> None:
+    """Show a finished report in another form."""
+    from ..errors import OutputExistsError
+    from ..records import write_atomic
+    from ..reports.console import show
+    from ..reports.document import Report
+    from ..reports.formats import render
+
+    loaded = Report.load(path)
+    if format is None:
+        show(loaded, stdout(), verbose=terminal.verbose)
+        return
+    text = render(loaded, format.value)
+    if output is None:
+        sys.stdout.write(text)
+        return
+    if output.exists() and not force:
+        raise OutputExistsError(f"{output} exists.", hint="choose another -o, or add --force")
+    write_atomic(output, text.encode())

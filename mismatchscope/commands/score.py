@@ -1,0 +1,49 @@
+"""`score`: force a trace's tokens through an engine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .missing_environments import create_missing_environments
+from .options import Force, PathChoice, RequiredOutput, Resume, RoleChoice
+from .terminal import progress, stdout
+
+
+def score(
+    trace: Annotated[Path, typer.Argument(help="The trace whose tokens are forced.")],
+    engine: Annotated[str, typer.Option(help="Engine SPEC.")],
+    output: RequiredOutput,
+    model: Annotated[str, typer.Option(help="Local directory, hub id, demo:dense or demo:moe.")] = "demo:dense",
+    role: Annotated[RoleChoice, typer.Option(help="What the trace will stand for.")] = RoleChoice.reference,
+    path: Annotated[PathChoice, typer.Option(help="Whole sequences, or token by token.")] = PathChoice.prefill,
+    temperature: Annotated[
+        float | None, typer.Option(help="What the logits are divided by.  [the trace's temperature]")
+    ] = None,
+    shuffle_seed: Annotated[int | None, typer.Option(help="Reorder the sequences, and so every batch.")] = None,
+    force: Force = False,
+    resume: Resume = False,
+) -> None:
+    """Teacher-force the tokens of a trace through an engine, with the evidence that the trace has."""
+    from ..collection.collector import prepare_output
+    from ..collection.single_trace import score_trace
+    from ..engines.spec import check_spec
+
+    check_spec(engine)
+    create_missing_environments([engine])
+    prepare_output(output, force=force, resume=resume, inputs=[trace, Path(model)])
+    with progress() as on_event:
+        manifest = score_trace(
+            trace,
+            output,
+            engine=engine,
+            model=model,
+            role=role.value,
+            path=path.value,
+            temperature=temperature,
+            shuffle_seed=shuffle_seed,
+            on_event=on_event,
+        )
+    stdout().print(f"{output}: {manifest.counts.sequences} sequences, {manifest.counts.tokens} tokens")

@@ -1,0 +1,33 @@
+"""What rounding alone can do: the TV that storing the logits in their dtype may cause on the two sides together."""
+
+from __future__ import annotations
+
+import json
+import math
+
+from ..measures.divergences import rounding_floor_tv
+from ..traces.store import Trace
+
+
+def rounding_floor(behavior: Trace, reference: Trace) -> float | None:
+    """Upper bound of the TV from half an ulp of error in every logit, of both sides; None where one is unknown.
+
+    An error of at most e in each logit gives TV ≤ tanh(e/2), and the errors of the two sides add up. Sequences
+    carry their largest |logit| in `extra`, and the manifest the dtype of the logits.
+    """
+    floors = [_of_one_side(trace) for trace in (behavior, reference)]
+    if None in floors:
+        return None
+    return math.tanh(sum(math.atanh(floor) for floor in floors))
+
+
+def _of_one_side(trace: Trace) -> float | None:
+    import pyarrow.compute as pc
+
+    effective = trace.manifest.effective
+    dtype = effective.get("logits_dtype") or effective.get("lm_head")
+    extras = pc.drop_null(trace.read_sequences(["extra"])["extra"]).to_pylist()
+    largest = [json.loads(extra).get("max_abs_logit") for extra in extras]
+    if dtype not in ("bfloat16", "float16", "float32") or not largest or None in largest:
+        return None
+    return rounding_floor_tv(max(largest), dtype)

@@ -1,0 +1,222 @@
+"""The parent's side of a worker: start it in its interpreter, pass its events on, and say why it ended."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ... import errors
+from ...errors import EngineError, MismatchScopeError, MissingDependencyError, SpecError, WorkerError
+from ...records import Task
+from ..registry import engine_path
+from ..spec import EngineSpec, resolve_options
+from .job import Job, finished_facts
+from .worker import GRACE_SECONDS
+
+LOG_TAIL_LINES = 20
+POLL_SECONDS = 0.5
+WAITING_SECONDS = 10.0
+"""After so long without an event, and again each time, a `waiting` event shows that the parent is alive."""
+
+_OURS = ("torch", "transformers", "accelerate")
+
+
+@dataclass
+class JobResult:
+    """`seconds` has the tasks that ran; one that an earlier run had finished is absent."""
+
+    facts: dict[str, Any]
+    seconds: dict[str, float] = field(default_factory=dict)
+    tokens: dict[str, int] = field(default_factory=dict)
+    load_seconds: float | None = None
+
+
+def job_for(spec: EngineSpec, model: str, tasks: Sequence[Task]) -> Job:
+    """The job that a SPEC stands for. Raises `SpecError`."""
+    engine = engine_path(spec.name, served=spec.served)
+    return Job(engine, model, asdict(resolve_options(spec)), list(tasks), spec.version)
+
+
+def run_job(
+    job: Job, *, python: str | None = None, log_path: Path, on_event: Callable[[dict[str, Any]], None]
+) -> JobResult:
+    """Do a job in a worker, or nothing where an earlier run has finished it.
+
+    `python` is the engine's interpreter, None for this one. `on_event` gets every event of `worker` and, while it
+    is silent, {"event": "waiting", "seconds"}. An engine that compiles is silent for minutes: it is never killed
+    for that. The log at `log_path` is added to.
+
+    Raises `WorkerError` when the process died, else the error of `errors` that ended it, `MissingDependencyError`
+    among them. Whatever ends this call, an interrupt too, ends the worker and its children first.
+    """
+    finished = [finished_facts(job, task) for task in job.tasks]
+    if finished and None not in finished:
+        return JobResult(facts=finished[0])
+    log_path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="mismatchscope-") as stage, open(log_path, "ab") as log:
+        _stage_packages(Path(stage), job)
+        job_path = Path(stage, "job.json")
+        job_path.write_text(json.dumps(job.to_json()), encoding="utf-8")
+        log_start = log.tell()
+        process = _start(python, job_path, log)
+        try:
+            result, error = _follow(process, on_event)
+        finally:
+            _end(process)
+    if error is not None:
+        raise _as_exception(error, job, python, log_path, log_start)
+    if result is None:
+        raise _death(process.returncode, job, log_path, log_start)
+    return result
+
+
+def _stage_packages(stage: Path, job: Job) -> None:
+    """Links to this package and the engine's own, alone in a directory that is safe to put on another's path.
+
+    Their real parent may be a site-packages directory, whose other packages would shadow the worker's.
+    """
+    for name in {__name__.partition(".")[0], job.engine.partition(".")[0].partition(":")[0]}:
+        found = importlib.util.find_spec(name)
+        if found is None:
+            raise SpecError(f"The engine {job.engine} cannot be imported: there is no package {name}.")
+        source = Path(found.submodule_search_locations[0] if found.submodule_search_locations else found.origin)
+        (stage / source.name).symlink_to(source)
+
+
+def _start(python: str | None, job_path: Path, log: Any) -> subprocess.Popen[bytes]:
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join(filter(None, (str(job_path.parent), os.environ.get("PYTHONPATH")))),
+        "PYTHONSAFEPATH": "1",  # nothing in the current directory may stand in for a module
+        "PYTHONUNBUFFERED": "1",
+    }
+    if python is not None:
+        # Engines call tools of their own environment (ninja, ptxas), as if it were activated.
+        environment["PATH"] = os.pathsep.join((str(Path(python).parent), os.environ.get("PATH", "")))
+    try:
+        return subprocess.Popen(
+            [python or sys.executable, "-m", "mismatchscope.engines.runtime.worker", str(job_path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            env=environment,
+            start_new_session=True,  # Ctrl-C reaches this process alone, which then ends the worker in order
+        )
+    except OSError as error:
+        raise SpecError(
+            f"The interpreter {python} cannot be started: {error.strerror}.", hint="mismatchscope env list"
+        ) from None
+
+
+def _follow(
+    process: subprocess.Popen[bytes], on_event: Callable[[dict[str, Any]], None]
+) -> tuple[JobResult | None, dict[str, Any] | None]:
+    """Pass events on until they end: the result of a worker that finished, or its error, or neither."""
+    result = JobResult(facts={})
+    for event in _events(process):
+        on_event(event)
+        match event["event"]:
+            case "ready":
+                result.facts, result.load_seconds = event["facts"], event["seconds"]
+            case "task_done":
+                result.seconds[event["task"]] = event["seconds"]
+                result.tokens[event["task"]] = event["tokens"]
+            case "error":
+                # Once it was ready it has seen prompts, which its last lines may repeat.
+                return None, event | {"tail": event["log"] and result.load_seconds is None}
+            case "done":
+                return result, None
+    return None, None
+
+
+def _events(process: subprocess.Popen[bytes]) -> Iterator[dict[str, Any]]:
+    """Until the pipe ends, or the worker is gone: a process that it forked may hold the pipe open for ever."""
+    with selectors.DefaultSelector() as selector:
+        selector.register(process.stdout, selectors.EVENT_READ)
+        pending = b""
+        silent_since = shown = time.monotonic()
+        while True:
+            alive = process.poll() is None  # asked before reading: what it wrote before it died is then there
+            if selector.select(timeout=POLL_SECONDS if alive else 0):
+                chunk = os.read(process.stdout.fileno(), 65536)
+                if not chunk:
+                    return
+                *lines, pending = (pending + chunk).split(b"\n")
+                yield from map(json.loads, lines)
+                silent_since = shown = time.monotonic()
+            elif not alive:
+                return
+            elif time.monotonic() - shown >= WAITING_SECONDS:
+                shown = time.monotonic()
+                yield {"event": "waiting", "seconds": shown - silent_since}
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Let the worker go, which it does when its standard input ends; kill it after a while, and all it started."""
+    process.stdin.close()
+    try:
+        process.wait(GRACE_SECONDS)
+    except subprocess.TimeoutExpired:
+        pass
+    finally:  # also on a second interrupt
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+
+
+def _as_exception(
+    event: dict[str, Any], job: Job, python: str | None, log_path: Path, log_start: int
+) -> MismatchScopeError:
+    """The worker's error event as the exception of that name."""
+    engine = job.engine.partition(":")[2]
+    if event["type"] == "ModuleNotFoundError":
+        package = event["package"]
+        if python is None and package in _OURS:
+            return MissingDependencyError(package, "torch", f"The engine {engine}")
+        interpreter = python or sys.executable
+        return EngineError(
+            f"The engine {engine} needs the package {package}, which {interpreter} does not have.",
+            hint=f"{interpreter} -m pip install {package}",
+        )
+    kind = getattr(errors, event["type"], EngineError)
+    # Not through the constructor: subclasses have their own, and the message is made already.
+    error = kind.__new__(kind)
+    where = f"the log is {log_path}"
+    hint = f"{event['hint']}; {where}" if event["hint"] and event["log"] else event["hint"] or where
+    tail = _tail(log_path, log_start) if event["tail"] else ""
+    MismatchScopeError.__init__(error, event["message"], hint, tail, str(log_path))
+    return error
+
+
+def _death(returncode: int, job: Job, log_path: Path, log_start: int) -> WorkerError:
+    if returncode == -signal.SIGKILL:
+        reason = "was killed (SIGKILL), often by the kernel for want of memory"
+    elif returncode < 0:
+        reason = f"was killed by {signal.Signals(-returncode).name}"
+    else:
+        reason = f"ended with exit status {returncode} before its work did"
+    return WorkerError(
+        f"The worker of {job.engine.partition(':')[2]} {reason}.",
+        hint=f"the log is {log_path}; the same command with --resume goes on from the last finished sequence",
+        log_tail=_tail(log_path, log_start),
+        log_path=str(log_path),
+    )
+
+
+def _tail(log_path: Path, log_start: int) -> str:
+    """The last lines that this run added to the log."""
+    with open(log_path, "rb") as log:
+        log.seek(max(log_start, log_path.stat().st_size - 65536))
+        return "\n".join(log.read().decode(errors="replace").splitlines()[-LOG_TAIL_LINES:])

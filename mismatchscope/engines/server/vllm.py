@@ -1,0 +1,76 @@
+"""The engine `vllm@URL`: a running `vllm serve`.
+
+Sampled log-probs are raw, or processed where the server runs with `--logprobs-mode processed_logprobs`; those of
+given tokens (`prompt_logprobs`) are always raw. `--max-logprobs -1` lets whole distributions through; the default
+is 20 ids a token. Scoring goes through the prefill: forcing the decode path needs a logits processor in the server.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ...errors import EngineError
+from ...records import Sampling
+from ..base import Capabilities
+from .client import REFUSED, HttpError
+from .listed import Listed, listing
+from .openai import OpenAIServer
+from .responses import Served, understanding
+
+_OVER_CAP = re.compile(r"logprobs of (\d+), which is greater than max allowed: (\d+)")
+
+
+class VllmServer(OpenAIServer):
+    name: ClassVar[str] = "vllm"
+    capabilities: ClassVar[Capabilities] = Capabilities(
+        evidence=("sampled", "topk", "full"), paths=("prefill",), rollout=True
+    )
+    entry_bytes: ClassVar[int] = 80
+    whole_remedy: ClassVar[str] = "start the server with --max-logprobs -1"
+    draw_remedy: ClassVar[str] = "with --logprobs-mode processed_logprobs"
+
+    def inspect(self, card: dict[str, Any]) -> Served:
+        """The vocabulary and the cap, from one request for all log-probs of a token: the refusal names both."""
+        try:
+            version = self.client.get("/version")["version"]
+        except (HttpError, KeyError, TypeError) as error:
+            if isinstance(error, HttpError) and error.status != 404:
+                raise
+            raise EngineError(
+                f"{self.options.url} does not tell its version as vLLM does.", hint="openai@URL takes other servers"
+            ) from None
+        try:
+            choice = self._complete(np.zeros(2, dtype=np.int32), {"max_tokens": 1, "prompt_logprobs": -1})
+        except HttpError as error:
+            if error.status not in REFUSED:
+                raise
+            refused = _OVER_CAP.search(error.message)
+            vocabulary, cap = map(int, refused.groups()) if refused else (None, None)
+        else:
+            with understanding(self.options.url, self.name):
+                vocabulary = cap = len(choice["prompt_logprobs"][1])
+        return Served(version, vocabulary, cap, root=card.get("root"))
+
+    def force(self, prompt: np.ndarray, response: np.ndarray, entries: int, ids: np.ndarray | None) -> Listed:
+        wanted = {"max_tokens": self.drawn_by_a_score, "prompt_logprobs": entries}
+        choice = self._complete(np.concatenate([prompt, response]), wanted)
+        with understanding(self.options.url, self.name):
+            listed = choice["prompt_logprobs"][len(prompt) :]
+            sampled_T = [row[str(token)]["logprob"] for row, token in zip(listed, response.tolist(), strict=True)]
+            rows = [([int(key) for key in row], [entry["logprob"] for entry in row.values()]) for row in listed]
+            return listing(sampled_T, rows)
+
+    def _transforms(self, sampling: Sampling) -> dict[str, Any]:
+        # All that a model's generation_config.json may set in the server.
+        return {
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "top_k": sampling.top_k,
+            "min_p": 0.0,
+            "repetition_penalty": 1.0,
+            "presence_penalty": 0.0,
+            "frequency_penalty": 0.0,
+        }

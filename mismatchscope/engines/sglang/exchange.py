@@ -1,0 +1,148 @@
+"""What the worker and SGLang's scheduler, two processes, tell each other: files in a directory of their own.
+
+    <number>.batch, <number>.requests       a batch to come, from the worker
+    <number>/<sequence>.safetensors         a sequence that is finished, from the scheduler; then forgotten
+    <number>/<sequence>.<policy>.npy        its full distributions, written first; the worker maps them
+    scheduler.json                          how the scheduler was built
+    error.json                              why it stopped
+
+The directory holds what one batch is asked for and answers, no more.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ... import errors
+from ...errors import EngineError, MismatchScopeError
+from ...records import (
+    Request,
+    SequenceRecord,
+    Task,
+    read_part,
+    read_requests,
+    write_atomic,
+    write_part,
+    write_requests,
+)
+
+_POLICIES = ("observed", "raw")
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A batch as the scheduler has to know it.
+
+    Every request carries its prompt's token ids, and its response where that is scored. `lengths` is how many
+    tokens each of them answers at most, `stop_ids` what ends a sample earlier.
+    """
+
+    number: int
+    task: Task
+    requests: Sequence[Request]
+    lengths: Sequence[int]
+    stop_ids: Sequence[int]
+
+
+def request_id(number: int, row: int) -> str:
+    """The id that SGLang knows a request by."""
+    return f"mismatchscope-{number}-{row}"
+
+
+def parse_request_id(text: str) -> tuple[int, int] | None:
+    """(number of the batch, row in it); None for a request that is not ours."""
+    ours, _, rest = text.partition("-")
+    number, _, row = rest.partition("-")
+    return (int(number), int(row)) if ours == "mismatchscope" else None
+
+
+class Exchange:
+    """Either side's view of the directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def post(self, batch: Batch) -> None:
+        """Worker: announce a batch before SGLang hears of its requests."""
+        (self._directory / str(batch.number)).mkdir()
+        write_requests(self._directory / f"{batch.number}.requests", batch.requests)
+        plain = {"task": batch.task.to_json(), "lengths": list(batch.lengths), "stop_ids": list(batch.stop_ids)}
+        write_atomic(self._directory / f"{batch.number}.batch", json.dumps(plain).encode())
+
+    def read(self, number: int) -> Batch:
+        """Scheduler: the batch of that number."""
+        plain = json.loads((self._directory / f"{number}.batch").read_bytes())
+        requests = read_requests(self._directory / f"{number}.requests")
+        return Batch(number, Task.from_json(plain["task"]), requests, plain["lengths"], plain["stop_ids"])
+
+    def put(self, number: int, record: SequenceRecord) -> None:
+        """Scheduler: hand over a finished sequence."""
+        directory = self._directory / str(number)
+        small = {}
+        for policy in _POLICIES:
+            seen = getattr(record, policy)
+            if seen is not None and seen.full_logprobs_RV is not None:
+                np.save(directory / f"{record.sequence_id}.{policy}.npy", seen.full_logprobs_RV)
+                small[policy] = replace(seen, full_logprobs_RV=None)
+        write_part(directory, replace(record, **small))
+
+    def take(self, number: int) -> list[SequenceRecord]:
+        """Worker: the sequences that were finished since the last time."""
+        directory = self._directory / str(number)
+        records = []
+        for path in sorted(directory.glob("*.safetensors")):
+            record = read_part(path)
+            path.unlink()
+            for policy in _POLICIES:
+                full = directory / f"{record.sequence_id}.{policy}.npy"
+                if full.exists():
+                    getattr(record, policy).full_logprobs_RV = np.load(full, mmap_mode="r")
+                    full.unlink()  # what is mapped stays readable
+            records.append(record)
+        return records
+
+    def close(self, number: int) -> None:
+        """Worker: forget a batch."""
+        shutil.rmtree(self._directory / str(number))
+        for suffix in ("batch", "requests"):
+            (self._directory / f"{number}.{suffix}").unlink()
+
+    def describe(self, facts: dict[str, Any]) -> None:
+        """Scheduler: how it was built."""
+        write_atomic(self._directory / "scheduler.json", json.dumps(facts).encode())
+
+    def scheduler_facts(self) -> dict[str, Any] | None:
+        """Worker: what the scheduler described; None when it did not."""
+        path = self._directory / "scheduler.json"
+        return json.loads(path.read_bytes()) if path.exists() else None
+
+    def fail(self, error: Exception) -> None:
+        """Scheduler: why it stops. The first reason stays."""
+        path = self._directory / "error.json"
+        if path.exists():
+            return
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            plain = {"errno": error.errno, "message": error.strerror, "filename": str(error.filename)}
+        elif isinstance(error, MismatchScopeError):
+            plain = {"type": type(error).__name__, "message": error.message, "hint": error.hint}
+        else:
+            plain = {"type": "EngineError", "message": f"{type(error).__name__}: {error}", "hint": None}
+        write_atomic(path, json.dumps(plain).encode())
+
+    def failure(self) -> Exception | None:
+        """Worker: why the scheduler stopped, as an exception; None when it gave no reason."""
+        path = self._directory / "error.json"
+        if not path.exists():
+            return None
+        plain = json.loads(path.read_bytes())
+        if "errno" in plain:
+            return OSError(plain["errno"], plain["message"], plain["filename"])
+        return getattr(errors, plain["type"], EngineError)(plain["message"], plain["hint"])

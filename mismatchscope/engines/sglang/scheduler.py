@@ -1,0 +1,158 @@
+"""What runs inside SGLang's scheduler process: its own main function, and the hooks that feed `sglang_capture`.
+
+SGLang samples outside its CUDA graphs, in `ModelRunner.sample`. A hook of its plugin registry takes that place, so
+decoding is SGLang's own up to the logits. Prompts to be scored pass a forward hook on the logits processor (the
+argument `forward_hooks`), which puts the model's own head on the states that predict response tokens. With tensor
+parallelism every rank does all of it, because each samples for itself and holds a part of the head; the first one
+records.
+
+Shapes: S requests of a step, P tokens of a pass over prompts, N rows that are scored, H hidden, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...errors import EngineError, ModelError
+from .capture import Capture
+from .exchange import Exchange, parse_request_id
+
+
+def run_scheduler(directory: str, *args: Any) -> None:
+    """The main function of a scheduler process: SGLang's own, with the hooks in place."""
+    from sglang.srt.managers.scheduler import run_scheduler_process
+    from sglang.srt.plugins.hook_registry import HookRegistry, HookType
+
+    listener = _listener(directory)
+    for target, hook in (
+        ("sglang.srt.managers.scheduler.Scheduler.__init__", listener.start),
+        ("sglang.srt.model_executor.model_runner.ModelRunner.forward", listener.forward),
+        ("sglang.srt.model_executor.model_runner.ModelRunner.sample", listener.sample),
+    ):
+        HookRegistry.register(target, hook, HookType.AROUND)
+    run_scheduler_process(*args)
+
+
+def prefill_hook(config: dict[str, str]) -> Callable[[Any, tuple[Any, ...], Any], None]:
+    """Factory of the forward hook, as `forward_hooks` names it."""
+    return _listener(config["directory"]).prefill
+
+
+@cache
+def _listener(directory: str) -> Listener:
+    return Listener(Exchange(Path(directory)))
+
+
+class Listener:
+    """The hooks of one process, and the batch that passes them at the moment."""
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+        self._number = -1
+        self._capture: Capture | None = None
+        self._forward_batch: Any = None
+
+    def start(self, original: Callable[..., None], scheduler: Any, *args: Any, **kwargs: Any) -> None:
+        """Build the scheduler, and tell the worker how it came out, or why it did not."""
+        from sglang.srt.model_executor.model_runner import ModelRunner
+
+        from .facts import examine
+
+        try:
+            original(scheduler, *args, **kwargs)
+            for method in (ModelRunner.forward, ModelRunner.sample):
+                if not hasattr(method, "__wrapped__"):
+                    raise EngineError(f"this SGLang let no plugin hook be put on its {method.__qualname__}")
+            _check_head(scheduler.tp_worker.model_runner.model)
+            if _is_first_rank():
+                self._exchange.describe(examine(scheduler))
+        except Exception as error:
+            self._exchange.fail(error)
+            raise
+
+    def forward(
+        self, original: Callable[..., Any], runner: Any, forward_batch: Any, *args: Any, **kwargs: Any
+    ) -> Any:
+        """Remember what a pass is of: a CUDA graph hands the logits processor a batch without its requests."""
+        self._forward_batch = forward_batch
+        try:
+            return original(runner, forward_batch, *args, **kwargs)
+        finally:
+            self._forward_batch = None
+
+    def sample(self, original: Callable[..., Tensor], runner: Any, output: Any, forward_batch: Any) -> Tensor:
+        """The next token of every request [S]; in place of SGLang's sampler where the requests are ours."""
+        try:
+            row_S = self._rows(forward_batch.rids)
+            if row_S is None:
+                return original(runner, output, forward_batch)
+            lengths = forward_batch.seq_lens if forward_batch.seq_lens_cpu is None else forward_batch.seq_lens_cpu
+            size = len(row_S)  # what is longer is padded
+            return self._capture.sample(row_S, lengths[:size].cpu().numpy(), output.next_token_logits[:size])
+        except Exception as error:
+            self._exchange.fail(error)
+            raise
+
+    def prefill(self, module: Any, args: tuple[Any, ...], output: Any) -> None:
+        """Score the prompts of a forward pass, where that is what they are for."""
+        forward_batch = self._forward_batch
+        if forward_batch is None or not forward_batch.forward_mode.is_extend():
+            return
+        try:
+            row_S = self._rows(forward_batch.rids)
+            if row_S is None or not self._capture.prefills:
+                return
+            from sglang.srt.layers.logits_processor import LogitsMetadata
+            from sglang.srt.model_executor.forward_batch_info import ForwardMode
+
+            _, hidden_PH, head, *_ = args
+            # To the logits processor, every row of a decoding step is the last state of a sequence of its own.
+            each_row = LogitsMetadata(forward_mode=ForwardMode.DECODE)
+            self._capture.prefill(
+                row_S,
+                np.asarray(forward_batch.extend_prefix_lens_cpu),
+                np.asarray(forward_batch.extend_seq_lens_cpu),
+                lambda index_N: module.forward(None, hidden_PH[index_N], head, each_row).next_token_logits,
+            )
+        except Exception as error:
+            self._exchange.fail(error)
+            raise
+
+    def _rows(self, request_ids: list[str]) -> np.ndarray | None:
+        """The row in the current batch of every request, -1 for what is left of an earlier one; None: not ours."""
+        places = [parse_request_id(request_id) for request_id in request_ids]
+        if not places or None in places:
+            return None
+        number = max(number for number, _ in places)
+        if number > self._number:
+            batch = self._exchange.read(number)
+            put = (lambda record: self._exchange.put(number, record)) if _is_first_rank() else None
+            self._number, self._capture = number, Capture(batch, put)
+        return np.array([row if number == self._number else -1 for number, row in places])
+
+
+def _check_head(model: Any) -> None:
+    """Some models of SGLang's have a head of their own even where the checkpoint has none, and leave it random."""
+    config = getattr(model, "config", None)
+    if not getattr(config, "tie_word_embeddings", False) or not hasattr(model, "get_embed_and_head"):
+        return
+    embedding_VH, head_VH = model.get_embed_and_head()
+    if embedding_VH.shape == head_VH.shape and not torch.equal(embedding_VH, head_VH):
+        raise ModelError(
+            f"SGLang's {type(model).__name__} ignores tie_word_embeddings: the checkpoint has no head of its own, "
+            "so the model's would be random",
+            hint="save the checkpoint with its head: tie_word_embeddings=false and an lm_head.weight",
+        )
+
+
+def _is_first_rank() -> bool:
+    from sglang.srt.runtime_context import get_parallel
+
+    return get_parallel().tp_rank == 0

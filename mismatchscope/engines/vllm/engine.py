@@ -1,0 +1,218 @@
+"""The engine `vllm`: vLLM offline, in this process, its numbers recorded where it computes them.
+
+It decodes a rollout, and a score along the decode path, a token a step through its cache; a score along the prefill
+path it reads as prompts. `vllm_listener` sees the logits of all three. Tested with vLLM 0.27 and 0.32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ...errors import ConfigError, EngineError
+from ...records import Observed, Request, Sampling, SequenceRecord, Task
+from ..base import Capabilities, Engine, Options
+from ..common.checkpoint import (
+    Tokenizer,
+    check_prompt,
+    check_response,
+    check_vocabulary,
+    describe,
+    locate,
+    stop_token_ids,
+)
+from ..common.provenance import torch_environment
+from .facts import effective_settings, examine
+from .options import VllmOptions, check_arguments, prepare_process
+from .start import import_vllm, load_errors, memory_errors
+
+LEAST_TEMPERATURE = 0.01
+"""What vLLM silently raises a lower temperature to, but for 0, which is greedy."""
+
+
+class VllmEngine(Engine):
+    name: ClassVar[str] = "vllm"
+    options_type: ClassVar[type[Options]] = VllmOptions
+    capabilities: ClassVar[Capabilities] = Capabilities(
+        evidence=("sampled", "topk", "full"), paths=("decode", "prefill"), rollout=True
+    )
+    options: VllmOptions
+
+    @property
+    def batch_size(self) -> int:
+        return self.options.batch_size
+
+    def load(self) -> None:
+        prepare_process(self.model, self.options)
+        vllm = import_vllm()
+        self._version = vllm.__version__.partition("+")[0]
+        check_arguments(self.options, vllm.EngineArgs.__dataclass_fields__, self._version)
+        directory = locate(self.model, self.options.trust_remote_code)
+        self._model_facts = describe(self.model, directory)
+        self._tokenizer = Tokenizer(directory, self.options.trust_remote_code)
+        self._stop_ids = stop_token_ids(directory, self._tokenizer)
+        with load_errors(directory, self._version):
+            self._llm = vllm.LLM(
+                model=str(directory),
+                skip_tokenizer_init=self._tokenizer.size == 0,
+                async_scheduling=False,  # the rows of a step are read before the next one is planned
+                **self.options.arguments(),
+            )
+        from . import (
+            listener as vllm_listener,  # needs torch, which must not be imported before the process is prepared
+        )
+
+        self._listener = vllm_listener
+        self._llm.collective_rpc(vllm_listener.install)
+        self._examined: dict[str, Any] = self._llm.collective_rpc(examine)[0]
+        self._config = self._llm.llm_engine.vllm_config
+        self._max_length: int = self._config.model_config.max_model_len
+        self._vocabulary_size: int = self._config.model_config.get_vocab_size()
+        check_vocabulary(self._tokenizer, self._vocabulary_size)
+
+    def check(self, requests: Sequence[Request], task: Task) -> None:
+        """Refuse what cannot be run, by name, before anything is.
+
+        Raises `PromptsError`, `ModelError` for a response of another model, `ConfigError` for a temperature.
+        """
+        if task.kind == "rollout" and 0 < task.sampling.temperature < LEAST_TEMPERATURE:
+            raise ConfigError(
+                f"vLLM silently raises the temperature {task.sampling.temperature:g} to {LEAST_TEMPERATURE:g}.",
+                hint=f"--temperature 0 (greedy) or --temperature {LEAST_TEMPERATURE:g}",
+            )
+        for request in self._with_prompts(requests):
+            check_prompt(request.prompt_id, request.prompt_token_ids, self._vocabulary_size, self._max_length)
+            if task.kind == "score":
+                check_response(
+                    request,
+                    request.prompt_token_ids,
+                    self._vocabulary_size,
+                    self._max_length,
+                    taker="the engine",
+                    hint="vllm:max_model_len={length}, if the model has so many positions",
+                )
+
+    def rollout(self, batch: Sequence[Request], task: Task) -> Iterator[SequenceRecord]:
+        """Sample; `observed` is the distribution sampled from, `raw` the model's own where that is another one.
+
+        Every request has a generator of its own, seeded from (seed, sequence id).
+        """
+        sampling = task.sampling
+        requests = self._with_prompts(batch)
+        length_B = np.array([self._longest_response(request, sampling) for request in requests])
+        params = [
+            self._params(
+                temperature=sampling.temperature,
+                top_p=sampling.top_p,
+                top_k=sampling.top_k,
+                seed=_seed(sampling.seed, request.sequence_id),
+                max_tokens=int(length),
+                stop_token_ids=self._stop_ids,
+            )
+            for request, length in zip(requests, length_B, strict=True)
+        ]
+        prompts = [request.prompt_token_ids for request in requests]
+        for row, output in self._run(task, requests, length_B, prompts, params):
+            response = np.array(output.token_ids, dtype=np.int32)
+            observed, *raw = self._seen(row, len(response))
+            yield self._tokenizer.record(
+                requests[row],
+                prompts[row],
+                response,
+                observed,
+                raw=raw[0] if raw else None,
+                finish_reason=output.finish_reason,
+            )
+
+    def score(self, batch: Sequence[Request], task: Task) -> Iterator[SequenceRecord]:
+        """Teacher-force; a `raw` policy is the model's own, any other what `task.sampling` makes of it."""
+        requests = self._with_prompts(batch)
+        prompts = [request.prompt_token_ids for request in requests]
+        responses = [request.response_token_ids for request in requests]
+        length_B = np.array([len(response) for response in responses])
+        if task.path == "prefill":
+            prompts = [np.concatenate([p, r[:-1]]) for p, r in zip(prompts, responses, strict=True)]
+            # A prefix that is taken from the cache is not computed, and so not seen.
+            params = [self._params(temperature=0, max_tokens=1, skip_reading_prefix_cache=True)] * len(requests)
+        else:
+            params = [self._params(temperature=0, max_tokens=int(length)) for length in length_B]
+        for row, output in self._run(task, requests, length_B, prompts, params):
+            if task.path == "decode" and not np.array_equal(output.token_ids, responses[row]):
+                raise EngineError(f"vLLM decoded other tokens than those of sequence {requests[row].sequence_id}")
+            request, response = requests[row], responses[row]
+            yield self._tokenizer.record(
+                request, request.prompt_token_ids, response, self._seen(row, len(response))[0]
+            )
+
+    def _run(
+        self,
+        task: Task,
+        requests: Sequence[Request],
+        length_B: np.ndarray,
+        prompts: Sequence[np.ndarray],
+        params: Sequence[Any],
+    ) -> Iterator[tuple[int, Any]]:
+        """Have vLLM do a batch while it is recorded: (row, what came out), each as it finishes.
+
+        The prefix cache starts empty, so that a batch comes out the same when a resumed run begins with it.
+        """
+        engine = self._llm.llm_engine
+        unfinished = set()
+        with memory_errors(self.options.batch_size):
+            self._llm.reset_prefix_cache()
+            self._llm.collective_rpc(self._listener.begin, args=(task, requests, length_B))
+            try:
+                for row, (prompt, one) in enumerate(zip(prompts, params, strict=True)):
+                    engine.add_request(str(row), {"prompt_token_ids": prompt.tolist()}, one)
+                    unfinished.add(str(row))
+                while unfinished:
+                    for output in engine.step():
+                        unfinished.remove(output.request_id)
+                        yield int(output.request_id), output.outputs[0]
+            finally:
+                engine.abort_request(list(unfinished))
+                self._llm.collective_rpc(self._listener.end)
+
+    def _seen(self, row: int, length: int) -> list[Observed]:
+        """What was recorded of a sequence of the batch, for each policy."""
+        return self._llm.collective_rpc(self._listener.finish, args=(row, length))[0]
+
+    def _params(self, **params: Any) -> Any:
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        # Only the ids that are named end a sequence.
+        return SamplingParams(ignore_eos=True, detokenize=False, output_kind=RequestOutputKind.FINAL_ONLY, **params)
+
+    def _with_prompts(self, requests: Sequence[Request]) -> list[Request]:
+        return [replace(request, prompt_token_ids=self._tokenizer.encode(request)) for request in requests]
+
+    def _longest_response(self, request: Request, sampling: Sampling) -> int:
+        return min(sampling.max_new_tokens, self._max_length - len(request.prompt_token_ids))
+
+    def close(self) -> None:
+        self._llm.llm_engine.engine_core.shutdown()
+
+    def facts(self) -> dict[str, Any]:
+        device = self._examined["device"].partition(":")[0]
+        requested = self.options.arguments()
+        effective = effective_settings(self._config, self._examined, requested) | {"batch_size": self.batch_size}
+        return {
+            "engine": self.name,
+            "engine_version": self._version,
+            "model": self._model_facts | {"vocabulary_size": self._vocabulary_size},
+            "tokenizer_sha256": self._tokenizer.sha256,
+            "eos_token_ids": self._stop_ids,
+            "max_length": self._max_length,
+            "settings": asdict(self.options),
+            "effective": effective,
+            "environment": torch_environment(device, "transformers"),
+        }
+
+
+def _seed(seed: int, sequence_id: int) -> int:
+    """A seed for one sequence, below 2**63 because vLLM keeps it in a signed integer."""
+    return int(np.random.SeedSequence([seed, sequence_id]).generate_state(1, np.uint64)[0] >> np.uint64(1))
