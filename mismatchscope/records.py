@@ -36,7 +36,12 @@ class Sampling:
     @property
     def transforms(self) -> bool:
         """Whether the distribution sampled from differs from the raw softmax of the logits."""
-        return self.temperature != 1.0 or self.top_p < 1.0 or self.top_k > 0
+        return self.temperature != 1.0 or self.truncates
+
+    @property
+    def truncates(self) -> bool:
+        """Whether top-p or top-k excludes ids that the model gives a probability."""
+        return self.top_p < 1.0 or self.top_k > 0
 
 
 @dataclass(frozen=True)

@@ -73,9 +73,7 @@ def _check_policies(behavior: Manifest, reference: Manifest) -> None:
 
 def _samples_raw(manifest: Manifest) -> bool:
     """Whether the sampler is known to leave the distribution as it is, so that raw and processed are one."""
-    sampling: dict[str, Any] = manifest.sampling or {}
-    known = sampling.get("temperature"), sampling.get("top_p"), sampling.get("top_k")
-    return known[0] == 1.0 and known[1] == 1.0 and known[2] == 0
+    return manifest.sampling is not None and not manifest.sampling.transforms
 
 
 def _differ(a: Any, b: Any) -> bool:

@@ -1,10 +1,11 @@
-"""The full distributions of two traces at the rows that both have, read a few rows at a time.
+"""The full distributions of two traces at the states that both have, read a few at a time.
 
-Shapes: N aligned rows, M of them with a full distribution, V vocabulary (V_mu, V_pi on the two sides).
+Shapes: N aligned rows of a block, M of them with a full distribution, R distributions of a trace, V vocabulary.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,30 +18,24 @@ NEGLIGIBLE_MASS = 1e-6  # on padding ids: below it they are cut off, above it th
 SCAN_BYTES = 64 * 1024 * 1024  # of the file at a time: a few columns of it bring whole pages into memory
 
 
-@dataclass(frozen=True, eq=False)
 class FullSide:
-    """The distributions of one trace at aligned rows: `row_M` the rows, `at_M` where in the file they are."""
+    """The distributions of one trace, found by the row of tokens.parquet that each belongs to."""
 
-    trace: Trace
-    row_M: np.ndarray
-    at_M: np.ndarray
+    def __init__(self, trace: Trace) -> None:
+        self.trace = trace
+        self._row_R = trace.full_rows()
 
-    @classmethod
-    def of(cls, trace: Trace, kept_N: np.ndarray) -> FullSide:
-        """`kept_N` marks the rows of tokens.parquet that are aligned."""
-        full_row_R = trace.full_rows()
-        at_M = np.flatnonzero(kept_N[full_row_R])
-        return cls(trace, np.cumsum(kept_N)[full_row_R[at_M]] - 1, at_M)
+    def find(self, row_N: np.ndarray) -> np.ndarray:
+        """Where in the file each row has its distribution [N], -1 where it has none."""
+        at_N = np.searchsorted(self._row_R, row_N)
+        found_N = self._row_R[np.minimum(at_N, len(self._row_R) - 1)] == row_N
+        return np.where(found_N, at_N, -1)
 
-    def only(self, chosen_M: np.ndarray) -> FullSide:
-        return FullSide(self.trace, self.row_M[chosen_M], self.at_M[chosen_M])
-
-    def read(self, start: int, stop: int) -> np.ndarray:
-        """float32 [stop - start, V]; adjacent ones are a view of the file. Raises `TraceError` for NaN and +inf."""
-        at_M = self.at_M[start:stop]
+    def read(self, at_M: np.ndarray) -> np.ndarray:
+        """float32 [M, V]; adjacent ones are a view of the file. Raises `TraceError` for NaN and +inf."""
         if not len(at_M):
             return np.zeros((0, self.trace.vocabulary_size), dtype=np.float32)
-        logp_MV = self.trace.full_logprobs(at_M[0], at_M[-1] + 1)
+        logp_MV = self.trace.full_logprobs(int(at_M[0]), int(at_M[-1]) + 1)
         if len(logp_MV) > len(at_M):
             logp_MV = logp_MV[at_M - at_M[0]]
         bad_M = ~(logp_MV.max(axis=1) < np.inf)  # the maximum hands NaN on
@@ -50,64 +45,66 @@ class FullSide:
         return logp_MV
 
     def mass_beyond(self, width: int) -> float:
-        """The largest mass that a row has on the ids from `width` on."""
+        """The largest mass that a distribution has on the ids from `width` on."""
         largest = 0.0
         rows = max(1, SCAN_BYTES // (4 * self.trace.vocabulary_size))
-        for start in range(0, len(self.at_M), rows):
-            at_M = self.at_M[start : start + rows]
-            logp_MV = self.trace.full_logprobs(at_M[0], at_M[-1] + 1)[:, width:]
-            mass_M = np.exp(logp_MV[at_M - at_M[0]].astype(np.float64)).sum(axis=1)
-            largest = max(largest, float(mass_M.max()))
+        for start in range(0, len(self._row_R), rows):
+            logp_MV = self.trace.full_logprobs(start, min(start + rows, len(self._row_R)))[:, width:]
+            mass_M = np.exp(logp_MV.astype(np.float64)).sum(axis=1)
+            largest = max(largest, float(np.nanmax(mass_M)))
         return largest
 
 
 @dataclass(frozen=True, eq=False)
 class FullStates:
-    """The aligned rows with a full distribution on both sides, or of π alone (`mu` None) where μ has its top-k.
+    """The distributions of both sides, or of π alone (`mu` None) where μ has its top-k.
 
-    `width` is the common vocabulary. `padding_mass` is the largest mass that a row has on ids that one side alone
-    knows, None where that was not observed. `one_sided` counts the distributions that the other side lacks.
+    `width` is the common vocabulary. `padding_mass` is the largest mass that a state has on ids that one side alone
+    knows, None where that was not observed.
     """
 
     mu: FullSide | None
     pi: FullSide
     width: int
     padding_mass: float | None = None
-    one_sided: int = 0
 
     @classmethod
-    def of(
-        cls, behavior: Trace, reference: Trace, kept_mu_N: np.ndarray, kept_pi_N: np.ndarray
-    ) -> FullStates | None:
-        """`kept_*_N` mark the aligned rows of each tokens.parquet. None where there is nothing to read."""
+    def of(cls, behavior: Trace, reference: Trace) -> FullStates | None:
+        """None where there is nothing to read."""
         if not reference.manifest.counts.full_states:
             return None
-        pi = FullSide.of(reference, kept_pi_N)
         if not behavior.manifest.counts.full_states:
             crossed = "topk_ids" in behavior.token_columns and "topk_ids" not in reference.token_columns
-            return cls(None, pi, reference.vocabulary_size) if crossed else None
-        mu = FullSide.of(behavior, kept_mu_N)
-        _, mu_M, pi_M = np.intersect1d(mu.row_M, pi.row_M, assume_unique=True, return_indices=True)
-        one_sided = len(mu.row_M) + len(pi.row_M) - 2 * len(mu_M)
-        mu, pi = mu.only(mu_M), pi.only(pi_M)
+            return cls(None, FullSide(reference), reference.vocabulary_size) if crossed else None
+        mu, pi = FullSide(behavior), FullSide(reference)
         narrow, wide = sorted((mu, pi), key=lambda side: side.trace.vocabulary_size)
-        mass = wide.mass_beyond(narrow.trace.vocabulary_size)
+        mass = 0.0
+        if narrow.trace.vocabulary_size < wide.trace.vocabulary_size:
+            mass = wide.mass_beyond(narrow.trace.vocabulary_size)
         kept = narrow if mass < NEGLIGIBLE_MASS else wide
-        return cls(mu, pi, kept.trace.vocabulary_size, mass, one_sided)
+        return cls(mu, pi, kept.trace.vocabulary_size, mass)
 
-    def cuts(self, start: int, stop: int, max_bytes: int) -> list[int]:
-        """Where to cut the rows start … stop-1 so that the distributions of a piece fit in `max_bytes`."""
-        first, last = np.searchsorted(self.pi.row_M, [start, stop])
+    def pieces(
+        self, row_mu_N: np.ndarray, row_pi_N: np.ndarray, max_bytes: int
+    ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """(which of these states, their log μ, their log π), as many at a time as `max_bytes` allows (or one)."""
+        at_mu_N, at_pi_N = self.mu.find(row_mu_N), self.pi.find(row_pi_N)
+        index_M = np.flatnonzero((at_mu_N >= 0) & (at_pi_N >= 0))
         fitting = max(1, max_bytes // (2 * 4 * self.width))
-        return self.pi.row_M[first + fitting : last : fitting].tolist()
+        for start in range(0, len(index_M), fitting):
+            part_M = index_M[start : start + fitting]
+            logp_mu_MV, logp_pi_MV = self.mu.read(at_mu_N[part_M]), self.pi.read(at_pi_N[part_M])
+            yield part_M, _fitted(logp_mu_MV, self.width), _fitted(logp_pi_MV, self.width)
 
-    def read(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
-        """Which of the aligned rows start … stop-1 have a distribution, counted from `start`; log μ and log π."""
-        first, last = np.searchsorted(self.pi.row_M, [start, stop])
-        index_M, logp_pi_MV = self.pi.row_M[first:last] - start, self.pi.read(first, last)
-        if self.mu is None:
-            return index_M, None, logp_pi_MV
-        return index_M, _fitted(self.mu.read(first, last), self.width), _fitted(logp_pi_MV, self.width)
+    def one_sided(self, row_mu_N: np.ndarray, row_pi_N: np.ndarray) -> int:
+        """How many of these states have a distribution on one side alone."""
+        return int(((self.mu.find(row_mu_N) >= 0) != (self.pi.find(row_pi_N) >= 0)).sum())
+
+    def of_reference(self, row_pi_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(which of these states π was seen whole at, its distributions there)."""
+        at_N = self.pi.find(row_pi_N)
+        index_M = np.flatnonzero(at_N >= 0)
+        return index_M, self.pi.read(at_N[index_M])
 
 
 def _fitted(logp_MV: np.ndarray, width: int) -> np.ndarray:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..errors import MisalignedError
+
 SHIFTS = (-1, 0, 1)
 ENOUGH_TOKENS = 64
 CLEARLY = 2.0  # a right alignment beats a wrong one by a factor of ten and more
@@ -47,3 +49,15 @@ class ShiftTest:
         scores = self.mean_abs_dlogp
         best = min((-1, 1), key=scores.__getitem__)
         return best if self.tokens >= ENOUGH_TOKENS and scores[best] * CLEARLY < scores[0] else 0
+
+    def check(self) -> None:
+        """Raise `MisalignedError` for log-probs that fit better when moved by one token."""
+        if not self.shift:
+            return
+        scores = self.mean_abs_dlogp
+        raise MisalignedError(
+            f"The log-probs are shifted by one token: mean |Δ log p| is {scores[0]:.3g} where token ids agree, but "
+            f"{scores[self.shift]:.3g} when the reference's are read {self.shift:+d} token further "
+            f"({self.tokens} tokens).",
+            hint="log p of token t comes from the logits at t − 1; one side is off by one",
+        )

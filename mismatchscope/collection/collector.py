@@ -237,7 +237,7 @@ def _manifest(
         policy=one.policy,
         path="rollout" if one.source is None else one.path,
         evidence=one.evidence,
-        sampling=asdict(one.sampling),
+        sampling=one.sampling,
         temperature=1.0 if one.policy == "raw" else one.sampling.temperature,
         seeds={"sampling": one.sampling.seed, "evidence": one.evidence.seed}
         | ({} if one.shuffle_seed is None else {"shuffle": one.shuffle_seed}),

@@ -54,7 +54,7 @@ def score_trace(
     spec = parse_spec(engine)
     behavior = Trace.open(source).manifest
     check_capabilities(spec, evidence=behavior.evidence, path=path, rollout=False)
-    sampler = Sampling(**behavior.sampling) if behavior.sampling is not None else Sampling()
+    sampler = behavior.sampling or Sampling()
     collect(
         spec,
         model,

@@ -29,8 +29,8 @@ def compare(
     """Measure two traces of the same tokens. Needs no engine, no torch and no network."""
     from .. import gate as gates
     from ..collection.collector import prepare_output
-    from ..comparison.compare_traces import Repeats
     from ..comparison.compare_traces import compare as run_compare
+    from ..comparison.floors import Repeats
     from ..traces.store import Trace
 
     def opened(path: Path | None) -> Trace | None:

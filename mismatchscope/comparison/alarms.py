@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
-import numpy as np
-
-from ..measures.intervals import clustered_mean
-from ..reports.document import Alarm, Floors
-from .states import StateMeasures
+from ..reports.document import Alarm, Counts, Floors
+from .pair import Pair
+from .statistics import PairStatistics
 
 # A slope of the log-odds this far from 1 is no rounding: bf16 noise moves it by less than a hundredth. It is a
 # temperature only where it explains most of what differs; a shift of another kind can tilt the cloud a little too.
@@ -19,33 +16,18 @@ _SLOPE_TOKENS = 200
 _PARETO_LIMIT = 0.7
 
 
-def alarms(
-    measures: StateMeasures,
-    *,
-    on_policy: bool,
-    behavior: dict[str, Any],
-    reference: dict[str, Any],
-    pareto_k: float | None,
-    unmatched: tuple[int, int],
-    rejected: int,
-    floors: Floors,
-    notes: list[str],
-) -> list[Alarm]:
-    """Everything that makes the figures of this comparison mean less, or something else, than they seem to.
-
-    `on_policy` says whether the tokens were drawn from the μ that is compared; they were not when the raw policy of
-    a truncated or tempered sampler is. `unmatched` counts the sequences found on the behaviour and on the reference
-    side only, `floors` are the repeat floors that were measured, `notes` the remarks of the alignment.
-    """
+def alarms(pair: Pair, counts: Counts, floors: Floors) -> list[Alarm]:
+    """Everything that makes the figures of this comparison mean less, or something else, than they seem to."""
     found = [
-        *(_ratio_alarm(measures) if on_policy else _off_policy_alarm()),
-        *_temperature_alarm(measures, truncated=_truncated(behavior)),
-        *_leak_alarm(measures),
-        *_provenance_alarms(behavior, reference),
-        *_row_alarms(unmatched, rejected),
+        *(_ratio_alarm(pair.statistics) if pair.context.on_policy else _off_policy_alarm()),
+        *_temperature_alarm(pair.statistics),
+        *_leak_alarm(pair.statistics),
+        *_weights_alarm(pair),
+        *_row_alarms(counts),
         *_floor_alarm(floors),
-        *(Alarm(code="alignment", message=note) for note in notes),
+        *(Alarm(code="alignment", message=note) for note in pair.notes),
     ]
+    pareto_k = pair.figures.sequence.pareto_k
     if pareto_k is not None and pareto_k > _PARETO_LIMIT:
         found.append(
             Alarm(
@@ -59,12 +41,12 @@ def alarms(
     return found
 
 
-def _ratio_alarm(measures: StateMeasures) -> Iterator[Alarm]:
+def _ratio_alarm(statistics: PairStatistics) -> Iterator[Alarm]:
     """E_μ ρ = 1 − leak, so a mean ratio away from that says that the two sides describe different things."""
-    leak_N = measures.columns["leak"]
-    expected = 1.0 - float(np.nanmean(leak_N)) if not np.isnan(leak_N).all() else 1.0
+    leak = statistics.sums["leak"]
+    expected = 1.0 - leak.mean if leak.n else 1.0
     # At 95 % one sound run in twenty would be alarmed.
-    mean = clustered_mean(measures.sampled.ratio, measures.prompt_id_N, confidence=0.9999)
+    mean = statistics.sums["ratio"].interval(confidence=0.9999)
     if mean.low is None or mean.high is None or mean.low <= expected <= mean.high:
         return
     yield Alarm(
@@ -85,22 +67,12 @@ def _off_policy_alarm() -> Iterator[Alarm]:
     )
 
 
-def _temperature_alarm(measures: StateMeasures, *, truncated: bool) -> Iterator[Alarm]:
+def _temperature_alarm(statistics: PairStatistics) -> Iterator[Alarm]:
     """A temperature on one side only scales the log-odds, so their difference is a multiple of themselves."""
-    # Cutting ids off scales what is kept, which tilts the log-odds too: π is first put on μ's support, where known.
-    leak_N = measures.columns["leak"]
-    logp_pi_N = measures.logp_pi_N - np.log1p(-leak_N) if truncated else measures.logp_pi_N
-    seen_N = np.isfinite(measures.logp_mu_N) & np.isfinite(logp_pi_N)
-    # The log-odds of nearly certain tokens are all rounding.
-    seen_N &= (measures.logp_mu_N < -1e-3) & (logp_pi_N < -1e-3)
-    if seen_N.sum() < _SLOPE_TOKENS:
+    odds, difference = statistics.log_odds, statistics.log_odds_difference
+    if odds.n < _SLOPE_TOKENS or any(difference.constant):
         return
-    odds_mu, odds_pi = (_log_odds(logp_N[seen_N]) for logp_N in (measures.logp_mu_N, logp_pi_N))
-    difference = odds_pi - odds_mu
-    if np.ptp(odds_mu) == 0 or np.ptp(difference) == 0:
-        return
-    slope = float(np.polyfit(odds_mu, odds_pi, 1)[0])
-    explained = float(np.corrcoef(difference, odds_mu)[0, 1]) ** 2
+    slope, explained = odds.slope, difference.correlation**2
     if abs(slope - 1.0) > _SLOPE_TOLERANCE and explained > _SLOPE_EXPLAINS:
         yield Alarm(
             code="temperature",
@@ -111,28 +83,18 @@ def _temperature_alarm(measures: StateMeasures, *, truncated: bool) -> Iterator[
         )
 
 
-def _truncated(behavior: dict[str, Any]) -> bool:
-    sampling = behavior.get("sampling") or {}
-    return (sampling.get("top_p") or 1.0) < 1.0 or (sampling.get("top_k") or 0) > 0
-
-
-def _log_odds(logp_N: np.ndarray) -> np.ndarray:
-    return logp_N - np.log(-np.expm1(logp_N))
-
-
-def _leak_alarm(measures: StateMeasures) -> Iterator[Alarm]:
-    outside = int(np.isneginf(measures.logp_pi_N).sum())
-    if outside:
+def _leak_alarm(statistics: PairStatistics) -> Iterator[Alarm]:
+    if statistics.impossible:
         yield Alarm(
             code="impossible_tokens",
-            message=f"{outside} sampled tokens have probability 0 under the reference, so KL(μ‖π) is infinite.",
-            evidence={"tokens": outside},
+            message=f"{statistics.impossible} sampled tokens have probability 0 under the reference, so KL(μ‖π) is "
+            "infinite.",
+            evidence={"tokens": statistics.impossible},
             remedy="the reference masks or truncates tokens that the behaviour samples; compare --policy raw",
         )
-    leak_N = measures.columns["leak"]
-    if np.isnan(leak_N).all():
+    if not statistics.sums["leak"].n:
         return
-    leak = float(np.nanmean(leak_N))
+    leak = statistics.sums["leak"].mean
     if leak > 1e-6:
         yield Alarm(
             code="support_leak",
@@ -143,13 +105,13 @@ def _leak_alarm(measures: StateMeasures) -> Iterator[Alarm]:
         )
 
 
-def _provenance_alarms(behavior: dict[str, Any], reference: dict[str, Any]) -> Iterator[Alarm]:
-    weights = [side.get("model", {}).get("weights_sha256") for side in (behavior, reference)]
-    if None not in weights and weights[0] != weights[1]:
+def _weights_alarm(pair: Pair) -> Iterator[Alarm]:
+    behavior, reference = (trace.manifest.model.weights_sha256 for trace in (pair.mu, pair.pi))
+    if None not in (behavior, reference) and behavior != reference:
         yield Alarm(
             code="weights",
             message="The two sides ran different weights, so this measures staleness and numerics together.",
-            evidence={"behavior": weights[0], "reference": weights[1]},
+            evidence={"behavior": behavior, "reference": reference},
             remedy="give both sides the same --model",
         )
 
@@ -165,20 +127,20 @@ def _floor_alarm(floors: Floors) -> Iterator[Alarm]:
         )
 
 
-def _row_alarms(unmatched: tuple[int, int], rejected: int) -> Iterator[Alarm]:
-    if any(unmatched):
+def _row_alarms(counts: Counts) -> Iterator[Alarm]:
+    if counts.unmatched_behavior or counts.unmatched_reference:
         yield Alarm(
             code="unmatched",
-            message=f"{unmatched[0]} sequences exist on the behaviour side only and {unmatched[1]} on the "
-            "reference side only; they are counted, not compared.",
-            evidence={"behavior": unmatched[0], "reference": unmatched[1]},
+            message=f"{counts.unmatched_behavior} sequences exist on the behaviour side only and "
+            f"{counts.unmatched_reference} on the reference side only; they are counted, not compared.",
+            evidence={"behavior": counts.unmatched_behavior, "reference": counts.unmatched_reference},
             remedy="a selective loss biases every figure: find out which sequences are missing",
         )
-    if rejected:
+    if counts.rejected:
         yield Alarm(
             code="rejected",
-            message=f"{rejected} rows have a NaN or +inf log-prob and were left out of every figure.",
-            evidence={"rows": rejected},
+            message=f"{counts.rejected} rows have a NaN or +inf log-prob and were left out of every figure.",
+            evidence={"rows": counts.rejected},
             remedy="an engine that produces NaN must be mended first",
             severity="error",
         )

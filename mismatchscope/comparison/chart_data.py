@@ -2,96 +2,76 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import numpy as np
 
 from ..measures.alpha import exceedance_curve
-from ..measures.summary import sample_quantiles
-from ..reports.document import Exceedance, Figures, Histogram, PositionBin, Scatter
-from .states import StateMeasures
+from ..measures.results import Exceedance
+from ..measures.selected_states import POINTS
+from ..reports.document import Figures, Histogram, PositionBin, Scatter
+from .pair import Pair
+from .statistics import PairStatistics
 
-_POINTS = 600  # a scatter of more points is a blot
 _RATIO_BINS = 61
-_POSITION_BINS = 24
 
 
-def figures(measures: StateMeasures, floor: StateMeasures | None, *, confidence: float) -> Figures:
+def chart_data(pair: Pair, floor: Pair | None) -> Figures:
     """The data of every chart; `floor` is the larger repeat floor, drawn on the same axes where there is one."""
+    ours, noise = pair.statistics, None if floor is None else floor.statistics
     return Figures(
-        ratio_histogram=_ratio_histogram(measures, floor),
-        probability_scatter=_probability_scatter(measures, floor),
-        tv_by_position=_tv_by_position(measures, floor),
-        log_ratio_by_length=_log_ratio_by_length(measures, floor),
-        floor_exceedance=_floor_exceedance(floor, confidence),
+        ratio_histogram=_ratio_histogram(ours, noise),
+        probability_scatter=_probability_scatter(ours, noise),
+        tv_by_position=_tv_by_position(ours, noise),
+        log_ratio_by_length=_log_ratio_by_length(ours, noise),
+        floor_exceedance=[] if noise is None else _exceedance(noise, pair.context.confidence),
     )
 
 
-def _ratio_histogram(measures: StateMeasures, floor: StateMeasures | None) -> Histogram | None:
+def _ratio_histogram(ours: PairStatistics, floor: PairStatistics | None) -> Histogram | None:
     """Counts of log10 ρ on symmetric bins that hold every finite ratio; ρ = 0 and ∞ fall into the end bins."""
-    log_N = measures.sampled.log_ratio / np.log(10)
-    finite_N = log_N[np.isfinite(log_N)]
-    if finite_N.size == 0:
+    widest = ours.sketches["log_ratio"].largest_finite_magnitude()
+    if widest is None:
         return None
-    widest = max(float(np.abs(finite_N).max()), 1e-9)
+    widest = max(widest / np.log(10), 1e-9)
     edges = np.linspace(-widest, widest, _RATIO_BINS + 1)
 
-    def counts(log_ratio: np.ndarray) -> list[int]:
-        return np.histogram(np.clip(log_ratio / np.log(10), -widest, widest), edges)[0].tolist()
+    def counts(statistics: PairStatistics) -> list[int]:
+        return statistics.sketches["log_ratio"].histogram(edges * np.log(10)).tolist()
 
     return Histogram(
         edges=(10.0**edges).tolist(),
-        counts=counts(measures.sampled.log_ratio),
-        floor_counts=counts(floor.sampled.log_ratio) if floor is not None else None,
+        counts=counts(ours),
+        floor_counts=counts(floor) if floor is not None else None,
     )
 
 
-def _probability_scatter(measures: StateMeasures, floor: StateMeasures | None) -> Scatter:
-    chosen = _sample(measures.logp_mu_N.size)
-    paired = floor is not None and np.array_equal(floor.sequence_id_N, measures.sequence_id_N)
+def _probability_scatter(ours: PairStatistics, floor: PairStatistics | None) -> Scatter:
+    points = ours.points.points()
+    noise = None if floor is None else floor.points.points()
+    paired = noise is not None and np.array_equal(points[:, :2], noise[:, :2])
     return Scatter(
-        x=np.exp(measures.logp_mu_N[chosen]).tolist(),
-        y=np.exp(measures.logp_pi_N[chosen]).tolist(),
-        n_total=measures.logp_mu_N.size,
-        floor_y=np.exp(floor.logp_pi_N[chosen]).tolist() if paired else None,
+        x=points[:, 2].tolist(),
+        y=points[:, 3].tolist(),
+        n_total=ours.points.n,
+        floor_y=noise[:, 3].tolist() if paired else None,
     )
 
 
-def _tv_by_position(measures: StateMeasures, floor: StateMeasures | None) -> list[PositionBin]:
+def _tv_by_position(ours: PairStatistics, floor: PairStatistics | None) -> list[PositionBin]:
     """Mean, p99 and maximum of the best known TV in bins of equal position width."""
-    last = int(measures.position_N.max())
-    edges = np.unique(np.linspace(0, last + 1, min(_POSITION_BINS, last + 1) + 1).astype(int))
     bins = []
-    for low, high in pairwise(edges):
-        tv = _within(measures, low, high)
-        if tv.size == 0:
-            continue
-        noise = _within(floor, low, high) if floor is not None else np.array([])
-        bins.append(
-            PositionBin(
-                low=int(low),
-                high=int(high) - 1,
-                n=tv.size,
-                mean=float(tv.mean()),
-                p99=sample_quantiles(tv, (0.99,))[0],
-                max=float(tv.max()),
-                floor_mean=float(noise.mean()) if noise.size else None,
-            )
-        )
+    for found in ours.best_tv.bins():
+        n, mean = (0, np.nan) if floor is None else floor.best_tv.within(found.low, found.high + 1)
+        bins.append(PositionBin(**found._asdict(), floor_mean=mean if n else None))
     return bins
 
 
-def _within(measures: StateMeasures, low: int, high: int) -> np.ndarray:
-    return measures.tv_best_N[(measures.position_N >= low) & (measures.position_N < high)]
-
-
-def _log_ratio_by_length(measures: StateMeasures, floor: StateMeasures | None) -> Scatter | None:
-    length, log_ratio = _sequence_points(measures)
-    finite = np.isfinite(log_ratio)
-    if not finite.any():
+def _log_ratio_by_length(ours: PairStatistics, floor: PairStatistics | None) -> Scatter | None:
+    length, log_ratio = ours.sequences.length, ours.sequences.log_ratio
+    finite = np.flatnonzero(np.isfinite(log_ratio))
+    if not finite.size:
         return None
-    chosen = np.flatnonzero(finite)[_sample(int(finite.sum()))]
-    noise = _sequence_points(floor)[1] if floor is not None else None
+    chosen = finite[_sample(finite.size)]
+    noise = None if floor is None else floor.sequences.log_ratio
     return Scatter(
         x=length[chosen].tolist(),
         y=log_ratio[chosen].tolist(),
@@ -100,21 +80,13 @@ def _log_ratio_by_length(measures: StateMeasures, floor: StateMeasures | None) -
     )
 
 
-def _sequence_points(measures: StateMeasures) -> tuple[np.ndarray, np.ndarray]:
-    offsets = measures.offsets_S1
-    return np.diff(offsets), np.add.reduceat(measures.sampled.log_ratio, offsets[:-1])
-
-
-def _floor_exceedance(floor: StateMeasures | None, confidence: float) -> list[Exceedance]:
-    if floor is None:
-        return []
-    upper_N = floor.tv_upper_N if floor.bounded else None
-    curve = exceedance_curve(floor.tv_lower_N, upper_N, floor.prompt_id_N, confidence=confidence)
-    return [Exceedance(**vars(point)) for point in curve]
+def _exceedance(floor: PairStatistics, confidence: float) -> list[Exceedance]:
+    upper = floor.tv_upper if floor.bounded else None
+    return list(exceedance_curve(floor.tv_lower, upper, confidence=confidence))
 
 
 def _sample(size: int) -> np.ndarray:
-    """Indices of at most `_POINTS` of `size` things, chosen at random but always the same."""
-    if size <= _POINTS:
+    """Indices of at most `POINTS` of `size` things, chosen at random but always the same."""
+    if size <= POINTS:
         return np.arange(size)
-    return np.sort(np.random.default_rng(0).choice(size, _POINTS, replace=False))
+    return np.sort(np.random.default_rng(0).choice(size, POINTS, replace=False))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ..reports.document import Alpha, Counts, Finding, Floors
+from ..measures.results import Alpha
+from ..reports.document import Counts, Finding, Floors
 from ..reports.text import count, estimate, number
 
 

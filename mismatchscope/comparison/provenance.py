@@ -10,6 +10,7 @@ from fnmatch import fnmatch
 from typing import Any
 
 from ..reports.document import Difference
+from ..traces.reader import Trace
 
 # (pattern, why it can move log-probs), from what changes the distribution itself to what only reorders sums.
 KNOWN_CAUSES = (
@@ -49,6 +50,14 @@ _IRRELEVANT = (
     "model.name",
     "model.path",
 )
+
+
+def provenance(trace: Trace) -> dict[str, Any]:
+    """What the manifest says of how the trace was made; its counts and checksums say nothing of that."""
+    return trace.manifest.model_dump(
+        mode="json",
+        exclude={"counts", "files", "complete", "schema_version", "notes", "parent", "evidence", "seeds"},
+    )
 
 
 def differences(behavior: dict[str, Any], reference: dict[str, Any]) -> list[Difference]:

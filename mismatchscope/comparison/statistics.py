@@ -1,199 +1,231 @@
-"""Figures a state -> the blocks of the report: tokens, sequences, α and the repeat floors.
+"""Everything a report says of one pair of policies, as sums: filled block by block, merged in any order.
 
-Every figure says in `estimator` what it is and from which evidence; what the evidence cannot give is None.
+Shapes: N states of a block, S its sequences.
 """
 
 from __future__ import annotations
 
-import math
-from dataclasses import asdict
-
 import numpy as np
 
-from ..measures.alpha import alpha1, cluster_max
-from ..measures.intervals import Interval, paired_difference
-from ..measures.sampled import pearson_probability_correlation
-from ..measures.summary import summarise
-from ..measures.tail import tail_extrapolation
-from ..reports.document import (
-    Alpha,
-    Exceedance,
-    Floor,
-    Mean,
-    Statistic,
-    TailExtrapolation,
-    TokenMeasures,
-    Tolerance,
-)
-from .states import StateMeasures
+from ..measures.accumulators import Clusters, ClusterSums, Covariance, paired_interval
+from ..measures.alpha import TotalVariation
+from ..measures.corrections import Corrections, RatioBlock
+from ..measures.positions import PositionProfile, PositionSums
+from ..measures.results import Interval
+from ..measures.selected_states import AFTER, BEFORE, LargestStates, SampledPoints, State
+from ..measures.sequence_sums import SequenceSums
+from ..measures.sketches import QuantileSketch
+from .states import EXACT, LOWER_BOUNDS, States
 
-UNIT = (0.0, 1.0)
-NONNEGATIVE = (0.0, math.inf)
 # The band outside which the share of ratios is reported: one clipping step of PPO's usual ε.
 RATIO_BAND = (0.8, 1.2)
 
+_SAMPLED = (
+    "k1",
+    "k2",
+    "k3",
+    "ratio",
+    "shortfall",
+    "binary_tv",
+    "abs_logprob_diff",
+    "prob_diff",
+    "exp_abs_diff",
+)
+# The log-odds of nearly certain tokens are all rounding.
+_CERTAIN = -1e-3
 
-def statistic(
-    value_N: np.ndarray,
-    cluster_N: np.ndarray,
-    estimator: str,
-    *,
-    confidence: float,
-    bounds: tuple[float, float] = (-math.inf, math.inf),
-    mean_only: bool = False,
-) -> Statistic | None:
-    """The statistic of the values that are not NaN; None when there are none.
 
-    `mean_only` is for estimators whose single values are not the figure of a state (k3 is no KL of one state).
+class PairStatistics:
+    """Accumulators of one pair; `truncated` says that μ's sampler cuts ids off, which tilts the log-odds of what is
+    kept.
+
+    Each block holds whole sequences, and no sequence is added twice.
     """
-    seen_N = ~np.isnan(value_N)
-    if not seen_N.any():
-        return None
-    summary = summarise(
-        value_N[seen_N], cluster_N[seen_N], estimator=estimator, confidence=confidence, bounds=bounds
-    )
-    fields = {key: value for key, value in asdict(summary).items() if key in Statistic.model_fields}
-    if mean_only:
-        fields |= dict.fromkeys(("p50", "p90", "p99", "p999", "max"))
-    return Statistic(**fields)
 
+    def __init__(self, *, truncated: bool = False) -> None:
+        self._truncated = truncated
+        self._clusters = Clusters()
+        self.sums = {name: ClusterSums() for name in (*_SAMPLED, *EXACT, *LOWER_BOUNDS)}
+        self.sketches = {
+            name: QuantileSketch()
+            for name in ("log_ratio", "k3", "prob_diff", "tv_lower", "tv_upper", *EXACT, *LOWER_BOUNDS)
+        }
+        self.tv_lower, self.tv_upper = TotalVariation(), TotalVariation()
+        self.corrections = Corrections()
+        self.probabilities = Covariance()
+        self.log_odds = Covariance()
+        """Of μ and of π, of their difference: see `_add_log_odds`."""
+        self.log_odds_difference = Covariance()
+        self.best_tv = PositionProfile()
+        self.estimated_tv_by_index, self.upper_tv_by_index = PositionSums(), PositionSums()
+        self.largest = LargestStates()
+        self.points = SampledPoints()
+        self._sequences: list[SequenceSums] = []
+        self.tokens = self.outside_band = self.impossible = 0
+        self.topk = False
+        self.identical = True
 
-def mean_of(interval: Interval) -> Mean:
-    return Mean(**asdict(interval))
-
-
-def token_measures(measures: StateMeasures, *, on_policy: bool, confidence: float) -> TokenMeasures:
-    """The token block. Sampled-token estimators of TV and KL are left out where the tokens are not μ's own."""
-    cluster_N, columns, sampled = measures.prompt_id_N, measures.columns, measures.sampled
-
-    def of(values: np.ndarray, estimator: str, bounds=(-math.inf, math.inf), mean_only=False) -> Statistic | None:
-        return statistic(values, cluster_N, estimator, confidence=confidence, bounds=bounds, mean_only=mean_only)
-
-    exact = measures.exact_N.any()
-    tv = of(columns["tv"], "exact, full distributions", UNIT)
-    kl = of(columns["kl"], "exact, full distributions", NONNEGATIVE)
-    reverse_kl = of(columns["reverse_kl"], "exact, full distributions", NONNEGATIVE)
-    js = of(columns["js"], "exact, full distributions", NONNEGATIVE)
-    if not exact:
-        kl = of(columns["kl_lower"], "lower bound, top-k ids and tails", NONNEGATIVE)
-        reverse_kl = of(columns["reverse_kl_lower"], "lower bound, top-k ids and tails", NONNEGATIVE)
-        js = of(columns["js_lower"], "lower bound, top-k ids and tails", NONNEGATIVE)
-        if on_policy:
-            tv = of(sampled.shortfall, "E(1−ρ)₊ over sampled tokens, unbiased for the mean", UNIT, mean_only=True)
-            kl = kl or of(sampled.k3, "E k3 over sampled tokens, KL less leak", NONNEGATIVE, mean_only=True)
-    lower_label = {
-        "full": "exact where whole, else |μ(a)−π(a)|",
-        "topk": "top-k lower end",
-        "sampled": "|μ(a)−π(a)|",
-    }
-    low, high = RATIO_BAND
-    return TokenMeasures(
-        tv=tv,
-        tv_lower=of(measures.tv_lower_N, f"certified lower end: {lower_label[measures.evidence]}", UNIT),
-        tv_upper=of(measures.tv_upper_N, "certified upper end", UNIT) if measures.bounded else None,
-        kl=kl,
-        reverse_kl=reverse_kl,
-        js=js,
-        chi2=of(columns["chi2"], "exact, χ²(π‖μ)", NONNEGATIVE),
-        leak=of(columns["leak"], "exact, π's mass outside μ's support", UNIT),
-        max_abs_dlogp=of(columns["max_abs_dlogp"], "exact, over ids with μ or π ≥ 1e-4", NONNEGATIVE),
-        top1_agreement=of(columns["top1_agree"], "exact, share of states", UNIT),
-        entropy_behavior=of(columns["entropy_mu"], "exact, nats", NONNEGATIVE),
-        entropy_reference=of(columns["entropy_pi"], "exact, nats", NONNEGATIVE),
-        k1=of(sampled.k1, "−log ρ, sampled tokens"),
-        k2=of(sampled.k2, "(log ρ)²/2, sampled tokens, biased", NONNEGATIVE),
-        k3=of(sampled.k3, "ρ−1−log ρ, sampled tokens", NONNEGATIVE),
-        ratio=of(sampled.ratio, "π(a)/μ(a), sampled tokens", NONNEGATIVE),
-        shortfall=of(sampled.shortfall, "(1−ρ)₊, sampled tokens", UNIT),
-        binary_tv=of(sampled.binary_tv, "|μ(a)−π(a)|, sampled tokens, a lower bound of TV(s)", UNIT),
-        abs_logprob_diff=of(sampled.abs_logprob_diff, "|Δ log p|, sampled tokens; not a divergence", NONNEGATIVE),
-        prob_diff=of(sampled.prob_diff, "π(a)−μ(a), signed, sampled tokens; not a divergence"),
-        exp_abs_diff=of(sampled.exp_abs_diff, "exp|Δ log p|, sampled tokens; not a divergence", NONNEGATIVE),
-        prob_correlation=_finite(pearson_probability_correlation(measures.logp_mu_N, measures.logp_pi_N)),
-        ratio_outside_band=float(((sampled.ratio < low) | (sampled.ratio > high)).mean()),
-    )
-
-
-def alpha(measures: StateMeasures, *, on_policy: bool, confidence: float, tail: bool = False) -> Alpha:
-    """The α block of one pair of policies (α₁ of μ and π_old; α₀ and β of the other pairs)."""
-    upper_N = measures.tv_upper_N if measures.bounded else None
-    found = alpha1(
-        measures.tv_lower_N,
-        upper_N,
-        measures.prompt_id_N,
-        unbiased_N=measures.sampled.shortfall if upper_N is None and on_policy else None,
-        confidence=confidence,
-    )
-    mean, certified = mean_of(found.mean), found.certified_mean_high
-    if upper_N is None and measures.exact_N.any():
-        # A random subset of states was seen whole: its mean is unbiased and less noisy than the sampled tokens'.
-        exact_N = measures.exact_N
-        subset = alpha1(
-            measures.columns["tv"][exact_N],
-            measures.columns["tv"][exact_N],
-            measures.prompt_id_N[exact_N],
-            confidence=confidence,
+    def add(self, states: States) -> None:
+        """Take in the states of some whole sequences."""
+        row_S, start_S, sampled = self._clusters.rows(states.prompt_id_S), states.start_S, states.sampled
+        for name in _SAMPLED:
+            self._add_sums(name, row_S, states, getattr(sampled, name))
+        for name, values_N in (
+            ("log_ratio", sampled.log_ratio),
+            ("k3", sampled.k3),
+            ("prob_diff", sampled.prob_diff),
+            ("tv_lower", states.tv_lower_N),
+        ):
+            self.sketches[name].add(values_N)
+        for name, values_N in states.columns.items():
+            self._add_sums(name, row_S, states, values_N)
+            self.sketches[name].add(values_N if states.all_exact else values_N[~np.isnan(values_N)])
+        self.tv_lower.add(row_S, start_S, states.tv_lower_N)
+        if states.tv_upper_N is not None:
+            self._add_upper(row_S, states)
+        self.corrections.add(
+            RatioBlock(
+                sampled.log_ratio,
+                states.offsets_S1,
+                tv_T=states.columns["tv"] if states.all_exact else None,
+                kl_T=states.columns["kl"] if states.all_exact else None,
+            )
         )
-        mean, certified = mean_of(subset.mean), subset.certified_mean_high
-    elif upper_N is None and not on_policy:
-        # Binary TV bounds every state from below, so its mean is a lower bound and no estimate.
-        mean = mean.model_copy(update={"value": None, "high": None})
-    return Alpha(
-        observed_max=found.observed_max,
-        observed_upper=found.observed_upper,
-        mean=mean,
-        certified_mean_high=certified,
-        tolerance=[Tolerance(**asdict(bound)) for bound in found.tolerance],
-        exceedance=[Exceedance(**asdict(point)) for point in found.exceedance],
-        tail=_tail(measures, confidence) if tail else None,
+        self._sequences.append(
+            SequenceSums.of(
+                sampled.log_ratio,
+                states.offsets_S1,
+                sequence_id_S=states.sequence_id_S,
+                prompt_id_S=states.prompt_id_S,
+                kl_T=states.columns.get("kl"),
+                tv_T=states.tv_upper_N,
+            )
+        )
+        p_mu_N, p_pi_N = np.exp(states.logp_mu_N), np.exp(states.logp_pi_N)
+        self.probabilities.add(p_mu_N, p_pi_N)
+        self.points.add(states.sequence_id_N, states.position_N, p_mu_N, p_pi_N)
+        self._add_log_odds(states)
+        tv_N = states.tv_known_N
+        self.best_tv.add(states.position_N, tv_N)
+        self.largest.add([_state(states, int(row), tv_N) for row in self.largest.candidates(tv_N)])
+        index_N = np.arange(len(tv_N)) - np.repeat(start_S, states.length_S)
+        self.estimated_tv_by_index.add(sampled.shortfall, index_N, len(row_S))
+        if states.all_bounded:
+            self.upper_tv_by_index.add(states.tv_upper_N, index_N, len(row_S))
+        low, high = RATIO_BAND
+        self.tokens += len(tv_N)
+        self.outside_band += int(((sampled.ratio < low) | (sampled.ratio > high)).sum())
+        self.impossible += int(np.isneginf(states.logp_pi_N).sum())
+        self.topk = self.topk or states.topk
+        self.identical = self.identical and states.identical
+
+    def merge(self, other: PairStatistics) -> None:
+        """Take in what another one has seen of other sequences of the same pair."""
+        row_C = self._clusters.rows(other._clusters.labels)
+        for name, sums in other.sums.items():
+            self.sums[name].merge(sums, row_C)
+        for name, sketch in other.sketches.items():
+            self.sketches[name].merge(sketch)
+        self.tv_lower.merge(other.tv_lower, row_C)
+        self.tv_upper.merge(other.tv_upper, row_C)
+        for name in (
+            "corrections",
+            "probabilities",
+            "log_odds",
+            "log_odds_difference",
+            "best_tv",
+            "estimated_tv_by_index",
+            "upper_tv_by_index",
+            "largest",
+            "points",
+        ):
+            getattr(self, name).merge(getattr(other, name))
+        self._sequences += other._sequences
+        self.tokens += other.tokens
+        self.outside_band += other.outside_band
+        self.impossible += other.impossible
+        self.topk, self.identical = self.topk or other.topk, self.identical and other.identical
+
+    def paired(self, other: PairStatistics, name: str, *, confidence: float) -> Interval:
+        """Mean of a figure here less there, of two pairs on the same states."""
+        theirs = ClusterSums()
+        theirs.merge(other.sums[name], self._clusters.rows(other._clusters.labels))
+        return paired_interval(self.sums[name], theirs, confidence=confidence)
+
+    @property
+    def sequences(self) -> SequenceSums:
+        """Of all sequences, in rising order of their ids."""
+        if len(self._sequences) != 1:
+            self._sequences = [SequenceSums.joined(self._sequences)]
+        return self._sequences[0]
+
+    @property
+    def exact_states(self) -> int:
+        """How many states were seen whole on both sides."""
+        return self.sums["tv"].n
+
+    @property
+    def all_exact(self) -> bool:
+        return self.exact_states == self.tokens
+
+    @property
+    def bounded(self) -> bool:
+        """Whether every state's TV is known from both sides."""
+        return self.tv_upper.sums.n == self.tokens
+
+    def _add_sums(self, name: str, row_S: np.ndarray, states: States, values_N: np.ndarray) -> None:
+        """Sums by sequence; NaN is "not seen"."""
+        start_S, count_S = states.start_S, states.length_S
+        if np.isnan(values_N.min()):
+            seen_N = ~np.isnan(values_N)
+            count_S = np.add.reduceat(seen_N.astype(np.int64), start_S)
+            sum_S = np.add.reduceat(np.where(seen_N, values_N, 0.0), start_S)
+            self.sums[name].add(row_S, sum_S, count_S, values_N[seen_N])
+        else:
+            self.sums[name].add(row_S, np.add.reduceat(values_N, start_S), count_S, values_N)
+
+    def _add_upper(self, row_S: np.ndarray, states: States) -> None:
+        """Upper ends, of the states that have one."""
+        upper_N, length_S = states.tv_upper_N, states.length_S
+        if not states.all_bounded:
+            seen_N = ~np.isnan(upper_N)
+            length_S = np.add.reduceat(seen_N.astype(np.int64), states.start_S)
+            row_S, length_S, upper_N = row_S[length_S > 0], length_S[length_S > 0], upper_N[seen_N]
+        if upper_N.size:
+            self.tv_upper.add(row_S, np.cumsum(length_S) - length_S, upper_N)
+            self.sketches["tv_upper"].add(upper_N)
+
+    def _add_log_odds(self, states: States) -> None:
+        """A temperature on one side only scales the log-odds, so their difference is a multiple of themselves."""
+        logp_mu_N, logp_pi_N = states.logp_mu_N, states.logp_pi_N
+        if self._truncated:
+            if "leak" not in states.columns:
+                return
+            # Cutting ids off scales what is kept, which tilts the log-odds too: π is first put on μ's support.
+            logp_pi_N = logp_pi_N - np.log1p(-states.columns["leak"])
+        seen_N = np.isfinite(logp_pi_N) & (logp_mu_N < _CERTAIN) & (logp_pi_N < _CERTAIN)
+        odds_mu_N, odds_pi_N = _log_odds(logp_mu_N[seen_N]), _log_odds(logp_pi_N[seen_N])
+        self.log_odds.add(odds_mu_N, odds_pi_N)
+        self.log_odds_difference.add(odds_mu_N, odds_pi_N - odds_mu_N)
+
+
+def _log_odds(logp_N: np.ndarray) -> np.ndarray:
+    return logp_N - np.log(-np.expm1(logp_N))
+
+
+def _state(states: States, row: int, tv_N: np.ndarray) -> State:
+    at = int(np.searchsorted(states.start_S, row, side="right")) - 1
+    first, last = int(states.start_S[at]), int(states.offsets_S1[at + 1])
+    position = int(states.position_N[row])
+    around = range(max(first, row - BEFORE), min(last, row + AFTER + 1))
+    return State(
+        tv=float(tv_N[row]),
+        sequence_id=int(states.sequence_id_S[at]),
+        prompt_id=int(states.prompt_id_S[at]),
+        position=position,
+        token_id=int(states.token_id_N[row]),
+        ratio=float(states.sampled.ratio[row]),
+        logp_mu=float(states.logp_mu_N[row]),
+        logp_pi=float(states.logp_pi_N[row]),
+        tv_around={int(states.position_N[other]): float(tv_N[other]) for other in around},
     )
-
-
-def _tail(measures: StateMeasures, confidence: float) -> TailExtrapolation | None:
-    highest_N = measures.tv_upper_N if measures.bounded else measures.tv_lower_N
-    fit = tail_extrapolation(cluster_max(highest_N, measures.prompt_id_N), confidence=confidence)
-    if fit is None:
-        return None
-    return TailExtrapolation(**{k: v for k, v in asdict(fit).items() if k in TailExtrapolation.model_fields})
-
-
-def floor(repeat: StateMeasures, *, composition: str, on_policy: bool, confidence: float) -> Floor:
-    """Repeat noise of one side: the same measures of a policy against itself."""
-    block = alpha(repeat, on_policy=on_policy, confidence=confidence)
-    exact_kl = repeat.columns["kl"] if repeat.exact_N.any() else repeat.columns["kl_lower"]
-    kl_N = repeat.sampled.k3 if np.isnan(exact_kl).all() else exact_kl[~np.isnan(exact_kl)]
-    return Floor(
-        observed_max=block.observed_max,
-        mean=block.mean,
-        kl=float(kl_N.mean()),
-        identical=repeat.identical,
-        composition=composition,
-    )
-
-
-def excess_over_floor(
-    measures: StateMeasures, repeats: list[StateMeasures], *, on_policy: bool, confidence: float
-) -> tuple[Mean | None, StateMeasures | None]:
-    """Mean TV less the larger floor's, paired by prompt, and the repeat that is that floor.
-
-    Both means use the same per-state figure: the exact TV where every side has it, else (1−ρ)₊, which says
-    something of tokens that are μ's own alone.
-    """
-    if not repeats:
-        return None, None
-    exact = all(side.exact_N.all() for side in (measures, *repeats))
-
-    def tv_of(side: StateMeasures) -> np.ndarray:
-        return side.columns["tv"] if exact else side.sampled.shortfall
-
-    largest = max(repeats, key=lambda repeat: float(tv_of(repeat).mean()))
-    ours, noise = tv_of(measures), tv_of(largest)
-    if not np.array_equal(measures.sequence_id_N, largest.sequence_id_N):
-        return None, largest  # other sequences cannot be paired
-    if not exact and not on_policy:
-        return None, largest
-    return mean_of(paired_difference(ours, noise, measures.prompt_id_N, confidence=confidence)), largest
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None

@@ -2,65 +2,43 @@
 
 from __future__ import annotations
 
-import numpy as np
-
+from ..measures.selected_states import AFTER, BEFORE, State
 from ..reports.document import ContextToken, WorstToken
-from ..traces.store import Trace
-from .states import StateMeasures
-
-_BEFORE, _AFTER = 12, 4
+from ..traces.reader import Trace
+from .pair import Pair
 
 
-def worst_tokens(measures: StateMeasures, trace: Trace, count: int = 10) -> list[WorstToken]:
-    """The `count` states of largest known TV, largest first; `trace` gives their text where it has one."""
-    tv_N = measures.tv_best_N
-    order = np.argsort(-tv_N, kind="stable")[:count]
-    pieces = _pieces(trace, {int(measures.sequence_id_N[row]) for row in order})
-    return [_worst_token(measures, int(row), pieces) for row in order if tv_N[row] > 0]
+def worst_tokens(pair: Pair) -> list[WorstToken]:
+    """The states of largest known TV, largest first; the behaviour trace gives their text where it has one."""
+    states = pair.statistics.largest.states()
+    pieces = _pieces(pair.mu, {state.sequence_id for state in states})
+    return [_worst_token(state, pieces.get(state.sequence_id)) for state in states]
 
 
-def _worst_token(measures: StateMeasures, row: int, pieces: dict[int, list[str]]) -> WorstToken:
-    sequence_id, position = int(measures.sequence_id_N[row]), int(measures.position_N[row])
-    text = pieces.get(sequence_id)
+def _worst_token(state: State, pieces: list[str] | None) -> WorstToken:
     context: list[ContextToken] = []
-    focus = 0
-    if text is not None:
-        start, stop = max(0, position - _BEFORE), min(len(text), position + _AFTER + 1)
-        focus = position - start
-        # Rows of one sequence are adjacent and ordered by position, unless some were rejected before this one.
-        first = row - position
-        context = [
-            ContextToken(text=text[at], tv=_tv_at(measures, first + at, sequence_id, at))
-            for at in range(start, stop)
-        ]
+    start = max(0, state.position - BEFORE)
+    if pieces is not None:
+        stop = min(len(pieces), state.position + AFTER + 1)
+        context = [ContextToken(text=pieces[at], tv=state.tv_around.get(at)) for at in range(start, stop)]
     return WorstToken(
-        sequence_id=sequence_id,
-        prompt_id=int(measures.prompt_id_N[row]),
-        position=position,
-        token_id=int(measures.token_id_N[row]),
-        tv=float(measures.tv_best_N[row]),
-        ratio=float(measures.sampled.ratio[row]),
-        logprob_behavior=float(measures.logp_mu_N[row]),
-        logprob_reference=float(measures.logp_pi_N[row]),
+        sequence_id=state.sequence_id,
+        prompt_id=state.prompt_id,
+        position=state.position,
+        token_id=state.token_id,
+        tv=state.tv,
+        ratio=state.ratio,
+        logprob_behavior=state.logp_mu,
+        logprob_reference=state.logp_pi,
         context=context,
-        focus=focus,
+        focus=state.position - start if pieces is not None else 0,
     )
 
 
-def _tv_at(measures: StateMeasures, row: int, sequence_id: int, position: int) -> float | None:
-    if not 0 <= row < measures.sequence_id_N.size:
-        return None
-    found = (int(measures.sequence_id_N[row]), int(measures.position_N[row]))
-    return float(measures.tv_best_N[row]) if found == (sequence_id, position) else None
-
-
 def _pieces(trace: Trace, wanted: set[int]) -> dict[int, list[str]]:
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    table = trace.read_sequences()
-    if "response_pieces" not in table.column_names:
+    """The decoded tokens of some responses, as far as the trace has them."""
+    table = trace.find_sequences(wanted, ["response_pieces"])
+    if table is None:
         return {}
-    table = table.filter(pc.is_in(table["sequence_id"], pa.array(sorted(wanted), pa.int64())))
     rows = zip(table["sequence_id"].to_pylist(), table["response_pieces"].to_pylist(), strict=True)
     return {sequence_id: pieces for sequence_id, pieces in rows if pieces is not None}

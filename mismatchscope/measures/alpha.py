@@ -1,148 +1,101 @@
 """α₁ = max over states of TV(μ, π): what a finite audit can say about a supremum.
 
-No sample gives a supremum over states. `alpha1` therefore reports, in this order: the largest TV seen,
-which bounds α₁ from below; tolerance bounds, which say how large the maximum of most prompts is; the
-exceedance curve; and the mean. The prompt is the unit: M_c is the largest TV over the states of prompt c.
+No sample gives a supremum over states. What is reported, in this order: the largest TV seen, which bounds α₁ from
+below; tolerance bounds, which say how large the maximum of most prompts is; the exceedance curve; and the mean. The
+prompt is the unit: M_c is the largest TV over the states of prompt c.
 
-Shape suffixes: N tokens (states), C clusters (prompts).
+Shape suffixes: N tokens (states), S sequences, C clusters (prompts), T thresholds.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from mismatchscope.errors import NotComparableError
+from mismatchscope.measures.accumulators import ClusterExceedance, Clusters, ClusterSums
 from mismatchscope.measures.intervals import (
-    Interval,
-    cluster_index,
-    clustered_mean,
     empirical_bernstein,
     proportion_interval,
     ratio_interval,
     required_clusters,
 )
-from mismatchscope.measures.summary import sample_quantiles
+from mismatchscope.measures.results import Alpha, Exceedance, Interval, Tolerance
+from mismatchscope.measures.tail import tail_extrapolation
+
+Array = np.ndarray
 
 TAUS = tuple(float(f"{step}e{exponent}") for exponent in range(-6, 0) for step in (1, 2, 5))
 TOLERANCE_QUANTILES = (0.5, 0.9, 0.95, 0.99, 0.999)
-STATE_QUANTILES = (0.5, 0.9, 0.99, 0.999)
+UNIT = (0.0, 1.0)
 
 
-@dataclass(frozen=True)
-class Tolerance:
-    """With `confidence`, at least a fraction `quantile` of prompts has its maximal TV ≤ `value`.
+class TotalVariation:
+    """Accumulator of TV over states: of its lower ends, of its upper ends, or of exact TV."""
 
-    `value` is None when `n` prompts are too few; `n_needed` would be enough.
-    """
+    def __init__(self, taus: tuple[float, ...] = TAUS) -> None:
+        self.sums = ClusterSums()
+        self.exceedance = ClusterExceedance(taus)
 
-    quantile: float
-    confidence: float
-    value: float | None
-    n: int
-    n_needed: int
+    @classmethod
+    def of(cls, tv_N: Array, cluster_N: Array, taus: tuple[float, ...] = TAUS) -> TotalVariation:
+        """Filled at once, from one value a state. Raises `NotComparableError` as `add` does."""
+        tv = cls(taus)
+        rows = Clusters().rows(cluster_N)
+        tv.add(rows, np.arange(len(tv_N)), np.asarray(tv_N, dtype=np.float64))
+        return tv
 
+    def add(self, row_S: Array, start_S: Array, tv_N: Array) -> None:
+        """TVs of sequences that begin at `start_S` and belong to the clusters at `row_S`.
 
-@dataclass(frozen=True)
-class Exceedance:
-    """Fractions of tokens and of prompts with TV beyond `tau`, each with its upper confidence limit."""
+        Raises NotComparableError on NaN and on a TV outside [0, 1].
+        """
+        _check_range(tv_N)
+        self.sums.add(row_S, np.add.reduceat(tv_N, start_S), np.diff(start_S, append=tv_N.size), tv_N)
+        self.exceedance.add(row_S, start_S, tv_N)
 
-    tau: float
-    tokens: float
-    tokens_upper: float | None
-    prompts: float
-    prompts_upper: float
+    def merge(self, other: TotalVariation, row_C: Array) -> None:
+        self.sums.merge(other.sums, row_C)
+        self.exceedance.merge(other.exceedance, row_C)
 
-
-@dataclass(frozen=True)
-class StateQuantile:
-    """Quantile of TV(s) over visited states, from the lower and from the upper ends."""
-
-    quantile: float
-    lower: float | None
-    upper: float | None
-
-
-@dataclass(frozen=True)
-class Alpha1:
-    """`certified` says whether upper ends were known.
-
-    With them, `tolerance` and the upper limits hold for TV itself; without them they hold only for the
-    lower ends that were observed, and TV may lie above. `certified_mean_high` is the empirical-Bernstein
-    upper limit of the mean over prompts of the prompt's mean TV.
-    """
-
-    observed_max: float
-    observed_upper: float | None
-    certified: bool
-    tolerance: tuple[Tolerance, ...]
-    exceedance: tuple[Exceedance, ...]
-    mean: Interval
-    certified_mean_high: float | None
-    state_quantiles: tuple[StateQuantile, ...]
+    @property
+    def largest(self) -> float:
+        return self.sums.largest
 
 
-def alpha1(
-    lower_N: np.ndarray,
-    upper_N: np.ndarray | None,
-    cluster_N: np.ndarray,
+def alpha(
+    lower: TotalVariation,
+    upper: TotalVariation | None,
     *,
-    unbiased_N: np.ndarray | None = None,
+    mean_of: ClusterSums | None = None,
     confidence: float = 0.95,
     quantiles: tuple[float, ...] = TOLERANCE_QUANTILES,
-    taus: tuple[float, ...] = TAUS,
-) -> Alpha1:
-    """Everything that can be said of α₁ from the visited states.
+    tail: bool = False,
+) -> Alpha:
+    """Everything that can be said of α from the visited states.
 
-    `lower_N ≤ TV(s) ≤ upper_N`: both the exact TV under full evidence, the two ends of the top-k interval,
-    or binary TV and None where only the sampled token is known.
+    `lower` has TV's lower ends and `upper` its upper ends: both the exact TV under full evidence, the two ends of
+    the top-k interval, or binary TV and None where only the sampled token is known. Without upper ends, tolerance
+    bounds and upper limits hold for the lower ends alone, and TV may lie above.
 
-    The mean's interval runs from the lower limit of the lower ends to the upper limit of the upper ends,
-    and its value is the mean of the lower ends; without upper ends `high` is None. `unbiased_N` replaces
-    both: per-token values whose expectation is the mean TV, such as (1-ρ)₊ of sampled tokens.
-
-    Raises EmptyComparisonError on no tokens, NotComparableError on NaN, on a TV outside [0, 1], or on a
-    lower end above its upper end.
+    The mean's interval runs from the lower limit of the lower ends to the upper limit of the upper ends, and its
+    value is the mean of the lower ends; without upper ends `high` is None. `mean_of` replaces both: values whose
+    expectation is the mean TV, such as (1-ρ)₊ of sampled tokens.
     """
-    lower_N = _checked_tv(lower_N)
-    upper_N = None if upper_N is None else _checked_tv(upper_N)
-    if upper_N is not None and np.any(lower_N > upper_N + 1e-9):
-        raise NotComparableError("A lower end of TV lies above its upper end.")
-    index_N = cluster_index(cluster_N)
-    highest_N = lower_N if upper_N is None else upper_N
-    max_C = cluster_max(highest_N, index_N)
-    upper_quantiles = (
-        sample_quantiles(highest_N, STATE_QUANTILES) if upper_N is not None else [None] * len(STATE_QUANTILES)
-    )
-    return Alpha1(
-        observed_max=float(lower_N.max()),
-        observed_upper=None if upper_N is None else float(upper_N.max()),
-        certified=upper_N is not None,
+    highest = lower if upper is None else upper
+    max_C, _ = highest.exceedance.seen()
+    bounding = mean_of or (None if upper is None else upper.sums)
+    return Alpha(
+        observed_max=lower.largest,
+        observed_upper=None if upper is None else upper.largest,
+        mean=_mean(lower.sums, None if upper is None else upper.sums, mean_of, confidence),
+        certified_mean_high=None if bounding is None else _certified_mean_high(bounding, confidence),
         tolerance=tuple(tolerance_bound(max_C, q, confidence=confidence) for q in quantiles),
-        exceedance=exceedance_curve(lower_N, upper_N, index_N, taus=taus, confidence=confidence),
-        mean=_mean(lower_N, upper_N, unbiased_N, index_N, confidence),
-        certified_mean_high=_certified_mean_high(
-            upper_N if unbiased_N is None else unbiased_N, index_N, confidence
-        ),
-        state_quantiles=tuple(
-            StateQuantile(q, low, high)
-            for q, low, high in zip(
-                STATE_QUANTILES, sample_quantiles(lower_N, STATE_QUANTILES), upper_quantiles, strict=True
-            )
-        ),
+        exceedance=exceedance_curve(lower, upper, confidence=confidence),
+        tail=tail_extrapolation(max_C, confidence=confidence) if tail else None,
     )
 
 
-def cluster_max(value_N: np.ndarray, cluster_N: np.ndarray) -> np.ndarray:
-    """The largest value of every cluster, in the order of the labels."""
-    index_N = cluster_index(cluster_N)
-    max_C = np.full(int(index_N.max()) + 1, -np.inf)
-    np.maximum.at(max_C, index_N, value_N)
-    return max_C
-
-
-def tolerance_bound(max_C: np.ndarray, quantile: float, *, confidence: float = 0.95) -> Tolerance:
+def tolerance_bound(max_C: Array, quantile: float, *, confidence: float = 0.95) -> Tolerance:
     """Distribution-free upper tolerance bound: the lowest order statistic that is high enough.
 
     With n prompts, P(F(M_(r)) ≥ q) = P(Binomial(n, q) ≤ r-1) whatever the distribution (Wilks 1941), at
@@ -161,12 +114,7 @@ def tolerance_bound(max_C: np.ndarray, quantile: float, *, confidence: float = 0
 
 
 def exceedance_curve(
-    lower_N: np.ndarray,
-    upper_N: np.ndarray | None,
-    cluster_N: np.ndarray,
-    *,
-    taus: tuple[float, ...] = TAUS,
-    confidence: float = 0.95,
+    lower: TotalVariation, upper: TotalVariation | None, *, confidence: float = 0.95
 ) -> tuple[Exceedance, ...]:
     """P(TV(s) > τ) over tokens and P(M > τ) over prompts.
 
@@ -175,19 +123,16 @@ def exceedance_curve(
     token exceeds τ the prompts' limit stands for the tokens' too: nothing seen says that a prompt which
     does exceed τ would not do so at every token.
     """
-    index_N = cluster_index(cluster_N)
-    highest_N = lower_N if upper_N is None else upper_N
-    count_C = np.bincount(index_N)
-    clusters = count_C.size
+    _, count_C = lower.sums.by_cluster()
+    _, certain_CT = lower.exceedance.seen()
+    hits_CT = certain_CT if upper is None else upper.exceedance.seen()[1]
     curve = []
-    for tau in taus:
-        hits_C = np.bincount(index_N, weights=highest_N > tau)
-        prompts = proportion_interval(int((hits_C > 0).sum()), clusters, confidence=confidence, side="upper")
-        certain_C = hits_C if upper_N is None else np.bincount(index_N, weights=lower_N > tau)
+    for tau, certain_C, hits_C in zip(lower.exceedance.taus, certain_CT.T, hits_CT.T, strict=True):
+        prompts = proportion_interval(int((hits_C > 0).sum()), count_C.size, confidence=confidence, side="upper")
         curve.append(
             Exceedance(
                 tau=tau,
-                tokens=float(certain_C.sum()) / lower_N.size,
+                tokens=float(certain_C.sum()) / int(count_C.sum()),
                 tokens_upper=_tokens_upper(hits_C, count_C, prompts.high, confidence),
                 prompts=float((certain_C > 0).mean()),
                 prompts_upper=prompts.high,
@@ -196,46 +141,43 @@ def exceedance_curve(
     return tuple(curve)
 
 
-def _tokens_upper(hits_C: np.ndarray, count_C: np.ndarray, prompts_upper: float, confidence: float) -> float | None:
+def _tokens_upper(hits_C: Array, count_C: Array, prompts_upper: float | None, confidence: float) -> float | None:
     if not hits_C.any():
         return prompts_upper
     if np.array_equal(hits_C, count_C):
         return 1.0
     # The upper end of a two-sided interval at 2c-1 is a one-sided limit at c.
-    return ratio_interval(hits_C, count_C, confidence=2 * confidence - 1, bounds=(0.0, 1.0)).high
+    return ratio_interval(hits_C, count_C, confidence=2 * confidence - 1, bounds=UNIT).high
 
 
 def _mean(
-    lower_N: np.ndarray,
-    upper_N: np.ndarray | None,
-    unbiased_N: np.ndarray | None,
-    index_N: np.ndarray,
-    confidence: float,
+    lower: ClusterSums, upper: ClusterSums | None, mean_of: ClusterSums | None, confidence: float
 ) -> Interval:
-    if unbiased_N is not None:
-        return clustered_mean(unbiased_N, index_N, confidence=confidence, bounds=(0.0, 1.0))
-    lower = clustered_mean(lower_N, index_N, confidence=confidence, bounds=(0.0, 1.0))
-    if upper_N is None:
-        high, method = None, "lower-ends-only"
-    else:
-        upper = clustered_mean(upper_N, index_N, confidence=confidence, bounds=(0.0, 1.0))
-        high, method = upper.high, upper.method
-    return Interval(lower.value, lower.low, high, confidence, lower.n, lower.clusters, method)
+    if mean_of is not None:
+        return mean_of.interval(confidence=confidence, bounds=UNIT)
+    low = lower.interval(confidence=confidence, bounds=UNIT)
+    if upper is None:
+        return Interval(low.value, low.low, None, confidence, low.n, low.clusters, "lower-ends-only")
+    high = upper.interval(confidence=confidence, bounds=UNIT)
+    return Interval(low.value, low.low, high.high, confidence, low.n, low.clusters, high.method)
 
 
-def _certified_mean_high(tv_N: np.ndarray | None, index_N: np.ndarray, confidence: float) -> float | None:
-    if tv_N is None:
-        return None
-    mean_C = np.bincount(index_N, weights=tv_N) / np.bincount(index_N)
-    return empirical_bernstein(mean_C, confidence=confidence, side="upper").high
+def _certified_mean_high(sums: ClusterSums, confidence: float) -> float | None:
+    sum_C, count_C = sums.by_cluster()
+    return empirical_bernstein(sum_C / count_C, confidence=confidence, side="upper").high
 
 
-def _checked_tv(tv_N: np.ndarray) -> np.ndarray:
-    tv_N = np.asarray(tv_N, dtype=np.float64)
-    if np.isnan(tv_N).any():
+def check_ends(lower_N: Array, upper_N: Array | None) -> None:
+    """Raise NotComparableError for a lower end of TV above its upper end (NaN: there is none)."""
+    if upper_N is not None and np.any(lower_N > upper_N + 1e-9):
+        raise NotComparableError("A lower end of TV lies above its upper end.")
+
+
+def _check_range(tv_N: Array) -> None:
+    if not tv_N.size:
+        return
+    low, high = float(tv_N.min()), float(tv_N.max())
+    if np.isnan(low):
         raise NotComparableError("A total variation is NaN.")
-    if tv_N.size and (tv_N.min() < -1e-9 or tv_N.max() > 1 + 1e-6):
-        raise NotComparableError(
-            f"Total variation lies in [0, 1]; these values run from {tv_N.min():.3g} to {tv_N.max():.3g}."
-        )
-    return tv_N
+    if low < -1e-9 or high > 1 + 1e-6:
+        raise NotComparableError(f"Total variation lies in [0, 1]; these values run from {low:.3g} to {high:.3g}.")

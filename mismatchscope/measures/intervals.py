@@ -9,31 +9,14 @@ Shape suffixes: N tokens, C clusters (prompts), G grid points.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
 from mismatchscope.errors import EmptyComparisonError, NotComparableError
+from mismatchscope.measures.results import Interval
 
 Side = Literal["both", "lower", "upper"]
-
-
-@dataclass(frozen=True)
-class Interval:
-    """An estimate and its confidence interval.
-
-    `low` and `high` are None where the data cannot bound the estimate. `n` counts observations, `clusters`
-    the independent units among them. `method` names how the interval was made, or why there is none.
-    """
-
-    value: float
-    low: float | None
-    high: float | None
-    confidence: float
-    n: int
-    clusters: int
-    method: str
 
 
 def cluster_index(cluster_N: np.ndarray) -> np.ndarray:
@@ -76,9 +59,26 @@ def clustered_mean(
     index_N = cluster_index(cluster_N)
     if index_N.shape != value_N.shape:
         raise ValueError(f"values {value_N.shape} and cluster labels {index_N.shape} differ in shape")
-    count_C = np.bincount(index_N)
-    n, clusters = value_N.size, count_C.size
-    smallest, largest = float(value_N.min()), float(value_N.max())
+    return sums_interval(
+        np.bincount(index_N, weights=value_N),
+        np.bincount(index_N),
+        (float(value_N.min()), float(value_N.max())),
+        confidence=confidence,
+        bounds=bounds,
+    )
+
+
+def sums_interval(
+    sum_C: np.ndarray,
+    count_C: np.ndarray,
+    extremes: tuple[float, float],
+    *,
+    confidence: float = 0.95,
+    bounds: tuple[float, float] = (-math.inf, math.inf),
+) -> Interval:
+    """`clustered_mean` from the sum and the count of each cluster, and the smallest and largest of all values."""
+    smallest, largest = extremes
+    n, clusters = int(count_C.sum()), count_C.size
     if math.isinf(smallest) or math.isinf(largest):
         if smallest == -largest:
             raise NotComparableError("The values hold both +inf and -inf, so they have no mean.")
@@ -87,7 +87,6 @@ def clustered_mean(
     if smallest == largest and clusters > 1:
         method = "all-zero" if largest == 0 else "constant"
         return Interval(largest, largest, largest, confidence, n, clusters, method)
-    sum_C = np.bincount(index_N, weights=value_N)
     return ratio_interval(sum_C, count_C, confidence=confidence, bounds=bounds)
 
 

@@ -1,46 +1,28 @@
 """Whole responses: what per-token measures add up to over a sequence.
 
-Legend: T = sampled tokens of all sequences, one after another; S = sequences; S1 = S + 1 boundaries, so that
-sequence s is tokens offsets[s] up to offsets[s + 1]. Log ratios are log pi - log mu, in nats.
+Legend: S = sequences, B = bins of length. Log ratios are log pi - log mu, in nats.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from mismatchscope.errors import EmptyComparisonError
-from mismatchscope.measures.sampled import shortfall
+from mismatchscope.measures.intervals import clustered_mean
+from mismatchscope.measures.results import Interval, LengthBin, SequenceMeasures, Statistic
+from mismatchscope.measures.sequence_sums import SequenceSums
+from mismatchscope.measures.summary import summarise
+from mismatchscope.measures.tail import pareto_k
 
 Array = np.ndarray
 
-
-@dataclass(frozen=True, eq=False)
-class SequenceMeasures:
-    """One value per sequence, [S], float64 except `length`. None: the tokens it is made of were not given."""
-
-    length: Array
-    """Tokens (int64)."""
-    log_ratio: Array
-    """log rho(y) = sum of the tokens' d; -inf once a token is outside pi's support."""
-    ratio: Array
-    """rho(y); infinite where it passes 1e308, so work with `log_ratio`."""
-    geometric_ratio: Array
-    """rho(y)^(1 / length), the sequence ratio of GSPO."""
-    shortfall: Array
-    """(1 - rho(y))_+, in [0, 1]; its mean is unbiased for the TV of whole sequences."""
-    min_log_ratio: Array
-    """The worst token on the low side."""
-    max_log_ratio: Array
-    sum_k1: Array
-    """-log rho(y); its mean is unbiased for the KL(mu || pi) of whole sequences, with a large variance."""
-    sum_kl: Array | None
-    """Sum over states of KL(mu || pi): the same mean with less variance (Rao-Blackwell)."""
-    sum_tv: Array | None
-    """Sum over states of TV; its mean is an upper bound of the TV of whole sequences."""
-    max_tv: Array | None
+_ANY = (-math.inf, math.inf)
+_NONNEGATIVE = (0.0, math.inf)
+_UNIT = (0.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -62,43 +44,79 @@ class LengthBins:
     longest_B: Array
 
 
-def sequence_measures(
-    log_ratio_T: ArrayLike,
-    offsets_S1: ArrayLike,
-    *,
-    kl_T: ArrayLike | None = None,
-    tv_T: ArrayLike | None = None,
-) -> SequenceMeasures:
-    """Per-sequence measures from each token's log ratio and, where known, its state's KL(mu || pi) and TV.
+def sequence_measures(sums: SequenceSums, *, on_policy: bool, exact: bool, confidence: float) -> SequenceMeasures:
+    """The figures of whole responses. Their TV and KL are left out where the tokens are not μ's own (`on_policy`).
 
-    Raises:
-        EmptyComparisonError: there are no sequences, or one of them has no tokens.
-        ValueError: the boundaries do not cover the tokens in order, or a value is NaN or a log ratio is +inf.
+    `exact` says that every state was seen whole, so that its KL and TV are no bounds.
     """
-    offsets_S1 = checked_offsets(offsets_S1)
-    log_ratio_T = checked_tokens(log_ratio_T, offsets_S1, "log_ratio")
-    if (infinite_T := np.isposinf(log_ratio_T)).any():
-        raise ValueError(f"log_ratio at token {int(np.argmax(infinite_T))} is +inf: mu cannot have sampled it")
-    kl_T = None if kl_T is None else checked_tokens(kl_T, offsets_S1, "kl")
-    tv_T = None if tv_T is None else checked_tokens(tv_T, offsets_S1, "tv")
+    kl_S, kl_estimator = sums.kl
+    end = "exact" if exact else "upper end"
+    tv_known = not np.isnan(sums.sum_tv).any()
 
-    starts_S, length_S = offsets_S1[:-1], np.diff(offsets_S1)
-    log_ratio_S = np.add.reduceat(log_ratio_T, starts_S)
-    with np.errstate(over="ignore"):
-        ratio_S = np.exp(log_ratio_S)
+    def of(values_S: Array, estimator: str, bounds: tuple[float, float] = _ANY) -> Statistic:
+        return summarise(values_S, sums.prompt_id, estimator=estimator, confidence=confidence, bounds=bounds)
+
+    weights = importance_weights(sums.log_ratio)
     return SequenceMeasures(
-        length=length_S,
-        log_ratio=log_ratio_S,
-        ratio=ratio_S,
-        geometric_ratio=np.exp(log_ratio_S / length_S),
-        shortfall=shortfall(log_ratio_S),
-        min_log_ratio=np.minimum.reduceat(log_ratio_T, starts_S),
-        max_log_ratio=np.maximum.reduceat(log_ratio_T, starts_S),
-        sum_k1=-log_ratio_S,
-        sum_kl=None if kl_T is None else np.add.reduceat(kl_T, starts_S),
-        sum_tv=None if tv_T is None else np.add.reduceat(tv_T, starts_S),
-        max_tv=None if tv_T is None else np.maximum.reduceat(tv_T, starts_S),
+        tv=mean_alone(of(sums.shortfall, "E(1−ρ(y))₊, unbiased", _UNIT)) if on_policy else None,
+        tv_bound=of(sums.sum_tv, f"Σ_t TV(s_t), {end}: its mean bounds the sequence TV", _NONNEGATIVE)
+        if tv_known
+        else None,
+        kl=of(kl_S, kl_estimator) if on_policy or exact else None,
+        log_ratio=of(sums.log_ratio, "log ρ(y) = Σ_t log ρ_t"),
+        ratio=of(sums.ratio, "ρ(y)", _NONNEGATIVE),
+        geometric_ratio=of(sums.geometric_ratio, "ρ(y)^(1/T)", _NONNEGATIVE),
+        max_tv=of(sums.max_tv, f"max_t TV(s_t), {end}", _UNIT) if tv_known else None,
+        ess_fraction=finite(weights.ess_fraction),
+        chi2=weights.chi2,
+        pareto_k=pareto_k(sums.log_ratio),
+        by_length=_by_length(sums, kl_S, on_policy=on_policy, confidence=confidence),
     )
+
+
+def mean_alone(statistic: Statistic) -> Statistic:
+    """For estimators whose single values are not the figure of a state or a response: k3 is no KL of one state."""
+    return Statistic(
+        statistic.mean,
+        statistic.low,
+        statistic.high,
+        statistic.confidence,
+        n=statistic.n,
+        clusters=statistic.clusters,
+        method=statistic.method,
+        estimator=statistic.estimator,
+    )
+
+
+def finite(value: float) -> float | None:
+    """None for what could not be computed."""
+    return value if math.isfinite(value) else None
+
+
+def _by_length(sums: SequenceSums, kl_S: Array, *, on_policy: bool, confidence: float) -> tuple[LengthBin, ...]:
+    """Log ratios add up over a response, so every sequence figure depends on its length."""
+    bins = length_bins(sums.length)
+    found = []
+    for index, (low, high) in enumerate(zip(bins.shortest_B, bins.longest_B, strict=True)):
+        inside_S = bins.bin_S == index
+
+        def mean(values_S: Array, bounds: tuple[float, float] = _ANY, inside_S: Array = inside_S) -> Interval:
+            return clustered_mean(
+                values_S[inside_S], sums.prompt_id[inside_S], confidence=confidence, bounds=bounds
+            )
+
+        found.append(
+            LengthBin(
+                low=int(low),
+                high=int(high),
+                sequences=int(inside_S.sum()),
+                tv=mean(sums.shortfall, _UNIT) if on_policy else None,
+                kl=mean(kl_S) if on_policy else None,
+                log_ratio=mean(sums.log_ratio),
+                ess_fraction=finite(importance_weights(sums.log_ratio[inside_S]).ess_fraction),
+            )
+        )
+    return tuple(found)
 
 
 def importance_weights(log_ratio_S: ArrayLike) -> ImportanceWeights:
@@ -142,31 +160,6 @@ def length_bins(length_S: ArrayLike, max_bins: int = 5) -> LengthBins:
     bin_S = np.searchsorted(longest_B, length_S)
     shortest_B = np.array([length_S[bin_S == b].min() for b in range(len(longest_B))])
     return LengthBins(bin_S=bin_S, shortest_B=shortest_B, longest_B=longest_B)
-
-
-def checked_offsets(offsets_S1: ArrayLike) -> Array:
-    """Boundaries as int64, or the error that `sequence_measures` documents."""
-    offsets_S1 = np.asarray(offsets_S1)
-    if offsets_S1.ndim != 1 or offsets_S1.size < 2:
-        raise EmptyComparisonError("There is no sequence to measure.")
-    if offsets_S1.dtype.kind not in "iu" or offsets_S1[0] != 0:
-        raise ValueError("sequence boundaries must be integers that start at 0")
-    lengths_S = np.diff(offsets_S1.astype(np.int64))
-    if (lengths_S < 0).any():
-        raise ValueError(f"sequence {int(np.argmax(lengths_S < 0))} ends before it begins")
-    if (lengths_S == 0).any():
-        raise EmptyComparisonError(f"Sequence {int(np.argmax(lengths_S == 0))} has no tokens.")
-    return offsets_S1.astype(np.int64)
-
-
-def checked_tokens(values_T: ArrayLike, offsets_S1: Array, name: str) -> Array:
-    """Per-token values as float64 that fit the boundaries and hold no NaN."""
-    values_T = np.asarray(values_T, dtype=np.float64)
-    if values_T.shape != (offsets_S1[-1],):
-        raise ValueError(f"{name} has shape {values_T.shape}, the boundaries cover {offsets_S1[-1]} tokens")
-    if np.isnan(values_T).any():
-        raise ValueError(f"{name} at token {int(np.argmax(np.isnan(values_T)))} is NaN")
-    return values_T
 
 
 def _log_mean_exp(log_values_S: Array) -> float:

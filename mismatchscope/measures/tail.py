@@ -6,11 +6,11 @@ Shape suffixes: N weights, M tail values, C clusters (prompts), S and K grid axe
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 
 from mismatchscope.errors import EmptyComparisonError, NotComparableError
+from mismatchscope.measures.results import TailExtrapolation
 
 MIN_WEIGHTS = 25
 MIN_EXCEEDANCES = 20
@@ -60,26 +60,6 @@ def gpd_shape(excess_M: np.ndarray) -> float:
     theta = float(theta_S @ weight_S / weight_S.sum())
     shape = float(np.log1p(-theta * excess_M).mean())
     return (m * shape + 10 * 0.5) / (m + 10)
-
-
-@dataclass(frozen=True)
-class TailExtrapolation:
-    """Model-based: the `quantile` of the prompts' maximal TV if the tail beyond `threshold` is Pareto.
-
-    `low` and `high` are the profile-likelihood interval of `value`. They hold only under the model, which
-    `exceedances` values were used to fit.
-    """
-
-    threshold: float
-    exceedances: int
-    shape: float
-    scale: float
-    quantile: float
-    value: float
-    low: float
-    high: float
-    confidence: float
-    model: str = "generalised Pareto over threshold"
 
 
 def tail_extrapolation(

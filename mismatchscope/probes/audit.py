@@ -20,7 +20,8 @@ from typing import Any
 
 from .. import gate
 from ..collection.collector import Pass, check_capabilities, collect, resolve_model, scoring, vocabulary_size
-from ..comparison.compare_traces import Repeats, compare
+from ..comparison.compare_traces import compare
+from ..comparison.floors import Repeats
 from ..config import DEFAULT_PROMPTS, AuditSettings, choose_evidence
 from ..demo import prompts_path
 from ..engines.base import Capabilities

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from .document import BaselineComparison, Mean, PairSummary, Report, Statistic
+from ..measures.results import Interval, Statistic
+from .document import BaselineComparison, PairSummary, Report
 from .text import UNKNOWN, estimate, number
 
 TONE = {"unchanged": "good", "better": "good", "changed": "doubt", "worse": "bad", "inconclusive": "doubt"}
@@ -68,7 +69,7 @@ def pair_rows(report: Report, intervals: bool = True) -> list[PairRow]:
     ]
 
 
-def _mean_tv(mean: Mean) -> str:
+def _mean_tv(mean: Interval) -> str:
     """The sampled tokens are not the old engine's own, so they bound its mean TV from below only."""
     if mean.value is None and mean.low is not None:
         return f"≥ {number(mean.low)}"

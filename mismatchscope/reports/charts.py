@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import MissingDependencyError
-from .document import Exceedance, Report
+from ..measures.results import Exceedance
+from .document import Report
 from .svg import FLOOR, INK, SECOND, SERIES, STYLE, inline_svg
 from .text import number, share
 

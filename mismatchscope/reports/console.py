@@ -11,8 +11,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ..measures.results import Statistic
 from .baseline import PAIRED, TONE, engines, pair_rows, paired_rows
-from .document import Alarm, Difference, Report, Statistic, WorstToken
+from .document import Alarm, Difference, Report, WorstToken
 from .glossary import ALPHA, BOUNDS, Measure
 from .quantile_table import show_figures
 from .summary import (

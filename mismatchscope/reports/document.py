@@ -13,6 +13,16 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..errors import TraceError
+from ..measures.results import (
+    Alpha,
+    Bounds,
+    Correction,
+    Exceedance,
+    Interval,
+    SequenceMeasures,
+    Statistic,
+    TokenMeasures,
+)
 
 SCHEMA_VERSION = 1
 
@@ -25,59 +35,6 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
 
 
-class Mean(Frozen):
-    """A mean with its cluster-robust interval; the prompt is the cluster."""
-
-    value: float | None
-    low: float | None = None
-    high: float | None = None
-    confidence: float = 0.95
-    n: int = 0
-    clusters: int = 0
-    method: str | None = Field(None, description="how the interval was made, or why it has no ends")
-
-
-class Statistic(Frozen):
-    """The distribution of one figure over tokens (or sequences). Quantiles that n cannot resolve are None."""
-
-    mean: float | None
-    low: float | None = None
-    high: float | None = None
-    confidence: float = 0.95
-    p50: float | None = None
-    p90: float | None = None
-    p99: float | None = None
-    p999: float | None = None
-    max: float | None = None
-    n: int = 0
-    clusters: int = 0
-    method: str | None = Field(None, description="how the mean's interval was made, or why it has no ends")
-    estimator: str = Field(description="what the figure is and from which evidence it was computed")
-
-
-class Bounds(Frozen):
-    """What the mismatch can cost the surrogate objective, for rewards in [0, 1]: structural, no certificates.
-
-    Each limits the error of the objective's first-order surrogate at μ. The two max-free ones are means over
-    responses and so have intervals; all others put the largest TV and KL of the visited states in the place of
-    maxima over all states. The slacks, α₀ + α₁ − β, belong to three policies.
-    """
-
-    horizon: int | None = Field(None, description="T, tokens of the longest response")
-    classical_tv: float | None = None
-    classical_kl: float | None = None
-    pinsker_marginal_tv: float | None = None
-    pinsker_marginal_kl: float | None = None
-    mixed_tv: float | None = None
-    mixed_kl: float | None = None
-    coupling: float | None = None
-    adaptive: float | None = None
-    max_free_linear: Mean | None = None
-    max_free_quadratic: Mean | None = None
-    slack_observed_max: float | None = None
-    slack_mean: float | None = None
-
-
 class Counts(Frozen):
     prompts: int
     sequences: int
@@ -88,114 +45,11 @@ class Counts(Frozen):
     rejected: int = 0
 
 
-class Tolerance(Frozen):
-    """With `confidence`, at least a fraction `quantile` of prompts has max_t TV <= `value` (None: n too small)."""
-
-    quantile: float
-    confidence: float
-    value: float | None
-    n: int
-    n_needed: int
-
-
-class Exceedance(Frozen):
-    """Shares above `tau`: of states, P(TV(s) > tau), and of prompts, P(max_t TV > tau), with upper limits."""
-
-    tau: float
-    tokens: float
-    tokens_upper: float | None = None
-    prompts: float
-    prompts_upper: float
-
-
-class TailExtrapolation(Frozen):
-    """A generalised Pareto fit over a threshold: model-based, made only on request."""
-
-    threshold: float
-    exceedances: int
-    shape: float
-    scale: float
-    quantile: float
-    value: float
-    low: float | None = None
-    high: float | None = None
-
-
-class Alpha(Frozen):
-    """α = max_s TV as far as a sample can tell: a certified lower bound, tolerance bounds, exceedance, the mean.
-
-    `observed_upper` (top-k and full evidence) bounds the maximum over the *visited* states from above.
-    `certified_mean_high` is the empirical-Bernstein upper limit of the mean over prompts.
-    """
-
-    observed_max: float | None
-    observed_upper: float | None = None
-    mean: Mean
-    certified_mean_high: float | None = None
-    tolerance: list[Tolerance] = []
-    exceedance: list[Exceedance] = []
-    tail: TailExtrapolation | None = None
-
-
-class TokenMeasures(Frozen):
-    """Per-state figures (docs/measures.md, "Token measures"). `tv_lower` and `tv_upper` are the certified ends."""
-
-    tv: Statistic | None = None
-    tv_lower: Statistic | None = None
-    tv_upper: Statistic | None = None
-    kl: Statistic | None = None
-    reverse_kl: Statistic | None = None
-    chi2: Statistic | None = None
-    js: Statistic | None = None
-    leak: Statistic | None = None
-    max_abs_dlogp: Statistic | None = None
-    top1_agreement: Statistic | None = None
-    entropy_behavior: Statistic | None = None
-    entropy_reference: Statistic | None = None
-    k1: Statistic | None = None
-    k2: Statistic | None = None
-    k3: Statistic | None = None
-    ratio: Statistic | None = None
-    shortfall: Statistic | None = None
-    binary_tv: Statistic | None = None
-    abs_logprob_diff: Statistic | None = None
-    prob_diff: Statistic | None = None
-    exp_abs_diff: Statistic | None = None
-    prob_correlation: float | None = None
-    ratio_outside_band: float | None = None
-
-
-class LengthBin(Frozen):
-    """The sequence figures of the responses with low <= length <= high tokens."""
-
-    low: int
-    high: int
-    sequences: int
-    tv: Mean | None = None
-    kl: Mean | None = None
-    log_ratio: Mean | None = None
-    ess_fraction: float | None = None
-
-
-class SequenceMeasures(Frozen):
-    tv: Statistic | None = None
-    tv_bound: Statistic | None = Field(None, description="E Σ_t TV(s_t), an upper bound of the sequence TV")
-    kl: Statistic | None = None
-    log_ratio: Statistic | None = None
-    ratio: Statistic | None = None
-    geometric_ratio: Statistic | None = None
-    max_tv: Statistic | None = None
-    ess_fraction: float | None = None
-    chi2: float | None = None
-    pareto_k: float | None = None
-    by_length: list[LengthBin] = []
-
-
 class Floor(Frozen):
     """Repeat noise: one side measured against itself. `composition` says what was changed between the two runs."""
 
     observed_max: float | None
-    mean: Mean
+    mean: Interval
     kl: float | None = None
     identical: bool = Field(description="every log-prob of the two runs has the same bits")
     composition: Literal["same", "reshuffled"] = "reshuffled"
@@ -206,18 +60,7 @@ class Floors(Frozen):
 
     behavior: Floor | None = None
     reference: Floor | None = None
-    excess: Mean | None = None
-
-
-class Correction(Frozen):
-    name: str
-    parameters: dict[str, float]
-    kept_tokens: float
-    kept_sequences: float
-    clipped_mass: float | None = None
-    ess_fraction: float | None = None
-    tv_retained: float | None = None
-    kl_retained: float | None = None
+    excess: Interval | None = None
 
 
 class Alarm(Frozen):
@@ -330,9 +173,9 @@ class BaselineComparison(Frozen):
     sentence: str
     old_reference: PairSummary
     new_old: PairSummary
-    tv_difference: Mean | None = None
-    kl_difference: Mean | None = None
-    abs_logprob_difference: Mean
+    tv_difference: Interval | None = None
+    kl_difference: Interval | None = None
+    abs_logprob_difference: Interval
     provenance: dict[str, Any]
     difference: list[Difference] = []
 

@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from ..errors import MissingDependencyError
+from ..measures.results import Interval
 from .baseline import PAIRED, TONE, engines, pair_rows, paired_rows
 from .charts import charts
-from .document import Mean, Report
+from .document import Report
 from .glossary import ALPHA, BOUNDS, EVIDENCE, POLICY
 from .summary import (
     alpha_rows,
@@ -113,7 +114,7 @@ def _cards(report: Report) -> Iterable[Card]:
         yield Card("ESS / N of responses", number(report.sequence.ess_fraction), "", note)
 
 
-def _mean_card(label: str, mean: Mean) -> Card:
+def _mean_card(label: str, mean: Interval) -> Card:
     value, _, interval = estimate(mean.value, mean.low, mean.high).partition(" ")
     return Card(label, value, interval, interval_note(mean))
 

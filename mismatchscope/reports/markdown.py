@@ -6,8 +6,9 @@ import html
 import re
 from collections.abc import Iterable, Sequence
 
+from ..measures.results import Statistic
 from .baseline import PAIRED, TONE, engines, pair_rows, paired_rows
-from .document import Difference, Report, Statistic
+from .document import Difference, Report
 from .glossary import ALPHA, Measure
 from .summary import (
     Row,

@@ -6,18 +6,8 @@ import math
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from .document import (
-    Alpha,
-    Difference,
-    Exceedance,
-    Floor,
-    GateResult,
-    Mean,
-    Report,
-    SequenceMeasures,
-    Statistic,
-    TokenMeasures,
-)
+from ..measures.results import Alpha, Exceedance, Interval, SequenceMeasures, Statistic, TokenMeasures
+from .document import Difference, Floor, GateResult, Report
 from .glossary import ALPHA, EXACT, SCALARS, SEQUENCE, SHORT_SEQUENCE, SHORT_TOKEN, SUPERSEDED, TOKEN, Measure
 from .text import UNKNOWN, count, estimate, number, share
 
@@ -104,7 +94,7 @@ def alpha_rows(report: Report, alpha: Alpha) -> list[Row]:
     return rows
 
 
-def interval_note(mean: Mean) -> str:
+def interval_note(mean: Interval) -> str:
     """What the interval of a mean is, or why there is none."""
     if mean.low is None and mean.high is None:
         return f"no interval: {mean.method.replace('-', ' ')}" if mean.method else "no interval"
@@ -214,7 +204,7 @@ def bound_rows(report: Report) -> list[Row]:
     rows = []
     for name, (label, note) in _BOUNDS.items() if report.bounds is not None else ():
         value = getattr(report.bounds, name)
-        if isinstance(value, Mean):
+        if isinstance(value, Interval):
             rows.append(Row(label, estimate(value.value, value.low, value.high), note))
         elif value is not None:
             vacuous = value >= 1 and note is not _SLACK

@@ -94,6 +94,12 @@ class Trace:
     def token_columns(self) -> list[str]:
         return self._parquet(TOKENS).schema_arrow.names
 
+    def token_schema(self, columns: list[str]) -> pa.Schema:
+        import pyarrow as pa
+
+        schema = self._parquet(TOKENS).schema_arrow
+        return pa.schema([schema.field(name) for name in columns])
+
     @property
     def vocabulary_size(self) -> int | None:
         """Columns of the full distributions where there are any, else what the manifest says."""
@@ -105,6 +111,33 @@ class Trace:
         """sequences.parquet, one row a sequence."""
         with _reading(self.path / SEQUENCES):
             return self._parquet(SEQUENCES).read(columns=columns)
+
+    def find_sequences(self, sequence_ids: set[int], columns: list[str]) -> pa.Table | None:
+        """Some rows of sequences.parquet, with their ids; None where a column is not there.
+
+        Reads only the row groups whose range of ids holds one of them.
+        """
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        with _reading(self.path / SEQUENCES):
+            file = self._parquet(SEQUENCES)
+            if not set(columns) <= set(file.schema_arrow.names):
+                return None
+            at = file.schema_arrow.get_field_index("sequence_id")
+            groups = []
+            for group in range(file.num_row_groups):
+                ids = file.metadata.row_group(group).column(at).statistics
+                bounded = ids is not None and ids.has_min_max
+                if not bounded or any(ids.min <= sequence_id <= ids.max for sequence_id in sequence_ids):
+                    groups.append(group)
+            table = file.read_row_groups(groups, columns=["sequence_id", *columns])
+            return table.filter(pc.is_in(table["sequence_id"], pa.array(sorted(sequence_ids), pa.int64())))
+
+    def iter_sequences(self, columns: list[str], batch_rows: int) -> Iterator[pa.RecordBatch]:
+        """sequences.parquet in order, at most `batch_rows` rows at a time."""
+        with _reading(self.path / SEQUENCES):
+            yield from self._parquet(SEQUENCES).iter_batches(batch_size=batch_rows, columns=columns)
 
     def iter_tokens(
         self, columns: list[str] | None = None, batch_rows: int = BATCH_ROWS

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ..errors import TraceError
-from ..records import Evidence, Policy, Role
+from ..records import Evidence, Policy, Role, Sampling
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -74,7 +74,7 @@ class Manifest(BaseModel):
     tokenizer_sha256: str | None = None
     eos_token_ids: list[int] | None = None
     max_length: int | None = None
-    sampling: dict[str, Any] | None = None
+    sampling: Sampling | None = None
     temperature: float | None = None
     seeds: dict[str, int] = {}
     settings: dict[str, Any] = {}

@@ -1,0 +1,297 @@
+"""Two traces of the same tokens, read side by side in blocks of whole sequences, and proved to be the same.
+
+μ is the behaviour trace, π the reference. Everything that would make a comparison mean something else is an error
+here; what is merely worth knowing is a note. Memory holds one block, whatever the traces hold.
+
+Shapes: S sequences of a block, N rows of it (response tokens), F rows before the unusable ones are left out, M rows
+with a full distribution, K observed ids, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..errors import EmptyComparisonError, MisalignedError, TraceError
+from ..traces.reader import Trace
+from ..traces.schema import SEQUENCES, TOKENS
+from . import token_differences
+from .compatibility import check_comparable, check_vocabularies
+from .cursors import Responses, SequenceCursor, TokenCursor
+from .full_states import FullStates
+from .observed_ids import ObservedPair, observed_pair
+from .shift import ShiftTest
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+BLOCK_ROWS = 65536
+PIECE_BYTES = 64 * 1024 * 1024
+_COPIES = 4  # of a top-k list while it is read, matched and padded
+_ROW = ["sequence_id", "position", "token_id", "logprob"]
+_TOPK = ["topk_ids", "topk_logprobs"]
+_LEVELS = ("sampled", "topk", "full")
+
+
+@dataclass
+class AlignmentCounts:
+    """`tokens` are the rows that are compared; `rejected` had a NaN or +inf log-prob on a side and are not."""
+
+    prompts: int = 0
+    sequences: int = 0
+    tokens: int = 0
+    unmatched_behavior: int = 0
+    unmatched_reference: int = 0
+    rejected: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """Some whole sequences of both traces: `length_S` rows each, in order. None of them is empty."""
+
+    sequence_id_S: np.ndarray
+    prompt_id_S: np.ndarray
+    length_S: np.ndarray
+    position_N: np.ndarray
+    token_id_N: np.ndarray
+    logp_mu_N: np.ndarray
+    logp_pi_N: np.ndarray
+    _rows: tuple[np.ndarray, np.ndarray]  # in the tokens.parquet of either trace
+    _batches: tuple[pa.RecordBatch, pa.RecordBatch]
+    _alignment: Alignment
+
+    def topk_pieces(self) -> Iterator[tuple[slice, ObservedPair]]:
+        """Both policies at the ids that top-k evidence shows, some rows at a time; nothing without it."""
+        alignment = self._alignment
+        if not alignment.topk:
+            return
+        fitting = max(1, PIECE_BYTES // (_COPIES * 2 * 8 * (alignment.behavior.evidence.k + 1)))
+        mu, pi = self._batches
+        for start, stop in pairwise([*range(0, len(self.token_id_N), fitting), len(self.token_id_N)]):
+            whole = alignment.full.of_reference(self._rows[1][start:stop]) if alignment.crossed else None
+            rows = stop - start
+            yield slice(start, stop), observed_pair(mu.slice(start, rows), pi.slice(start, rows), whole)
+
+    def full_pieces(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """(rows [M], log μ [M, V], log π [M, V]) of the whole distributions, float32, some at a time.
+
+        They may be views of the files: let go of a piece before the next.
+        """
+        full = self._alignment.full
+        if full is not None and full.mu is not None:
+            yield from full.pieces(*self._rows, PIECE_BYTES)
+
+
+class Alignment:
+    """What two traces share. `counts` and `notes` (remarks for people) are whole once `blocks` has come to its end.
+
+    Raises `EmptyComparisonError` when nothing is left to compare; `MisalignedError` when a matched sequence has
+    other tokens on the two sides, another vocabulary, or log-probs that are shifted by one; `NotComparableError`
+    when one side is raw and the other processed; `TraceError` when a trace contradicts itself. What only the data
+    show is raised by `blocks`.
+    """
+
+    def __init__(self, behavior: Trace, reference: Trace) -> None:
+        self.behavior, self.reference = behavior, reference
+        self._manifest_notes = check_comparable(behavior.manifest, reference.manifest)
+        self.full = FullStates.of(behavior, reference)
+        self.counts, self.notes = AlignmentCounts(), list(self._manifest_notes)
+
+    @property
+    def crossed(self) -> bool:
+        """Whether π is read from its whole distributions at the ids that μ lists."""
+        return self.full is not None and self.full.mu is None
+
+    @property
+    def topk(self) -> bool:
+        """Whether π was observed at μ's top-k ids: listed there, or read from its whole distribution."""
+        listed = "topk_ids" in self.reference.token_columns
+        return "topk_ids" in self.behavior.token_columns and (listed or self.crossed)
+
+    def blocks(self) -> Iterator[Block]:
+        """All aligned sequences in order, about `BLOCK_ROWS` rows at a time, or those of one longer sequence."""
+        self.counts, self.notes = counts, notes = AlignmentCounts(), list(self._manifest_notes)
+        shift, prompts, largest_id, one_sided = ShiftTest(), set[int](), -1, 0
+        columns_pi = _ROW + [name for name in (*_TOPK, "tail_overlap") if name in self.reference.token_columns]
+        tokens_mu = TokenCursor(self.behavior, _ROW + _TOPK if self.topk else _ROW)
+        tokens_pi = TokenCursor(self.reference, columns_pi if self.topk else _ROW)
+        renumbered = False
+        matched = self._matched()
+        for mu, pi, chosen in matched:
+            if not mu.same_tokens(pi):
+                raise self._other_tokens(mu, pi, matched)
+            renumbered = renumbered or not np.array_equal(mu.prompt_id_S, pi.prompt_id_S)
+            counts.sequences += len(mu.sequence_id_S)
+            prompts.update(mu.prompt_id_S.tolist())
+            row_mu_F, batch_mu = _rows(tokens_mu, *chosen[0])
+            row_pi_F, batch_pi = _rows(tokens_pi, *chosen[1])
+            largest_id = max(largest_id, int(mu.response_F.max(initial=-1)))
+            usable_F = self._usable(mu, batch_mu, batch_pi, shift, notes)
+            counts.tokens += int(usable_F.sum())
+            counts.rejected += len(usable_F) - int(usable_F.sum())
+            if not usable_F.any():
+                continue
+            block = self._block(mu, usable_F, (row_mu_F, row_pi_F), (batch_mu, batch_pi))
+            if self.full is not None and self.full.mu is not None:
+                one_sided += self.full.one_sided(*block._rows)
+            yield block
+        counts.prompts = len(prompts)
+        self._finish(shift, renumbered, largest_id, one_sided)
+
+    def _matched(self) -> Iterator[tuple[Responses, Responses, tuple[tuple[Responses, np.ndarray], ...]]]:
+        """The sequences that both traces have, block by block; of either trace all it has, and which are these."""
+        counts = self.counts
+        totals = [trace.manifest.counts for trace in (self.behavior, self.reference)]
+        mean_rows = max(1, totals[0].tokens // max(1, totals[0].sequences))
+        rows = BLOCK_ROWS
+        if self.topk:
+            rows = min(rows, max(1, 4 * PIECE_BYTES // (2 * 12 * (self.behavior.evidence.k + 1))))
+        left, right = (
+            SequenceCursor(trace, max(1, rows // mean_rows)) for trace in (self.behavior, self.reference)
+        )
+        while (mu := left.next()) is not None:
+            pi = right.until(int(mu.sequence_id_S[-1]))
+            both_mu_S = np.isin(mu.sequence_id_S, pi.sequence_id_S, assume_unique=True)
+            both_pi_S = np.isin(pi.sequence_id_S, mu.sequence_id_S, assume_unique=True)
+            counts.unmatched_behavior += int((~both_mu_S).sum())
+            counts.unmatched_reference += int((~both_pi_S).sum())
+            yield mu.only(both_mu_S), pi.only(both_pi_S), ((mu, both_mu_S), (pi, both_pi_S))
+        counts.unmatched_reference += len(right.until(np.iinfo(np.int64).max).sequence_id_S)
+        for trace, cursor, total in zip((self.behavior, self.reference), (left, right), totals, strict=True):
+            if cursor.rows_read != total.tokens:
+                raise TraceError(
+                    f"{trace.path}: {SEQUENCES} has {cursor.rows_read} response tokens, {TOKENS} {total.tokens}."
+                )
+
+    def _usable(
+        self, mu: Responses, batch_mu: pa.RecordBatch, batch_pi: pa.RecordBatch, shift: ShiftTest, notes: list[str]
+    ) -> np.ndarray:
+        """Which rows have two log-probs that are numbers or -inf [F]; a note on the first that does not.
+
+        Raises `TraceError` unless the rows are those that sequences.parquet promises.
+        """
+        sequence_id_F = np.repeat(mu.sequence_id_S, mu.length_S)
+        position_F = np.arange(mu.rows) - np.repeat(mu.start_S, mu.length_S)
+        sides = {}
+        for name, trace, batch in (
+            ("behaviour", self.behavior, batch_mu),
+            ("reference", self.reference, batch_pi),
+        ):
+            _check_rows(trace, batch, (sequence_id_F, position_F, mu.response_F))
+            sides[name] = batch["logprob"].to_numpy(zero_copy_only=False)
+        legal = {name: logp_F < np.inf for name, logp_F in sides.items()}  # NaN is not
+        shift.add(sequence_id_F, *sides.values())
+        for name, legal_F in legal.items():
+            if not legal_F.all() and not any(note.startswith("Rows without") for note in notes):
+                at = int(np.argmin(legal_F))
+                notes.append(
+                    f"Rows without a legal log-prob were rejected; the first is position {position_F[at]} of "
+                    f"sequence {sequence_id_F[at]}, where the {name}'s is {sides[name][at]}."
+                )
+        return legal["behaviour"] & legal["reference"]
+
+    def _block(
+        self,
+        mu: Responses,
+        usable_F: np.ndarray,
+        rows: tuple[np.ndarray, np.ndarray],
+        batches: tuple[pa.RecordBatch, pa.RecordBatch],
+    ) -> Block:
+        import pyarrow as pa
+
+        length_S = mu.length_S
+        if not usable_F.all():
+            sequence_F = np.repeat(np.arange(len(mu.length_S)), mu.length_S)
+            length_S = np.bincount(sequence_F[usable_F], minlength=len(mu.length_S))
+            rows = tuple(row_F[usable_F] for row_F in rows)
+            batches = tuple(batch.filter(pa.array(usable_F)) for batch in batches)
+        kept_S = length_S > 0
+        batch_mu, batch_pi = batches
+        return Block(
+            sequence_id_S=mu.sequence_id_S[kept_S],
+            prompt_id_S=mu.prompt_id_S[kept_S],
+            length_S=length_S[kept_S],
+            position_N=batch_mu["position"].to_numpy().astype(np.int64),
+            token_id_N=batch_mu["token_id"].to_numpy(),
+            logp_mu_N=batch_mu["logprob"].to_numpy(),
+            logp_pi_N=batch_pi["logprob"].to_numpy(),
+            _rows=rows,
+            _batches=batches,
+            _alignment=self,
+        )
+
+    def _other_tokens(self, mu: Responses, pi: Responses, rest: Iterator) -> MisalignedError:
+        """The error for sequences that differ between the two sides: the first of them, and how many there are."""
+        first, message, different, sequences = None, "", 0, self.counts.sequences
+        while True:
+            sequences += len(mu.sequence_id_S)
+            for at in range(len(mu.sequence_id_S)):
+                if all(np.array_equal(*pair) for pair in zip(mu.tokens(at), pi.tokens(at), strict=True)):
+                    continue
+                different += 1
+                if first is None:
+                    what, first = token_differences.describe(*mu.tokens(at), *pi.tokens(at))
+                    message = f"Sequence {mu.sequence_id_S[at]} is not the same on both sides: {what}. "
+            following = next(rest, None)
+            if following is None:
+                return MisalignedError(f"{message}{different} of {sequences} sequences differ.", hint=first)
+            mu, pi, _ = following
+
+    def _finish(self, shift: ShiftTest, renumbered: bool, largest_id: int, one_sided: int) -> None:
+        """What can be said of all rows together: the last errors, and the notes."""
+        counts, mu, pi = self.counts, self.behavior, self.reference
+        if not counts.sequences:
+            raise EmptyComparisonError(
+                f"{mu.path} ({mu.manifest.counts.sequences} sequences) and {pi.path} "
+                f"({pi.manifest.counts.sequences} sequences) have no sequence in common.",
+                hint=f"mismatchscope score {mu.path} … scores the tokens of this behaviour trace",
+            )
+        shift.check()
+        if not counts.tokens:
+            raise EmptyComparisonError(
+                f"The {counts.sequences} sequences in common leave no token to compare.",
+                hint="the responses are empty, or no log-prob is a number",
+            )
+        if renumbered:
+            self.notes.append(
+                "The two sides number their prompts differently; the behaviour's prompt ids are used."
+            )
+        padding_mass = self.full.padding_mass if self.full is not None else None
+        self.notes += check_vocabularies(mu, pi, largest_id=largest_id, padding_mass=padding_mass)
+        compared = "full" if self.full is not None and not self.crossed else "topk" if self.topk else "sampled"
+        levels = [trace.evidence.level for trace in (mu, pi)]
+        if max(map(_LEVELS.index, levels)) > _LEVELS.index(compared) and not self.crossed:
+            self.notes.append(
+                f"The behaviour trace has {levels[0]} evidence, the reference {levels[1]}; both have {compared} "
+                "alone."
+            )
+        if one_sided:
+            self.notes.append(f"{one_sided} distributions exist on one side only; those states have less evidence.")
+
+
+def _rows(tokens: TokenCursor, all_there: Responses, chosen_S: np.ndarray) -> tuple[np.ndarray, pa.RecordBatch]:
+    """The rows of the chosen ones among the next sequences: their numbers in the file, and their columns."""
+    import pyarrow as pa
+
+    first = tokens.row
+    batch, row_F = tokens.take(all_there.rows), np.arange(first, first + all_there.rows)
+    if chosen_S.all():
+        return row_F, batch
+    chosen_F = np.repeat(chosen_S, all_there.length_S)
+    return row_F[chosen_F], batch.filter(pa.array(chosen_F))
+
+
+def _check_rows(trace: Trace, batch: pa.RecordBatch, expected: tuple[np.ndarray, ...]) -> None:
+    for name, expected_F in zip(_ROW, expected, strict=False):
+        found_F = batch[name].to_numpy()
+        if not np.array_equal(found_F, expected_F):
+            at = int(np.argmax(found_F != expected_F))
+            raise TraceError(
+                f"{trace.path}: {TOKENS} and {SEQUENCES} disagree at position {expected[1][at]} of sequence "
+                f"{expected[0][at]}: {name} is {found_F[at]} and {expected_F[at]}.",
+                hint="write the trace again",
+            )

@@ -1,0 +1,223 @@
+"""Sums that everything else is a function of: filled a chunk at a time, merged in any order, no larger for more
+tokens.
+
+A chunk of whole sequences adds to an accumulator; two accumulators of different sequences merge into that of both,
+and whatever the chunks and their order were, the result is the same but for the rounding of float64 sums. The
+prompt is the unit of independence, so sums and maxima are kept by prompt (the *cluster*). Quantiles: `sketches`.
+
+Shape suffixes: N tokens, S sequences of a chunk, U units with a value (of a chunk), C clusters, B bins.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from mismatchscope.errors import NotComparableError
+from mismatchscope.measures.intervals import ratio_interval, sums_interval
+from mismatchscope.measures.results import Interval
+
+Array = np.ndarray
+
+
+class Clusters:
+    """Numbers the clusters as their labels are first seen: the rows of all per-cluster arrays."""
+
+    def __init__(self) -> None:
+        self._rows: dict[int, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @property
+    def labels(self) -> Array:
+        """The label of each row, int64 [C]."""
+        return np.fromiter(self._rows, dtype=np.int64, count=len(self._rows))
+
+    def rows(self, label_U: Array) -> Array:
+        """The row of each label, int64 [U]; labels not seen before get the next rows."""
+        distinct, inverse_U = np.unique(label_U, return_inverse=True)
+        rows = self._rows
+        return np.array([rows.setdefault(label, len(rows)) for label in distinct.tolist()], dtype=np.int64)[
+            inverse_U
+        ]
+
+
+class ClusterSums:
+    """Sum and count of a quantity by cluster, and its smallest and largest value: what an interval needs."""
+
+    def __init__(self) -> None:
+        self._sum_C, self._count_C = np.zeros(0), np.zeros(0, dtype=np.int64)
+        self.smallest, self.largest = math.inf, -math.inf
+
+    @classmethod
+    def of(cls, value_N: Array, cluster_N: Array) -> ClusterSums:
+        """Filled at once, from one value a token."""
+        sums = cls()
+        sums.add(Clusters().rows(cluster_N), value_N, np.ones(len(value_N), dtype=np.int64), value_N)
+        return sums
+
+    @property
+    def n(self) -> int:
+        return int(self._count_C.sum())
+
+    @property
+    def mean(self) -> float:
+        """Pooled over all values; NaN where there are none."""
+        if self.n and (math.isinf(self.smallest) or math.isinf(self.largest)):
+            return math.inf if math.isinf(self.largest) else -math.inf
+        return float(self._sum_C.sum()) / self.n if self.n else math.nan
+
+    def add(self, row_U: Array, sum_U: Array, count_U: Array, value_N: Array) -> None:
+        """Sums and counts of units that belong to the clusters at `row_U`; `value_N` are the values in them."""
+        if not value_N.size:
+            return
+        self._grow(int(row_U.max()) + 1)
+        np.add.at(self._sum_C, row_U, sum_U)
+        np.add.at(self._count_C, row_U, count_U)
+        self.smallest, self.largest = (
+            min(self.smallest, float(value_N.min())),
+            max(self.largest, float(value_N.max())),
+        )
+
+    def merge(self, other: ClusterSums, row_C: Array) -> None:
+        """Take in what another one has seen; `row_C` is the row here of each of its clusters."""
+        if not other.n:
+            return
+        row_C = row_C[: len(other._sum_C)]
+        self._grow(int(row_C.max()) + 1)
+        self._sum_C[row_C] += other._sum_C
+        self._count_C[row_C] += other._count_C
+        self.smallest, self.largest = min(self.smallest, other.smallest), max(self.largest, other.largest)
+
+    def by_cluster(self, clusters: int | None = None) -> tuple[Array, Array]:
+        """Sums and counts [C]: of all `clusters`, or of those that have a value."""
+        if clusters is not None:
+            self._grow(clusters)
+            return self._sum_C, self._count_C
+        seen_C = self._count_C > 0
+        return self._sum_C[seen_C], self._count_C[seen_C]
+
+    def interval(
+        self, *, confidence: float = 0.95, bounds: tuple[float, float] = (-math.inf, math.inf)
+    ) -> Interval:
+        """The pooled mean and its interval: see `intervals.clustered_mean`, which says what it raises."""
+        sum_C, count_C = self.by_cluster()
+        return sums_interval(sum_C, count_C, (self.smallest, self.largest), confidence=confidence, bounds=bounds)
+
+    def _grow(self, clusters: int) -> None:
+        self._sum_C, self._count_C = grown(self._sum_C, clusters, 0.0), grown(self._count_C, clusters, 0)
+
+
+def paired_interval(a: ClusterSums, b: ClusterSums, *, confidence: float = 0.95) -> Interval:
+    """Mean of a − b over the same tokens of the same clusters, which were added to both in the same order.
+
+    What the two share cancels, prompt by prompt. Raises `NotComparableError` where the counts differ.
+    """
+    clusters = max(len(sums._sum_C) for sums in (a, b))
+    (sum_a_C, count_C), (sum_b_C, count_b_C) = a.by_cluster(clusters), b.by_cluster(clusters)
+    if not np.array_equal(count_C, count_b_C):
+        raise NotComparableError("The two means are not of the same tokens.")
+    seen_C = count_C > 0
+    difference_C, count_C = (sum_a_C - sum_b_C)[seen_C], count_C[seen_C]
+    if difference_C.size > 1 and not difference_C.any():
+        return Interval(0.0, 0.0, 0.0, confidence, int(count_C.sum()), difference_C.size, "all-zero")
+    return ratio_interval(difference_C, count_C, confidence=confidence)
+
+
+class ClusterExceedance:
+    """How many states of each cluster lie beyond each threshold, and the largest value of each cluster."""
+
+    def __init__(self, taus: tuple[float, ...]) -> None:
+        self.taus = taus
+        self._count_CB = np.zeros((0, len(taus) + 1), dtype=np.int64)
+        self._max_C = np.zeros(0)
+
+    def add(self, row_S: Array, start_S: Array, value_N: Array) -> None:
+        """`value_N` of sequences that begin at `start_S` and belong to the clusters at `row_S`."""
+        self._grow(int(row_S.max()) + 1)
+        # Bin b holds the values in (taus[b - 1], taus[b]]: a value beyond a threshold is in a later bin.
+        bin_N = np.searchsorted(self.taus, value_N, side="left")
+        bins = len(self.taus) + 1
+        length_S = np.diff(start_S, append=value_N.size)
+        count_SB = np.bincount(
+            np.repeat(np.arange(len(row_S)) * bins, length_S) + bin_N, minlength=len(row_S) * bins
+        )
+        np.add.at(self._count_CB, row_S, count_SB.reshape(-1, bins))
+        np.maximum.at(self._max_C, row_S, np.maximum.reduceat(value_N, start_S))
+
+    def merge(self, other: ClusterExceedance, row_C: Array) -> None:
+        row_C = row_C[: len(other._max_C)]
+        if not row_C.size:
+            return
+        self._grow(int(row_C.max()) + 1)
+        self._count_CB[row_C] += other._count_CB
+        self._max_C[row_C] = np.maximum(self._max_C[row_C], other._max_C)
+
+    def seen(self) -> tuple[Array, Array]:
+        """(largest value [C], states beyond each threshold [C, taus]) of the clusters that have any state."""
+        seen_C = self._count_CB.any(axis=1)
+        beyond_CB = self._count_CB[seen_C][:, ::-1].cumsum(axis=1)[:, ::-1]
+        return self._max_C[seen_C], beyond_CB[:, 1:]
+
+    def _grow(self, clusters: int) -> None:
+        self._count_CB, self._max_C = grown(self._count_CB, clusters, 0), grown(self._max_C, clusters, -math.inf)
+
+
+class Covariance:
+    """Means and centred products of two quantities, merged as by Chan, Golub and LeVeque (1983); their extremes."""
+
+    def __init__(self) -> None:
+        self.n = 0
+        self._mean = np.zeros(2)
+        self._product = np.zeros((2, 2))
+        self._low, self._high = np.full(2, math.inf), np.full(2, -math.inf)
+
+    def add(self, x_N: Array, y_N: Array) -> None:
+        if not x_N.size:
+            return
+        mean = np.array([x_N.mean(), y_N.mean()])
+        dx_N, dy_N = x_N - mean[0], y_N - mean[1]
+        xy = dx_N @ dy_N
+        self._take(x_N.size, mean, np.array([[dx_N @ dx_N, xy], [xy, dy_N @ dy_N]]))
+        self._low = np.minimum(self._low, (x_N.min(), y_N.min()))
+        self._high = np.maximum(self._high, (x_N.max(), y_N.max()))
+
+    def merge(self, other: Covariance) -> None:
+        if other.n:
+            self._take(other.n, other._mean, other._product)
+            self._low, self._high = np.minimum(self._low, other._low), np.maximum(self._high, other._high)
+
+    def _take(self, n: int, mean: Array, product: Array) -> None:
+        shift = mean - self._mean
+        self._product += product + np.outer(shift, shift) * (self.n * n / (self.n + n))
+        self._mean = self._mean + shift * (n / (self.n + n))
+        self.n += n
+
+    @property
+    def constant(self) -> tuple[bool, bool]:
+        """Whether x, and whether y, has one value alone."""
+        return tuple((self._low == self._high).tolist())
+
+    @property
+    def slope(self) -> float:
+        """Least-squares slope of y on x."""
+        return float(self._product[0, 1] / self._product[0, 0])
+
+    @property
+    def correlation(self) -> float:
+        """Pearson's; NaN where either is constant."""
+        if not self.n or any(self.constant):
+            return math.nan
+        spread = math.sqrt(self._product[0, 0]) * math.sqrt(self._product[1, 1])
+        return float(np.clip(self._product[0, 1] / spread, -1.0, 1.0)) if spread else math.nan
+
+
+def grown(array: Array, rows: int, fill: float) -> Array:
+    """The array with at least `rows` rows, the new ones filled; it doubles, so that growing costs little."""
+    if len(array) >= rows:
+        return array
+    longer = np.full((max(rows, 2 * len(array)), *array.shape[1:]), fill, dtype=array.dtype)
+    longer[: len(array)] = array
+    return longer

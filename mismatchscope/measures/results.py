@@ -1,0 +1,248 @@
+"""What the measures say: frozen values that a report holds as they are, and nothing that needs numpy.
+
+A field that was not or cannot be measured is None, never 0; infinities are legal (KL under a support leak). What
+each figure is: docs/measures.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar, dataclass_transform
+
+T = TypeVar("T")
+
+# For pydantic, which reads and writes these as parts of a report: a misspelt key is an error, an infinity a word.
+_CONFIG: dict[str, Any] = {"extra": "forbid", "ser_json_inf_nan": "strings", "use_attribute_docstrings": True}
+
+
+@dataclass_transform(frozen_default=True)
+def result(cls: type[T]) -> type[T]:
+    """A frozen dataclass that pydantic takes as a field."""
+    made = dataclass(frozen=True)(cls)
+    made.__pydantic_config__ = _CONFIG  # type: ignore[attr-defined]
+    return made
+
+
+@result
+class Interval:
+    """An estimate and its confidence interval; the prompt is the unit of independence.
+
+    `low` and `high` are None where the data cannot bound the estimate. `n` counts observations, `clusters` the
+    independent units among them.
+    """
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    confidence: float = 0.95
+    n: int = 0
+    clusters: int = 0
+    method: str | None = None
+    """How the interval was made, or why it has no ends."""
+
+
+@result
+class Statistic:
+    """The distribution of one figure over tokens, or over responses. `low` and `high` bound the mean.
+
+    A quantile is None where n is too small to show it: p99 needs 100 values, p999 a thousand.
+    """
+
+    mean: float | None
+    low: float | None = None
+    high: float | None = None
+    confidence: float = 0.95
+    p50: float | None = None
+    p90: float | None = None
+    p99: float | None = None
+    p999: float | None = None
+    max: float | None = None
+    n: int = 0
+    clusters: int = 0
+    method: str | None = None
+    """How the mean's interval was made, or why it has no ends."""
+    estimator: str = ""
+    """What the figure is, and from which evidence it was computed."""
+
+
+@result
+class Tolerance:
+    """With `confidence`, at least a fraction `quantile` of prompts has max_t TV ≤ `value`.
+
+    `value` is None when `n` prompts are too few; `n_needed` would be enough.
+    """
+
+    quantile: float
+    confidence: float
+    value: float | None
+    n: int
+    n_needed: int
+
+
+@result
+class Exceedance:
+    """Shares above `tau`: of states, P(TV(s) > tau), and of prompts, P(max_t TV > tau), with upper limits."""
+
+    tau: float
+    tokens: float
+    tokens_upper: float | None
+    prompts: float
+    prompts_upper: float
+
+
+@result
+class TailExtrapolation:
+    """Model-based, made on request: the `quantile` of the prompts' maximal TV if the tail beyond `threshold` is
+    Pareto.
+
+    `low` and `high` are the profile-likelihood interval of `value`. They hold only under the model, which
+    `exceedances` values were used to fit.
+    """
+
+    threshold: float
+    exceedances: int
+    shape: float
+    scale: float
+    quantile: float
+    value: float
+    low: float | None = None
+    high: float | None = None
+    confidence: float = 0.95
+
+
+@result
+class Alpha:
+    """α = max_s TV as far as a sample can tell: a certified lower bound, tolerance bounds, exceedance, the mean."""
+
+    observed_max: float | None
+    observed_upper: float | None
+    """Top-k and full evidence: bounds the maximum over the *visited* states from above."""
+    mean: Interval
+    certified_mean_high: float | None = None
+    """Empirical-Bernstein upper limit of the mean over prompts of the prompt's mean TV."""
+    tolerance: tuple[Tolerance, ...] = ()
+    exceedance: tuple[Exceedance, ...] = ()
+    tail: TailExtrapolation | None = None
+
+
+@result
+class TokenMeasures:
+    """Figures of one state. `tv_lower` and `tv_upper` are the certified ends of TV."""
+
+    tv: Statistic | None = None
+    tv_lower: Statistic | None = None
+    tv_upper: Statistic | None = None
+    kl: Statistic | None = None
+    reverse_kl: Statistic | None = None
+    chi2: Statistic | None = None
+    js: Statistic | None = None
+    leak: Statistic | None = None
+    max_abs_dlogp: Statistic | None = None
+    top1_agreement: Statistic | None = None
+    entropy_behavior: Statistic | None = None
+    entropy_reference: Statistic | None = None
+    k1: Statistic | None = None
+    k2: Statistic | None = None
+    k3: Statistic | None = None
+    ratio: Statistic | None = None
+    shortfall: Statistic | None = None
+    binary_tv: Statistic | None = None
+    abs_logprob_diff: Statistic | None = None
+    prob_diff: Statistic | None = None
+    exp_abs_diff: Statistic | None = None
+    prob_correlation: float | None = None
+    ratio_outside_band: float | None = None
+
+
+@result
+class LengthBin:
+    """The figures of the responses with low ≤ length ≤ high tokens."""
+
+    low: int
+    high: int
+    sequences: int
+    tv: Interval | None = None
+    kl: Interval | None = None
+    log_ratio: Interval | None = None
+    ess_fraction: float | None = None
+
+
+@result
+class SequenceMeasures:
+    """Figures of whole responses."""
+
+    tv: Statistic | None = None
+    tv_bound: Statistic | None = None
+    """E Σ_t TV(s_t), an upper bound of the sequence TV."""
+    kl: Statistic | None = None
+    log_ratio: Statistic | None = None
+    ratio: Statistic | None = None
+    geometric_ratio: Statistic | None = None
+    max_tv: Statistic | None = None
+    ess_fraction: float | None = None
+    """(Σ w)² / (S Σ w²) of the sequence ratios, in [1/S, 1], before any clamp."""
+    chi2: float | None = None
+    """Mean of (ρ − 1)², unbiased for χ²(π‖μ) while π stays in μ's support."""
+    pareto_k: float | None = None
+    by_length: tuple[LengthBin, ...] = ()
+
+
+@result
+class Correction:
+    """One rule at one threshold. Fractions are of all tokens and all sequences; None: nothing was kept."""
+
+    name: str
+    parameters: dict[str, float]
+    unit: Literal["token", "sequence"]
+    """What the rule weights, and so what `clipped_mass` and `ess_fraction` average over."""
+    kept_tokens: float
+    kept_sequences: float
+    """Fraction of sequences with at least one token kept."""
+    clipped_mass: float | None = None
+    """E(ρ − w): the mass of π that the weight w takes away. It bounds the bias, in units of TV."""
+    ess_fraction: float | None = None
+    """(Σ w)² / (U Σ w²) of the weights after the rule, U units."""
+    ratio_retained: float | None = None
+    """Mean token ratio over the retained tokens."""
+    tv_retained: float | None = None
+    """Mean TV over the retained tokens: of their states where every state's TV is known, else mean (1 − ρ)₊, which
+    estimates it only where the rule does not select by ρ itself."""
+    kl_retained: float | None = None
+    """Mean KL(μ‖π) over the retained tokens: of their states where every state's is known, else mean k3."""
+
+
+@result
+class Bounds:
+    """What the mismatch can cost the surrogate objective, for rewards in [0, 1]: structural, no certificates.
+
+    Each limits the error of the objective's first-order surrogate at μ. With e = max TV, k = max KL(μ‖π), D_t the
+    mean TV at position t, T the horizon and ξ the largest |reward|, centred. The two max-free ones are means over
+    responses and so have intervals; all others put the largest TV and KL of the visited states in the place of
+    maxima over all states. The slacks, α₀ + α₁ − β, belong to three policies. None: what a bound needs was not
+    given.
+    """
+
+    horizon: int | None = None
+    """T, tokens of the longest response."""
+    classical_tv: float | None = None
+    """2 T (T − 1) e²"""
+    classical_kl: float | None = None
+    """T (T − 1) k"""
+    pinsker_marginal_tv: float | None = None
+    """4 min(1, e) Σ_t min(1, √((t − 1) k / 2))"""
+    pinsker_marginal_kl: float | None = None
+    """4 min(1, √(k / 2)) Σ_t min(1, √((t − 1) k / 2))"""
+    mixed_tv: float | None = None
+    """4 T min(1, e) min(1, TV of sequences)"""
+    mixed_kl: float | None = None
+    """4 T min(1, √(k / 2)) min(1, √(KL of sequences / 2))"""
+    coupling: float | None = None
+    """4 min(1, e) Σ_t min(1, (t − 1) e)"""
+    adaptive: float | None = None
+    """4 Σ_t D_t min(1, (T − t) e, √((T − t) k / 2)), over what is known of e and k"""
+    max_free_linear: Interval | None = None
+    """4 ξ Σ_t D_t"""
+    max_free_quadratic: Interval | None = None
+    """2 ξ E Σ_{t < j} |ρ_t − 1| (1 − ρ_j)₊"""
+    slack_observed_max: float | None = None
+    slack_mean: float | None = None

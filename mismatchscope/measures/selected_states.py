@@ -1,0 +1,109 @@
+"""A few states out of all: those of the largest TV, and a random sample for pictures; the same whatever their
+order.
+
+Shape suffixes: N states of a block of whole sequences, S its sequences, P points.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+Array = np.ndarray
+
+BEFORE, AFTER = 12, 4
+"""Tokens around a state whose TV is kept with it."""
+
+POINTS = 600
+"""Of a random sample: a scatter of more points is a blot."""
+
+
+@dataclass(frozen=True)
+class State:
+    """One state: where it is, what was drawn, and the TV of the states around it by their position."""
+
+    tv: float
+    sequence_id: int
+    prompt_id: int
+    position: int
+    token_id: int
+    ratio: float
+    logp_mu: float
+    logp_pi: float
+    tv_around: dict[int, float]
+
+
+class LargestStates:
+    """The `count` states of the largest TV above 0, the first of equals by sequence and position."""
+
+    def __init__(self, count: int = 10) -> None:
+        self._count = count
+        self._states: list[State] = []
+
+    @property
+    def least(self) -> float:
+        """A state must have more TV than this to get in, or as much at an earlier place."""
+        return self._states[-1].tv if len(self._states) == self._count else 0.0
+
+    def candidates(self, tv_N: Array) -> Array:
+        """The states of a block that may be among the largest: their rows."""
+        row_M = np.flatnonzero((tv_N >= self.least) & (tv_N > 0))
+        if len(row_M) > self._count:
+            order_M = np.argsort(-tv_N[row_M], kind="stable")[: self._count]
+            row_M = row_M[order_M]
+        return row_M
+
+    def add(self, states: list[State]) -> None:
+        ranked = sorted(self._states + states, key=lambda state: (-state.tv, state.sequence_id, state.position))
+        self._states = ranked[: self._count]
+
+    def merge(self, other: LargestStates) -> None:
+        self.add(other._states)
+
+    def states(self) -> list[State]:
+        """Largest first."""
+        return list(self._states)
+
+
+class SampledPoints:
+    """At most `POINTS` states chosen at random, always the same ones: those whose place has the smallest hash."""
+
+    def __init__(self) -> None:
+        self.n = 0
+        self._hash_P = np.zeros(0, dtype=np.uint64)
+        self._column_PX = np.zeros((0, 4))  # sequence id, position, x, y: ids below 2⁵³ are exact in float64
+
+    def add(self, sequence_id_N: Array, position_N: Array, x_N: Array, y_N: Array) -> None:
+        hash_N = _hash(sequence_id_N, position_N)
+        self.n += len(hash_N)
+        if len(self._hash_P) == POINTS:
+            kept_N = hash_N < self._hash_P.max()
+            hash_N, sequence_id_N, position_N, x_N, y_N = (
+                column[kept_N] for column in (hash_N, sequence_id_N, position_N, x_N, y_N)
+            )
+        self._take(hash_N, np.column_stack([sequence_id_N, position_N, x_N, y_N]))
+
+    def merge(self, other: SampledPoints) -> None:
+        self.n += other.n
+        self._take(other._hash_P, other._column_PX)
+
+    def _take(self, hash_P: Array, column_PX: Array) -> None:
+        hash_P = np.concatenate([self._hash_P, hash_P])
+        column_PX = np.concatenate([self._column_PX, column_PX])
+        if len(hash_P) > POINTS:
+            chosen = np.argpartition(hash_P, POINTS)[:POINTS]
+            hash_P, column_PX = hash_P[chosen], column_PX[chosen]
+        self._hash_P, self._column_PX = hash_P, column_PX
+
+    def points(self) -> Array:
+        """[P, 4] in order of sequence and position: sequence id, position, x, y."""
+        return self._column_PX[np.lexsort((self._column_PX[:, 1], self._column_PX[:, 0]))]
+
+
+def _hash(sequence_id_N: Array, position_N: Array) -> Array:
+    """The finalizer of SplitMix64 (Steele, Lea and Flood 2014) of (sequence, position), uint64 [N]."""
+    key_N = sequence_id_N.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + position_N.astype(np.uint64)
+    key_N = (key_N ^ (key_N >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    key_N = (key_N ^ (key_N >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return key_N ^ (key_N >> np.uint64(31))
