@@ -29,7 +29,7 @@ from .shift import ShiftTest
 if TYPE_CHECKING:
     import pyarrow as pa
 
-BLOCK_ROWS = 65536
+BLOCK_ROWS = 131072
 PIECE_BYTES = 64 * 1024 * 1024
 _COPIES = 4  # of a top-k list while it is read, matched and padded
 _ROW = ["sequence_id", "position", "token_id", "logprob"]

@@ -89,6 +89,7 @@ class PairStatistics:
                 states.offsets_S1,
                 tv_T=states.columns["tv"] if states.all_exact else None,
                 kl_T=states.columns["kl"] if states.all_exact else None,
+                sampled=sampled,
             )
         )
         self._sequences.append(
@@ -99,6 +100,7 @@ class PairStatistics:
                 prompt_id_S=states.prompt_id_S,
                 kl_T=states.columns.get("kl"),
                 tv_T=states.tv_upper_N,
+                sampled=sampled,
             )
         )
         p_mu_N, p_pi_N = np.exp(states.logp_mu_N), np.exp(states.logp_pi_N)

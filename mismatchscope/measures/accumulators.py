@@ -179,8 +179,9 @@ class Covariance:
             return
         mean = np.array([x_N.mean(), y_N.mean()])
         dx_N, dy_N = x_N - mean[0], y_N - mean[1]
-        xy = dx_N @ dy_N
-        self._take(x_N.size, mean, np.array([[dx_N @ dx_N, xy], [xy, dy_N @ dy_N]]))
+        # Not by BLAS, whose threads wait for each other on a busy machine.
+        xx, xy, yy = (float(np.sum(product_N)) for product_N in (dx_N * dx_N, dx_N * dy_N, dy_N * dy_N))
+        self._take(x_N.size, mean, np.array([[xx, xy], [xy, yy]]))
         self._low = np.minimum(self._low, (x_N.min(), y_N.min()))
         self._high = np.maximum(self._high, (x_N.max(), y_N.max()))
 

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mismatchscope.measures.results import Correction
-from mismatchscope.measures.sampled import k3, shortfall
+from mismatchscope.measures.sampled import SampledEstimators, k3, shortfall
 from mismatchscope.measures.sequence_sums import checked_offsets, checked_tokens
 
 Array = np.ndarray
@@ -31,7 +31,7 @@ class RatioBlock:
     """The log ratios of some whole sequences, prepared once for every rule.
 
     `tv_T` and `kl_T` are each state's TV and KL(mu || pi), from full distributions; None where not every state's is
-    known. Raises as `SequenceSums.of` does.
+    known. `sampled` has what is otherwise computed from the log ratios. Raises as `SequenceSums.of` does.
     """
 
     def __init__(
@@ -41,6 +41,7 @@ class RatioBlock:
         *,
         tv_T: ArrayLike | None = None,
         kl_T: ArrayLike | None = None,
+        sampled: SampledEstimators | None = None,
     ) -> None:
         offsets_S1 = checked_offsets(offsets_S1)
         self.starts_S, self.length_S = offsets_S1[:-1], np.diff(offsets_S1)
@@ -48,6 +49,9 @@ class RatioBlock:
         self.log_ratio_S = np.add.reduceat(self.log_ratio_T, self.starts_S)
         self.state_tv_T = None if tv_T is None else checked_tokens(tv_T, offsets_S1, "tv")
         self.state_kl_T = None if kl_T is None else checked_tokens(kl_T, offsets_S1, "kl")
+        if sampled is not None:
+            self.k3_T, self.shortfall_T, self.ratio_T = sampled.k3, sampled.shortfall, sampled.ratio
+            return
         self.k3_T, self.shortfall_T = k3(self.log_ratio_T), shortfall(self.log_ratio_T)
         with np.errstate(over="ignore"):
             self.ratio_T = np.exp(self.log_ratio_T)
@@ -224,7 +228,7 @@ def _by_token(block: RatioBlock, keep_T: Array | None, weight_T: Array) -> RuleS
     """A rule that weights tokens; `keep_T` None keeps them all."""
     kept_S = None if keep_T is None or keep_T.all() else np.logical_or.reduceat(keep_T, block.starts_S)
     with np.errstate(divide="ignore"):
-        log_weight, log_square = float(np.log(weight_T.sum())), float(np.log(weight_T @ weight_T))
+        log_weight, log_square = float(np.log(weight_T.sum())), float(np.log((weight_T * weight_T).sum()))
     reduced_T = weight_T < block.ratio_T
     removed = float((block.ratio_T[reduced_T] - weight_T[reduced_T]).sum()) if reduced_T.any() else 0.0
     return _sums(block, "token", None if kept_S is None else keep_T, kept_S, removed, log_weight, log_square)

@@ -17,6 +17,7 @@ Array = np.ndarray
 
 BINS = 24
 _GROUPS = 32
+_MANTISSA_BITS = 6  # 0.8 %: finer than a picture shows
 
 
 class PositionSums:
@@ -157,5 +158,5 @@ class PositionProfile:
 
     def _group(self, group: int) -> QuantileSketch:
         while len(self._sketches) <= group:
-            self._sketches.append(QuantileSketch(exact_values=0))
+            self._sketches.append(QuantileSketch(exact_values=0, mantissa_bits=_MANTISSA_BITS))
         return self._sketches[group]

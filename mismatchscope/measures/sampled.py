@@ -22,6 +22,8 @@ Array = np.ndarray
 # numbers are not normalised log-probabilities. Values within the tolerance are used as they are, never clamped.
 LOG_TOLERANCE = 1e-5
 
+_NEAR = 1e-2  # below it exp(d) - 1 - d is a series
+
 
 @dataclass(frozen=True, eq=False)
 class SampledEstimators:
@@ -51,6 +53,8 @@ class SampledEstimators:
     """|d|."""
     exp_abs_diff: Array
     """exp |d|."""
+    distance: Array
+    """|rho - 1|, to full relative precision."""
 
 
 def sampled_estimators(logp_mu_T: ArrayLike, logp_pi_T: ArrayLike) -> SampledEstimators:
@@ -67,17 +71,21 @@ def sampled_estimators(logp_mu_T: ArrayLike, logp_pi_T: ArrayLike) -> SampledEst
         abs_d_T = np.abs(d_T)
         gap_T = -np.expm1(-abs_d_T)  # 1 - smaller / larger of the two probabilities
         binary_tv_T = np.exp(np.maximum(logp_mu_T, logp_pi_T)) * gap_T
+        ratio_T, falls_T = np.exp(d_T), d_T < 0
+        distance_T = np.where(falls_T, gap_T, ratio_T * gap_T)
+        far_T = np.where(falls_T, -gap_T, distance_T) - d_T  # expm1(d) - d
         return SampledEstimators(
             log_ratio=d_T,
-            ratio=np.exp(d_T),
+            ratio=ratio_T,
             k1=-d_T,
             k2=d_T**2 / 2,
-            k3=k3(d_T),
-            shortfall=np.where(d_T < 0, gap_T, 0.0),
+            k3=np.where(abs_d_T < _NEAR, _k3_series(d_T), far_T),
+            shortfall=np.where(falls_T, gap_T, 0.0),
             binary_tv=binary_tv_T,
             prob_diff=np.copysign(binary_tv_T, d_T),
             abs_logprob_diff=abs_d_T,
             exp_abs_diff=np.exp(abs_d_T),
+            distance=distance_T,
         )
 
 
@@ -86,13 +94,14 @@ def k3(log_ratio: Array) -> Array:
 
     `expm1(d) - d` alone loses the digits that the two terms share, so a Taylor series takes over near zero.
     """
-    d = np.asarray(log_ratio, dtype=np.float64)
-    with np.errstate(over="ignore", invalid="ignore"):  # a series far from zero, which is not used there
-        result = np.asarray(d * d / 2 * (1 + d / 3 * (1 + d / 4 * (1 + d / 5 * (1 + d / 6 * (1 + d / 7))))))
-        far = np.abs(d) >= 1e-2
-        if far.any():
-            result[far] = np.expm1(d[far]) - d[far]
-    return result
+    with np.errstate(over="ignore"):
+        return np.where(np.abs(log_ratio) < _NEAR, _k3_series(log_ratio), np.expm1(log_ratio) - log_ratio)
+
+
+def _k3_series(d: Array) -> Array:
+    """exp(d) - 1 - d to full precision for |d| < `_NEAR`; anything beyond."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return d * d * (0.5 + d * (1 / 6 + d * (1 / 24 + d * (1 / 120 + d * (1 / 720 + d / 5040)))))
 
 
 def shortfall(log_ratio: Array) -> Array:

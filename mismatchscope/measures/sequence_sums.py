@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mismatchscope.errors import EmptyComparisonError
-from mismatchscope.measures.sampled import shortfall
+from mismatchscope.measures.sampled import SampledEstimators, shortfall
 
 Array = np.ndarray
 
@@ -49,8 +49,11 @@ class SequenceSums:
         prompt_id_S: Array | None = None,
         kl_T: ArrayLike | None = None,
         tv_T: ArrayLike | None = None,
+        sampled: SampledEstimators | None = None,
     ) -> SequenceSums:
         """From each token's log ratio and, where known, its state's KL(mu || pi) and the upper end of its TV.
+
+        `sampled` has what is otherwise computed from the log ratios.
 
         Raises:
             EmptyComparisonError: there are no sequences, or one of them has no tokens.
@@ -61,6 +64,11 @@ class SequenceSums:
         if (infinite_T := np.isposinf(log_ratio_T)).any():
             raise ValueError(f"log_ratio at token {int(np.argmax(infinite_T))} is +inf: mu cannot have sampled it")
         start_S, number_S = offsets_S1[:-1], np.arange(len(offsets_S1) - 1)
+        if sampled is None:
+            with np.errstate(over="ignore"):
+                distance_T, shortfall_T = np.abs(np.expm1(log_ratio_T)), shortfall(log_ratio_T)
+        else:
+            distance_T, shortfall_T = sampled.distance, sampled.shortfall
         unknown_S = np.full(len(number_S), np.nan)
         kl_T, tv_T = (None if each is None else np.asarray(each, dtype=np.float64) for each in (kl_T, tv_T))
         return cls(
@@ -68,8 +76,8 @@ class SequenceSums:
             prompt_id=number_S if prompt_id_S is None else prompt_id_S,
             length=np.diff(offsets_S1),
             log_ratio=np.add.reduceat(log_ratio_T, start_S),
-            ratio_pairs=ratio_pair_sums(log_ratio_T, offsets_S1),
-            sum_shortfall=np.add.reduceat(shortfall(log_ratio_T), start_S),
+            ratio_pairs=ratio_pair_sums(distance_T, shortfall_T, offsets_S1),
+            sum_shortfall=np.add.reduceat(shortfall_T, start_S),
             sum_kl=unknown_S if kl_T is None else np.add.reduceat(kl_T, start_S),
             sum_tv=unknown_S if tv_T is None else np.add.reduceat(tv_T, start_S),
             max_tv=unknown_S if tv_T is None else np.maximum.reduceat(tv_T, start_S),
@@ -106,15 +114,12 @@ class SequenceSums:
         return self.sum_kl, "Σ_t KL(s_t), Rao–Blackwell"
 
 
-def ratio_pair_sums(log_ratio_T: Array, offsets_S1: Array) -> Array:
-    """sum_{t < j} |rho_t - 1| (1 - rho_j)_+ of each sequence, [S].
+def ratio_pair_sums(distance_T: Array, shortfall_T: Array, offsets_S1: Array) -> Array:
+    """sum_{t < j} |rho_t - 1| (1 - rho_j)_+ of each sequence, [S], from |rho - 1| and (1 - rho)_+ of each token.
 
     Its mean is the sampled part of the max-free quadratic bound, and being a mean over sequences it can be
     given an interval.
     """
-    with np.errstate(over="ignore"):
-        distance_T = np.abs(np.expm1(log_ratio_T))
-    shortfall_T = shortfall(log_ratio_T)
     sums_S = np.zeros(len(offsets_S1) - 1)
     for s, (start, stop) in enumerate(pairwise(offsets_S1.tolist())):
         earlier = np.cumsum(distance_T[start : stop - 1])

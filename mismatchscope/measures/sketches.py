@@ -17,65 +17,75 @@ import numpy as np
 Array = np.ndarray
 
 EXACT_VALUES = 1_000_000
-_MANTISSA_BITS = 11
-_SHIFT = 52 - _MANTISSA_BITS
-RELATIVE_ERROR = 2.0 ** -(_MANTISSA_BITS + 1)
+MANTISSA_BITS = 11
+_FLOAT64_MANTISSA = 52
+RELATIVE_ERROR = 2.0 ** -(MANTISSA_BITS + 1)
 """Of every quantile beyond `EXACT_VALUES` values: half the relative width of a bin, 2.4e-4."""
 
 
 class _Bins:
-    """Counts of positive magnitudes by bin, in a window that grows over the bins that occur; infinities apart."""
+    """Counts of finite, nonzero values by sign and bin, in a window that grows over the bins that occur."""
 
-    def __init__(self) -> None:
-        self.first = 0
-        self.count_B = np.zeros(0, dtype=np.int64)
-        self.infinite = 0
+    def __init__(self, mantissa_bits: int) -> None:
+        self._shift = _FLOAT64_MANTISSA - mantissa_bits
+        self._half_width = 2.0 ** -(mantissa_bits + 1)
+        self._first = 0
+        self._count_B2 = np.zeros((0, 2), dtype=np.int64)  # positive, negative
 
-    def add(self, magnitude_N: Array) -> None:
-        if magnitude_N.size and magnitude_N.max() == np.inf:
-            finite_N = magnitude_N[magnitude_N < np.inf]
-            self.infinite += magnitude_N.size - finite_N.size
-            magnitude_N = finite_N
-        if magnitude_N.size:
-            bin_N = magnitude_N.view(np.int64) >> _SHIFT
+    def add(self, value_N: Array) -> None:
+        if value_N.size:
+            bin_N = np.abs(value_N).view(np.int64) >> self._shift
             lowest = int(bin_N.min())
-            self.take(lowest, np.bincount(bin_N - lowest))
+            side_N = 2 * (bin_N - lowest) + (value_N < 0)
+            count_B = np.bincount(side_N, minlength=2)
+            self._take(lowest, np.append(count_B, np.zeros(count_B.size % 2, dtype=np.int64)).reshape(-1, 2))
 
     def merge(self, other: _Bins) -> None:
-        self.infinite += other.infinite
-        self.take(other.first, other.count_B)
+        self._take(other._first, other._count_B2)
 
-    def take(self, first: int, count_B: Array) -> None:
-        if not count_B.size:
+    def flipped(self, *, fold: bool) -> _Bins:
+        """Those of −x, or with `fold` those of |x|."""
+        flipped = _Bins(_FLOAT64_MANTISSA - self._shift)
+        flipped._first, flipped._count_B2 = self._first, self._count_B2[:, ::-1]
+        if fold:
+            total_B = self._count_B2.sum(axis=1)
+            flipped._count_B2 = np.column_stack([total_B, np.zeros_like(total_B)])
+        return flipped
+
+    def nonempty(self) -> tuple[Array, Array, Array, Array]:
+        """Of the negative, then the positive values: the middle of each bin that has one, rising; its count."""
+        found: list[Array] = []
+        for side, sign, order in ((1, -1.0, -1), (0, 1.0, 1)):
+            index_B = np.flatnonzero(self._count_B2[:, side])[::order]
+            with np.errstate(over="ignore"):  # the last bin of float64
+                magnitude_B = ((index_B + self._first) << self._shift).view(np.float64) * (1 + self._half_width)
+            found += [sign * magnitude_B, self._count_B2[index_B, side]]
+        return tuple(found)
+
+    def _take(self, first: int, count_B2: Array) -> None:
+        if not len(count_B2):
             return
-        if not self.count_B.size:
-            self.first = first
-        low, high = min(self.first, first), max(self.first + self.count_B.size, first + count_B.size)
-        if high - low > self.count_B.size:
-            wider = np.zeros(high - low, dtype=np.int64)
-            wider[self.first - low : self.first - low + self.count_B.size] = self.count_B
-            self.first, self.count_B = low, wider
-        self.count_B[first - self.first : first - self.first + count_B.size] += count_B
-
-    def nonempty(self) -> tuple[Array, Array]:
-        """(middle of each bin that has a value, rising; how many it has)."""
-        index_B = np.flatnonzero(self.count_B)
-        with np.errstate(over="ignore"):  # the last bin of float64
-            middle_B = ((index_B + self.first) << _SHIFT).view(np.float64) * (1 + RELATIVE_ERROR)
-        if not self.infinite:
-            return middle_B, self.count_B[index_B]
-        return np.append(middle_B, np.inf), np.append(self.count_B[index_B], self.infinite)
+        if not len(self._count_B2):
+            self._first = first
+        end = max(self._first + len(self._count_B2), first + len(count_B2))
+        start = min(self._first, first)
+        if end - start > len(self._count_B2):
+            wider = np.zeros((end - start, 2), dtype=np.int64)
+            wider[self._first - start : self._first - start + len(self._count_B2)] = self._count_B2
+            self._first, self._count_B2 = start, wider
+        self._count_B2[first - self._first : first - self._first + len(count_B2)] += count_B2
 
 
 class QuantileSketch:
     """The distribution of a quantity, NaN excluded; infinities are values like any other."""
 
-    def __init__(self, exact_values: int = EXACT_VALUES) -> None:
+    def __init__(self, exact_values: int = EXACT_VALUES, mantissa_bits: int = MANTISSA_BITS) -> None:
+        """Beyond `exact_values` values the relative error is 2^-(`mantissa_bits` + 1)."""
         self.n = 0
-        self._exact_values = exact_values
+        self._exact_values, self._mantissa_bits = exact_values, mantissa_bits
         self._chunks: list[Array] | None = []  # all values, as long as they are few
-        self._zeros = 0
-        self._positive, self._negative = _Bins(), _Bins()
+        self._special = {-math.inf: 0, 0.0: 0, math.inf: 0}  # how many values have no bin
+        self._bins = _Bins(mantissa_bits)
         self._low, self._high = math.inf, -math.inf
 
     @property
@@ -104,9 +114,8 @@ class QuantileSketch:
         self.coarsen()
         self.n += other.n
         self._low, self._high = min(self._low, other._low), max(self._high, other._high)
-        self._zeros += other._zeros
-        for mine, theirs in ((self._positive, other._positive), (self._negative, other._negative)):
-            mine.merge(theirs)
+        self._special = {value: n + other._special[value] for value, n in self._special.items()}
+        self._bins.merge(other._bins)
 
     def coarsen(self) -> None:
         """Give up the values for their bins."""
@@ -128,15 +137,15 @@ class QuantileSketch:
 
     def negated(self) -> QuantileSketch:
         """That of −x."""
-        return self._mapped(np.negative, self._negative, self._positive, -self._high, -self._low)
+        special = {-value + 0.0: n for value, n in self._special.items()}
+        return self._mapped(np.negative, self._bins.flipped(fold=False), special, (-self._high, -self._low))
 
     def absolute(self) -> QuantileSketch:
         """That of |x|."""
-        both = _Bins()
-        for bins in (self._positive, self._negative):
-            both.merge(bins)
-        low = 0.0 if self._low <= 0 <= self._high else min(abs(self._low), abs(self._high))
-        return self._mapped(np.abs, both, _Bins(), low, max(abs(self._low), abs(self._high)))
+        special = self._special | {-math.inf: 0, math.inf: self._special[math.inf] + self._special[-math.inf]}
+        ends = abs(self._low), abs(self._high)
+        low = 0.0 if self._low <= 0 <= self._high else min(ends)
+        return self._mapped(np.abs, self._bins.flipped(fold=True), special, (low, max(ends)))
 
     def histogram(self, edge_E: Array) -> Array:
         """Counts between rising edges, int64 [E − 1]; what lies beyond an end is counted in the bin there."""
@@ -156,27 +165,29 @@ class QuantileSketch:
         return float(finite.max()) if finite.size else None
 
     def _count(self, value_N: Array) -> None:
-        positive_N, negative_N = value_N[value_N > 0], value_N[value_N < 0]
-        self._positive.add(positive_N)
-        self._negative.add(-negative_N)
-        self._zeros += value_N.size - positive_N.size - negative_N.size
+        if self._low <= 0 <= self._high or math.isinf(self._low) or math.isinf(self._high):
+            for value in self._special:
+                here_N = value_N == value
+                if here_N.any():
+                    self._special[value] += int(here_N.sum())
+                    value_N = value_N[~here_N]
+        self._bins.add(value_N)
 
     def _sorted_bins(self) -> tuple[Array, Array]:
-        (positive_B, positive_count_B), (negative_B, negative_count_B) = (
-            bins.nonempty() for bins in (self._positive, self._negative)
-        )
-        zero = [0.0] if self._zeros else []
-        zeros = [self._zeros] if self._zeros else []
-        middle_B = np.concatenate([-negative_B[::-1], zero, positive_B])
-        return middle_B, np.concatenate([negative_count_B[::-1], zeros, positive_count_B]).astype(np.int64)
+        """(value that stands for each bin, rising; how many values it has)."""
+        negative_B, negative_count_B, positive_B, positive_count_B = self._bins.nonempty()
+        least, zero, most = ([value] if n else [] for value, n in self._special.items())
+        n_least, n_zero, n_most = ([n] if n else [] for n in self._special.values())
+        count_B = np.concatenate([n_least, negative_count_B, n_zero, positive_count_B, n_most])
+        return np.concatenate([least, negative_B, zero, positive_B, most]), count_B.astype(np.int64)
 
     def _mapped(
-        self, function: np.ufunc, positive: _Bins, negative: _Bins, low: float, high: float
+        self, function: np.ufunc, bins: _Bins, special: dict[float, int], extremes: tuple[float, float]
     ) -> QuantileSketch:
-        mapped = QuantileSketch(self._exact_values)
-        mapped.n, mapped._low, mapped._high = self.n, low, high
+        mapped = QuantileSketch(self._exact_values, self._mantissa_bits)
+        mapped.n, mapped._bins, (mapped._low, mapped._high) = self.n, bins, extremes
+        mapped._special = {value: special[value] for value in mapped._special}
         mapped._chunks = None if self._chunks is None else [function(value_N) for value_N in self._chunks]
-        mapped._zeros, mapped._positive, mapped._negative = self._zeros, positive, negative
         return mapped
 
 
