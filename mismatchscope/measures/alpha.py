@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mismatchscope.errors import NotComparableError
+from mismatchscope.errors import EmptyComparisonError, NotComparableError
 from mismatchscope.measures.accumulators import ClusterExceedance, Clusters, ClusterSums
 from mismatchscope.measures.intervals import (
     empirical_bernstein,
@@ -38,7 +38,9 @@ class TotalVariation:
 
     @classmethod
     def of(cls, tv_N: Array, cluster_N: Array, taus: tuple[float, ...] = TAUS) -> TotalVariation:
-        """Filled at once, from one value a state. Raises `NotComparableError` as `add` does."""
+        """Filled at once, from one value a state. Raises as `add` does, and `EmptyComparisonError` for no state."""
+        if not len(tv_N):
+            raise EmptyComparisonError("There are no tokens to measure.")
         tv = cls(taus)
         rows = Clusters().rows(cluster_N)
         tv.add(rows, np.arange(len(tv_N)), np.asarray(tv_N, dtype=np.float64))

@@ -103,7 +103,7 @@ class RuleSums:
             kept_tokens=kept / self.tokens,
             kept_sequences=self.kept_sequences / self.sequences,
             clipped_mass=self.removed / self.units,
-            ess_fraction=math.exp(2 * self.log_weight - self.log_square) / self.units if weighted else None,
+            ess_fraction=min(math.exp(2 * self.log_weight - self.log_square) / self.units, 1.0) if weighted else None,
             ratio_retained=mean("ratio", "ratio"),
             tv_retained=mean("tv", "shortfall"),
             kl_retained=mean("kl", "k3"),

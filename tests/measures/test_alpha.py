@@ -8,8 +8,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mismatchscope.errors import EmptyComparisonError, NotComparableError
-from mismatchscope.measures.alpha import TAUS, alpha1, cluster_max, exceedance_curve, tolerance_bound
+from mismatchscope.measures.accumulators import ClusterSums
+from mismatchscope.measures.alpha import (
+    TAUS,
+    TotalVariation,
+    alpha,
+    check_ends,
+    exceedance_curve,
+    tolerance_bound,
+)
 from mismatchscope.measures.intervals import clustered_mean, empirical_bernstein, proportion_interval
+from mismatchscope.measures.results import Alpha, Exceedance
 
 
 def topk_audit(prompts: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -19,16 +28,35 @@ def topk_audit(prompts: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.
     return lower_N, np.minimum(1, lower_N + 0.01 * rng.random(cluster_N.size)), cluster_N
 
 
+def alpha1(
+    lower_N: np.ndarray, upper_N: np.ndarray | None, cluster_N: np.ndarray, unbiased_N: np.ndarray | None = None
+) -> Alpha:
+    """α from whole arrays."""
+    check_ends(lower_N, upper_N)
+    return alpha(
+        TotalVariation.of(lower_N, cluster_N),
+        None if upper_N is None else TotalVariation.of(upper_N, cluster_N),
+        mean_of=None if unbiased_N is None else ClusterSums.of(unbiased_N, cluster_N),
+    )
+
+
+def curve(
+    lower_N: np.ndarray, upper_N: np.ndarray | None, cluster_N: np.ndarray, taus: tuple[float, ...] = TAUS
+) -> tuple[Exceedance, ...]:
+    return exceedance_curve(
+        TotalVariation.of(lower_N, cluster_N, taus),
+        None if upper_N is None else TotalVariation.of(upper_N, cluster_N, taus),
+    )
+
+
 class TestAlpha1:
     def test_topk_keeps_both_ends_apart(self) -> None:
         lower_N, upper_N, cluster_N = topk_audit(120)
-        alpha = alpha1(lower_N, upper_N, cluster_N)
-        assert (alpha.observed_max, alpha.observed_upper) == (lower_N.max(), upper_N.max())
-        assert alpha.certified
+        found = alpha1(lower_N, upper_N, cluster_N)
+        assert (found.observed_max, found.observed_upper) == (lower_N.max(), upper_N.max())
         lower, upper = (clustered_mean(x, cluster_N, bounds=(0.0, 1.0)) for x in (lower_N, upper_N))
-        assert (alpha.mean.value, alpha.mean.low, alpha.mean.high) == (lower.value, lower.low, upper.high)
-        for state in alpha.state_quantiles:
-            assert state.lower <= state.upper
+        ends = (lower.value, lower.low, upper.high)
+        assert (found.mean.value, found.mean.low, found.mean.high) == pytest.approx(ends, rel=1e-12)
 
     def test_tolerance_is_about_upper_ends_when_they_are_known(self) -> None:
         lower_N, upper_N, cluster_N = topk_audit(120)
@@ -41,18 +69,20 @@ class TestAlpha1:
 
     def test_sampled_evidence_bounds_nothing_from_above(self) -> None:
         lower_N, _, cluster_N = topk_audit(120)
-        alpha = alpha1(lower_N, None, cluster_N)
-        assert alpha.observed_upper is None and not alpha.certified
-        assert alpha.mean.low is not None and alpha.mean.high is None
-        assert alpha.certified_mean_high is None
-        assert all(state.upper is None for state in alpha.state_quantiles)
+        found = alpha1(lower_N, None, cluster_N)
+        assert found.observed_upper is None
+        assert found.mean.low is not None and found.mean.high is None
+        assert found.certified_mean_high is None
 
     def test_unbiased_values_give_the_mean_of_sampled_evidence(self) -> None:
         lower_N, _, cluster_N = topk_audit(120)
         shortfall_N = np.where(np.arange(lower_N.size) % 2, 0.0, np.minimum(1, 2 * lower_N))
-        alpha = alpha1(lower_N, None, cluster_N, unbiased_N=shortfall_N)
-        assert alpha.mean == clustered_mean(shortfall_N, cluster_N, bounds=(0.0, 1.0))
-        assert not alpha.certified and alpha.certified_mean_high > alpha.mean.value
+        found = alpha1(lower_N, None, cluster_N, unbiased_N=shortfall_N)
+        expected = clustered_mean(shortfall_N, cluster_N, bounds=(0.0, 1.0))
+        assert (found.mean.method, found.mean.n) == (expected.method, expected.n)
+        for end in ("value", "low", "high"):
+            assert getattr(found.mean, end) == pytest.approx(getattr(expected, end), rel=1e-12)
+        assert found.observed_upper is None and found.certified_mean_high > found.mean.value
 
     def test_certified_mean_weighs_prompts_alike(self) -> None:
         lower_N, upper_N, cluster_N = topk_audit(40)
@@ -62,10 +92,10 @@ class TestAlpha1:
 
     def test_exact_evidence_with_no_mismatch_at_all(self) -> None:
         zero_N = np.zeros(100)
-        alpha = alpha1(zero_N, zero_N, np.repeat(np.arange(10), 10))
-        assert (alpha.observed_max, alpha.observed_upper, alpha.mean.method) == (0.0, 0.0, "all-zero")
-        assert alpha.exceedance[0].prompts == 0
-        assert alpha.exceedance[0].prompts_upper == pytest.approx(1 - 0.05 ** (1 / 10))
+        found = alpha1(zero_N, zero_N, np.repeat(np.arange(10), 10))
+        assert (found.observed_max, found.observed_upper, found.mean.method) == (0.0, 0.0, "all-zero")
+        assert found.exceedance[0].prompts == 0
+        assert found.exceedance[0].prompts_upper == pytest.approx(1 - 0.05 ** (1 / 10))
 
     @pytest.mark.parametrize(
         ("lower", "upper", "message"),
@@ -101,7 +131,7 @@ class TestToleranceBound:
 class TestExceedanceCurve:
     def test_counts_tokens_and_prompts(self) -> None:
         lower_N, upper_N, cluster_N = topk_audit(60)
-        for point in exceedance_curve(lower_N, upper_N, cluster_N):
+        for point in curve(lower_N, upper_N, cluster_N):
             assert point.tokens == pytest.approx(np.mean(lower_N > point.tau))
             assert point.prompts == np.mean([lower_N[cluster_N == c].max() > point.tau for c in range(60)])
             k = sum(upper_N[cluster_N == c].max() > point.tau for c in range(60))
@@ -115,14 +145,15 @@ class TestExceedanceCurve:
 
     def test_unseen_exceedance_is_not_impossible(self) -> None:
         lower_N, upper_N, cluster_N = topk_audit(60)
-        (point,) = exceedance_curve(lower_N / 2, upper_N / 2, cluster_N, taus=(0.9,))
+        (point,) = curve(lower_N / 2, upper_N / 2, cluster_N, taus=(0.9,))
         assert (point.tokens, point.prompts) == (0, 0)
         assert point.tokens_upper == point.prompts_upper == pytest.approx(1 - 0.05 ** (1 / 60))
 
     def test_every_token_beyond(self) -> None:
-        (point,) = exceedance_curve(np.full(6, 0.5), None, np.repeat([0, 1, 2], 2), taus=(0.1,))
+        (point,) = curve(np.full(6, 0.5), None, np.repeat([0, 1, 2], 2), taus=(0.1,))
         assert (point.tokens, point.tokens_upper, point.prompts, point.prompts_upper) == (1, 1, 1, 1)
 
 
-def test_cluster_max() -> None:
-    assert cluster_max(np.array([0.2, 0.9, 0.1, 0.3]), np.array([7, 3, 7, 3])).tolist() == [0.9, 0.2]
+def test_the_largest_value_of_every_cluster() -> None:
+    tv = TotalVariation.of(np.array([0.2, 0.9, 0.1, 0.3]), np.array([7, 3, 7, 3]))
+    assert sorted(tv.exceedance.seen()[0].tolist()) == [0.2, 0.9]

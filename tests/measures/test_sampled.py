@@ -14,7 +14,6 @@ from mismatchscope.errors import EmptyComparisonError
 from mismatchscope.measures.divergences import full_divergences
 from mismatchscope.measures.sampled import (
     k3,
-    pearson_probability_correlation,
     sampled_estimators,
 )
 
@@ -117,18 +116,3 @@ def test_shapes_and_empty_input_are_errors() -> None:
         sampled_estimators([-1.0], [-1.0, -1.0])
     with pytest.raises(EmptyComparisonError):
         sampled_estimators([], [])
-
-
-def test_pearson_correlation_is_that_of_probabilities() -> None:
-    rng = np.random.default_rng(0)
-    logp_mu_T = -rng.exponential(2, 200)
-    logp_pi_T = np.minimum(logp_mu_T + rng.normal(0, 0.2, 200), 0)
-    mu, pi = np.exp(logp_mu_T), np.exp(logp_pi_T)
-    covariance = math.fsum((mu - mu.mean()) * (pi - pi.mean()))
-    oracle = covariance / math.sqrt(math.fsum((mu - mu.mean()) ** 2) * math.fsum((pi - pi.mean()) ** 2))
-    assert pearson_probability_correlation(logp_mu_T, logp_pi_T) == pytest.approx(oracle, rel=1e-12)
-
-
-def test_pearson_correlation_of_a_constant_is_unknown() -> None:
-    assert math.isnan(pearson_probability_correlation([-1.0, -1.0], [-1.0, -2.0]))
-    assert math.isnan(pearson_probability_correlation([-1.0], [-1.0]))

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mismatchscope.errors import EmptyComparisonError
-from mismatchscope.measures.sequence import importance_weights, length_bins, sequence_measures
+from mismatchscope.measures.sequence import importance_weights, length_bins
+from mismatchscope.measures.sequence_sums import SequenceSums
 
 log_ratios = st.lists(st.lists(st.floats(-3, 3), min_size=1, max_size=6), min_size=1, max_size=6)
 
@@ -26,7 +27,7 @@ def test_every_field_matches_a_plain_loop(sequences: list[list[float]]) -> None:
     tokens = list(itertools.chain(*sequences))
     kl, tv = [abs(d) / 3 for d in tokens], [min(1.0, abs(d) / 4) for d in tokens]
     offsets = offsets_of(sequences)
-    m = sequence_measures(tokens, offsets, kl_T=kl, tv_T=tv)
+    m = SequenceSums.of(tokens, offsets, kl_T=kl, tv_T=tv)
     for s, d in enumerate(sequences):
         inside = slice(offsets[s], offsets[s + 1])
         total = math.fsum(d)
@@ -35,19 +36,32 @@ def test_every_field_matches_a_plain_loop(sequences: list[list[float]]) -> None:
         assert m.ratio[s] == pytest.approx(math.exp(total))
         assert m.geometric_ratio[s] == pytest.approx(math.exp(total / len(d)))
         assert m.shortfall[s] == pytest.approx(max(0.0, 1 - math.exp(total)), abs=1e-12)
-        assert m.min_log_ratio[s] == min(d)
-        assert m.max_log_ratio[s] == max(d)
-        assert m.sum_k1[s] == pytest.approx(-total, abs=1e-12)
+        assert m.sum_shortfall[s] == pytest.approx(math.fsum(max(0.0, 1 - math.exp(x)) for x in d), abs=1e-12)
         assert m.sum_kl[s] == pytest.approx(math.fsum(kl[inside]))
         assert m.sum_tv[s] == pytest.approx(math.fsum(tv[inside]))
         assert m.max_tv[s] == max(tv[inside])
 
 
 def test_what_was_not_given_stays_unknown() -> None:
-    m = sequence_measures([0.1, 0.2], [0, 2])
-    assert m.sum_kl is None
-    assert m.sum_tv is None
-    assert m.max_tv is None
+    m = SequenceSums.of([0.1, 0.2], [0, 2])
+    assert np.isnan([m.sum_kl, m.sum_tv, m.max_tv]).all()
+    assert m.kl == (pytest.approx([-0.3]), "Σ_t k1, unbiased")
+    partly = SequenceSums.of([0.1, 0.2, 0.3], [0, 2, 3], kl_T=[0.1, np.nan, 0.2])
+    assert np.isnan(partly.sum_kl).tolist() == [True, False]
+
+
+def test_chunks_join_in_the_order_of_their_ids() -> None:
+    log_ratio, ids = np.array([0.1, 0.2, -0.3, 0.4]), np.array([4, 2, 9])
+    whole = SequenceSums.of(log_ratio, [0, 1, 3, 4], sequence_id_S=ids, prompt_id_S=ids // 2)
+    parts = [
+        SequenceSums.of(log_ratio[:1], [0, 1], sequence_id_S=ids[:1], prompt_id_S=ids[:1] // 2),
+        SequenceSums.of(log_ratio[1:], [0, 2, 3], sequence_id_S=ids[1:], prompt_id_S=ids[1:] // 2),
+    ]
+    for order in (parts, parts[::-1]):
+        joined = SequenceSums.joined(order)
+        assert joined.sequence_id.tolist() == [2, 4, 9]
+        np.testing.assert_array_equal(joined.log_ratio, whole.log_ratio[[1, 0, 2]])
+        np.testing.assert_array_equal(joined.prompt_id, whole.prompt_id[[1, 0, 2]])
 
 
 @given(st.integers(0, 2**32 - 1))
@@ -62,7 +76,7 @@ def test_expectations_over_all_sequences(seed: int) -> None:
     def along(y: tuple[int, ...], per_state) -> list[float]:
         return [per_state(y[:t], y[t]) for t in range(3)]
 
-    m = sequence_measures(
+    m = SequenceSums.of(
         [d for y in sequences for d in along(y, lambda c, a: math.log(pi[c][a] / mu[c][a]))],
         range(0, 25, 3),
         kl_T=[k for y in sequences for k in along(y, lambda c, _: float(mu[c] @ np.log(mu[c] / pi[c])))],
@@ -73,15 +87,15 @@ def test_expectations_over_all_sequences(seed: int) -> None:
     tv, kl = np.abs(mu_y - pi_y).sum() / 2, float(mu_y @ np.log(mu_y / pi_y))
     assert mu_y @ m.ratio == pytest.approx(1)
     assert mu_y @ m.shortfall == pytest.approx(tv)
-    assert mu_y @ m.sum_k1 == pytest.approx(kl)
+    assert mu_y @ -m.log_ratio == pytest.approx(kl)
     assert mu_y @ m.sum_kl == pytest.approx(kl)
     assert tv <= mu_y @ m.sum_tv + 1e-12
 
 
 def test_a_token_outside_the_support_ends_the_sequence() -> None:
-    m = sequence_measures([0.5, -np.inf, 0.5, 0.1], [0, 3, 4])
+    m = SequenceSums.of([0.5, -np.inf, 0.5, 0.1], [0, 3, 4])
     assert m.log_ratio.tolist() == [-np.inf, 0.1]
-    assert (m.ratio[0], m.geometric_ratio[0], m.shortfall[0], m.sum_k1[0]) == (0, 0, 1, np.inf)
+    assert (m.ratio[0], m.geometric_ratio[0], m.shortfall[0], m.kl[0][0]) == (0, 0, 1, np.inf)
 
 
 @pytest.mark.parametrize(
@@ -98,7 +112,7 @@ def test_a_token_outside_the_support_ends_the_sequence() -> None:
 )
 def test_bad_input_is_refused(tokens: list[float], offsets: list[int], error: type, why: str) -> None:
     with pytest.raises(error, match=why):
-        sequence_measures(tokens, offsets)
+        SequenceSums.of(tokens, offsets)
 
 
 @given(st.lists(st.floats(-20, 20), min_size=1, max_size=20))

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from mismatchscope.errors import EmptyComparisonError, NotComparableError
 from mismatchscope.measures.intervals import clustered_mean
-from mismatchscope.measures.summary import sample_quantiles, summarise
+from mismatchscope.measures.sketches import sample_quantiles
+from mismatchscope.measures.summary import summarise
 
 LEVELS = (0.5, 0.9, 0.99, 0.999)
 
