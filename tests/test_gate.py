@@ -10,17 +10,8 @@ from hypothesis import strategies as st
 
 from mismatchscope import gate
 from mismatchscope.errors import ConfigError, EmptyComparisonError, NotComparableError
-from mismatchscope.reports.document import (
-    Alpha,
-    Counts,
-    Finding,
-    Mean,
-    Provenance,
-    Report,
-    SequenceMeasures,
-    Statistic,
-    TokenMeasures,
-)
+from mismatchscope.measures.results import Alpha, Interval, SequenceMeasures, Statistic, TokenMeasures
+from mismatchscope.reports.document import Counts, Finding, Provenance, Report
 
 SIDE = {
     "engine": "transformers",
@@ -42,7 +33,9 @@ def make_report(mean=0.02, low=0.018, high=0.022, *, tokens=1000, side=SIDE, **f
         "policy": "raw",
         "counts": Counts(prompts=64, sequences=128, tokens=tokens),
         "alpha1": Alpha(
-            observed_max=0.1, observed_upper=0.12, mean=Mean(value=mean, low=low, high=high, n=tokens, clusters=64)
+            observed_max=0.1,
+            observed_upper=0.12,
+            mean=Interval(value=mean, low=low, high=high, n=tokens, clusters=64),
         ),
         "token": TokenMeasures(tv=tv),
         "sequence": SequenceMeasures(ess_fraction=0.97),

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -64,26 +64,34 @@ class Block:
     _batches: tuple[pa.RecordBatch, pa.RecordBatch]
     _alignment: Alignment
 
-    def topk_pieces(self) -> Iterator[tuple[slice, ObservedPair]]:
+    def topk_pieces(self, max_bytes: int = PIECE_BYTES) -> Iterator[tuple[slice, ObservedPair]]:
         """Both policies at the ids that top-k evidence shows, some rows at a time; nothing without it."""
         alignment = self._alignment
         if not alignment.topk:
             return
-        fitting = max(1, PIECE_BYTES // (_COPIES * 2 * 8 * (alignment.behavior.evidence.k + 1)))
+        fitting = max(1, max_bytes // (_COPIES * 2 * 8 * (alignment.behavior.evidence.k + 1)))
         mu, pi = self._batches
         for start, stop in pairwise([*range(0, len(self.token_id_N), fitting), len(self.token_id_N)]):
             whole = alignment.full.of_reference(self._rows[1][start:stop]) if alignment.crossed else None
             rows = stop - start
             yield slice(start, stop), observed_pair(mu.slice(start, rows), pi.slice(start, rows), whole)
 
-    def full_pieces(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    def full_pieces(self, max_bytes: int = PIECE_BYTES) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """(rows [M], log μ [M, V], log π [M, V]) of the whole distributions, float32, some at a time.
 
         They may be views of the files: let go of a piece before the next.
         """
         full = self._alignment.full
         if full is not None and full.mu is not None:
-            yield from full.pieces(*self._rows, PIECE_BYTES)
+            yield from full.pieces(*self._rows, max_bytes)
+
+
+class _Matched(NamedTuple):
+    """The same sequences of both traces; and of either trace all that it has there, and which of them these are."""
+
+    mu: Responses
+    pi: Responses
+    chosen: tuple[tuple[Responses, np.ndarray], tuple[Responses, np.ndarray]]
 
 
 class Alignment:
@@ -112,15 +120,15 @@ class Alignment:
         listed = "topk_ids" in self.reference.token_columns
         return "topk_ids" in self.behavior.token_columns and (listed or self.crossed)
 
-    def blocks(self) -> Iterator[Block]:
-        """All aligned sequences in order, about `BLOCK_ROWS` rows at a time, or those of one longer sequence."""
+    def blocks(self, rows: int = BLOCK_ROWS) -> Iterator[Block]:
+        """All aligned sequences in order, about so many rows at a time, or those of one longer sequence."""
         self.counts, self.notes = counts, notes = AlignmentCounts(), list(self._manifest_notes)
         shift, prompts, largest_id, one_sided = ShiftTest(), set[int](), -1, 0
         columns_pi = _ROW + [name for name in (*_TOPK, "tail_overlap") if name in self.reference.token_columns]
         tokens_mu = TokenCursor(self.behavior, _ROW + _TOPK if self.topk else _ROW)
         tokens_pi = TokenCursor(self.reference, columns_pi if self.topk else _ROW)
         renumbered = False
-        matched = self._matched()
+        matched = self._matched(rows)
         for mu, pi, chosen in matched:
             if not mu.same_tokens(pi):
                 raise self._other_tokens(mu, pi, matched)
@@ -142,12 +150,13 @@ class Alignment:
         counts.prompts = len(prompts)
         self._finish(shift, renumbered, largest_id, one_sided)
 
-    def _matched(self) -> Iterator[tuple[Responses, Responses, tuple[tuple[Responses, np.ndarray], ...]]]:
-        """The sequences that both traces have, block by block; of either trace all it has, and which are these."""
+    def _matched(
+        self, rows: int
+    ) -> Iterator[tuple[Responses, Responses, tuple[tuple[Responses, np.ndarray], ...]]]:
+        """The sequences that both traces have, block by block."""
         counts = self.counts
         totals = [trace.manifest.counts for trace in (self.behavior, self.reference)]
         mean_rows = max(1, totals[0].tokens // max(1, totals[0].sequences))
-        rows = BLOCK_ROWS
         if self.topk:
             rows = min(rows, max(1, 4 * PIECE_BYTES // (2 * 12 * (self.behavior.evidence.k + 1))))
         left, right = (
@@ -159,7 +168,7 @@ class Alignment:
             both_pi_S = np.isin(pi.sequence_id_S, mu.sequence_id_S, assume_unique=True)
             counts.unmatched_behavior += int((~both_mu_S).sum())
             counts.unmatched_reference += int((~both_pi_S).sum())
-            yield mu.only(both_mu_S), pi.only(both_pi_S), ((mu, both_mu_S), (pi, both_pi_S))
+            yield _Matched(mu.only(both_mu_S), pi.only(both_pi_S), ((mu, both_mu_S), (pi, both_pi_S)))
         counts.unmatched_reference += len(right.until(np.iinfo(np.int64).max).sequence_id_S)
         for trace, cursor, total in zip((self.behavior, self.reference), (left, right), totals, strict=True):
             if cursor.rows_read != total.tokens:
@@ -224,7 +233,7 @@ class Alignment:
             _alignment=self,
         )
 
-    def _other_tokens(self, mu: Responses, pi: Responses, rest: Iterator) -> MisalignedError:
+    def _other_tokens(self, mu: Responses, pi: Responses, rest: Iterator[_Matched]) -> MisalignedError:
         """The error for sequences that differ between the two sides: the first of them, and how many there are."""
         first, message, different, sequences = None, "", 0, self.counts.sequences
         while True:

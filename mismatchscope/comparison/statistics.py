@@ -109,7 +109,8 @@ class PairStatistics:
         self._add_log_odds(states)
         tv_N = states.tv_known_N
         self.best_tv.add(states.position_N, tv_N)
-        self.largest.add([_state(states, int(row), tv_N) for row in self.largest.candidates(tv_N)])
+        candidates = self.largest.candidates(tv_N, states.sequence_id_N, states.position_N)
+        self.largest.add([_state(states, int(row), tv_N) for row in candidates])
         index_N = np.arange(len(tv_N)) - np.repeat(start_S, states.length_S)
         self.estimated_tv_by_index.add(sampled.shortfall, index_N, len(row_S))
         if states.all_bounded:
@@ -157,8 +158,7 @@ class PairStatistics:
     @property
     def sequences(self) -> SequenceSums:
         """Of all sequences, in rising order of their ids."""
-        if len(self._sequences) != 1:
-            self._sequences = [SequenceSums.joined(self._sequences)]
+        self._sequences = [SequenceSums.joined(self._sequences)]
         return self._sequences[0]
 
     @property

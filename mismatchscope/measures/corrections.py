@@ -95,7 +95,9 @@ class RuleSums:
             total = self.retained[known] if self.retained[known] is not None else self.retained[estimate]
             return total / kept if kept and total is not None else None
 
-        weighted = self.log_weight > -math.inf
+        ess_fraction = None
+        if self.log_weight > -math.inf:
+            ess_fraction = min(math.exp(2 * self.log_weight - self.log_square) / self.units, 1.0)
         return Correction(
             name=name,
             parameters=parameters,
@@ -103,7 +105,7 @@ class RuleSums:
             kept_tokens=kept / self.tokens,
             kept_sequences=self.kept_sequences / self.sequences,
             clipped_mass=self.removed / self.units,
-            ess_fraction=min(math.exp(2 * self.log_weight - self.log_square) / self.units, 1.0) if weighted else None,
+            ess_fraction=ess_fraction,
             ratio_retained=mean("ratio", "ratio"),
             tv_retained=mean("tv", "shortfall"),
             kl_retained=mean("kl", "k3"),

@@ -115,9 +115,9 @@ class Alpha:
     """α = max_s TV as far as a sample can tell: a certified lower bound, tolerance bounds, exceedance, the mean."""
 
     observed_max: float | None
-    observed_upper: float | None
-    """Top-k and full evidence: bounds the maximum over the *visited* states from above."""
     mean: Interval
+    observed_upper: float | None = None
+    """Top-k and full evidence: bounds the maximum over the *visited* states from above."""
     certified_mean_high: float | None = None
     """Empirical-Bernstein upper limit of the mean over prompts of the prompt's mean TV."""
     tolerance: tuple[Tolerance, ...] = ()

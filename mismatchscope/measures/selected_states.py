@@ -46,12 +46,14 @@ class LargestStates:
         """A state must have more TV than this to get in, or as much at an earlier place."""
         return self._states[-1].tv if len(self._states) == self._count else 0.0
 
-    def candidates(self, tv_N: Array) -> Array:
-        """The states of a block that may be among the largest: their rows."""
+    def candidates(self, tv_N: Array, sequence_id_N: Array, position_N: Array) -> Array:
+        """The states of a block that may be among the largest: their rows, at most `count`."""
         row_M = np.flatnonzero((tv_N >= self.least) & (tv_N > 0))
         if len(row_M) > self._count:
-            order_M = np.argsort(-tv_N[row_M], kind="stable")[: self._count]
-            row_M = row_M[order_M]
+            cut = np.partition(tv_N[row_M], -self._count)[-self._count]
+            row_M = row_M[tv_N[row_M] >= cut]  # with all that equal the last one
+            order_M = np.lexsort((position_N[row_M], sequence_id_N[row_M], -tv_N[row_M]))
+            row_M = row_M[order_M[: self._count]]
         return row_M
 
     def add(self, states: list[State]) -> None:

@@ -12,8 +12,6 @@ import io
 from collections.abc import Iterator
 from typing import Any
 
-from pydantic import BaseModel
-
 from .document import Report
 from .text import setting
 
@@ -62,14 +60,14 @@ def _numbers(node: Any, name: str) -> Iterator[tuple[tuple[str, ...], float | No
     """Every number or unknown below `node`, with the names that lead to it."""
     if node is None or isinstance(node, int | float):
         yield (), node
-    elif isinstance(node, list):
+    elif isinstance(node, list | tuple):
         for entry in node:
             key = " ".join(_key(field, getattr(entry, field)) for field in _NAMED_BY[name])
             for path, value in _numbers(entry, key):
                 if path[0] not in _NAMED_BY[name]:
                     yield (key, *path), value
-    elif isinstance(node, BaseModel | dict):
-        for field, child in dict(node).items():
+    elif isinstance(node, dict) or hasattr(node, "__dict__"):
+        for field, child in (node if isinstance(node, dict) else vars(node)).items():
             if field not in _LEFT_OUT:
                 for path, value in _numbers(child, field):
                     yield (field, *path), value

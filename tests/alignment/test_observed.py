@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,18 @@ from builders import V, record, records, stored
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mismatchscope.alignment.matching import align
+from mismatchscope.alignment.alignment import Alignment, Block
+from mismatchscope.alignment.observed_ids import ObservedPair
 from mismatchscope.errors import TraceError
 from mismatchscope.records import SequenceRecord
+
+
+def pieces(alignment: Alignment, max_rows: int = 2**20) -> Iterator[tuple[Block, int, ObservedPair]]:
+    """(block, first row in it, both policies at the observed ids) of every piece of at most `max_rows` rows."""
+    k = alignment.behavior.evidence.k
+    for block in alignment.blocks():
+        for part, observed in block.topk_pieces(max_rows * 4 * 2 * 8 * (k + 1)):
+            yield block, part.start, observed
 
 
 def distributions(batch: list[SequenceRecord]) -> dict[tuple[int, int], list[float]]:
@@ -102,13 +112,15 @@ def test_both_sides_are_seen_at_the_union_of_the_list_and_the_sampled_token(
         for each in scored(mu, seed=2)
         for t in range(len(each.response_token_ids))
     }
-    alignment = align(*(stored(tmp_path_factory.mktemp("side"), side) for side in (mu, pi)))
+    alignment = Alignment(*(stored(tmp_path_factory.mktemp("side"), side) for side in (mu, pi)))
     rows = 0
-    for chunk in alignment.chunks(max_rows=max_rows):
-        assert chunk.index_M is None
-        for n in range(len(chunk.token_id_N)):
+    for block, first, chunk in pieces(alignment, max_rows):
+        assert not list(block.full_pieces())
+        sequence_id_N = np.repeat(block.sequence_id_S, block.length_S)
+        for n in range(len(chunk.logp_mu_NK)):
             rows += 1
-            key, token = (int(chunk.sequence_id_N[n]), int(chunk.position_N[n])), int(chunk.token_id_N[n])
+            at = first + n
+            key, token = (int(sequence_id_N[at]), int(block.position_N[at])), int(block.token_id_N[at])
             each = mu[key[0]]
             expected = {}
             ids = [a for a in each.observed.topk_ids_TK[key[1]].tolist() if a >= 0]
@@ -117,7 +129,7 @@ def test_both_sides_are_seen_at_the_union_of_the_list_and_the_sampled_token(
                     expected[a] = (logp, logp_pi[key][a])
                 elif a in listed_pi[key]:
                     expected[a] = (logp, float(listed_pi[key][a]))
-            expected.setdefault(token, (chunk.logp_mu_N[n], chunk.logp_pi_N[n]))
+            expected.setdefault(token, (block.logp_mu_N[at], block.logp_pi_N[at]))
             pairs = zip(chunk.logp_mu_NK[n].tolist(), chunk.logp_pi_NK[n].tolist(), strict=True)
             found = [(a, b) for a, b in pairs if not math.isnan(a) or not math.isnan(b)]
             assert sorted(found) == sorted(expected.values())
@@ -134,7 +146,7 @@ def test_an_overlap_says_nothing_once_the_reference_lacks_one_of_the_ids(
     mu = topk_records([3], seed=1, k=4)
     pi = scored(mu, seed=2)
     pi[0].observed.topk_logprobs_TK[1, 2] = np.nan  # the engine had no answer
-    (chunk,) = align(*(stored(tmp_path_factory.mktemp("side"), side) for side in (mu, pi))).chunks()
+    ((_, _, chunk),) = pieces(Alignment(*(stored(tmp_path_factory.mktemp("side"), side) for side in (mu, pi))))
     assert np.isfinite(chunk.tail_overlap_N).tolist() == [True, False, True]
     assert np.isnan(chunk.logp_mu_NK[1, 2])
     assert np.array_equal(np.isnan(chunk.logp_mu_NK), np.isnan(chunk.logp_pi_NK))
@@ -143,7 +155,7 @@ def test_an_overlap_says_nothing_once_the_reference_lacks_one_of_the_ids(
 def test_without_an_overlap_there_is_none(tmp_path_factory: pytest.TempPathFactory) -> None:
     mu = topk_records([3], seed=1, k=4)
     pi = scored(mu, seed=2, overlap=False)
-    (chunk,) = align(*(stored(tmp_path_factory.mktemp("side"), side) for side in (mu, pi))).chunks()
+    ((_, _, chunk),) = pieces(Alignment(*(stored(tmp_path_factory.mktemp("side"), side) for side in (mu, pi))))
     assert chunk.tail_overlap_N is None
 
 
@@ -152,12 +164,11 @@ def test_an_infinite_top_k_log_prob_is_an_error(tmp_path_factory: pytest.TempPat
     pi = scored(mu, seed=2)
     pi[0].observed.topk_logprobs_TK[1, 2] = np.inf
     with pytest.raises(TraceError, match="sequence 0 is \\+inf"):
-        list(align(*(stored(tmp_path_factory.mktemp("side"), side) for side in (mu, pi))).chunks())
+        list(pieces(Alignment(*(stored(tmp_path_factory.mktemp("side"), side) for side in (mu, pi)))))
 
 
 def test_one_side_with_top_k_leaves_the_sampled_tokens(tmp_path_factory: pytest.TempPathFactory) -> None:
     mu, pi = topk_records([3], seed=1, k=4), [record(0, 3, seed=2, level="sampled")]
-    alignment = align(*(stored(tmp_path_factory.mktemp("side"), side) for side in (mu, pi)))
-    (chunk,) = alignment.chunks()
-    assert chunk.logp_mu_NK is None
+    alignment = Alignment(*(stored(tmp_path_factory.mktemp("side"), side) for side in (mu, pi)))
+    assert not list(pieces(alignment))
     assert "both have sampled alone" in alignment.notes[0]

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from synthetic_pair import FULL, PLAIN, Pair, make_pair, manifest
 
-from mismatchscope.comparison.compare_traces import Repeats, compare
+from mismatchscope.comparison.compare_traces import compare
+from mismatchscope.comparison.floors import Repeats
 from mismatchscope.engines.synthetic.engine import SyntheticEngine
 from mismatchscope.engines.synthetic.policy import SyntheticOptions
 from mismatchscope.records import Evidence, Task

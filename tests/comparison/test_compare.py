@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from synthetic_pair import Pair, make_pair, manifest
 
-from mismatchscope.comparison.compare_traces import Repeats, compare
+from mismatchscope.comparison.compare_traces import compare
+from mismatchscope.comparison.floors import Repeats
 from mismatchscope.engines.synthetic.engine import SyntheticEngine
 from mismatchscope.engines.synthetic.policy import SyntheticOptions
 from mismatchscope.errors import NotComparableError
@@ -98,13 +99,13 @@ def test_bounds_are_what_the_definitions_say(pair: Pair, report: Report) -> None
 def test_a_bound_asks_for_what_the_evidence_gives(tmp_path: Path) -> None:
     sampled = make_pair(tmp_path / "sampled", evidence=Evidence("sampled"))
     bounds = compare(sampled.behavior, sampled.reference).bounds
-    known = {name for name in type(bounds).model_fields if getattr(bounds, name) is not None}
+    known = {name for name in vars(bounds) if getattr(bounds, name) is not None}
     assert known == {"horizon", "max_free_linear", "max_free_quadratic"}
 
 
 def test_every_statistic_states_n_and_estimator(report: Report) -> None:
     for block in (report.token, report.sequence):
-        for name in type(block).model_fields:
+        for name in vars(block):
             value = getattr(block, name)
             if hasattr(value, "estimator"):
                 assert value.estimator and value.n > 0 and value.clusters == 16, name

@@ -22,9 +22,10 @@ def test_the_largest_come_first_and_equals_by_their_place(values: list[float], p
     )[:10]
     for order in (1, -1):
         largest = LargestStates(10)
-        for part in np.array_split(np.arange(len(values)), parts)[::order]:
+        for part in np.array_split(np.arange(len(values))[::order], parts):
             other = LargestStates(10)
-            other.add([state(tv_N[part][row], int(part[row]), 0) for row in other.candidates(tv_N[part])])
+            rows = other.candidates(tv_N[part], part, np.zeros_like(part))
+            other.add([state(tv_N[part][row], int(part[row]), 0) for row in rows])
             largest.merge(other)
         assert [(-found.tv, found.sequence_id) for found in largest.states()] == expected
 
@@ -32,7 +33,8 @@ def test_the_largest_come_first_and_equals_by_their_place(values: list[float], p
 def test_candidates_are_no_more_than_can_get_in() -> None:
     largest = LargestStates(2)
     largest.add([state(0.5, 0, 0), state(0.4, 0, 1)])
-    assert largest.candidates(np.array([0.1, 0.4, 0.6, 0.0])).tolist() == [1, 2]
+    tv_N, place_N = np.array([0.1, 0.4, 0.6, 0.0]), np.arange(4)
+    assert largest.candidates(tv_N, place_N, place_N).tolist() == [1, 2]
 
 
 @settings(max_examples=20, deadline=None)

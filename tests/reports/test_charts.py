@@ -3,13 +3,15 @@ from __future__ import annotations
 import math
 import re
 import sys
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import pytest
 
 from mismatchscope.errors import MissingDependencyError
+from mismatchscope.measures.results import Exceedance
 from mismatchscope.reports.charts import Chart, charts, ratio_label, ratio_ticks
-from mismatchscope.reports.document import Exceedance, Figures, Histogram, PositionBin, Report, Scatter
+from mismatchscope.reports.document import Figures, Histogram, PositionBin, Report, Scatter
 
 
 def _with_figures(report: Report, **figures: object) -> Report:
@@ -125,8 +127,8 @@ def test_an_axis_within_one_decade_still_has_ticks(full: Report) -> None:
 
 
 def test_a_curve_without_upper_limits_is_drawn(full: Report) -> None:
-    curve = [point.model_copy(update={"tokens_upper": None}) for point in full.alpha1.exceedance]
-    report = full.model_copy(update={"alpha1": full.alpha1.model_copy(update={"exceedance": curve})})
+    curve = tuple(replace(point, tokens_upper=None) for point in full.alpha1.exceedance)
+    report = full.model_copy(update={"alpha1": replace(full.alpha1, exceedance=curve)})
     assert "tokens" in _texts(_chart(report, "exceedance"))
 
 
@@ -142,8 +144,8 @@ def test_certain_and_impossible_tokens_are_drawn_on_the_edge(full: Report) -> No
 
 
 def test_equal_policies_make_no_curve_and_no_crash(full: Report) -> None:
-    curve = [Exceedance(tau=tau, tokens=0.0, prompts=0.0, prompts_upper=0.02) for tau in (0.001, 0.01)]
-    report = full.model_copy(update={"alpha1": full.alpha1.model_copy(update={"exceedance": curve})})
+    curve = tuple(Exceedance(tau, 0.0, None, 0.0, 0.02) for tau in (0.001, 0.01))
+    report = full.model_copy(update={"alpha1": replace(full.alpha1, exceedance=curve)})
     bins = [PositionBin(low=0, high=7, n=10, mean=0.0, max=0.0)]
     names = [chart.name for chart in charts(_with_figures(report, tv_by_position=bins))]
     assert "exceedance" not in names

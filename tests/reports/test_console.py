@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import re
+from dataclasses import replace
 
 import pytest
 from example_reports import HOSTILE
@@ -9,18 +10,9 @@ from rich.cells import cell_len
 from rich.console import Console
 from syrupy.assertion import SnapshotAssertion
 
+from mismatchscope.measures.results import Alpha, Interval, SequenceMeasures, Statistic, TokenMeasures
 from mismatchscope.reports.console import show
-from mismatchscope.reports.document import (
-    Alpha,
-    Counts,
-    Finding,
-    Mean,
-    Provenance,
-    Report,
-    SequenceMeasures,
-    Statistic,
-    TokenMeasures,
-)
+from mismatchscope.reports.document import Counts, Finding, Provenance, Report
 
 
 def _shown(report: Report, width: int = 80, verbose: bool = False, terminal: bool = False) -> str:
@@ -70,7 +62,7 @@ def test_of_equal_engines_no_difference_is_shown(versions: Report) -> None:
 
 def test_a_mean_that_is_known_from_below_only_says_so(versions: Report) -> None:
     old = versions.baseline.old_reference
-    below = old.alpha.model_copy(update={"mean": Mean(value=None, low=0.00366)})
+    below = replace(old.alpha, mean=Interval(value=None, low=0.00366))
     pair = old.model_copy(update={"alpha": below, "kl": None})
     baseline = versions.baseline.model_copy(update={"old_reference": pair, "tv_difference": None})
     shown = _shown(versions.model_copy(update={"baseline": baseline}))
@@ -121,14 +113,14 @@ def test_no_color_is_honoured(full: Report, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_mean_without_interval_says_why(full: Report) -> None:
-    mean = Mean(value=0.002, n=96, clusters=1, method="too-few-clusters")
-    shown = _shown(full.model_copy(update={"alpha1": full.alpha1.model_copy(update={"mean": mean})}), width=120)
+    mean = Interval(value=0.002, n=96, clusters=1, method="too-few-clusters")
+    shown = _shown(full.model_copy(update={"alpha1": replace(full.alpha1, mean=mean)}), width=120)
     assert "no interval: too few clusters" in shown
 
 
 def test_an_interval_without_width_is_not_called_one(full: Report) -> None:
-    mean = Mean(value=0.0, low=0.0, high=0.0, n=96, clusters=8, method="all-zero")
-    shown = _shown(full.model_copy(update={"alpha1": full.alpha1.model_copy(update={"mean": mean})}))
+    mean = Interval(value=0.0, low=0.0, high=0.0, n=96, clusters=8, method="all-zero")
+    shown = _shown(full.model_copy(update={"alpha1": replace(full.alpha1, mean=mean)}))
     assert "all zero, 8 prompts" in shown
 
 
@@ -150,7 +142,7 @@ def test_a_report_with_nothing_but_counts_is_shown() -> None:
         evidence="sampled",
         policy="raw",
         counts=Counts(prompts=1, sequences=1, tokens=1),
-        alpha1=Alpha(observed_max=None, mean=Mean(value=None)),
+        alpha1=Alpha(observed_max=None, mean=Interval(value=None)),
         token=TokenMeasures(),
         sequence=SequenceMeasures(),
         provenance=Provenance(behavior={}, reference={}, command="mismatchscope analyze x"),

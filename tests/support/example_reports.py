@@ -7,44 +7,48 @@ against an older version of itself, further from the trainer, and a gate on that
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
+from mismatchscope.measures.results import (
+    Alpha,
+    Bounds,
+    Correction,
+    Exceedance,
+    Interval,
+    LengthBin,
+    SequenceMeasures,
+    Statistic,
+    TailExtrapolation,
+    TokenMeasures,
+    Tolerance,
+)
 from mismatchscope.reports.document import (
     Alarm,
-    Alpha,
     BaselineComparison,
-    Bounds,
     ContextToken,
-    Correction,
     Counts,
     Difference,
-    Exceedance,
     Figures,
     Finding,
     Floor,
     Floors,
     GateResult,
     Histogram,
-    LengthBin,
-    Mean,
     PairSummary,
     PositionBin,
     Provenance,
     Report,
     Scatter,
-    SequenceMeasures,
-    Statistic,
-    TailExtrapolation,
-    TokenMeasures,
-    Tolerance,
     WorstToken,
 )
 
 HOSTILE = "<script>alert(1)</script> ]]> `|` \x1b[31m \u202e"
 
 
-def _mean(value: float, low: float | None = None, high: float | None = None) -> Mean:
-    return Mean(value=value, low=low, high=high, n=24576, clusters=128)
+def _mean(value: float, low: float | None = None, high: float | None = None) -> Interval:
+    return Interval(value=value, low=low, high=high, n=24576, clusters=128)
 
 
 def _statistic(estimator: str, *figures: float | None) -> Statistic:
@@ -52,7 +56,7 @@ def _statistic(estimator: str, *figures: float | None) -> Statistic:
     return Statistic(**dict(zip(names, figures, strict=True)), n=24576, clusters=128, estimator=estimator)
 
 
-def _curve(scale: float, shape: float, n: int = 24576, prompts: int = 128) -> list[Exceedance]:
+def _curve(scale: float, shape: float, n: int = 24576, prompts: int = 128) -> tuple[Exceedance, ...]:
     """Exceedance of a Lomax tail at three points a decade."""
     points = []
     for tau in [float(f"{step}e{exponent}") for exponent in range(-6, 0) for step in (1, 2, 5)]:
@@ -67,7 +71,7 @@ def _curve(scale: float, shape: float, n: int = 24576, prompts: int = 128) -> li
                 prompts_upper=min(1.0, of_prompts + 3 / prompts),
             )
         )
-    return points
+    return tuple(points)
 
 
 def _figures() -> Figures:
@@ -129,12 +133,12 @@ def full() -> Report:
             observed_upper=0.1842,
             mean=_mean(0.002131, 0.001882, 0.002394),
             certified_mean_high=0.00412,
-            tolerance=[
+            tolerance=(
                 Tolerance(quantile=0.9, confidence=0.95, value=0.0812, n=128, n_needed=29),
                 Tolerance(quantile=0.95, confidence=0.95, value=0.131, n=128, n_needed=59),
                 Tolerance(quantile=0.99, confidence=0.95, value=None, n=128, n_needed=299),
                 Tolerance(quantile=0.999, confidence=0.95, value=None, n=128, n_needed=2995),
-            ],
+            ),
             exceedance=_curve(0.0008, 1.6),
         ),
         token=TokenMeasures(
@@ -166,7 +170,7 @@ def full() -> Report:
             ess_fraction=0.9917,
             chi2=0.0084,
             pareto_k=0.21,
-            by_length=[
+            by_length=(
                 LengthBin(
                     low=1,
                     high=31,
@@ -185,7 +189,7 @@ def full() -> Report:
                     log_ratio=_mean(-0.0043, -0.0151, 0.0067),
                     ess_fraction=0.9896,
                 ),
-            ],
+            ),
         ),
         floor=Floors(
             behavior=Floor(
@@ -198,6 +202,7 @@ def full() -> Report:
         corrections=[
             Correction(
                 name="token TIS",
+                unit="token",
                 parameters={"C": 2.0},
                 kept_tokens=1.0,
                 kept_sequences=1.0,
@@ -208,6 +213,7 @@ def full() -> Report:
             ),
             Correction(
                 name="geometric mask",
+                unit="sequence",
                 parameters={"low": 0.999, "high": 1.001},
                 kept_tokens=0.41,
                 kept_sequences=0.52,
@@ -221,8 +227,8 @@ def full() -> Report:
             classical_kl=767.0,
             pinsker_marginal_kl=41.7,
             mixed_tv=1.9,
-            max_free_linear=Mean(value=0.205, low=0.191, high=0.219, n=256, clusters=64),
-            max_free_quadratic=Mean(value=0.081, low=0.07, high=0.092, n=256, clusters=64),
+            max_free_linear=Interval(value=0.205, low=0.191, high=0.219, n=256, clusters=64),
+            max_free_quadratic=Interval(value=0.081, low=0.07, high=0.092, n=256, clusters=64),
         ),
         worst=[
             WorstToken(
@@ -318,7 +324,7 @@ def topk() -> Report:
             observed_max=0.171,
             observed_upper=0.232,
             mean=_mean(0.00191, 0.00168, 0.00216),
-            tolerance=[Tolerance(quantile=0.95, confidence=0.95, value=0.12, n=128, n_needed=59)],
+            tolerance=(Tolerance(quantile=0.95, confidence=0.95, value=0.12, n=128, n_needed=59),),
             exceedance=_curve(0.0007, 1.6),
             tail=TailExtrapolation(
                 threshold=0.05,
@@ -373,8 +379,8 @@ def sampled() -> Report:
         counts=Counts(prompts=8, sequences=8, tokens=411, unmatched_behavior=3, rejected=1),
         alpha1=Alpha(
             observed_max=0.41,
-            mean=Mean(value=0.057, low=0.036, high=0.079, n=411, clusters=8),
-            tolerance=[Tolerance(quantile=0.95, confidence=0.95, value=None, n=8, n_needed=59)],
+            mean=Interval(value=0.057, low=0.036, high=0.079, n=411, clusters=8),
+            tolerance=(Tolerance(quantile=0.95, confidence=0.95, value=None, n=8, n_needed=59),),
         ),
         token=TokenMeasures(
             ratio=Statistic(mean=0.943, low=0.921, high=0.964, p50=1.0, n=411, clusters=8, estimator="sampled"),
@@ -400,16 +406,16 @@ def sampled() -> Report:
 
 def versions() -> Report:
     whole = full()
-    alpha = whole.alpha1.model_copy(update={"exceedance": _curve(0.0004, 1.6)})
+    alpha = replace(whole.alpha1, exceedance=_curve(0.0004, 1.6))
     old_reference = PairSummary(
-        alpha=alpha.model_copy(update={"observed_max": 0.0911, "mean": _mean(0.001204, 0.001021, 0.001391)}),
+        alpha=replace(alpha, observed_max=0.0911, mean=_mean(0.001204, 0.001021, 0.001391)),
         tv=_statistic("exact", 0.001204, 0.001021, 0.001391, 0.00021, 0.0029, 0.0131, 0.052, 0.0911),
         kl=_statistic("exact", 3.12e-5, 2.41e-5, 3.95e-5, 5.1e-8, 4.1e-5, 0.0006, 0.0088, 0.031),
         abs_logprob_diff=_statistic("sampled", 0.00204, 0.0018, 0.00229, 0.0002, 0.0046, 0.022, 0.08, 0.21),
         identical=False,
     )
     new_old = PairSummary(
-        alpha=alpha.model_copy(update={"observed_max": 0.1322, "mean": _mean(0.001702, 0.001491, 0.001924)}),
+        alpha=replace(alpha, observed_max=0.1322, mean=_mean(0.001702, 0.001491, 0.001924)),
         kl=_statistic("exact", 5.02e-5, 3.91e-5, 6.31e-5, 8.1e-8, 6.1e-5, 0.0008, 0.0101, 0.052),
         identical=False,
     )

@@ -5,20 +5,20 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from aligned_rows import align, by_row
 from builders import V, record, records, stored
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mismatchscope.alignment.matching import Alignment, align
-from mismatchscope.errors import EmptyComparisonError, MisalignedError, NotComparableError, TraceError
+from mismatchscope.alignment.alignment import Alignment
+from mismatchscope.errors import EmptyComparisonError, MisalignedError, TraceError
 from mismatchscope.records import Observed, SequenceRecord
-from mismatchscope.traces import ModelFacts, Trace
+from mismatchscope.traces import Trace
 
 Store = Callable[..., Trace]
 
@@ -26,24 +26,6 @@ Store = Callable[..., Trace]
 @pytest.fixture
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     return lambda batch, **changes: stored(tmp_path_factory.mktemp("side"), batch, **changes)
-
-
-def by_row(alignment: Alignment, **limits: int) -> dict[tuple[int, int], dict[str, Any]]:
-    """Everything the chunks say of full evidence, one entry a row."""
-    rows: dict[tuple[int, int], dict[str, Any]] = {}
-    for chunk in alignment.chunks(**limits):
-        full = {int(row): at for at, row in enumerate(chunk.index_M)} if chunk.index_M is not None else {}
-        for n in range(len(chunk.token_id_N)):
-            key = (int(chunk.sequence_id_N[n]), int(chunk.position_N[n]))
-            assert key not in rows
-            rows[key] = {
-                "prompt": int(chunk.prompt_id_N[n]),
-                "token": int(chunk.token_id_N[n]),
-                "logp": (chunk.logp_mu_N[n], chunk.logp_pi_N[n]),
-                "full": (chunk.logp_mu_MV[full[n]], chunk.logp_pi_MV[full[n]]) if n in full else None,
-            }
-    assert list(rows) == sorted(rows)
-    return rows
 
 
 def full_at(seen: Observed, position: int) -> np.ndarray | None:
@@ -94,19 +76,17 @@ def test_every_shared_row_comes_out_once_with_its_own_figures(
             align(*traces)
         return
     alignment = align(*traces)
-    rows = by_row(alignment, max_rows=max_rows, max_bytes=2 * 4 * V * max_states)
+    rows = by_row(alignment, max_rows, 2 * 4 * V * max_states)
     assert rows.keys() == expected.keys()
-    full_states = 0
     for key, (token, logp, full) in expected.items():
         assert (rows[key]["token"], rows[key]["logp"], rows[key]["prompt"]) == (token, logp, key[0] // 2)
         if None in [None if side is None else 0 for side in full]:
             assert rows[key]["full"] is None
         else:
-            full_states += 1
             np.testing.assert_array_equal(rows[key]["full"], full)
     counts = alignment.counts
     assert (counts.sequences, counts.prompts) == (len(shared), len({key // 2 for key in shared}))
-    assert (counts.tokens, counts.full_states) == (len(expected), full_states)
+    assert counts.tokens == len(expected)
     assert counts.rejected == sum(lengths[key] for key in shared) - len(expected)
     assert counts.unmatched_behavior == len(mu) - len(shared)
     assert counts.unmatched_reference == len(pi) - len(shared)
@@ -188,7 +168,7 @@ def test_a_distribution_with_nan_is_an_error(store: Store) -> None:
     pi = records([5], seed=1)
     pi[0].observed.full_logprobs_RV[3, 2] = np.nan
     with pytest.raises(TraceError, match="distribution 3 holds NaN"):
-        list(align(store(records([5])), store(pi)).chunks())
+        align(store(records([5])), store(pi))
 
 
 def shifted_pair(
@@ -235,117 +215,30 @@ def test_too_few_tokens_say_nothing_of_a_shift(store: Store) -> None:
     assert align(mu, pi).counts.tokens == 30
 
 
-def widened(batch: list[SequenceRecord], mass: float) -> list[SequenceRecord]:
-    """The same distributions with two more ids, which share this mass."""
-    for each in batch:
-        logp_RV = each.observed.full_logprobs_RV
-        with np.errstate(divide="ignore"):
-            extra = np.full((len(logp_RV), 2), np.log(mass / 2), dtype=np.float32)
-        each.observed.full_logprobs_RV = np.hstack([logp_RV, extra])
-    return batch
-
-
-@pytest.mark.parametrize("wide", [0, 1])
-def test_padding_without_mass_is_cut_off(store: Store, wide: int) -> None:
-    sides = [records([5]), records([5], seed=1)]
-    sides[wide] = widened(sides[wide], 0.0)
-    sizes = [V, V]
-    sizes[wide] = V + 2
-    tokenizers = ("t", "other files")
-    traces = [
-        store(side, model=ModelFacts(name="tiny", vocabulary_size=size), tokenizer_sha256=tokenizer)
-        for side, size, tokenizer in zip(sides, sizes, tokenizers, strict=True)
-    ]
-    alignment = align(*traces)
-    (chunk,) = alignment.chunks()
-    assert chunk.logp_mu_MV.shape == chunk.logp_pi_MV.shape == (5, V)
-    assert any("padding was cut off" in note for note in alignment.notes)
-
-
-@pytest.mark.parametrize("mass", [1e-8, 1e-3])
-def test_padding_with_mass_is_a_leak_unless_negligible(store: Store, mass: float) -> None:
-    alignment = align(store(records([5])), store(widened(records([5], seed=1), mass)))
-    (chunk,) = alignment.chunks()
-    if mass < 1e-6:
-        assert chunk.logp_pi_MV.shape == (5, V)
-    else:
-        assert chunk.logp_mu_MV.shape == chunk.logp_pi_MV.shape == (5, V + 2)
-        assert np.isneginf(chunk.logp_mu_MV[:, V:]).all()
-        np.testing.assert_allclose(np.exp(chunk.logp_pi_MV[:, V:]).sum(axis=1), mass, rtol=1e-5)
-        assert any("counts as leak" in note for note in alignment.notes)
-
-
-def test_another_vocabulary_is_an_error(store: Store) -> None:
-    mu = store(records([5], level="sampled"))
-    small = ModelFacts(vocabulary_size=4)
-    with pytest.raises(MisalignedError, match=r"Token id \d+ lies outside the reference's vocabulary of 4"):
-        align(mu, store(records([5], level="sampled"), model=small))
-    larger = ModelFacts(vocabulary_size=V + 100)
-    assert "padded" in align(mu, store(records([5], level="sampled"), model=larger)).notes[0]
-    with pytest.raises(MisalignedError, match="the tokenizers differ too"):
-        align(mu, store(records([5], level="sampled"), model=larger, tokenizer_sha256="other"))
-
-
-@pytest.mark.parametrize(
-    ("mu", "pi", "comparable"),
-    [
-        ({"policy": "raw"}, {"policy": "raw"}, True),
-        ({"policy": "processed"}, {"policy": "support"}, True),
-        ({"policy": "processed"}, {"policy": "raw"}, True),
-        (
-            {"policy": "processed", "sampling": {"temperature": 0.7, "top_p": 1.0, "top_k": 0}},
-            {"policy": "raw"},
-            False,
-        ),
-        (
-            {"policy": "processed", "sampling": {"temperature": 1.0, "top_p": 0.9, "top_k": 0}},
-            {"policy": "raw"},
-            False,
-        ),
-        ({"policy": "processed", "sampling": None}, {"policy": "raw"}, False),
-        ({"policy": "raw"}, {"policy": "processed", "temperature": 0.7}, False),
-        ({"policy": "raw"}, {"policy": "support"}, False),
-        ({"policy": "support"}, {"policy": "processed"}, False),
-    ],
-)
-def test_only_the_same_question_is_answered(
-    store: Store, mu: dict[str, Any], pi: dict[str, Any], comparable: bool
-) -> None:
-    traces = store(records([5]), **mu), store(records([5], seed=1), **pi)
-    if comparable:
-        assert align(*traces).counts.tokens == 5
-    else:
-        with pytest.raises(NotComparableError, match=f"holds the {mu['policy']} policy") as raised:
-            align(*traces)
-        assert f"score the {mu['policy']} behaviour trace" in raised.value.hint
-
-
-def test_what_is_worth_knowing_is_noted(store: Store) -> None:
-    mu = store(records([5], fraction=0.5))
-    assert align(mu, mu).notes == []
-    pi = records([5], seed=1, level="sampled")
-    pi[0].prompt_id = 9
-    notes = align(mu, store(pi, temperature=0.7, tokenizer_sha256="other")).notes
-    for said in (
-        "divided by 1.0 on one side and by 0.7",
-        "tokenizer files",
-        "number their prompts",
-        "sampled alone",
-    ):
-        assert any(said in note for note in notes)
-    stale = ModelFacts(name="tiny", weights_sha256="older", vocabulary_size=V)
-    assert align(mu, store(records([5], seed=1), model=stale)).counts.tokens == 5
-
-
-def test_a_long_trace_is_streamed_in_bounded_chunks(store: Store) -> None:
-    """200 000 tokens: no chunk exceeds its bound, in rows or in bytes, and every token comes by."""
-    k = 8
+def test_a_long_trace_is_streamed_in_bounded_pieces(store: Store) -> None:
+    """200 000 tokens: no block exceeds its rows, no piece its bytes, and every token comes by."""
+    k, limit = 8, 2**20
     mu, pi = (records([2000] * 100, seed=seed, level="topk", k=k) for seed in (1, 1))
-    alignment = align(store(mu), store(pi))
+    alignment = Alignment(store(mu), store(pi))
     tokens = 0
-    limit = 2**20
-    for chunk in alignment.chunks(max_rows=4096, max_bytes=limit):
-        assert len(chunk.token_id_N) <= 4096
-        assert chunk.logp_mu_NK.nbytes + chunk.logp_pi_NK.nbytes <= limit
-        tokens += len(chunk.token_id_N)
+    for block in alignment.blocks(rows=4096):
+        assert len(block.token_id_N) <= 4096
+        for part, observed in block.topk_pieces(limit):
+            assert observed.logp_mu_NK.nbytes + observed.logp_pi_NK.nbytes <= limit
+            tokens += part.stop - part.start
     assert tokens == 200_000
+
+
+def test_the_two_sides_may_lie_in_other_row_groups(store: Store) -> None:
+    """Sequences that one side lacks, of any length, in blocks of any size."""
+    lengths = [1, 40, 3, 0, 7, 120, 2, 9]
+    mu, pi = (records(lengths, seed=seed) for seed in (1, 2))
+    alignment = Alignment(store(mu[1:]), store([pi[at] for at in (0, 2, 3, 5, 7)]))
+    expected = by_row(alignment)
+    assert {key for key, _ in expected} == {2, 5, 7}
+    for rows in (1, 10, 1000):
+        found = by_row(alignment, rows)
+        assert found.keys() == expected.keys()
+        assert all(found[key]["logp"] == expected[key]["logp"] for key in expected)
+        counts = alignment.counts
+        assert (counts.sequences, counts.unmatched_behavior, counts.unmatched_reference) == (4, 3, 1)
