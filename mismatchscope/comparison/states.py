@@ -15,8 +15,9 @@ import numpy as np
 
 from ..alignment.matching import AlignedChunk, Alignment
 from ..errors import NotComparableError
-from ..measures.divergences import full_divergences, renormalise_on_support
+from ..measures.full import divergences
 from ..measures.sampled import SampledEstimators, sampled_estimators
+from ..measures.support import renormalise_on_support
 from ..measures.topk import topk_interval
 from ..records import EvidenceLevel, Policy
 
@@ -190,7 +191,7 @@ def _measure_chunk(chunk: AlignedChunk, policy: Policy, behavior_topk: bool) -> 
         logp_pi_MV = chunk.logp_pi_MV
         if policy == "support":
             logp_pi_MV, kept_logmass_N[chunk.index_M] = renormalise_on_support(logp_pi_MV, chunk.logp_mu_MV)
-        exact = full_divergences(chunk.logp_mu_MV, logp_pi_MV)
+        exact = divergences(chunk.logp_mu_MV, logp_pi_MV, normalised=True)
         for name in EXACT_COLUMNS:
             out[name] = _placed(getattr(exact, name), chunk.index_M, n)
         for name in ("tv_lower", "tv_upper"):

@@ -9,9 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from mismatchscope.measures import fused
-from mismatchscope.measures.divergences import full_divergences
-from mismatchscope.measures.fused import fused_divergences
+from mismatchscope.measures.full import Divergences, divergences
 
 INF = np.inf
 
@@ -55,8 +53,8 @@ TOLERANCE = {
 }
 
 
-def check(logits_mu_NV: np.ndarray, logits_pi_NV: np.ndarray) -> fused.FusedDivergences:
-    result = fused_divergences(logits_mu_NV, logits_pi_NV)
+def check(logits_mu_NV: np.ndarray, logits_pi_NV: np.ndarray) -> Divergences:
+    result = divergences(logits_mu_NV, logits_pi_NV)
     for row, (x_V, y_V) in enumerate(zip(logits_mu_NV, logits_pi_NV, strict=True)):
         for name, expected in oracle(x_V, y_V).items():
             assert getattr(result, name)[row] == pytest.approx(expected, **TOLERANCE[name]), (name, row)
@@ -125,7 +123,7 @@ def test_a_certain_token_against_another(backend):
 
 def test_identical_logits_have_no_divergence(backend):
     mu = normal(2, 3001, scale=5)
-    result = fused_divergences(mu, mu.copy())
+    result = divergences(mu, mu.copy())
     for values in (result.tv, result.kl, result.reverse_kl, result.leak):
         assert np.all(np.abs(values) < 1e-15)
 
@@ -135,7 +133,7 @@ def test_agrees_with_the_plain_reference_on_log_probabilities(backend):
     logits[:, :, 2990:] = -INF
     logp = (logits - np.log(np.exp(logits).sum(-1, keepdims=True))).astype(np.float32)
     plain = full_divergences(*logp)
-    result = fused_divergences(*logp)
+    result = divergences(*logp)
     assert result.tv == pytest.approx(plain.tv, abs=1e-6)
     assert result.kl == pytest.approx(plain.kl, rel=1e-4)
     assert result.reverse_kl == pytest.approx(plain.reverse_kl, rel=1e-4)
@@ -166,7 +164,7 @@ def test_a_support_outside_of_which_both_have_nothing(backend):
     mu, pi = normal(2, 1000), normal(2, 1000, seed=1)
     padded_mu, padded_pi = (np.pad(side, ((0, 0), (0, 700)), constant_values=np.float32(-INF)) for side in (mu, pi))
     result = check(padded_mu, padded_pi)
-    assert result.tv == pytest.approx(fused_divergences(mu, pi).tv, abs=1e-7)
+    assert result.tv == pytest.approx(divergences(mu, pi).tv, abs=1e-7)
     assert np.all(result.leak == 0) and np.all(np.isfinite(result.kl + result.reverse_kl))
 
 
@@ -177,21 +175,21 @@ def test_nan_and_infinity_are_refused_by_name(backend, bad, side, n_ids):
     sides = {"behaviour": normal(5, n_ids), "reference": normal(5, n_ids)}
     sides[side][3, 6] = bad
     with pytest.raises(ValueError, match=rf"{side} logits: row 3 holds {bad} at id 6"):
-        fused_divergences(sides["behaviour"], sides["reference"])
+        divergences(sides["behaviour"], sides["reference"])
 
 
 def test_any_bit_pattern_of_nan_is_found(backend):
     mu = normal(1, 2000)
     mu.view(np.uint32)[0, 1777] = 0xFF812345
     with pytest.raises(ValueError, match="row 0 holds nan at id 1777"):
-        fused_divergences(mu, normal(1, 2000))
+        divergences(mu, normal(1, 2000))
 
 
 def test_a_row_without_any_support_is_refused(backend):
     pi = normal(3, 800)
     pi[1] = -INF
     with pytest.raises(ValueError, match="reference logits: row 1 holds nothing but -inf"):
-        fused_divergences(normal(3, 800), pi)
+        divergences(normal(3, 800), pi)
 
 
 # --- properties ----------------------------------------------------------------------------------------------
@@ -206,7 +204,7 @@ def test_any_row_agrees_with_the_oracle(pair):
     mu, pi = pair
     if np.isneginf(mu).all() or np.isneginf(pi).all():
         with pytest.raises(ValueError, match="nothing but -inf"):
-            fused_divergences(mu, pi)
+            divergences(mu, pi)
         return
     check(mu, pi)
 
@@ -216,7 +214,7 @@ def test_any_row_agrees_with_the_oracle(pair):
 def test_sides_swap_and_constants_do_not_matter(seed, noise, constant):
     mu = np.round(normal(1, 700, scale=3, seed=seed) * 1024) / 1024  # so that adding the constant is exact
     pi = np.round((mu + normal(1, 700, scale=noise, seed=seed + 1)) * 1024) / 1024
-    there, back = fused_divergences(mu, pi), fused_divergences(pi + np.float32(constant), mu)
+    there, back = divergences(mu, pi), divergences(pi + np.float32(constant), mu)
     assert there.tv == pytest.approx(back.tv, rel=1e-5, abs=1e-7)
     assert there.kl == pytest.approx(back.reverse_kl, rel=1e-4)
     assert there.reverse_kl == pytest.approx(back.kl, rel=1e-4)
