@@ -101,7 +101,8 @@ class Block:
             return values.double().cpu().numpy()
         if self.precision == "bfloat16":
             values = (values.astype(np.uint32) << 16).view(np.float32)
-        return values.astype(np.float64)
+        with np.errstate(invalid="ignore"):  # a NaN that signals
+            return values.astype(np.float64)
 
 
 def checked_token_ids(token_id_N: ArrayLike | torch.Tensor, n_rows: int, n_ids: int) -> Array:
