@@ -37,8 +37,8 @@ def observed_pair(
     """The union of μ's top-k and the sampled token, as far as π was observed there too.
 
     π's log-probs come from its own list, matched by id, or from `full`: the rows [M] that have a distribution, and
-    the distributions [M, V]. An id that only μ shows is not observed: it belongs to the tail of both. The arrays may
-    be views of the columns.
+    the distributions [M, V]. An id that only μ shows is not observed: it belongs to the tail of both. The arrays
+    may be views of the columns.
     Raises `TraceError` for +inf.
     """
     id_F, k_N = flat(mu["topk_ids"])

@@ -76,11 +76,11 @@ def divergences(
     Each side is a block of logits or natural log-probabilities, [N, V]: nested lists, numpy, or PyTorch on a CPU or
     a GPU, both on the same device. float32 and bfloat16 are read in place; rows may be strided (a slice of a padded
     vocabulary, say). float16 is widened, and float64 is measured in float64, slower. The log-softmax of both sides
-    is part of the work, and nothing of size [N, V] or [V] is allocated for it. An id of probability zero, by -inf or
-    by the large negative number that engines mask with, is outside the support.
+    is part of the work, and nothing of size [N, V] or [V] is allocated for it. An id of probability zero, by -inf
+    or by the large negative number that engines mask with, is outside the support.
 
-    With `normalised` the rows are log-probabilities that somebody stored: they are taken as they are and must sum to
-    one, and a softmax that was badly computed is an error instead of a difference.
+    With `normalised` the rows are log-probabilities that somebody stored: they are taken as they are and must sum
+    to one, and a softmax that was badly computed is an error instead of a difference.
 
     `token_id_N` are the ids whose `log_ratio` is asked for; `mass_floor` is the probability from which on an id
     counts for `max_abs_dlogp`; `threads` defaults to the cores that this process may use.

@@ -27,7 +27,7 @@ _WARPS = 8
 def measure(mu_NV: torch.Tensor, pi_NV: torch.Tensor, normalised: bool, log_floor: float) -> np.ndarray:
     """`kernel.FULL_RESULT` [N] of two blocks of float32 or bfloat16 on one GPU, the ids of a row adjacent.
 
-    The softmax is taken either way; with `normalised` the masses tell how far it was from nothing to do. `mass_mu` is
+    The softmax is taken either way; with `normalised` the masses tell how far the rows were from it. `mass_mu` is
     NaN for a row that has no divergence. Raises ValueError when the blocks are not on the same GPU.
     """
     if not isinstance(mu_NV, torch.Tensor) or not isinstance(pi_NV, torch.Tensor) or mu_NV.device != pi_NV.device:

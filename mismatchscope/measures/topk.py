@@ -97,16 +97,19 @@ def _sums_by_kernel(logp_mu_TK: Array, logp_pi_TK: Array) -> Array:
 
     kernel.in_pieces(measure, len(sums_T), kernel.available_cores())
     if (illegal_T := np.isnan(sums_T["mass_mu"])).any():
-        row = int(np.argmax(illegal_T))
-        _missing_as_empty(mu_TK[row : row + 1], pi_TK[row : row + 1], row)  # says why
+        row = int(np.argmax(illegal_T))  # one is enough: numpy refuses it, or sees a sum of more than one
+        sums_T[row] = _sums_by_numpy(mu_TK[row : row + 1], pi_TK[row : row + 1], row)[0]
     return sums_T
 
 
-def _sums_by_numpy(logp_mu_TK: Array, logp_pi_TK: Array) -> Array:
-    """`_sums_by_kernel` in numpy. Temporaries stay near `cells.CHUNK_BYTES`, whatever T is."""
+def _sums_by_numpy(logp_mu_TK: Array, logp_pi_TK: Array, first_row: int = 0) -> Array:
+    """`_sums_by_kernel` in numpy; `first_row` is what errors call the first of these rows.
+
+    Temporaries stay near `cells.CHUNK_BYTES`, whatever T is.
+    """
     sums_T = np.empty(len(logp_mu_TK), kernel.TOPK_RESULT)
     for rows in row_chunks(*logp_mu_TK.shape):
-        cells = Cells(*_missing_as_empty(logp_mu_TK[rows], logp_pi_TK[rows], rows.start))
+        cells = Cells(*_missing_as_empty(logp_mu_TK[rows], logp_pi_TK[rows], first_row + rows.start))
         sums_R = sums_T[rows]
         sums_R["mass_mu"], sums_R["mass_pi"] = cells.mu.sum(axis=1), cells.pi.sum(axis=1)
         sums_R["tv"], sums_R["js"] = cells.tv(), cells.js()

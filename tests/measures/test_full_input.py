@@ -116,7 +116,7 @@ def test_other_than_two_axes_are_refused(backend, array):
 
 @pytest.mark.parametrize("dtype", [np.int32, np.uint16, bool, complex])
 def test_other_types_are_refused(backend, dtype):
-    with pytest.raises(TypeError, match="the reference is .*; float64, float32, float16, bfloat16"):
+    with pytest.raises(TypeError, match=r"the reference is .*; float64, float32, float16, bfloat16"):
         divergences(normal(2, 5), normal(2, 5).astype(dtype))
 
 

@@ -72,7 +72,10 @@ def check(logits_mu_NV: np.ndarray, logits_pi_NV: np.ndarray) -> Divergences:
     result = divergences(logits_mu_NV, logits_pi_NV)
     for row, (x_V, y_V) in enumerate(zip(logits_mu_NV, logits_pi_NV, strict=True)):
         for name, expected in oracle(x_V, y_V).items():
-            assert getattr(result, name)[row] == pytest.approx(expected, nan_ok=True, **TOLERANCE[name]), (name, row)
+            assert getattr(result, name)[row] == pytest.approx(expected, nan_ok=True, **TOLERANCE[name]), (
+                name,
+                row,
+            )
     return result
 
 

@@ -20,7 +20,9 @@ def test_rounding_floor_bounds_what_rounding_does(dtype: str, numpy_dtype: type)
 def test_rounding_floor_is_reached_by_two_balanced_ids() -> None:
     half_ulp = 2.0**-8 * 16  # bfloat16, logits in [16, 32)
     logits_2V = np.array([[1, -1], [-1, 1]]) * half_ulp / 2  # one id rounded up, the other down
-    assert divergences(logits_2V[:1], logits_2V[1:]).tv[0] == pytest.approx(rounding_floor_tv(31.0, "bfloat16"), rel=1e-12)
+    assert divergences(logits_2V[:1], logits_2V[1:]).tv[0] == pytest.approx(
+        rounding_floor_tv(31.0, "bfloat16"), rel=1e-12
+    )
 
 
 def test_rounding_floor_rejects_what_it_does_not_know() -> None:

@@ -158,6 +158,8 @@ def test_chunks_agree_with_one_block(backend: str, monkeypatch: pytest.MonkeyPat
         ([-1.0, -2.0], [-1.0, np.inf], "inf"),
         ([-0.1, -0.1], [-1.0, -2.0], "behaviour probabilities of distinct ids sum to more than one"),
         ([-1.0, -2.0], [-0.1, -0.1], "reference probabilities"),
+        ([900.0, -2.0], [-1.0, -2.0], "behaviour probabilities"),
+        ([-1.0, -2.0], [1.5, -2.0], "reference probabilities"),
     ],
 )
 def test_bad_rows_are_refused_by_number(backend: str, mu: list[float], pi: list[float], why: str) -> None:
