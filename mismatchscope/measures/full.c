@@ -146,8 +146,9 @@ INLINE void look_at_likely(const void *mu, int mu_dtype, const void *pi, int pi_
 #pragma omp simd reduction(+ : mass)
     for (int64_t i = begin; i < end; i++) {
         float x = logit(mu, i, mu_dtype), y = logit(pi, i, pi_dtype);
-        int likely = (x >= rows->floor_mu) | (y >= rows->floor_pi);
-        mass += likely & (x >= rows->mu.dead) ? probability(x, &rows->mu) : 0;
+        int counts = ((x >= rows->floor_mu) | (y >= rows->floor_pi)) & (x >= rows->mu.dead);
+        float m = probability(counts ? x : rows->floor_mu, &rows->mu); /* never subnormal, which would be slow */
+        mass += counts ? m : 0;
     }
     /* In a loop of its own: beside the sum, GCC 12 loses part of the maximum where the two rows differ in width. */
     int32_t largest_bits = -1; /* floats that are not negative are in the order of their bits */

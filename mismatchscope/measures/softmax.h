@@ -94,7 +94,7 @@ INLINE float largest(const void *row, int64_t begin, int64_t end, int dtype) {
 INLINE int sum_exp(const void *row, int64_t V, int dtype, float scale, softmax *result) {
     softmax s = {.base = fabsf(scale) > 8192 ? scale : 0};
     float top = scale - s.base;
-    s.lowest = top - 86;
+    s.lowest = top - 70; /* not so low that its probability is subnormal: arithmetic with those is slow */
     float exponent = rintf(top * LOG2_E);
     s.round = 0x1.8p23f + 127 - exponent;
 
