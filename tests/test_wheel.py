@@ -45,7 +45,8 @@ def test_embedded_models_ship_and_are_small(wheel: Path) -> None:
         files = {name: size for name, size in sizes.items() if name.startswith(f"mismatchscope/demo/{model}/")}
         assert f"mismatchscope/demo/{model}/model.safetensors" in files
         assert sum(files.values()) <= 12e6
-    assert "mismatchscope/measures/fused.c" in sizes
+    assert "mismatchscope/measures/full.c" in sizes
+    assert "mismatchscope/measures/softmax.h" in sizes
     assert "mismatchscope/reports/report.schema.json" in sizes
     assert not any(name.startswith("tests/") for name in sizes)
 

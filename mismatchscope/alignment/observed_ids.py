@@ -37,7 +37,8 @@ def observed_pair(
     """The union of μ's top-k and the sampled token, as far as π was observed there too.
 
     π's log-probs come from its own list, matched by id, or from `full`: the rows [M] that have a distribution, and
-    the distributions [M, V]. An id that only μ shows is not observed: it belongs to the tail of both.
+    the distributions [M, V]. An id that only μ shows is not observed: it belongs to the tail of both. The arrays
+    may be views of the columns.
     Raises `TraceError` for +inf.
     """
     id_F, k_N = flat(mu["topk_ids"])
@@ -58,29 +59,39 @@ def observed_pair(
         logp_pi_NK = pad(logp_pi_F, k_N, fill=np.nan)
         if "tail_overlap" in pi.schema.names:
             overlap_N = np.where(same_ids_N, pi["tail_overlap"].to_numpy(zero_copy_only=False), np.inf)
-    for logp_NK in (logp_mu_NK, logp_pi_NK):
-        if (illegal_N := (logp_NK == np.inf).any(axis=1)).any():
-            raise TraceError(f"A top-k log-prob of sequence {mu['sequence_id'][int(illegal_N.argmax())]} is +inf.")
-    unseen_NK = np.isnan(logp_mu_NK) | np.isnan(logp_pi_NK)
+    listed_NK = id_NK == token_N[:, None]
+    if not all(_is_whole(logp_NK) for logp_NK in (logp_mu_NK, logp_pi_NK)):
+        for logp_NK in (logp_mu_NK, logp_pi_NK):
+            if (illegal_N := (logp_NK == np.inf).any(axis=1)).any():
+                sequence_id = mu["sequence_id"][int(illegal_N.argmax())]
+                raise TraceError(f"A top-k log-prob of sequence {sequence_id} is +inf.")
+        unseen_NK = np.isnan(logp_mu_NK) | np.isnan(logp_pi_NK)
+        listed_NK &= ~unseen_NK
+        logp_mu_NK, logp_pi_NK = (np.where(unseen_NK, np.nan, logp_NK) for logp_NK in (logp_mu_NK, logp_pi_NK))
+        if overlap_N is not None:
+            # The overlap was summed over what lay outside the whole list; a hole in the list is not in it.
+            overlap_N[(unseen_NK & (id_NK >= 0)).any(axis=1)] = np.inf
     if overlap_N is not None:
-        # The overlap was summed over what lay outside the whole list; a hole in the list is not in it.
-        whole_N = ~(unseen_NK & (id_NK >= 0)).any(axis=1)
-        overlap_N = np.where(whole_N & ~np.isnan(overlap_N), overlap_N, np.inf)
-    sampled_N = ~((id_NK == token_N[:, None]) & ~unseen_NK).any(axis=1)
+        overlap_N[np.isnan(overlap_N)] = np.inf
+    sampled_N = ~listed_NK.any(axis=1)
     return ObservedPair(
-        _with_sampled(logp_mu_NK, unseen_NK, mu["logprob"].to_numpy(), sampled_N),
-        _with_sampled(logp_pi_NK, unseen_NK, pi["logprob"].to_numpy(), sampled_N),
+        _with_sampled(logp_mu_NK, mu["logprob"].to_numpy(), sampled_N),
+        _with_sampled(logp_pi_NK, pi["logprob"].to_numpy(), sampled_N),
         overlap_N if overlap_N is not None and np.isfinite(overlap_N).any() else None,
     )
 
 
-def _with_sampled(
-    logp_NK: np.ndarray, unseen_NK: np.ndarray, logp_N: np.ndarray, sampled_N: np.ndarray
-) -> np.ndarray:
-    """One more column, for the sampled token where the list does not have it."""
+def _is_whole(logp_NK: np.ndarray) -> bool:
+    """Whether there is neither NaN, which is the largest of whatever it is among, nor +inf."""
+    return bool(logp_NK.max(initial=-np.inf) < np.inf)
+
+
+def _with_sampled(logp_NK: np.ndarray, logp_N: np.ndarray, sampled_N: np.ndarray) -> np.ndarray:
+    """One more column, for the sampled token where the list does not have it; none where all lists do."""
+    if logp_NK.size and not sampled_N.any():
+        return logp_NK
     both = np.empty((len(logp_NK), logp_NK.shape[1] + 1))
     both[:, :-1] = logp_NK
-    both[:, :-1][unseen_NK] = np.nan
     both[:, -1] = np.where(sampled_N, logp_N, np.nan)
     return both
 

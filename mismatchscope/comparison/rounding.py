@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 
-from ..measures.divergences import rounding_floor_tv
+from ..measures.rounding import rounding_floor_tv
 from ..traces.store import Trace
 
 

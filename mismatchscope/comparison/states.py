@@ -17,8 +17,9 @@ import numpy as np
 from ..alignment.alignment import Alignment, Block
 from ..errors import NotComparableError
 from ..measures.alpha import check_ends
-from ..measures.divergences import full_divergences, renormalise_on_support
+from ..measures.full import divergences
 from ..measures.sampled import SampledEstimators, sampled_estimators
+from ..measures.support import renormalise_on_support
 from ..measures.topk import topk_interval
 from ..records import Policy
 
@@ -156,7 +157,7 @@ def _measured(block: Block, policy: Policy, ids_of_behavior: bool) -> States:
     for index_M, logp_mu_MV, logp_pi_MV in block.full_pieces():
         if kept_logmass_N is not None:
             logp_pi_MV, kept_logmass_N[index_M] = renormalise_on_support(logp_pi_MV, logp_mu_MV)
-        exact = full_divergences(logp_mu_MV, logp_pi_MV)
+        exact = divergences(logp_mu_MV, logp_pi_MV, normalised=True)
         for name in EXACT:
             place(name, index_M, getattr(exact, name))
         for name in ("tv_lower", "tv_upper"):

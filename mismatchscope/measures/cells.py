@@ -19,6 +19,10 @@ from mismatchscope.measures.sampled import k3
 Array = np.ndarray
 
 CHUNK_BYTES = 64 * 2**20
+# Rows must sum to one within this. float32 rounding stays below it; a softmax denominator that was summed
+# one float32 after another does not (1e-4 at 150k ids), and its error would be reported as TV.
+MASS_TOLERANCE = 1e-5
+
 _LIVE_ARRAYS = 14  # float64 arrays [R, C] that are alive at once while a chunk is measured
 
 

@@ -1,7 +1,7 @@
-"""Compile one C file with the system's compiler at first use, and load it with ctypes.
+"""Compile C files with the system's compiler at first use, and load them with ctypes.
 
 The library is kept in the user's cache directory under a name that is a hash of everything that it depends
-on: the source, the compiler, the flags and the processor (it is built for exactly this one, and a home
+on: the sources, the compiler, the flags and the processor (it is built for exactly this one, and a home
 directory may be shared between machines). It is written under another name and moved into place, so that
 processes which compile at the same time never load half a file.
 """
@@ -16,6 +16,7 @@ import shlex
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 # `omp simd` needs no OpenMP library. The two -fno flags let comparisons and floor become vector code; neither
@@ -29,8 +30,10 @@ class CompileError(Exception):
     """There is no compiler, or it refused the file; the message says which."""
 
 
-def load(source: Path) -> ctypes.CDLL:
-    """The shared library compiled from `source` by `$CC`, or else `cc`.
+def load(sources: Sequence[Path]) -> ctypes.CDLL:
+    """The shared library compiled from the `.c` files of `sources` by `$CC`, or else `cc`.
+
+    `sources` also names every other file that these include.
 
     Raises:
         CompileError: there is no such compiler, or it failed.
@@ -41,18 +44,18 @@ def load(source: Path) -> ctypes.CDLL:
         raise CompileError(f"there is no C compiler {command[0]!r} on PATH")
     command[0] = compiler
 
-    name = f"{source.stem}-{_fingerprint(source, command)}.so"
+    name = f"kernels-{_fingerprint(sources, command)}.so"
     try:
         directory = _cache_directory()
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         library = directory / name
         if not library.exists():
-            _compile(source, command, library)
+            _compile(sources, command, library)
         return ctypes.CDLL(str(library))
     except OSError:  # a read-only home, a full disk, a file system mounted noexec: this process gets its own
         with tempfile.TemporaryDirectory(prefix="mismatchscope-") as private:
             library = Path(private) / name
-            _compile(source, command, library)
+            _compile(sources, command, library)
             try:
                 return ctypes.CDLL(str(library))
             except OSError as error:
@@ -64,9 +67,10 @@ def _cache_directory() -> Path:
     return Path(base) / "mismatchscope" / "compiled"
 
 
-def _fingerprint(source: Path, command: list[str]) -> str:
+def _fingerprint(sources: Sequence[Path], command: list[str]) -> str:
     binary = os.stat(command[0])
-    parts = [source.read_bytes(), *(os.fsencode(word) for word in command + _FLAGS + _NATIVE)]
+    parts = [part for source in sources for part in (source.name.encode(), source.read_bytes())]
+    parts += [os.fsencode(word) for word in command + _FLAGS + _NATIVE]
     parts += [f"{binary.st_size} {binary.st_mtime_ns}".encode(), _processor().encode()]
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:24]
 
@@ -82,17 +86,18 @@ def _processor() -> str:
     return "\n".join(line for line in first.splitlines() if line.startswith(named))
 
 
-def _compile(source: Path, command: list[str], library: Path) -> None:
+def _compile(sources: Sequence[Path], command: list[str], library: Path) -> None:
+    c_files = [str(source) for source in sources if source.suffix == ".c"]
     handle, partial = tempfile.mkstemp(prefix=".compiling-", suffix=".so", dir=library.parent)
     os.close(handle)
     try:
         for native in (_NATIVE, []):
-            arguments = [*command, *_FLAGS, *native, str(source), "-o", partial, "-lm"]
+            arguments = [*command, *_FLAGS, *native, *c_files, "-o", partial, "-lm"]
             result = _run(arguments)
             if result.returncode == 0:
                 os.replace(partial, library)
                 return
-        raise CompileError(f"{command[0]} failed on {source.name}: {result.stderr.strip()[-500:]}")
+        raise CompileError(f"{command[0]} failed: {result.stderr.strip()[-500:]}")
     finally:
         Path(partial).unlink(missing_ok=True)
 

@@ -1,4 +1,4 @@
-"""`fused.c` as Python calls it: compiled at first use, on rows of numpy's memory, in threads."""
+"""The C files of this folder as Python calls them: compiled at first use, on rows of numpy's memory, in threads."""
 
 from __future__ import annotations
 
@@ -18,25 +18,40 @@ from mismatchscope.measures import compiled
 _PIECES_PER_THREAD = 4  # so that a thread which loses its core does not make the others wait
 
 
+def _row_of(*names: str) -> np.dtype:
+    return np.dtype([(name, np.float64) for name in names])
+
+
+# One row of results each, in the order of the C structs of full.c and topk.c.
+FULL_RESULT = _row_of(
+    *("mass_mu", "mass_pi", "tv", "kl", "reverse_kl", "chi2", "js", "leak", "reverse_leak"),
+    *("entropy_mu", "entropy_pi", "max_abs_dlogp", "max_abs_dlogp_mass", "top1_agree"),
+    *("logsumexp_mu", "logsumexp_pi"),
+)
+TOPK_RESULT = _row_of("mass_mu", "mass_pi", "tv", "kl", "reverse_kl", "js")
+
+
 def backend() -> Literal["c", "numpy"]:
-    """What measures arrays in main memory here: the compiled file, or numpy where it cannot be compiled."""
+    """What measures arrays in main memory here: the compiled files, or numpy where they cannot be compiled."""
     return "numpy" if library() is None else "c"
 
 
 @functools.cache
 def library() -> ctypes.CDLL | None:
-    """The compiled file. None, with a warning the first time, where it cannot be compiled."""
+    """The compiled files. None, with a warning the first time, where they cannot be compiled."""
     try:
-        functions = compiled.load(Path(__file__).with_name("fused.c"))
+        functions = compiled.load(sorted(Path(__file__).parent.glob("*.[ch]")))
     except compiled.CompileError as error:
-        logging.getLogger(__name__).warning("Full-vocabulary divergences take the slow path: %s.", error)
+        logging.getLogger(__name__).warning("Divergences take the slow path: %s.", error)
         return None
     rows = [ctypes.c_void_p, ctypes.c_int64]  # the first one, and bytes to the next
     shape = [ctypes.c_int64, ctypes.c_int64]
-    dtype = [ctypes.c_int]
-    functions.fused_divergences.argtypes = [*rows, *dtype, *rows, *dtype, *shape, ctypes.c_void_p]
-    functions.full_divergences.argtypes = [*rows, *rows, *shape, ctypes.c_float, ctypes.c_void_p]
-    functions.fused_divergences.restype = functions.full_divergences.restype = None
+    dtype, floor, out = ctypes.c_int, ctypes.c_double, ctypes.c_void_p
+    functions.logit_divergences.argtypes = [*rows, dtype, *rows, dtype, *shape, floor, out]
+    functions.logp_divergences.argtypes = [*rows, *rows, *shape, floor, out]
+    functions.topk_sums.argtypes = [*rows, *rows, *shape, out]
+    for name in ("logit_divergences", "logp_divergences", "topk_sums"):
+        getattr(functions, name).restype = None
     return functions
 
 
@@ -46,8 +61,8 @@ def rows_at(array: np.ndarray, row: int) -> tuple[int, int]:
     return array.ctypes.data + row * stride, stride
 
 
-def has_adjacent_ids(array: np.ndarray) -> bool:
-    """Whether the kernel can read a block [rows, ids] where it lies; the rows may be any distance apart."""
+def has_adjacent_columns(array: np.ndarray) -> bool:
+    """Whether a kernel can read a block of rows where it lies; the rows may be any distance apart."""
     return bool(array.flags.aligned and (array.shape[1] == 1 or array.strides[1] == array.itemsize))
 
 

@@ -2,18 +2,21 @@
 
 Legend: T = states, K = observed ids (mu's top-k and the sampled token), R = rows of one chunk. The tail is every
 id that was not observed; its two masses are known, how they are spread is not.
+
+`topk.c` sums over the observed ids. `_sums_by_numpy` does the same in arrays of every step, far slower: where there
+is no C compiler, and as what the kernel is tested against.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from mismatchscope.errors import EmptyComparisonError
-from mismatchscope.measures.cells import Cells, row_chunks
-from mismatchscope.measures.divergences import MASS_TOLERANCE
+from mismatchscope.measures import kernel
+from mismatchscope.measures.cells import MASS_TOLERANCE, Cells, row_chunks
 
 Array = np.ndarray
 
@@ -26,7 +29,7 @@ TAIL_RESOLUTION = 1e-6
 
 @dataclass(frozen=True, eq=False)
 class TopkDivergences:
-    """One value per state, [T], float64 in nats."""
+    """Bounds of each state, [T], float64 in nats."""
 
     tv_lower: Array
     tv_upper: Array
@@ -34,11 +37,6 @@ class TopkDivergences:
     """KL(mu || pi) of the partition into the observed ids and one tail: by data processing a lower bound."""
     reverse_kl_lower: Array
     js_lower: Array
-    tail_mu: Array
-    """1 - sum of mu over the observed ids."""
-    tail_pi: Array
-    top1_agree: Array
-    """1 where both sides have the same most probable id, 0 where not, NaN where the tail could hide pi's."""
 
 
 def topk_interval(
@@ -47,7 +45,8 @@ def topk_interval(
     """Bounds from both policies' log-probabilities at the same, distinct ids.
 
     The ids of a row contain mu's most probable ones. A row with fewer than K ids is filled up with NaN on both
-    sides; -inf is a legal log-probability (outside the support).
+    sides; -inf is a legal log-probability (outside the support). float64 rows whose ids are adjacent are read
+    where they lie.
 
         tv_lower = 1/2 (sum_K |mu - pi| + |tail_mu - tail_pi|)
         tv_upper = tv_lower + min(tail_mu, tail_pi) = 1 - sum_K min(mu, pi)
@@ -69,41 +68,58 @@ def topk_interval(
     if logp_mu_TK.size == 0:
         raise EmptyComparisonError("There is no state to compare.")
     overlap_T = _checked_overlap(tail_overlap_T, len(logp_mu_TK))
-    chunks = [
-        _interval(logp_mu_TK[rows], logp_pi_TK[rows], overlap_T[rows], rows.start)
-        for rows in row_chunks(*logp_mu_TK.shape)
-    ]
+    measure = _sums_by_numpy if kernel.backend() == "numpy" else _sums_by_kernel
+    observed_T = measure(logp_mu_TK, logp_pi_TK)
+
+    tail_mu_T = _tail(observed_T["mass_mu"], "behaviour")
+    tail_pi_T = _tail(observed_T["mass_pi"], "reference")
+    shared_at_most_T = np.minimum(tail_mu_T, tail_pi_T)
+    coarse_tv_T = observed_T["tv"] + np.abs(tail_mu_T - tail_pi_T) / 2
+    tail = Cells(_log_raised(tail_mu_T, tail_pi_T), _log_raised(tail_pi_T, tail_mu_T))
     return TopkDivergences(
-        **{f.name: np.concatenate([getattr(chunk, f.name) for chunk in chunks]) for f in fields(TopkDivergences)}
+        tv_lower=coarse_tv_T + np.maximum(shared_at_most_T - overlap_T, 0),
+        tv_upper=coarse_tv_T + shared_at_most_T,
+        kl_lower=observed_T["kl"] + tail.kl(),
+        reverse_kl_lower=observed_T["reverse_kl"] + tail.reverse_kl(),
+        js_lower=observed_T["js"] + tail.js(),
     )
 
 
-def _interval(logp_mu_RK: Array, logp_pi_RK: Array, overlap_R: Array, first_row: int) -> TopkDivergences:
-    logp_mu_RK, logp_pi_RK = _missing_as_empty(logp_mu_RK, logp_pi_RK, first_row)
-    observed = Cells(logp_mu_RK, logp_pi_RK)
-    tail_mu_R = _tail(observed.mu, "behaviour", first_row)
-    tail_pi_R = _tail(observed.pi, "reference", first_row)
-    shared_at_most_R = np.minimum(tail_mu_R, tail_pi_R)
-    coarse_tv_R = observed.tv() + np.abs(tail_mu_R - tail_pi_R) / 2
-    tail = Cells(_log_raised(tail_mu_R, tail_pi_R), _log_raised(tail_pi_R, tail_mu_R))
-    return TopkDivergences(
-        tv_lower=coarse_tv_R + np.maximum(shared_at_most_R - overlap_R, 0),
-        tv_upper=coarse_tv_R + shared_at_most_R,
-        kl_lower=observed.kl() + tail.kl(),
-        reverse_kl_lower=observed.reverse_kl() + tail.reverse_kl(),
-        js_lower=observed.js() + tail.js(),
-        tail_mu=tail_mu_R,
-        tail_pi=tail_pi_R,
-        top1_agree=_top1_agree(logp_mu_RK, observed.pi, tail_pi_R),
-    )
+def _sums_by_kernel(logp_mu_TK: Array, logp_pi_TK: Array) -> Array:
+    """Both masses of the observed ids and what these add to each divergence, `kernel.TOPK_RESULT` [T]."""
+    mu_TK, pi_TK = _rows_of_float64(logp_mu_TK), _rows_of_float64(logp_pi_TK)
+    sums_T = np.empty(len(mu_TK), kernel.TOPK_RESULT)
+
+    def measure(begin: int, end: int) -> None:
+        sides = (*kernel.rows_at(mu_TK, begin), *kernel.rows_at(pi_TK, begin))
+        out, _ = kernel.rows_at(sums_T, begin)
+        kernel.library().topk_sums(*sides, end - begin, mu_TK.shape[1], out)
+
+    kernel.in_pieces(measure, len(sums_T), kernel.available_cores())
+    if (illegal_T := np.isnan(sums_T["mass_mu"])).any():
+        row = int(np.argmax(illegal_T))  # one is enough: numpy refuses it, or sees a sum of more than one
+        sums_T[row] = _sums_by_numpy(mu_TK[row : row + 1], pi_TK[row : row + 1], row)[0]
+    return sums_T
 
 
-def _top1_agree(logp_mu_RK: Array, pi_RK: Array, tail_pi_R: Array) -> Array:
-    rows_R = np.arange(len(pi_RK))
-    pi_at_mu_top_R = pi_RK[rows_R, logp_mu_RK.argmax(axis=1)]
-    beaten = pi_at_mu_top_R < pi_RK.max(axis=1)  # whatever the tail holds
-    unbeatable = pi_at_mu_top_R > tail_pi_R
-    return np.where(beaten, 0.0, np.where(unbeatable, 1.0, np.nan))
+def _sums_by_numpy(logp_mu_TK: Array, logp_pi_TK: Array, first_row: int = 0) -> Array:
+    """`_sums_by_kernel` in numpy; `first_row` is what errors call the first of these rows.
+
+    Temporaries stay near `cells.CHUNK_BYTES`, whatever T is.
+    """
+    sums_T = np.empty(len(logp_mu_TK), kernel.TOPK_RESULT)
+    for rows in row_chunks(*logp_mu_TK.shape):
+        cells = Cells(*_missing_as_empty(logp_mu_TK[rows], logp_pi_TK[rows], first_row + rows.start))
+        sums_R = sums_T[rows]
+        sums_R["mass_mu"], sums_R["mass_pi"] = cells.mu.sum(axis=1), cells.pi.sum(axis=1)
+        sums_R["tv"], sums_R["js"] = cells.tv(), cells.js()
+        sums_R["kl"], sums_R["reverse_kl"] = cells.kl(), cells.reverse_kl()
+    return sums_T
+
+
+def _rows_of_float64(logp_TK: Array) -> Array:
+    logp_TK = logp_TK.astype(np.float64, copy=False)
+    return logp_TK if kernel.has_adjacent_columns(logp_TK) else np.ascontiguousarray(logp_TK)
 
 
 def _missing_as_empty(logp_mu_RK: Array, logp_pi_RK: Array, first_row: int) -> tuple[Array, Array]:
@@ -112,20 +128,22 @@ def _missing_as_empty(logp_mu_RK: Array, logp_pi_RK: Array, first_row: int) -> t
     _reject((missing_mu != missing_pi).any(axis=1), first_row, "a log-probability is NaN on one side alone")
     if (empty_R := missing_mu.all(axis=1)).any():
         raise EmptyComparisonError(f"Row {first_row + int(np.argmax(empty_R))} has no observed id.")
-    sides = tuple(np.where(missing_mu, -np.inf, logp_RK.astype(np.float64)) for logp_RK in (logp_mu_RK, logp_pi_RK))
-    _reject((np.maximum(*sides) == np.inf).any(axis=1), first_row, "a log-probability is +inf")
-    return sides
+    mu_RK, pi_RK = (
+        np.where(missing_mu, -np.inf, logp_RK.astype(np.float64)) for logp_RK in (logp_mu_RK, logp_pi_RK)
+    )
+    _reject((np.maximum(mu_RK, pi_RK) == np.inf).any(axis=1), first_row, "a log-probability is +inf")
+    return mu_RK, pi_RK
 
 
-def _tail(p_RK: Array, side: str, first_row: int) -> Array:
-    tail_R = 1 - p_RK.sum(axis=1)
-    _reject(tail_R < -MASS_TOLERANCE, first_row, f"the {side} probabilities of distinct ids sum to more than one")
-    return np.maximum(tail_R, 0)  # what is left below zero is rounding
+def _tail(mass_T: Array, side: str) -> Array:
+    tail_T = 1 - mass_T
+    _reject(tail_T < -MASS_TOLERANCE, 0, f"the {side} probabilities of distinct ids sum to more than one")
+    return np.maximum(tail_T, 0)  # what is left below zero is rounding
 
 
-def _log_raised(tail_R: Array, other_R: Array) -> Array:
+def _log_raised(tail_T: Array, other_T: Array) -> Array:
     with np.errstate(divide="ignore"):  # both tails empty: outside both supports, a cell that adds nothing
-        return np.log(np.maximum(tail_R, np.minimum(tail_R + TAIL_RESOLUTION, other_R)))[:, None]
+        return np.log(np.maximum(tail_T, np.minimum(tail_T + TAIL_RESOLUTION, other_T)))[:, None]
 
 
 def _checked_overlap(tail_overlap_T: ArrayLike | None, rows: int) -> Array:

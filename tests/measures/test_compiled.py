@@ -46,7 +46,7 @@ def wrapped_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 def in_another_process(source: Path) -> subprocess.Popen[str]:
     code = (
         "import sys, pathlib; from mismatchscope.measures import compiled; "
-        "print(compiled.load(pathlib.Path(sys.argv[1])).answer())"
+        "print(compiled.load([pathlib.Path(sys.argv[1])]).answer())"
     )
     return subprocess.Popen([sys.executable, "-c", code, str(source)], stdout=subprocess.PIPE, text=True)
 
@@ -54,45 +54,56 @@ def in_another_process(source: Path) -> subprocess.Popen[str]:
 @needs_compiler
 def test_compiles_once_and_then_loads_the_cached_library(source, cache, wrapped_compiler):
     log = wrapped_compiler()
-    assert compiled.load(source).answer() == 42
-    assert compiled.load(source).answer() == 42
+    assert compiled.load([source]).answer() == 42
+    assert compiled.load([source]).answer() == 42
     assert len(log.read_text().splitlines()) == 1
     assert [path.suffix for path in cache.iterdir()] == [".so"]
 
 
 @needs_compiler
 def test_another_source_is_another_library(source, cache):
-    compiled.load(source)
+    compiled.load([source])
     source.write_text("int answer(void) { return 43; }\n")
-    assert compiled.load(source).answer() == 43
+    assert compiled.load([source]).answer() == 43
+    assert len(list(cache.iterdir())) == 2
+
+
+@needs_compiler
+def test_files_that_call_and_include_each_other_are_one_library(source, cache):
+    header, other = source.with_name("numbers.h"), source.with_name("twice.c")
+    header.write_text("enum { TIMES = 2 };\n")
+    other.write_text('#include "numbers.h"\nint answer(void);\nint twice(void) { return TIMES * answer(); }\n')
+    assert compiled.load([source, header, other]).twice() == 84
+    header.write_text("enum { TIMES = 3 };\n")
+    assert compiled.load([source, header, other]).twice() == 126
     assert len(list(cache.iterdir())) == 2
 
 
 @needs_compiler
 def test_a_compiler_without_march_native_still_serves(source, cache, wrapped_compiler):
     log = wrapped_compiler('case "$*" in *-march=native*) exit 1;; esac')
-    assert compiled.load(source).answer() == 42
+    assert compiled.load([source]).answer() == 42
     assert len(log.read_text().splitlines()) == 2
 
 
 def test_no_compiler_says_which_one_is_missing(source, cache, monkeypatch):
     monkeypatch.setenv("CC", "no-such-compiler -m64")
     with pytest.raises(compiled.CompileError, match="'no-such-compiler'"):
-        compiled.load(source)
+        compiled.load([source])
 
 
 def test_no_compiler_on_the_path(source, cache, monkeypatch):
     monkeypatch.delenv("CC", raising=False)
     monkeypatch.setenv("PATH", "")
     with pytest.raises(compiled.CompileError, match="'cc'"):
-        compiled.load(source)
+        compiled.load([source])
 
 
 @needs_compiler
 def test_a_refused_source_carries_what_the_compiler_said(source, cache):
     source.write_text("int answer(void) { return forty_two; }\n")
     with pytest.raises(compiled.CompileError, match="forty_two"):
-        compiled.load(source)
+        compiled.load([source])
     assert list(cache.iterdir()) == []
 
 
@@ -101,7 +112,7 @@ def test_a_cache_that_cannot_be_written_is_done_without(source, tmp_path, monkey
     blocked = tmp_path / "file"
     blocked.write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(blocked))
-    assert compiled.load(source).answer() == 42
+    assert compiled.load([source]).answer() == 42
 
 
 @needs_compiler
@@ -110,7 +121,7 @@ def test_a_damaged_cached_library_is_compiled_again(source, cache, wrapped_compi
     in_another_process(source).communicate(timeout=60)
     (library,) = cache.iterdir()
     library.write_bytes(b"not a library")
-    assert compiled.load(source).answer() == 42
+    assert compiled.load([source]).answer() == 42
     assert len(log.read_text().splitlines()) == 2
 
 

@@ -14,3 +14,8 @@ def log_probabilities(*logits: np.ndarray) -> tuple[np.ndarray, ...]:
     wide = [side.astype(np.float64) for side in logits]
     wide = [side - side.max(axis=1, keepdims=True) for side in wide]
     return tuple((side - np.log(np.exp(side).sum(axis=1, keepdims=True))).astype(np.float32) for side in wide)
+
+
+def log_softmax(logits: np.ndarray) -> np.ndarray:
+    shifted = logits - logits.max(axis=-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))

@@ -9,9 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from mismatchscope.measures import fused
-from mismatchscope.measures.divergences import full_divergences
-from mismatchscope.measures.fused import fused_divergences
+from mismatchscope.measures.full import Divergences, divergences
 
 INF = np.inf
 
@@ -31,35 +29,53 @@ def oracle(logits_mu_V: np.ndarray, logits_pi_V: np.ndarray) -> dict[str, float]
 
     both = in_mu & in_pi
     log_ratio = np.subtract(logp_pi, logp_mu, where=both, out=np.zeros_like(mu))
+    leaks = np.any(in_pi & ~in_mu)
+
+    def half_kl_from_the_mean(p: np.ndarray) -> float:
+        return float((p[p > 0] * np.log(2 * p[p > 0] / (mu + pi)[p > 0])).sum() / 2)
+
+    likely = (mu >= 1e-4) | (pi >= 1e-4)
     return {
         "tv": float(np.abs(mu - pi).sum() / 2),
         "kl": INF if np.any(in_mu & ~in_pi) else expectation(mu, -log_ratio, both),
-        "reverse_kl": INF if np.any(in_pi & ~in_mu) else expectation(pi, log_ratio, both),
+        "reverse_kl": INF if leaks else expectation(pi, log_ratio, both),
+        "chi2": INF if leaks else float(np.sum((pi[in_mu] - mu[in_mu]) ** 2 / mu[in_mu])),
+        "js": half_kl_from_the_mean(mu) + half_kl_from_the_mean(pi),
         "leak": float(pi[~in_mu].sum()),
-        "logsumexp_mu": float(logits_mu_V.max() - logp_mu.max()),
-        "logsumexp_pi": float(logits_pi_V.max() - logp_pi.max()),
+        "reverse_leak": float(mu[~in_pi].sum()),
+        "max_abs_dlogp": float(np.where(both, np.abs(log_ratio), INF)[likely].max()) if likely.any() else np.nan,
+        "max_abs_dlogp_mass": float(mu[likely].sum()),
+        "top1_agree": np.argmax(logits_mu_V) == np.argmax(logits_pi_V),
         "entropy_mu": expectation(mu, -logp_mu, in_mu),
         "entropy_pi": expectation(pi, -logp_pi, in_pi),
     }
 
 
+MASS = {"rel": 0, "abs": 1e-6}
 TOLERANCE = {
-    "tv": {"rel": 0, "abs": 1e-6},
+    "tv": MASS,
     "kl": {"rel": 1e-4, "abs": 1e-14},
     "reverse_kl": {"rel": 1e-4, "abs": 1e-12},
-    "leak": {"rel": 0, "abs": 1e-6},
-    "logsumexp_mu": {"rel": 1e-7, "abs": 1e-6},
-    "logsumexp_pi": {"rel": 1e-7, "abs": 1e-6},
+    "chi2": {"rel": 1e-4, "abs": 1e-12},
+    "js": {"rel": 1e-4, "abs": 1e-12},
+    "leak": MASS,
+    "reverse_leak": MASS,
+    "max_abs_dlogp": {"rel": 1e-5, "abs": 2e-7},
+    "max_abs_dlogp_mass": MASS,
+    "top1_agree": {"abs": 0},
     "entropy_mu": {"rel": 0, "abs": 1e-5},
     "entropy_pi": {"rel": 0, "abs": 1e-5},
 }
 
 
-def check(logits_mu_NV: np.ndarray, logits_pi_NV: np.ndarray) -> fused.FusedDivergences:
-    result = fused_divergences(logits_mu_NV, logits_pi_NV)
+def check(logits_mu_NV: np.ndarray, logits_pi_NV: np.ndarray) -> Divergences:
+    result = divergences(logits_mu_NV, logits_pi_NV)
     for row, (x_V, y_V) in enumerate(zip(logits_mu_NV, logits_pi_NV, strict=True)):
         for name, expected in oracle(x_V, y_V).items():
-            assert getattr(result, name)[row] == pytest.approx(expected, **TOLERANCE[name]), (name, row)
+            assert getattr(result, name)[row] == pytest.approx(expected, nan_ok=True, **TOLERANCE[name]), (
+                name,
+                row,
+            )
     return result
 
 
@@ -125,20 +141,19 @@ def test_a_certain_token_against_another(backend):
 
 def test_identical_logits_have_no_divergence(backend):
     mu = normal(2, 3001, scale=5)
-    result = fused_divergences(mu, mu.copy())
-    for values in (result.tv, result.kl, result.reverse_kl, result.leak):
-        assert np.all(np.abs(values) < 1e-15)
+    result = divergences(mu, mu.copy())
+    for name in ("tv", "kl", "reverse_kl", "chi2", "js", "leak", "reverse_leak", "max_abs_dlogp"):
+        assert np.all(getattr(result, name) == 0), name
+    assert result.top1_agree.all()
 
 
-def test_agrees_with_the_plain_reference_on_log_probabilities(backend):
+def test_log_probabilities_are_logits_that_are_normalised_already(backend):
     logits = normal(2, 4, 3000, scale=3).astype(np.float64)
     logits[:, :, 2990:] = -INF
     logp = (logits - np.log(np.exp(logits).sum(-1, keepdims=True))).astype(np.float32)
-    plain = full_divergences(*logp)
-    result = fused_divergences(*logp)
-    assert result.tv == pytest.approx(plain.tv, abs=1e-6)
-    assert result.kl == pytest.approx(plain.kl, rel=1e-4)
-    assert result.reverse_kl == pytest.approx(plain.reverse_kl, rel=1e-4)
+    stored, result = divergences(*logp, normalised=True), divergences(*logp)
+    for name, tolerance in TOLERANCE.items():
+        assert getattr(result, name) == pytest.approx(getattr(stored, name), nan_ok=True, **tolerance), name
 
 
 # --- support -------------------------------------------------------------------------------------------------
@@ -166,7 +181,7 @@ def test_a_support_outside_of_which_both_have_nothing(backend):
     mu, pi = normal(2, 1000), normal(2, 1000, seed=1)
     padded_mu, padded_pi = (np.pad(side, ((0, 0), (0, 700)), constant_values=np.float32(-INF)) for side in (mu, pi))
     result = check(padded_mu, padded_pi)
-    assert result.tv == pytest.approx(fused_divergences(mu, pi).tv, abs=1e-7)
+    assert result.tv == pytest.approx(divergences(mu, pi).tv, abs=1e-7)
     assert np.all(result.leak == 0) and np.all(np.isfinite(result.kl + result.reverse_kl))
 
 
@@ -176,22 +191,22 @@ def test_a_support_outside_of_which_both_have_nothing(backend):
 def test_nan_and_infinity_are_refused_by_name(backend, bad, side, n_ids):
     sides = {"behaviour": normal(5, n_ids), "reference": normal(5, n_ids)}
     sides[side][3, 6] = bad
-    with pytest.raises(ValueError, match=rf"{side} logits: row 3 holds {bad} at id 6"):
-        fused_divergences(sides["behaviour"], sides["reference"])
+    with pytest.raises(ValueError, match=rf"row 3 of the {side} holds {bad} at id 6"):
+        divergences(sides["behaviour"], sides["reference"])
 
 
 def test_any_bit_pattern_of_nan_is_found(backend):
     mu = normal(1, 2000)
     mu.view(np.uint32)[0, 1777] = 0xFF812345
-    with pytest.raises(ValueError, match="row 0 holds nan at id 1777"):
-        fused_divergences(mu, normal(1, 2000))
+    with pytest.raises(ValueError, match="row 0 of the behaviour holds nan at id 1777"):
+        divergences(mu, normal(1, 2000))
 
 
 def test_a_row_without_any_support_is_refused(backend):
     pi = normal(3, 800)
     pi[1] = -INF
-    with pytest.raises(ValueError, match="reference logits: row 1 holds nothing but -inf"):
-        fused_divergences(normal(3, 800), pi)
+    with pytest.raises(ValueError, match="row 1 of the reference holds nothing but -inf"):
+        divergences(normal(3, 800), pi)
 
 
 # --- properties ----------------------------------------------------------------------------------------------
@@ -206,7 +221,7 @@ def test_any_row_agrees_with_the_oracle(pair):
     mu, pi = pair
     if np.isneginf(mu).all() or np.isneginf(pi).all():
         with pytest.raises(ValueError, match="nothing but -inf"):
-            fused_divergences(mu, pi)
+            divergences(mu, pi)
         return
     check(mu, pi)
 
@@ -216,7 +231,10 @@ def test_any_row_agrees_with_the_oracle(pair):
 def test_sides_swap_and_constants_do_not_matter(seed, noise, constant):
     mu = np.round(normal(1, 700, scale=3, seed=seed) * 1024) / 1024  # so that adding the constant is exact
     pi = np.round((mu + normal(1, 700, scale=noise, seed=seed + 1)) * 1024) / 1024
-    there, back = fused_divergences(mu, pi), fused_divergences(pi + np.float32(constant), mu)
+    there, back = divergences(mu, pi), divergences(pi + np.float32(constant), mu)
     assert there.tv == pytest.approx(back.tv, rel=1e-5, abs=1e-7)
     assert there.kl == pytest.approx(back.reverse_kl, rel=1e-4)
     assert there.reverse_kl == pytest.approx(back.kl, rel=1e-4)
+    assert there.js == pytest.approx(back.js, rel=1e-4)
+    assert there.max_abs_dlogp == pytest.approx(back.max_abs_dlogp, rel=1e-4)
+    assert np.array_equal(there.top1_agree, back.top1_agree)
