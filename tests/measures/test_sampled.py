@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mismatchscope.errors import EmptyComparisonError
-from mismatchscope.measures.divergences import full_divergences
+from mismatchscope.measures.full import divergences
 from mismatchscope.measures.sampled import (
     k3,
     sampled_estimators,
@@ -59,7 +59,7 @@ def test_expectations_under_mu_are_the_divergences(logits: list[tuple[float, flo
     logits_2V = np.array(logits).T
     logits_2V[0, : min(leaked, len(logits) - 1)] = -np.inf  # ids that pi alone supports
     logp_2V = logits_2V - np.log(np.exp(logits_2V).sum(axis=1, keepdims=True))
-    exact = full_divergences(logp_2V[:1], logp_2V[1:])
+    exact = divergences(logp_2V[:1], logp_2V[1:], normalised=True)
     drawn = np.isfinite(logp_2V[0])
     mu = np.exp(logp_2V[0, drawn])
     s = sampled_estimators(logp_2V[0, drawn], logp_2V[1, drawn])
