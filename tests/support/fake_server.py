@@ -100,7 +100,7 @@ class FakeServer:
         """The requests that a model had to be run for."""
         return [body for body in self.received if "prompt" in body or "input_ids" in body]
 
-    def answer(self, path: str, body: dict[str, Any] | None) -> Any:
+    def respond(self, path: str, body: dict[str, Any] | None) -> Any:
         match path:
             case "/v1/models":
                 cards = [
@@ -218,6 +218,7 @@ class FakeServer:
 
     class handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True  # or each answer waits for an acknowledgement between head and body
         fake: FakeServer
 
         def do_GET(self) -> None:
@@ -231,14 +232,14 @@ class FakeServer:
         def reply(self, body: dict[str, Any] | None) -> None:
             self.fake.authorizations.append(self.headers.get("Authorization"))
             try:
-                answer = self.fake.answer(self.path, body)
+                response = self.fake.respond(self.path, body)
             except RefusedError as error:
                 self.send(400, json.dumps({"error": {"message": str(error)}}).encode())
                 return
-            if answer is None:
+            if response is None:
                 self.send(404, b'{"detail": "Not Found"}')
             else:
-                self.send(200, json.dumps(answer).encode())
+                self.send(200, json.dumps(response).encode())
 
         def send(self, status: int, data: bytes, **headers: str) -> None:
             self.send_response(status)
