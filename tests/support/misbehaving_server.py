@@ -127,12 +127,12 @@ class MisbehavingServer(FakeServer):
         def do_gzip_bomb(self, body: Any) -> None:
             self.send(200, self.fake.bomb, Content_Encoding="gzip, gzip")
 
-        def do_endless(self, body: Any) -> None:
-            """A body without an end, as fast as it is taken."""
+        def do_oversized(self, body: Any) -> None:
+            """64 MiB whose length is not told, as fast as they are taken."""
             self.send_response(200)
             self.end_headers()
             with contextlib.suppress(OSError):
-                while not self.fake.released.is_set():
+                for _ in range(1 << 10):
                     self.wfile.write(b" " * (1 << 16))
             self.close_connection = True
 

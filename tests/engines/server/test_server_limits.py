@@ -34,12 +34,12 @@ def test_the_deadline_is_of_the_whole_answer(fault: str, vllm: MisbehavingServer
     assert 0.5 <= time.monotonic() - began < 5
 
 
-def test_a_body_without_an_end_fills_no_memory(
+def test_a_body_of_unknown_length_is_cut_off_while_it_comes(
     vllm: MisbehavingServer, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = connect(vllm, timeout="60", retries="2")
     monkeypatch.setattr(client, "MAX_BODY_BYTES", 2 << 20)
-    vllm.always = "endless"
+    vllm.always = "oversized"
     with pytest.raises(EngineError, match="answers with more than 2 MiB"):
         sample(engine)
     assert len(vllm.attempts) == 1
