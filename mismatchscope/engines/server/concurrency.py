@@ -15,7 +15,10 @@ T = TypeVar("T")
 
 
 class RequestLoop:
-    """The event loop of a client's requests. It runs while one of their results is awaited, not in between."""
+    """The event loop of a client's requests. It runs while a result is awaited, not in between.
+
+    What the caller does in between counts towards the deadlines of the requests under way.
+    """
 
     def __init__(self, client: Client) -> None:
         self._client = client
