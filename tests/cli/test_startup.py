@@ -8,7 +8,18 @@ import sys
 import pytest
 
 # pydantic is not among them: typer itself imports it where it is installed.
-HEAVY = ("torch", "transformers", "pandas", "pyarrow", "scipy", "matplotlib", "jinja2", "numpy", "safetensors")
+HEAVY = (
+    "torch",
+    "transformers",
+    "pandas",
+    "pyarrow",
+    "scipy",
+    "matplotlib",
+    "jinja2",
+    "numpy",
+    "safetensors",
+    "httpx",
+)
 
 PROGRAM = """
 import sys

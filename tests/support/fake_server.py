@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import json
+import ssl
 import threading
 import time
 from dataclasses import dataclass, field, replace
@@ -77,12 +78,15 @@ class FakeServer:
     received: list[dict[str, Any]] = field(default_factory=list)
     authorizations: list[str | None] = field(default_factory=list)
     most_at_once: int = 0
+    tls: ssl.SSLContext | None = None
 
     def __enter__(self) -> FakeServer:
         handler = type("Handler", (self.handler,), {"fake": self})
         self._at_once, self._lock = 0, threading.Lock()
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self._http.daemon_threads = True
+        if self.tls is not None:
+            self._http.socket = self.tls.wrap_socket(self._http.socket, server_side=True)
         self._thread = threading.Thread(target=self._http.serve_forever, args=(0.01,), daemon=True)
         self._thread.start()
         return self
@@ -93,14 +97,15 @@ class FakeServer:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._http.server_address[1]}"
+        scheme = "http" if self.tls is None else "https"
+        return f"{scheme}://127.0.0.1:{self._http.server_address[1]}"
 
     @property
     def generations(self) -> list[dict[str, Any]]:
         """The requests that a model had to be run for."""
         return [body for body in self.received if "prompt" in body or "input_ids" in body]
 
-    def answer(self, path: str, body: dict[str, Any] | None) -> Any:
+    def respond(self, path: str, body: dict[str, Any] | None) -> Any:
         match path:
             case "/v1/models":
                 cards = [
@@ -218,6 +223,7 @@ class FakeServer:
 
     class handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True  # or each answer waits for an acknowledgement between head and body
         fake: FakeServer
 
         def do_GET(self) -> None:
@@ -231,14 +237,14 @@ class FakeServer:
         def reply(self, body: dict[str, Any] | None) -> None:
             self.fake.authorizations.append(self.headers.get("Authorization"))
             try:
-                answer = self.fake.answer(self.path, body)
+                response = self.fake.respond(self.path, body)
             except RefusedError as error:
                 self.send(400, json.dumps({"error": {"message": str(error)}}).encode())
                 return
-            if answer is None:
+            if response is None:
                 self.send(404, b'{"detail": "Not Found"}')
             else:
-                self.send(200, json.dumps(answer).encode())
+                self.send(200, json.dumps(response).encode())
 
         def send(self, status: int, data: bytes, **headers: str) -> None:
             self.send_response(status)

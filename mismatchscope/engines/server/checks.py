@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ...errors import ModelError
 from ...records import Request, Sampling
 from ..common.checkpoint import Tokenizer
-from .client import Client, HttpError
-from .listed import Listed, Stage
-from .responses import understanding
+from .failures import HttpError
+from .logprobs import TokenLogprobs
+from .responses import parsing
+from .stages import Stage
+
+if TYPE_CHECKING:
+    from .client import Client
 
 PROBE_ENTRIES = 5
 """Log-probs a token that even the most cautious server lists."""
@@ -21,14 +25,14 @@ PROBE_ENTRIES = 5
 _TEXT = 'Naïve: f(x) = 3.14 * x + "42"; 东京 — done?\n\tYes.'
 
 
-def choose_model(client: Client, wanted: str, local: str) -> tuple[dict[str, Any], set[str]]:
+async def choose_model(client: Client, wanted: str, local: str) -> tuple[dict[str, Any], set[str]]:
     """The entry of /v1/models for the model called `wanted`, else the one named like `local`, else the only one.
 
     With it come all names of that model: vLLM answers with the first one, whichever was asked for.
     """
-    answer = client.get("/v1/models")
-    with understanding(client.url, "of OpenAI's API"):
-        cards = {card["id"]: card for card in answer["data"]}
+    models = await client.get("/v1/models")
+    with parsing(client.url, "of OpenAI's API"):
+        cards = {card["id"]: card for card in models["data"]}
     names = ", ".join(cards) or "none"
     if wanted and wanted not in cards:
         close = difflib.get_close_matches(wanted, cards, n=1)
@@ -49,17 +53,18 @@ def choose_model(client: Client, wanted: str, local: str) -> tuple[dict[str, Any
 
 def check_vocabulary_size(url: str, served: int | None, local: int | None) -> int:
     """The number of ids; `ModelError` where the server has another one than the configuration here."""
-    if served is None and local is None:
+    size = served or local
+    if size is None:
         raise ModelError("config.json has no vocab_size.", hint="pass --model the model that is served")
-    if None not in (served, local) and served != local:
+    if local is not None and size != local:
         raise ModelError(
-            f"{url} serves a model of {served} token ids, --model has {local}: they are two models.",
+            f"{url} serves a model of {size} token ids, --model has {local}: they are two models.",
             hint="pass --model the model that is served",
         )
-    return served or local
+    return size
 
 
-def check_tokenizer(client: Client, served_name: str, tokenizer: Tokenizer) -> bool:
+async def check_tokenizer(client: Client, served_name: str, tokenizer: Tokenizer) -> bool:
     """Whether the server was seen to tokenise as we do; False where one of the two has no tokenizer to compare.
 
     Raises `ModelError` when it does not.
@@ -67,10 +72,10 @@ def check_tokenizer(client: Client, served_name: str, tokenizer: Tokenizer) -> b
     if tokenizer.sha256 is None:
         return False
     try:
-        answer = client.post("/tokenize", {"model": served_name, "prompt": _TEXT}, retries=0)
+        tokenized = await client.post("/tokenize", {"model": served_name, "prompt": _TEXT}, retries=0)
     except HttpError:
         return False
-    ids = answer.get("tokens") if isinstance(answer, dict) else None
+    ids = tokenized.get("tokens") if isinstance(tokenized, dict) else None
     if not isinstance(ids, list):
         return False
     if ids != _encode(tokenizer):
@@ -87,34 +92,34 @@ def probe_prompts(tokenizer: Tokenizer, vocabulary: int) -> list[np.ndarray]:
     return [np.asarray(ids[:length], dtype=np.int32) for length in (2, 4, 6, 8)]
 
 
-def find_stage(
-    first_token: Callable[[np.ndarray, Sampling], Listed], prompts: Sequence[np.ndarray]
+async def find_stage(
+    sample_first: Callable[[np.ndarray, Sampling], Awaitable[TokenLogprobs]], prompts: Sequence[np.ndarray]
 ) -> Stage | None:
     """Which transforms a server's log-probs have gone through, seen from what they do to them; None: unclear.
 
-    Twice the temperature halves the gap between the first and the last of the most probable ids; a top-p that one
-    id fills gives it a log-prob of 0.
+    `sample_first` gives the log-probs of the first token behind a prompt. Twice the temperature halves the gap
+    between the first and the last of the most probable ids; a top-p that the best id fills gives it log-prob 0.
     """
     for prompt in prompts:
-        plain_K = _best(first_token(prompt, Sampling(max_new_tokens=1)))
-        gap = plain_K[0] - plain_K[-1]
-        if not gap > 0.5 or plain_K[0] > -0.02:
+        raw_K = _best(await sample_first(prompt, Sampling(max_new_tokens=1)))
+        gap = raw_K[0] - raw_K[-1]
+        if not gap > 0.5 or raw_K[0] > -0.02:
             continue  # too even, or too sure, to show a difference
-        hot_K = _best(first_token(prompt, Sampling(max_new_tokens=1, temperature=2.0)))
-        cut_K = _best(first_token(prompt, Sampling(max_new_tokens=1, top_p=1e-3)))
-        if len(hot_K) != len(plain_K) or not len(cut_K):
+        hot_K = _best(await sample_first(prompt, Sampling(max_new_tokens=1, temperature=2.0)))
+        cut_K = _best(await sample_first(prompt, Sampling(max_new_tokens=1, top_p=1e-3)))
+        if len(hot_K) != len(raw_K) or not len(cut_K):
             return None
         tempered = hot_K[0] - hot_K[-1] < 0.75 * gap
-        truncated = cut_K[0] > 0.5 * plain_K[0]
+        truncated = cut_K[0] > 0.5 * raw_K[0]
         if truncated:
             return "processed" if tempered else None
         return "tempered" if tempered else "raw"
     return None
 
 
-def _best(listed: Listed) -> np.ndarray:
+def _best(logprobs: TokenLogprobs) -> np.ndarray:
     """The log-probs of the most probable ids in falling order."""
-    logprob_N = listed.logprobs_TN[0]
+    logprob_N = logprobs.logprobs_TN[0]
     return -np.sort(-logprob_N[np.isfinite(logprob_N)])[:PROBE_ENTRIES]
 
 

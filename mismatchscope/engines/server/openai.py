@@ -16,8 +16,8 @@ from ...errors import CapabilityError, EngineError
 from ...records import Sampling
 from ..base import Capabilities
 from .engine import ServerEngine
-from .listed import Listed, listing
-from .responses import Answer, Served, finish_reason, response_ids, understanding
+from .logprobs import TokenLogprobs
+from .responses import Completion, ServerInfo, check_finish_reason, check_token_ids, parsing
 
 _PREFIX = "token_id:"
 
@@ -27,41 +27,45 @@ class OpenAIServer(ServerEngine):
     capabilities: ClassVar[Capabilities] = Capabilities(
         evidence=("sampled", "topk"), paths=("prefill",), rollout=True
     )
-    entry_bytes: ClassVar[int] = 40
-    whole_remedy: ClassVar[str] = "a server of vLLM or SGLang, or --evidence sampled"
-    draw_remedy: ClassVar[str] = "--temperature 1 --top-p 1 --top-k 0"
-    drawn_by_a_score: ClassVar[int] = 1  # few servers can be asked for none
+    bytes_per_logprob: ClassVar[int] = 40
+    full_hint: ClassVar[str] = "a server of vLLM or SGLang, or --evidence sampled"
+    processed_hint: ClassVar[str] = "--temperature 1 --top-p 1 --top-k 0"
+    tokens_sampled_by_score: ClassVar[int] = 1  # few servers can be asked for none
 
-    def inspect(self, card: dict[str, Any]) -> Served:
-        return Served(root=card.get("root"))
+    async def inspect(self, card: dict[str, Any]) -> ServerInfo:
+        return ServerInfo(root=card.get("root"))
 
-    def sample(self, prompt: np.ndarray, sampling: Sampling, limit: int, seed: int, entries: int) -> Answer:
-        choice = self._complete(
+    async def sample(
+        self, prompt: np.ndarray, sampling: Sampling, limit: int, seed: int, entries: int
+    ) -> Completion:
+        choice = await self._complete(
             prompt, {"max_tokens": limit, "seed": seed, "logprobs": max(1, entries)} | self._transforms(sampling)
         )
-        with understanding(self.options.url, self.name):
-            logprobs = choice["logprobs"]
+        with parsing(self.options.url, self.name):
+            listed = choice["logprobs"]
             token_ids = choice.get("token_ids")
             if token_ids is None:
-                token_ids = self._ids(logprobs["tokens"])
-            rows = [self._row(top) for top in logprobs["top_logprobs"]] if entries else None
-            listed = listing(logprobs["token_logprobs"], rows)
-            ids = response_ids(self.options.url, token_ids, listed, limit, self.vocabulary)
-            return Answer(ids, finish_reason(self.options.url, choice["finish_reason"]), listed)
+                token_ids = self._ids(listed["tokens"])
+            rows = [self._row(top) for top in listed["top_logprobs"]] if entries else None
+            logprobs = TokenLogprobs.from_rows(listed["token_logprobs"], rows)
+            ids = check_token_ids(self.options.url, token_ids, logprobs, limit, self.vocabulary)
+            return Completion(ids, check_finish_reason(self.options.url, choice["finish_reason"]), logprobs)
 
-    def force(self, prompt: np.ndarray, response: np.ndarray, entries: int, ids: np.ndarray | None) -> Listed:
+    async def force(
+        self, prompt: np.ndarray, response: np.ndarray, entries: int, ids: np.ndarray | None
+    ) -> TokenLogprobs:
         given = np.concatenate([prompt, response])
-        wanted = {"max_tokens": self.drawn_by_a_score, "logprobs": max(1, entries), "echo": True}
-        choice = self._complete(given, wanted)
-        with understanding(self.options.url, self.name):
-            logprobs, scored = choice["logprobs"], slice(len(prompt), len(given))
-            if self._ids(logprobs["tokens"])[: len(given)] != given.tolist():
+        wanted = {"max_tokens": self.tokens_sampled_by_score, "logprobs": max(1, entries), "echo": True}
+        choice = await self._complete(given, wanted)
+        with parsing(self.options.url, self.name):
+            listed, scored = choice["logprobs"], slice(len(prompt), len(given))
+            if self._ids(listed["tokens"])[: len(given)] != given.tolist():
                 raise CapabilityError(
                     f"{self.options.url} does not echo the log-probs of given tokens, so it cannot score.",
                     hint="score with another engine, or with a server of vLLM or SGLang",
                 )
-            rows = [self._row(top) for top in logprobs["top_logprobs"][scored]] if entries else None
-            return listing(logprobs["token_logprobs"][scored], rows)
+            rows = [self._row(top) for top in listed["top_logprobs"][scored]] if entries else None
+            return TokenLogprobs.from_rows(listed["token_logprobs"][scored], rows)
 
     def _transforms(self, sampling: Sampling) -> dict[str, Any]:
         if sampling.top_k:
@@ -71,8 +75,8 @@ class OpenAIServer(ServerEngine):
             )
         return {"temperature": sampling.temperature, "top_p": sampling.top_p}
 
-    def _complete(self, prompt: np.ndarray, wanted: dict[str, Any]) -> dict[str, Any]:
-        """The one choice that the server answers with."""
+    async def _complete(self, prompt: np.ndarray, wanted: dict[str, Any]) -> dict[str, Any]:
+        """The only choice of a completion."""
         body = {
             "model": self.served_name,
             "prompt": prompt.tolist(),
@@ -80,9 +84,9 @@ class OpenAIServer(ServerEngine):
             "return_token_ids": True,
             "return_tokens_as_token_ids": True,
         }
-        answer = self.client.post("/v1/completions", body | wanted)
-        with understanding(self.options.url, self.name):
-            model, choice = answer.get("model", self.served_name), answer["choices"][0]
+        completion = await self.client.post("/v1/completions", body | wanted)
+        with parsing(self.options.url, self.name):
+            model, choice = completion.get("model", self.served_name), completion["choices"][0]
             if model not in self.served_names:
                 raise EngineError(
                     f"{self.options.url} answers with the model {model} in place of {self.served_name}.",

@@ -18,10 +18,10 @@ import numpy as np
 from ...errors import CapabilityError, EngineError
 from ...records import Sampling
 from ..base import Capabilities
-from .client import REFUSED, HttpError
 from .engine import ServerEngine
-from .listed import Listed, listing
-from .responses import Answer, Served, finish_reason, response_ids, understanding
+from .failures import REFUSED_STATUSES, HttpError
+from .logprobs import TokenLogprobs
+from .responses import Completion, ServerInfo, check_finish_reason, check_token_ids, parsing
 
 LARGEST_TOP_K = 4096
 """The largest top-k whose support SGLang tells."""
@@ -55,38 +55,40 @@ class SglangServer(ServerEngine):
     capabilities: ClassVar[Capabilities] = Capabilities(
         evidence=("sampled", "topk", "full"), paths=("prefill",), rollout=True
     )
-    entry_bytes: ClassVar[int] = 11  # float32 and int32 in base64
-    whole_remedy: ClassVar[str] = "a version of SGLang that tells its vocabulary, as 0.5.23 does"
-    draw_remedy: ClassVar[str] = f"--top-k between 1 and {LARGEST_TOP_K}"
+    bytes_per_logprob: ClassVar[int] = 11  # float32 and int32 in base64
+    full_hint: ClassVar[str] = "a version of SGLang that tells its vocabulary, as 0.5.23 does"
+    processed_hint: ClassVar[str] = f"--top-k between 1 and {LARGEST_TOP_K}"
     lists_given_ids: ClassVar[bool] = True
-    tells_draw_to_top_k: ClassVar[int] = LARGEST_TOP_K
+    max_top_k_with_support: ClassVar[int] = LARGEST_TOP_K
     top_p_first: ClassVar[bool] = True
 
-    def inspect(self, card: dict[str, Any]) -> Served:
+    async def inspect(self, card: dict[str, Any]) -> ServerInfo:
         """The vocabulary is named in the refusal of a bias for an id that no model has; the model never sees it.
 
         More log-probs than ids, or an id outside the vocabulary, would end the server.
         """
-        info, settings = (
-            self._either("/model_info", "/get_model_info"),
-            self._either("/server_info", "/get_server_info"),
-        )
+        info = await self._either("/model_info", "/get_model_info")
+        settings = await self._either("/server_info", "/get_server_info")
         vocabulary = None
         try:
-            self._generate(
+            await self._generate(
                 np.zeros(1, dtype=np.int32), {"max_new_tokens": 1, "logit_bias": {"2147483647": 0.0}}, {}
             )
         except HttpError as error:
-            if error.status not in REFUSED:
+            if error.status not in REFUSED_STATUSES:
                 raise
             bound = _BOUND.search(error.message)
             vocabulary = int(bound[1]) + 1 if bound else None
-        with understanding(self.options.url, self.name):
+        with parsing(self.options.url, self.name):
             self._weight_version = info.get("weight_version")
             known = {key: settings[key] for key in _SETTINGS if settings.get(key) is not None}
-            return Served(settings.get("version"), vocabulary, vocabulary, root=info["model_path"], settings=known)
+            return ServerInfo(
+                settings.get("version"), vocabulary, vocabulary, root=info["model_path"], settings=known
+            )
 
-    def sample(self, prompt: np.ndarray, sampling: Sampling, limit: int, seed: int, entries: int) -> Answer:
+    async def sample(
+        self, prompt: np.ndarray, sampling: Sampling, limit: int, seed: int, entries: int
+    ) -> Completion:
         parameters = {
             "max_new_tokens": limit,
             "temperature": sampling.temperature,
@@ -98,26 +100,28 @@ class SglangServer(ServerEngine):
             "frequency_penalty": 0.0,
             "sampling_seed": seed,
         }
-        tells_draw = sampling.temperature > 0 and 0 < sampling.top_k <= LARGEST_TOP_K
-        wanted = {"return_logprob": True, "top_logprobs_num": entries}
-        wanted |= {"return_sampling_mask": True, "sampling_logprobs_mode": "support"} if tells_draw else {}
-        meta = self._generate(prompt, parameters, wanted)
-        with understanding(self.options.url, self.name):
+        with_support = sampling.temperature > 0 and 0 < sampling.top_k <= LARGEST_TOP_K
+        wanted: dict[str, Any] = {"return_logprob": True, "top_logprobs_num": entries}
+        wanted |= {"return_sampling_mask": True, "sampling_logprobs_mode": "support"} if with_support else {}
+        meta = await self._generate(prompt, parameters, wanted)
+        with parsing(self.options.url, self.name):
             logprob_T = [logprob for logprob, *_ in meta["output_token_logprobs"]]
             token_ids = [token_id for _, token_id, *_ in meta["output_token_logprobs"]]
-            listed = listing(logprob_T, _rows(meta, "output") if entries else None)
-            ids = response_ids(self.options.url, token_ids, listed, limit, self.vocabulary)
-            reason = finish_reason(self.options.url, meta["finish_reason"]["type"])
-            drawn_from = _drawn_from(meta, token_ids) if tells_draw else None
-            return Answer(ids, reason, listed, drawn_from, self._policy_version(meta))
+            logprobs = TokenLogprobs.from_rows(logprob_T, _rows(meta, "output") if entries else None)
+            ids = check_token_ids(self.options.url, token_ids, logprobs, limit, self.vocabulary)
+            reason = check_finish_reason(self.options.url, meta["finish_reason"]["type"])
+            sampled_from = _support(meta, token_ids) if with_support else None
+            return Completion(ids, reason, logprobs, sampled_from, self._policy_version(meta))
 
-    def force(self, prompt: np.ndarray, response: np.ndarray, entries: int, ids: np.ndarray | None) -> Listed:
-        wanted = {"return_logprob": True, "top_logprobs_num": 0 if ids is not None else entries}
+    async def force(
+        self, prompt: np.ndarray, response: np.ndarray, entries: int, ids: np.ndarray | None
+    ) -> TokenLogprobs:
+        wanted: dict[str, Any] = {"return_logprob": True, "top_logprobs_num": 0 if ids is not None else entries}
         # The log-prob of a token belongs to the position before it.
         wanted |= {"logprob_start_len": len(prompt) - 1}
         wanted |= {"token_ids_logprob": ids.tolist()} if ids is not None else {}
-        meta = self._generate(np.concatenate([prompt, response]), {"max_new_tokens": 0}, wanted)
-        with understanding(self.options.url, self.name):
+        meta = await self._generate(np.concatenate([prompt, response]), {"max_new_tokens": 0}, wanted)
+        with parsing(self.options.url, self.name):
             scored = meta["input_token_logprobs"][-len(response) :]
             if [token_id for _, token_id, *_ in scored] != response.tolist():
                 raise EngineError(f"{self.options.url} scored other tokens than it was given.")
@@ -127,17 +131,19 @@ class SglangServer(ServerEngine):
                 rows = [_pairs(row) for row in meta["input_token_ids_logprobs"]][-len(response) :]
             elif entries:
                 rows = _rows(meta, "input")[-len(response) :]
-            return listing([logprob for logprob, *_ in scored], rows)
+            return TokenLogprobs.from_rows([logprob for logprob, *_ in scored], rows)
 
-    def _generate(self, prompt: np.ndarray, parameters: dict[str, Any], wanted: dict[str, Any]) -> dict[str, Any]:
-        """What /generate tells of its answer."""
+    async def _generate(
+        self, prompt: np.ndarray, parameters: dict[str, Any], wanted: dict[str, Any]
+    ) -> dict[str, Any]:
+        """What /generate tells of its response."""
         compact = ("return_flat_raw_top_logprobs", "return_flat_raw_output_top_logprobs")
         body = {"input_ids": prompt.tolist(), "sampling_params": parameters} | wanted
         if wanted.get("top_logprobs_num"):
             body |= dict.fromkeys((*compact, "return_flat_raw_top_logprobs_b64"), True)
-        answer = self.client.post("/generate", body)
-        with understanding(self.options.url, self.name):
-            return answer["meta_info"]
+        response = await self.client.post("/generate", body)
+        with parsing(self.options.url, self.name):
+            return response["meta_info"]
 
     def _policy_version(self, meta: dict[str, Any]) -> int | None:
         """The number that a trainer gave its weights. Raises `EngineError` where they changed without one."""
@@ -152,14 +158,14 @@ class SglangServer(ServerEngine):
             )
         return None
 
-    def _either(self, path: str, older: str) -> dict[str, Any]:
+    async def _either(self, path: str, older: str) -> dict[str, Any]:
         try:
-            return self.client.get(path)
+            return await self.client.get(path)
         except HttpError as error:
             if error.status != 404:
                 raise
         try:
-            return self.client.get(older)
+            return await self.client.get(older)
         except HttpError as error:
             if error.status != 404:
                 raise
@@ -187,7 +193,7 @@ def _decode(text: str, dtype: str, shape: list[int]) -> np.ndarray:
     return np.frombuffer(base64.b64decode(text, validate=True), dtype=dtype).reshape(shape)
 
 
-def _drawn_from(meta: dict[str, Any], token_ids: list[int]) -> Listed:
+def _support(meta: dict[str, Any], token_ids: list[int]) -> TokenLogprobs:
     """What was left to draw from at each token, and with which probabilities."""
     if "output_token_sampling_mask" not in meta:
         raise CapabilityError(
@@ -196,4 +202,4 @@ def _drawn_from(meta: dict[str, Any], token_ids: list[int]) -> Listed:
         )
     rows = list(zip(meta["output_token_sampling_mask"], meta["output_token_sampling_logprobs"], strict=True))
     logprob_T = [logprobs[ids.index(token)] for (ids, logprobs), token in zip(rows, token_ids, strict=True)]
-    return listing(logprob_T, rows, exhaustive=True)
+    return TokenLogprobs.from_rows(logprob_T, rows, exhaustive=True)

@@ -15,12 +15,12 @@ import numpy as np
 from ...errors import EngineError
 from ...records import Sampling
 from ..base import Capabilities
-from .client import REFUSED, HttpError
-from .listed import Listed, listing
+from .failures import REFUSED_STATUSES, HttpError
+from .logprobs import TokenLogprobs
 from .openai import OpenAIServer
-from .responses import Served, understanding
+from .responses import ServerInfo, parsing
 
-_OVER_CAP = re.compile(r"logprobs of (\d+), which is greater than max allowed: (\d+)")
+_OVER_MAXIMUM = re.compile(r"logprobs of (\d+), which is greater than max allowed: (\d+)")
 
 
 class VllmServer(OpenAIServer):
@@ -28,14 +28,14 @@ class VllmServer(OpenAIServer):
     capabilities: ClassVar[Capabilities] = Capabilities(
         evidence=("sampled", "topk", "full"), paths=("prefill",), rollout=True
     )
-    entry_bytes: ClassVar[int] = 80
-    whole_remedy: ClassVar[str] = "start the server with --max-logprobs -1"
-    draw_remedy: ClassVar[str] = "with --logprobs-mode processed_logprobs"
+    bytes_per_logprob: ClassVar[int] = 80
+    full_hint: ClassVar[str] = "start the server with --max-logprobs -1"
+    processed_hint: ClassVar[str] = "with --logprobs-mode processed_logprobs"
 
-    def inspect(self, card: dict[str, Any]) -> Served:
-        """The vocabulary and the cap, from one request for all log-probs of a token: the refusal names both."""
+    async def inspect(self, card: dict[str, Any]) -> ServerInfo:
+        """The vocabulary and the most log-probs, from a request for all of a token: the refusal names both."""
         try:
-            version = self.client.get("/version")["version"]
+            version = (await self.client.get("/version"))["version"]
         except (HttpError, KeyError, TypeError) as error:
             if isinstance(error, HttpError) and error.status != 404:
                 raise
@@ -43,25 +43,27 @@ class VllmServer(OpenAIServer):
                 f"{self.options.url} does not tell its version as vLLM does.", hint="openai@URL takes other servers"
             ) from None
         try:
-            choice = self._complete(np.zeros(2, dtype=np.int32), {"max_tokens": 1, "prompt_logprobs": -1})
+            choice = await self._complete(np.zeros(2, dtype=np.int32), {"max_tokens": 1, "prompt_logprobs": -1})
         except HttpError as error:
-            if error.status not in REFUSED:
+            if error.status not in REFUSED_STATUSES:
                 raise
-            refused = _OVER_CAP.search(error.message)
-            vocabulary, cap = map(int, refused.groups()) if refused else (None, None)
+            refused = _OVER_MAXIMUM.search(error.message)
+            vocabulary, most = map(int, refused.groups()) if refused else (None, None)
         else:
-            with understanding(self.options.url, self.name):
-                vocabulary = cap = len(choice["prompt_logprobs"][1])
-        return Served(version, vocabulary, cap, root=card.get("root"))
+            with parsing(self.options.url, self.name):
+                vocabulary = most = len(choice["prompt_logprobs"][1])
+        return ServerInfo(version, vocabulary, most, root=card.get("root"))
 
-    def force(self, prompt: np.ndarray, response: np.ndarray, entries: int, ids: np.ndarray | None) -> Listed:
-        wanted = {"max_tokens": self.drawn_by_a_score, "prompt_logprobs": entries}
-        choice = self._complete(np.concatenate([prompt, response]), wanted)
-        with understanding(self.options.url, self.name):
+    async def force(
+        self, prompt: np.ndarray, response: np.ndarray, entries: int, ids: np.ndarray | None
+    ) -> TokenLogprobs:
+        wanted = {"max_tokens": self.tokens_sampled_by_score, "prompt_logprobs": entries}
+        choice = await self._complete(np.concatenate([prompt, response]), wanted)
+        with parsing(self.options.url, self.name):
             listed = choice["prompt_logprobs"][len(prompt) :]
             sampled_T = [row[str(token)]["logprob"] for row, token in zip(listed, response.tolist(), strict=True)]
             rows = [([int(key) for key in row], [entry["logprob"] for entry in row.values()]) for row in listed]
-            return listing(sampled_T, rows)
+            return TokenLogprobs.from_rows(sampled_T, rows)
 
     def _transforms(self, sampling: Sampling) -> dict[str, Any]:
         # All that a model's generation_config.json may set in the server.

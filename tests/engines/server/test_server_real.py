@@ -36,7 +36,7 @@ TOLERANCE = 1e-4
 KEY = "sk-loopback"
 PROMPTS = ["2 + 2 =", "Tom has 3 apples.", "7 * 8 =", "She buys 12 eggs and"]
 FULL, TOPK = Evidence("full"), Evidence("topk", k=5)
-PLAIN = Sampling(max_new_tokens=10, seed=1)
+UNCHANGED = Sampling(max_new_tokens=10, seed=1)
 WARM = Sampling(max_new_tokens=10, temperature=0.7, seed=1)
 NUCLEUS = Sampling(max_new_tokens=10, temperature=0.7, top_p=0.9, seed=1)
 CUT = Sampling(max_new_tokens=10, temperature=0.7, top_k=12, seed=1)
@@ -174,7 +174,7 @@ def test_the_server_is_found_to_be_what_it_is(engine: ServerEngine, model: Path)
     assert facts["max_length"] == (256 if engine.name == "vllm" else 1024)
 
 
-@pytest.mark.parametrize("sampling", [PLAIN, WARM, NUCLEUS, CUT], ids=["plain", "warm", "nucleus", "cut"])
+@pytest.mark.parametrize("sampling", [UNCHANGED, WARM, NUCLEUS, CUT], ids=["unchanged", "warm", "nucleus", "cut"])
 @pytest.mark.parametrize("evidence", [FULL, TOPK], ids=lambda evidence: evidence.level)
 def test_what_a_server_samples_from_is_what_transformers_computes(
     engine: ServerEngine, reference, evidence: Evidence, sampling: Sampling
@@ -190,7 +190,7 @@ def test_what_a_server_samples_from_is_what_transformers_computes(
             assert_agree(record.raw, other.observed)
     # SGLang lists whole distributions where the nucleus is computed from them; raw ones come with those.
     whole = evidence is FULL or sampling is NUCLEUS
-    assert (records[0].raw is not None) == (sampling is not PLAIN and (engine.name == "vllm" or whole))
+    assert (records[0].raw is not None) == (sampling is not UNCHANGED and (engine.name == "vllm" or whole))
 
 
 def test_each_server_joins_top_k_and_top_p_in_its_own_way(engine: ServerEngine, reference) -> None:
@@ -212,13 +212,13 @@ def test_each_server_joins_top_k_and_top_p_in_its_own_way(engine: ServerEngine, 
         assert 0.5 * np.abs(seen_TV - expected_TV).sum(axis=1).max() <= TOLERANCE
 
 
-@pytest.mark.parametrize("sampling", [PLAIN, NUCLEUS], ids=["plain", "nucleus"])
+@pytest.mark.parametrize("sampling", [UNCHANGED, NUCLEUS], ids=["unchanged", "nucleus"])
 @pytest.mark.parametrize("evidence", [FULL, TOPK], ids=lambda evidence: evidence.level)
 def test_given_tokens_are_scored_as_transformers_scores_them(
     engine: ServerEngine, reference, evidence: Evidence, sampling: Sampling
 ) -> None:
     records = sample(reference, evidence, sampling)
-    policy: Policy = "raw" if sampling is PLAIN else "processed"
+    policy: Policy = "raw" if sampling is UNCHANGED else "processed"
     ours = rescore(engine, records, evidence, policy, sampling)
     theirs = rescore(reference, records, evidence, policy, sampling)
     for a, b in zip(ours, theirs, strict=True):
@@ -240,7 +240,7 @@ def test_every_name_of_a_model_is_the_model(server: str, model: Path) -> None:
         pytest.skip("SGLang serves a model under one name")
     for name in ("vllm", "openai"):
         engine = connect(f"{name}@{url}:model=alias", model)
-        assert len(sample(engine, TOPK, PLAIN)) == len(PROMPTS)
+        assert len(sample(engine, TOPK, UNCHANGED)) == len(PROMPTS)
         engine.close()
 
 
@@ -259,5 +259,5 @@ def test_a_server_of_processed_log_probs(model: Path, reference, tmp_path: Path,
             for record, other in zip(records, scored, strict=True):
                 assert_agree(record.observed, other.observed)
         with pytest.raises(CapabilityError, match="at most 20"):
-            sample(engine, FULL, PLAIN)
+            sample(engine, FULL, UNCHANGED)
         engine.close()
