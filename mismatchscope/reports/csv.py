@@ -15,6 +15,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from .document import Report
+from .entry_names import ENTRY_NAMES
 from .text import setting
 
 _SECTIONS = (
@@ -31,13 +32,7 @@ _SECTIONS = (
     "gates",
 )
 _FLOORS = ("truncation_floor", "rounding_floor")
-_NAMED_BY = {
-    "tolerance": ("quantile", "confidence"),
-    "exceedance": ("tau",),
-    "by_length": ("low", "high"),
-    "corrections": ("name", "parameters"),
-    "gates": ("expression",),
-}
+_NAMED_BY = {name: naming.fields for name, naming in ENTRY_NAMES.items()} | {"gates": ("expression",)}
 # Words, and what is no figure of the comparison.
 _LEFT_OUT = {"reason", "method", "provenance", "difference"}
 
