@@ -126,13 +126,13 @@ def _register(group: typer.Typer, verbs: dict[str, Callable[..., None]]) -> None
 _register(
     app,
     {
-        "audit": audit.audit,
-        "rollout": rollout.rollout,
-        "score": score.score,
-        "compare": compare.compare,
-        "report": report.report,
-        "gate": gate.gate,
-        "doctor": doctor.doctor,
+        "audit": audit.command,
+        "rollout": rollout.command,
+        "score": score.command,
+        "compare": compare.command,
+        "report": report.command,
+        "gate": gate.command,
+        "doctor": doctor.command,
     },
 )
 _environments = typer.Typer(help="Engine environments: vLLM and SGLang in one each.", no_args_is_help=True)

@@ -6,16 +6,13 @@ import difflib
 import json
 import re
 import tomllib
-from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from . import gate
-from .engines.spec import check_spec
 from .errors import ConfigError
-from .records import Evidence, EvidenceLevel, Policy, Sampling
+from .records import Policy, Sampling
 
 DEFAULT_PROMPTS = 64
 TOPK_DEFAULT = 64
@@ -28,18 +25,20 @@ _UNITS = {"": 1, "b": 1} | {
 
 
 class Settings(BaseModel):
+    """The description of a field is the help of its option, and ends with what a default of None stands for."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class SamplingSettings(Settings):
     """Of the behaviour policy. The default is what most RL runs use: temperature 1, nothing cut off."""
 
-    samples: int = Field(2, ge=1, description="responses a prompt")
-    max_new_tokens: int = Field(96, ge=1)
-    temperature: float = Field(1.0, ge=0.0, description="0 is greedy")
-    top_p: float = Field(1.0, gt=0.0, le=1.0)
-    top_k: int = Field(0, ge=0, description="0 keeps all")
-    seed: int = Field(0, ge=0)
+    samples: int = Field(2, ge=1, description="Responses a prompt.")
+    max_new_tokens: int = Field(Sampling.max_new_tokens, ge=1, description="Tokens a response.")
+    temperature: float = Field(Sampling.temperature, ge=0.0, description="0 is greedy.")
+    top_p: float = Field(Sampling.top_p, gt=0.0, le=1.0, description="Nucleus mass.")
+    top_k: int = Field(Sampling.top_k, ge=0, description="Kept ids, 0 for all.")
+    seed: int = Field(Sampling.seed, ge=0, description="Of the samples.")
 
     def sampling(self) -> Sampling:
         return Sampling(**self.model_dump(exclude={"samples"}))
@@ -48,11 +47,13 @@ class SamplingSettings(Settings):
 class GateSettings(Settings):
     """Checked when they are read: a typing error must not wait for the end of a long run."""
 
-    fail_on: list[str] = []
+    fail_on: list[str] = Field([], description="Gate, as in 'token.tv.p99 > 0.05'.")
 
     @field_validator("fail_on")
     @classmethod
     def _expressions_are_gates(cls, value: list[str]) -> list[str]:
+        from . import gate
+
         for expression in value:
             gate.parse(expression)
         return value
@@ -61,24 +62,26 @@ class GateSettings(Settings):
 class AuditSettings(Settings):
     """The whole of one audit; `[sampling]` and `[gate]` are tables, `behavior` and `reference` engine SPECs."""
 
-    model: str = Field("demo:dense", description="a local directory, a hub id, demo:dense or demo:moe")
-    behavior: str = Field("transformers:dtype=bfloat16", description="engine SPEC of the policy that samples")
-    reference: str = Field("transformers:dtype=bfloat16", description="engine SPEC of the policy that trains")
-    baseline: str | None = Field(None, description="engine SPEC to compare the behaviour with, on the same tokens")
-    prompts: Path | None = Field(None, description="default: the prompts shipped with the embedded models")
+    model: str = Field("demo:dense", description="Local directory, hub id, demo:dense or demo:moe.")
+    behavior: str = Field("transformers:dtype=bfloat16", description="Engine SPEC of the policy that samples.")
+    reference: str = Field("transformers:dtype=bfloat16", description="Engine SPEC of the policy that trains.")
+    baseline: str | None = Field(
+        None, description="Engine SPEC to compare the behaviour with, on the same tokens.  [none]"
+    )
+    prompts: Path | None = Field(None, description=".jsonl, .txt or .parquet.  [embedded]")
     limit: int | None = Field(
-        None, ge=1, description=f"default: all of --prompts, {DEFAULT_PROMPTS} of the embedded"
+        None, ge=1, description=f"Use the first N prompts.  [all; {DEFAULT_PROMPTS} of the embedded]"
     )
     sampling: SamplingSettings = SamplingSettings()
-    policy: Policy = "processed"
+    policy: Policy = Field("processed", description="Which μ to measure.")
     reference_temperature: float | None = Field(
-        None, gt=0.0, description="what the trainer divides its logits by; default: the sampling temperature"
+        None, gt=0.0, description="What the trainer divides its logits by.  [the temperature]"
     )
-    evidence: str = Field("auto", description="auto, full, full:FRACTION, topk:K or sampled")
-    budget: str = Field("1GiB", description="bytes of distributions that may be stored")
-    repeats: bool = Field(True, description="measure each side against itself too: the repeat floor")
-    confidence: float = Field(0.95, gt=0.5, lt=1.0)
-    tail: bool = Field(False, description="add the model-based extrapolation of the TV tail")
+    evidence: str = Field("auto", description="auto, full, full:FRACTION, topk:K or sampled.")
+    budget: str = Field("1GiB", description="Bytes of distributions that may be stored.")
+    repeats: bool = Field(True, description="Measure the repeat floors.")
+    confidence: float = Field(0.95, gt=0.5, lt=1.0, description="Of every interval.")
+    tail: bool = Field(False, description="Add a model-based extrapolation of the TV tail.")
     gate: GateSettings = GateSettings()
 
     @field_validator("evidence")
@@ -90,6 +93,8 @@ class AuditSettings(Settings):
     @field_validator("behavior", "reference", "baseline")
     @classmethod
     def _spec_is_known(cls, value: str | None) -> str | None:
+        from .engines.spec import check_spec
+
         # Before anything is written: run.json repeats a SPEC word by word.
         if value is not None:
             check_spec(value)
@@ -130,52 +135,6 @@ def parse_evidence(text: str) -> tuple[Literal["auto", "full", "topk", "sampled"
         f"'{text}' is not a kind of evidence.",
         hint="--evidence auto, full, full:0.1 (a tenth of the states), topk:64 or sampled",
     )
-
-
-def choose_evidence(
-    text: str,
-    budget: str,
-    *,
-    tokens: int,
-    vocabulary: int | None,
-    traces: int,
-    seed: int,
-    able: Collection[EvidenceLevel] = ("full", "topk", "sampled"),
-) -> Evidence:
-    """Turn `--evidence` into what will be recorded, within the byte budget.
-
-    `tokens` is an upper bound of the response tokens a trace, `traces` how many traces share the budget, `able`
-    the levels that every engine of the run can see. `auto` takes the strongest level that fits: full (4 bytes an
-    entry), else top-k with the largest K of 64, 32, 16, 8 (12 bytes an entry), else sampled. An explicit level that
-    does not fit is refused, with what would fit.
-    """
-    level, argument = parse_evidence(text)
-    states, limit = tokens * traces, parse_size(budget)
-    if level == "auto":
-        if "full" in able and vocabulary is not None and states * vocabulary * 4 <= limit:
-            return Evidence("full", seed=seed)
-        fitting = [k for k in (64, 32, 16, 8) if "topk" in able and states * k * 12 <= limit]
-        if fitting:
-            return Evidence("topk", k=min(fitting[0], vocabulary or fitting[0]), seed=seed)
-        return Evidence("sampled", seed=seed)
-    if level == "full":
-        needed = states * (vocabulary or 0) * 4 * argument
-        if needed > limit:
-            share = limit / (states * vocabulary * 4)
-            raise ConfigError(
-                f"Full distributions need up to {needed / 2**30:.1f} GiB, more than the budget of {budget}.",
-                hint=f"--evidence full:{share:.2g} (a random share of the states), topk:64, or a larger --budget",
-            )
-        return Evidence("full", fraction=argument, seed=seed)
-    if level == "topk":
-        needed = states * argument * 12
-        if needed > limit:
-            raise ConfigError(
-                f"Top-{argument} evidence needs up to {needed / 2**30:.1f} GiB, more than the budget of {budget}.",
-                hint=f"--evidence topk:{max(1, limit // (states * 12))} or a larger --budget",
-            )
-        return Evidence("topk", k=int(argument), seed=seed)
-    return Evidence("sampled", seed=seed)
 
 
 def load_settings(config: Path | None, overrides: dict[str, Any], assignments: list[str]) -> AuditSettings:

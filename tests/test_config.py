@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mismatchscope.config import choose_evidence, load_settings, parse_evidence, parse_size
+from mismatchscope.config import load_settings, parse_evidence, parse_size
 from mismatchscope.errors import ConfigError
 
 
@@ -67,35 +67,3 @@ def test_any_evidence_text_is_understood_or_refused(text: str) -> None:
     except ConfigError:
         return
     assert level in ("auto", "full", "topk", "sampled")
-
-
-BIG = {"tokens": 100_000, "vocabulary": 150_000, "traces": 2, "seed": 0}
-
-
-class TestBudget:
-    def test_auto_takes_the_strongest_that_fits(self) -> None:
-        small = {"tokens": 1000, "vocabulary": 1024, "traces": 4, "seed": 0}
-        assert choose_evidence("auto", "1GiB", **small).level == "full"
-        assert choose_evidence("auto", "1GiB", **BIG).k == 64
-        assert choose_evidence("auto", "50MB", **BIG).k == 16
-        assert choose_evidence("auto", "1MB", **BIG).level == "sampled"
-
-    def test_unknown_vocabulary_is_not_taken_for_small(self) -> None:
-        assert choose_evidence("auto", "1GiB", **BIG | {"vocabulary": None}).level == "topk"
-
-    @given(level=st.sampled_from(["auto", "full", "full:0.01", "topk:64", "topk"]), budget=st.integers(1, 2**34))
-    def test_nothing_exceeds_the_budget(self, level: str, budget: int) -> None:
-        try:
-            found = choose_evidence(level, str(budget), **BIG)
-        except ConfigError as error:
-            assert "budget" in error.message
-            return
-        states = BIG["tokens"] * BIG["traces"]
-        stored = {"full": 4 * BIG["vocabulary"] * found.fraction, "topk": 12 * found.k, "sampled": 0}
-        assert states * stored[found.level] <= budget
-
-    def test_refusal_says_what_would_fit(self) -> None:
-        with pytest.raises(ConfigError) as caught:
-            choose_evidence("full", "1GiB", **BIG)
-        share = float(caught.value.hint.split("full:")[1].split()[0])
-        assert choose_evidence(f"full:{share * 0.99}", "1GiB", **BIG).level == "full"

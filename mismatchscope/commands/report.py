@@ -12,10 +12,10 @@ from .options import Force, Format
 from .terminal import stdout, terminal
 
 
-def report(
+def command(
     path: Annotated[Path, typer.Argument(help="report.json, or the directory that holds it.")],
     format: Annotated[Format | None, typer.Option("--format", "-f", help="Default: as on the terminal.")] = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write.  [stdout]")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write.  \\[stdout]")] = None,
     force: Force = False,
 ) -> None:
     """Show a finished report in another form."""
