@@ -1,4 +1,4 @@
-"""What a user can ask for, with every default in one place; the CLI, `--config run.toml` and `--set` end here."""
+"""What a user can ask for, checked; the command line, `--config run.toml` and `--set` end here."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from .defaults import SETTINGS
 from .errors import ConfigError
 from .records import Policy, Sampling
 
-DEFAULT_PROMPTS = 64
 TOPK_DEFAULT = 64
 
 _UNITS = {"": 1, "b": 1} | {
@@ -24,21 +24,24 @@ _UNITS = {"": 1, "b": 1} | {
 }
 
 
-class Settings(BaseModel):
-    """The description of a field is the help of its option, and ends with what a default of None stands for."""
+def _setting(key: str, **constraints: Any) -> Any:
+    """The field of a setting, with its default and its meaning."""
+    return Field(SETTINGS[key].default, description=SETTINGS[key].meaning, **constraints)
 
+
+class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class SamplingSettings(Settings):
-    """Of the behaviour policy. The default is what most RL runs use: temperature 1, nothing cut off."""
+    """Of the behaviour policy."""
 
-    samples: int = Field(2, ge=1, description="Responses a prompt.")
-    max_new_tokens: int = Field(Sampling.max_new_tokens, ge=1, description="Tokens a response.")
-    temperature: float = Field(Sampling.temperature, ge=0.0, description="0 is greedy.")
-    top_p: float = Field(Sampling.top_p, gt=0.0, le=1.0, description="Nucleus mass.")
-    top_k: int = Field(Sampling.top_k, ge=0, description="Kept ids, 0 for all.")
-    seed: int = Field(Sampling.seed, ge=0, description="Of the samples.")
+    samples: int = _setting("sampling.samples", ge=1)
+    max_new_tokens: int = _setting("sampling.max_new_tokens", ge=1)
+    temperature: float = _setting("sampling.temperature", ge=0.0)
+    top_p: float = _setting("sampling.top_p", gt=0.0, le=1.0)
+    top_k: int = _setting("sampling.top_k", ge=0)
+    seed: int = _setting("sampling.seed", ge=0)
 
     def sampling(self) -> Sampling:
         return Sampling(**self.model_dump(exclude={"samples"}))
@@ -47,7 +50,7 @@ class SamplingSettings(Settings):
 class GateSettings(Settings):
     """Checked when they are read: a typing error must not wait for the end of a long run."""
 
-    fail_on: list[str] = Field([], description="Gate, as in 'token.tv.p99 > 0.05'.")
+    fail_on: list[str] = _setting("gate.fail_on")
 
     @field_validator("fail_on")
     @classmethod
@@ -62,26 +65,20 @@ class GateSettings(Settings):
 class AuditSettings(Settings):
     """The whole of one audit; `[sampling]` and `[gate]` are tables, `behavior` and `reference` engine SPECs."""
 
-    model: str = Field("demo:dense", description="Local directory, hub id, demo:dense or demo:moe.")
-    behavior: str = Field("transformers:dtype=bfloat16", description="Engine SPEC of the policy that samples.")
-    reference: str = Field("transformers:dtype=bfloat16", description="Engine SPEC of the policy that trains.")
-    baseline: str | None = Field(
-        None, description="Engine SPEC to compare the behaviour with, on the same tokens.  [none]"
-    )
-    prompts: Path | None = Field(None, description=".jsonl, .txt or .parquet.  [embedded]")
-    limit: int | None = Field(
-        None, ge=1, description=f"Use the first N prompts.  [all; {DEFAULT_PROMPTS} of the embedded]"
-    )
+    model: str = _setting("model")
+    behavior: str = _setting("behavior")
+    reference: str = _setting("reference")
+    baseline: str | None = _setting("baseline")
+    prompts: Path | None = _setting("prompts")
+    limit: int | None = _setting("limit", ge=1)
     sampling: SamplingSettings = SamplingSettings()
-    policy: Policy = Field("processed", description="Which μ to measure.")
-    reference_temperature: float | None = Field(
-        None, gt=0.0, description="What the trainer divides its logits by.  [the temperature]"
-    )
-    evidence: str = Field("auto", description="auto, full, full:FRACTION, topk:K or sampled.")
-    budget: str = Field("1GiB", description="Bytes of distributions that may be stored.")
-    repeats: bool = Field(True, description="Measure the repeat floors.")
-    confidence: float = Field(0.95, gt=0.5, lt=1.0, description="Of every interval.")
-    tail: bool = Field(False, description="Add a model-based extrapolation of the TV tail.")
+    policy: Policy = _setting("policy")
+    reference_temperature: float | None = _setting("reference_temperature", gt=0.0)
+    evidence: str = _setting("evidence")
+    budget: str = _setting("budget")
+    repeats: bool = _setting("repeats")
+    confidence: float = _setting("confidence", gt=0.5, lt=1.0)
+    tail: bool = _setting("tail")
     gate: GateSettings = GateSettings()
 
     @field_validator("evidence")

@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic.fields import FieldInfo
 
-from mismatchscope.config import load_settings, parse_evidence, parse_size
+from mismatchscope.config import AuditSettings, Settings, load_settings, parse_evidence, parse_size
+from mismatchscope.defaults import SETTINGS
 from mismatchscope.errors import ConfigError
 
 
@@ -16,6 +18,29 @@ def test_later_sources_win(tmp_path) -> None:
     settings = load_settings(toml, {"sampling.seed": 2, "sampling.top_p": None}, ["sampling.top_k=7", "model=last"])
     assert (settings.model, settings.sampling.temperature) == ("last", 0.7)
     assert (settings.sampling.seed, settings.sampling.top_k, settings.sampling.top_p) == (2, 7, 1.0)
+
+
+def fields(model: type[Settings], prefix: str = "") -> dict[str, FieldInfo]:
+    """The fields of all settings by their dotted keys."""
+    found: dict[str, FieldInfo] = {}
+    for name, field in model.model_fields.items():
+        nested = isinstance(field.annotation, type) and issubclass(field.annotation, Settings)
+        found |= fields(field.annotation, f"{name}.") if nested else {f"{prefix}{name}": field}
+    return found
+
+
+def test_what_is_checked_is_what_help_shows() -> None:
+    checked = fields(AuditSettings)
+    assert checked.keys() == SETTINGS.keys()
+    for key, field in checked.items():
+        setting = SETTINGS[key]
+        assert field.annotation == (setting.kind | None if setting.default is None else setting.kind), key
+        assert (field.default, field.description) == (setting.default, setting.meaning), key
+
+
+def test_defaults_are_valid_settings() -> None:
+    given = {key: setting.default for key, setting in SETTINGS.items()}
+    assert load_settings(None, given, []) == load_settings(None, {}, []) == AuditSettings()
 
 
 def test_engine_table_becomes_a_spec(tmp_path) -> None:

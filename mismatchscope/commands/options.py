@@ -1,6 +1,6 @@
 """The options that several verbs take, each once.
 
-A setting's option says what `config` says of it: its type, its meaning and its default are written there alone.
+A setting's option says what `defaults` says of it: its type, its meaning and its default are written there alone.
 """
 
 from __future__ import annotations
@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from pydantic import BaseModel
 
-from ..config import AuditSettings
+from ..defaults import SETTINGS
 from ..reports.formats import FORMATS
 
 Format = StrEnum("Format", {name: name for name in FORMATS})
@@ -30,7 +29,7 @@ Assignments = Annotated[list[str] | None, typer.Option("--set", help="Override o
 Overrides = dict[str, Any]
 """The settings that were given on the command line, by their dotted keys; None is "not given"."""
 
-SAMPLING = tuple(f"sampling.{name}" for name in type(AuditSettings().sampling).model_fields)
+SAMPLING = tuple(key for key in SETTINGS if key.startswith("sampling."))
 """The keys of all that a rollout is sampled with."""
 
 # Settings that can be switched on only: there is no --no-tail.
@@ -60,16 +59,14 @@ def takes_settings(*keys: str) -> Callable[[Callable[..., None]], Callable[..., 
 
 def _option(key: str) -> inspect.Parameter:
     """The option of one setting. Its value is None where it is not given, so that a file can decide."""
-    settings: BaseModel = AuditSettings()
-    *tables, name = key.split(".")
-    for table in tables:
-        settings = getattr(settings, table)
-    field = type(settings).model_fields[name]
-    shown = _shown(name, getattr(settings, name))
+    setting, name = SETTINGS[key], key.rpartition(".")[2]
     flags = [f"--{name}"] if name in _ONE_WAY else []
-    option = typer.Option(*flags, help=f"{field.description}{shown}".replace("[", "\\["))
+    meaning = f"{setting.meaning}{_shown(name, setting.default)}".replace("[", "\\[")  # a bracket would be markup
     return inspect.Parameter(
-        name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[field.annotation | None, option]
+        name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=None,
+        annotation=Annotated[setting.kind | None, typer.Option(*flags, help=meaning)],
     )
 
 

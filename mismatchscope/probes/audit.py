@@ -22,7 +22,8 @@ from .. import gate
 from ..collection.collector import Pass, check_capabilities, collect, resolve_model, scoring, vocabulary_size
 from ..collection.evidence import StatesToRecord, choose_evidence
 from ..comparison.compare_traces import Repeats, compare
-from ..config import DEFAULT_PROMPTS, AuditSettings
+from ..config import AuditSettings
+from ..defaults import DEFAULT_PROMPTS
 from ..demo import prompts_path
 from ..engines.base import Capabilities
 from ..engines.registry import engine_class

@@ -1,4 +1,4 @@
-"""What --help says of a setting is what the settings say: its meaning and its default."""
+"""What --help says of a setting: its meaning and its default, alike for every verb."""
 
 from __future__ import annotations
 
@@ -10,22 +10,7 @@ import typer.main
 from command import run
 
 from mismatchscope.cli import app
-from mismatchscope.config import AuditSettings, Settings
-
-
-def settings(model: Settings, prefix: str = "") -> dict[str, tuple[Any, Any]]:
-    """The default and the field of every setting by its dotted key."""
-    found: dict[str, tuple[Any, Any]] = {}
-    for name, field in type(model).model_fields.items():
-        value = getattr(model, name)
-        if isinstance(value, Settings):
-            found |= settings(value, f"{prefix}{name}.")
-        else:
-            found[f"{prefix}{name}"] = (value, field)
-    return found
-
-
-SETTINGS = settings(AuditSettings())
+from mismatchscope.defaults import SETTINGS
 
 
 def options(verb: str) -> dict[str, Any]:
@@ -35,13 +20,13 @@ def options(verb: str) -> dict[str, Any]:
 
 def test_every_setting_is_an_option_of_the_audit_that_is_unset_unless_given() -> None:
     found = options("audit")
-    for key, (default, field) in SETTINGS.items():
+    for key, setting in SETTINGS.items():
         option = found[key.rpartition(".")[2]]
         assert option.default is None, key
-        assert option.help.startswith(field.description.partition("  [")[0]), key
+        assert option.help.startswith(setting.meaning.partition("  [")[0]), key
         shown = re.search(r"\\\[(.+)\]$", option.help)
-        if default not in (None, False, []) or (default == 0 and default is not False):
-            assert shown[1] == (option.name if default is True else str(default)), key
+        if setting.default is not None and setting.default is not False and setting.default != []:
+            assert shown[1] == (option.name if setting.default is True else str(setting.default)), key
 
 
 # What these verbs call so is of the trace or the report that they read, not of an audit.
