@@ -64,7 +64,8 @@ def _with_switches(function: Callable[..., None]) -> Callable[..., None]:
         function(*args, **kwargs)
 
     signature = inspect.signature(function, eval_str=True)
-    run.__signature__ = signature.replace(parameters=[*signature.parameters.values(), *_SWITCHES])
+    parameters = [*signature.parameters.values(), *_SWITCHES]
+    run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
     return run
 
 

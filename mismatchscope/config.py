@@ -124,8 +124,10 @@ def parse_evidence(text: str) -> tuple[Literal["auto", "full", "topk", "sampled"
             fraction = float(argument or 1.0)
             if 0.0 < fraction <= 1.0:
                 return "full", fraction
-        elif level in ("auto", "sampled") and not argument:
-            return level, 0
+        elif level == "auto" and not argument:
+            return "auto", 0
+        elif level == "sampled" and not argument:
+            return "sampled", 0
     except ValueError:
         pass
     raise ConfigError(
@@ -202,7 +204,7 @@ def _config_error(error: ValidationError) -> ConfigError:
         return ConfigError(
             f"{key} = {first['input']!r} is not valid: {first['msg']}.", hint="mismatchscope audit --help"
         )
-    tables = {"sampling": SamplingSettings, "gate": GateSettings}
+    tables: dict[str, type[Settings]] = {"sampling": SamplingSettings, "gate": GateSettings}
     parent, _, last = key.rpartition(".")
     known = tables.get(parent, AuditSettings).model_fields
     close = difflib.get_close_matches(last, known, n=1)

@@ -74,7 +74,7 @@ def parse(expression: str) -> Gate:
             hint=f"write it as '{match['path']} {match['op']} +{match['number']}%'",
         )
     number = float(match["number"]) * (-1.0 if sign == "-" else 1.0)
-    relative = "percent" if percent else "absolute" if sign else None
+    relative: Literal["absolute", "percent"] | None = "percent" if percent else "absolute" if sign else None
     check_path(match["path"])
     return Gate(expression.strip(), match["path"], match["op"], number, relative)
 

@@ -39,18 +39,18 @@ def command(
 
     settings = load_settings(None, overrides, [])
     gate.check_without_baseline(settings.gate.fail_on)
-    traces = [Trace.open(behavior), Trace.open(reference)]
-    others = {
-        "target": opened(target),
-        "baseline": opened(baseline),
-        "repeats": Repeats(opened(behavior_repeat), opened(reference_repeat)),
-    }
+    mu, pi = Trace.open(behavior), Trace.open(reference)
+    theta, old = opened(target), opened(baseline)
+    repeats = Repeats(opened(behavior_repeat), opened(reference_repeat))
     inputs = [behavior, reference, target, baseline, behavior_repeat, reference_repeat]
     prepare_output(output, force=force, resume=False, inputs=inputs)
     with progress() as on_event:
         report = compare(
-            *traces,
-            **others,
+            mu,
+            pi,
+            target=theta,
+            baseline=old,
+            repeats=repeats,
             policy=policy,
             confidence=settings.confidence,
             tail=settings.tail,

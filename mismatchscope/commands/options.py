@@ -8,16 +8,12 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from ..defaults import SETTINGS
-from ..reports.formats import FORMATS
-
-Format = StrEnum("Format", {name: name for name in FORMATS})
 
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="Directory to write.")]
 RequiredOutput = Annotated[Path, typer.Option("--output", "-o", help="Directory to write.")]

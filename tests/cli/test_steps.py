@@ -57,6 +57,11 @@ def test_report_in_every_form(report: Path, tmp_path: Path, format: str) -> None
     assert run("report", report, "-f", format, "-o", tmp_path / "out").returncode == 2  # it exists
 
 
+def test_an_unknown_form_is_refused_with_those_that_there_are(report: Path) -> None:
+    done = run("report", report, "--format", "xml")
+    assert done.returncode == 2 and "html" in done.stderr
+
+
 def test_report_on_the_terminal(report: Path) -> None:
     done = run("report", report)
     assert "α₁" in done.stdout
