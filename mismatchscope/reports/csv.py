@@ -12,26 +12,13 @@ import io
 from collections.abc import Iterator
 from typing import Any
 
-from pydantic import BaseModel
-
 from .document import Report
 from .entry_names import ENTRY_NAMES
+from .figure_paths import SECTIONS, field_types, is_record
 from .text import setting
 
-_SECTIONS = (
-    "counts",
-    "alpha1",
-    "alpha0",
-    "beta",
-    "token",
-    "sequence",
-    "floor",
-    "baseline",
-    "corrections",
-    "bounds",
-    "gates",
-)
 _FLOORS = ("truncation_floor", "rounding_floor")
+_SECTIONS = (*(section for section in SECTIONS if section not in _FLOORS), "gates")
 _NAMED_BY = {name: naming.fields for name, naming in ENTRY_NAMES.items()} | {"gates": ("expression",)}
 # Words, and what is no figure of the comparison.
 _LEFT_OUT = {"reason", "method", "provenance", "difference"}
@@ -57,14 +44,15 @@ def _numbers(node: Any, name: str) -> Iterator[tuple[tuple[str, ...], float | No
     """Every number or unknown below `node`, with the names that lead to it."""
     if node is None or isinstance(node, int | float):
         yield (), node
-    elif isinstance(node, list):
+    elif isinstance(node, list | tuple):
         for entry in node:
             key = " ".join(_key(field, getattr(entry, field)) for field in _NAMED_BY[name])
             for path, value in _numbers(entry, key):
                 if path[0] not in _NAMED_BY[name]:
                     yield (key, *path), value
-    elif isinstance(node, BaseModel | dict):
-        for field, child in dict(node).items():
+    elif isinstance(node, dict) or is_record(type(node)):
+        children = node if isinstance(node, dict) else {key: getattr(node, key) for key in field_types(type(node))}
+        for field, child in children.items():
             if field not in _LEFT_OUT:
                 for path, value in _numbers(child, field):
                     yield (field, *path), value
