@@ -64,7 +64,8 @@ def _with_switches(function: Callable[..., None]) -> Callable[..., None]:
         function(*args, **kwargs)
 
     signature = inspect.signature(function, eval_str=True)
-    run.__signature__ = signature.replace(parameters=[*signature.parameters.values(), *_SWITCHES])
+    parameters = [*signature.parameters.values(), *_SWITCHES]
+    run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
     return run
 
 
@@ -126,13 +127,13 @@ def _register(group: typer.Typer, verbs: dict[str, Callable[..., None]]) -> None
 _register(
     app,
     {
-        "audit": audit.audit,
-        "rollout": rollout.rollout,
-        "score": score.score,
-        "compare": compare.compare,
-        "report": report.report,
-        "gate": gate.gate,
-        "doctor": doctor.doctor,
+        "audit": audit.command,
+        "rollout": rollout.command,
+        "score": score.command,
+        "compare": compare.command,
+        "report": report.command,
+        "gate": gate.command,
+        "doctor": doctor.command,
     },
 )
 _environments = typer.Typer(help="Engine environments: vLLM and SGLang in one each.", no_args_is_help=True)

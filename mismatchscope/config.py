@@ -1,4 +1,4 @@
-"""What a user can ask for, with every default in one place; the CLI, `--config run.toml` and `--set` end here."""
+"""What a user can ask for, checked; the command line, `--config run.toml` and `--set` end here."""
 
 from __future__ import annotations
 
@@ -6,18 +6,15 @@ import difflib
 import json
 import re
 import tomllib
-from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from . import gate
-from .engines.spec import check_spec
+from .defaults import SETTINGS
 from .errors import ConfigError
-from .records import Evidence, EvidenceLevel, Policy, Sampling
+from .records import Policy, Sampling
 
-DEFAULT_PROMPTS = 64
 TOPK_DEFAULT = 64
 
 _UNITS = {"": 1, "b": 1} | {
@@ -27,19 +24,24 @@ _UNITS = {"": 1, "b": 1} | {
 }
 
 
+def _setting(key: str, **constraints: Any) -> Any:
+    """The field of a setting, with its default and its meaning."""
+    return Field(SETTINGS[key].default, description=SETTINGS[key].meaning, **constraints)
+
+
 class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class SamplingSettings(Settings):
-    """Of the behaviour policy. The default is what most RL runs use: temperature 1, nothing cut off."""
+    """Of the behaviour policy."""
 
-    samples: int = Field(2, ge=1, description="responses a prompt")
-    max_new_tokens: int = Field(96, ge=1)
-    temperature: float = Field(1.0, ge=0.0, description="0 is greedy")
-    top_p: float = Field(1.0, gt=0.0, le=1.0)
-    top_k: int = Field(0, ge=0, description="0 keeps all")
-    seed: int = Field(0, ge=0)
+    samples: int = _setting("sampling.samples", ge=1)
+    max_new_tokens: int = _setting("sampling.max_new_tokens", ge=1)
+    temperature: float = _setting("sampling.temperature", ge=0.0)
+    top_p: float = _setting("sampling.top_p", gt=0.0, le=1.0)
+    top_k: int = _setting("sampling.top_k", ge=0)
+    seed: int = _setting("sampling.seed", ge=0)
 
     def sampling(self) -> Sampling:
         return Sampling(**self.model_dump(exclude={"samples"}))
@@ -48,11 +50,13 @@ class SamplingSettings(Settings):
 class GateSettings(Settings):
     """Checked when they are read: a typing error must not wait for the end of a long run."""
 
-    fail_on: list[str] = []
+    fail_on: list[str] = _setting("gate.fail_on")
 
     @field_validator("fail_on")
     @classmethod
     def _expressions_are_gates(cls, value: list[str]) -> list[str]:
+        from . import gate
+
         for expression in value:
             gate.parse(expression)
         return value
@@ -61,24 +65,20 @@ class GateSettings(Settings):
 class AuditSettings(Settings):
     """The whole of one audit; `[sampling]` and `[gate]` are tables, `behavior` and `reference` engine SPECs."""
 
-    model: str = Field("demo:dense", description="a local directory, a hub id, demo:dense or demo:moe")
-    behavior: str = Field("transformers:dtype=bfloat16", description="engine SPEC of the policy that samples")
-    reference: str = Field("transformers:dtype=bfloat16", description="engine SPEC of the policy that trains")
-    baseline: str | None = Field(None, description="engine SPEC to compare the behaviour with, on the same tokens")
-    prompts: Path | None = Field(None, description="default: the prompts shipped with the embedded models")
-    limit: int | None = Field(
-        None, ge=1, description=f"default: all of --prompts, {DEFAULT_PROMPTS} of the embedded"
-    )
+    model: str = _setting("model")
+    behavior: str = _setting("behavior")
+    reference: str = _setting("reference")
+    baseline: str | None = _setting("baseline")
+    prompts: Path | None = _setting("prompts")
+    limit: int | None = _setting("limit", ge=1)
     sampling: SamplingSettings = SamplingSettings()
-    policy: Policy = "processed"
-    reference_temperature: float | None = Field(
-        None, gt=0.0, description="what the trainer divides its logits by; default: the sampling temperature"
-    )
-    evidence: str = Field("auto", description="auto, full, full:FRACTION, topk:K or sampled")
-    budget: str = Field("1GiB", description="bytes of distributions that may be stored")
-    repeats: bool = Field(True, description="measure each side against itself too: the repeat floor")
-    confidence: float = Field(0.95, gt=0.5, lt=1.0)
-    tail: bool = Field(False, description="add the model-based extrapolation of the TV tail")
+    policy: Policy = _setting("policy")
+    reference_temperature: float | None = _setting("reference_temperature", gt=0.0)
+    evidence: str = _setting("evidence")
+    budget: str = _setting("budget")
+    repeats: bool = _setting("repeats")
+    confidence: float = _setting("confidence", gt=0.5, lt=1.0)
+    tail: bool = _setting("tail")
     gate: GateSettings = GateSettings()
 
     @field_validator("evidence")
@@ -90,6 +90,8 @@ class AuditSettings(Settings):
     @field_validator("behavior", "reference", "baseline")
     @classmethod
     def _spec_is_known(cls, value: str | None) -> str | None:
+        from .engines.spec import check_spec
+
         # Before anything is written: run.json repeats a SPEC word by word.
         if value is not None:
             check_spec(value)
@@ -122,60 +124,16 @@ def parse_evidence(text: str) -> tuple[Literal["auto", "full", "topk", "sampled"
             fraction = float(argument or 1.0)
             if 0.0 < fraction <= 1.0:
                 return "full", fraction
-        elif level in ("auto", "sampled") and not argument:
-            return level, 0
+        elif level == "auto" and not argument:
+            return "auto", 0
+        elif level == "sampled" and not argument:
+            return "sampled", 0
     except ValueError:
         pass
     raise ConfigError(
         f"'{text}' is not a kind of evidence.",
         hint="--evidence auto, full, full:0.1 (a tenth of the states), topk:64 or sampled",
     )
-
-
-def choose_evidence(
-    text: str,
-    budget: str,
-    *,
-    tokens: int,
-    vocabulary: int | None,
-    traces: int,
-    seed: int,
-    able: Collection[EvidenceLevel] = ("full", "topk", "sampled"),
-) -> Evidence:
-    """Turn `--evidence` into what will be recorded, within the byte budget.
-
-    `tokens` is an upper bound of the response tokens a trace, `traces` how many traces share the budget, `able`
-    the levels that every engine of the run can see. `auto` takes the strongest level that fits: full (4 bytes an
-    entry), else top-k with the largest K of 64, 32, 16, 8 (12 bytes an entry), else sampled. An explicit level that
-    does not fit is refused, with what would fit.
-    """
-    level, argument = parse_evidence(text)
-    states, limit = tokens * traces, parse_size(budget)
-    if level == "auto":
-        if "full" in able and vocabulary is not None and states * vocabulary * 4 <= limit:
-            return Evidence("full", seed=seed)
-        fitting = [k for k in (64, 32, 16, 8) if "topk" in able and states * k * 12 <= limit]
-        if fitting:
-            return Evidence("topk", k=min(fitting[0], vocabulary or fitting[0]), seed=seed)
-        return Evidence("sampled", seed=seed)
-    if level == "full":
-        needed = states * (vocabulary or 0) * 4 * argument
-        if needed > limit:
-            share = limit / (states * vocabulary * 4)
-            raise ConfigError(
-                f"Full distributions need up to {needed / 2**30:.1f} GiB, more than the budget of {budget}.",
-                hint=f"--evidence full:{share:.2g} (a random share of the states), topk:64, or a larger --budget",
-            )
-        return Evidence("full", fraction=argument, seed=seed)
-    if level == "topk":
-        needed = states * argument * 12
-        if needed > limit:
-            raise ConfigError(
-                f"Top-{argument} evidence needs up to {needed / 2**30:.1f} GiB, more than the budget of {budget}.",
-                hint=f"--evidence topk:{max(1, limit // (states * 12))} or a larger --budget",
-            )
-        return Evidence("topk", k=int(argument), seed=seed)
-    return Evidence("sampled", seed=seed)
 
 
 def load_settings(config: Path | None, overrides: dict[str, Any], assignments: list[str]) -> AuditSettings:
@@ -246,7 +204,7 @@ def _config_error(error: ValidationError) -> ConfigError:
         return ConfigError(
             f"{key} = {first['input']!r} is not valid: {first['msg']}.", hint="mismatchscope audit --help"
         )
-    tables = {"sampling": SamplingSettings, "gate": GateSettings}
+    tables: dict[str, type[Settings]] = {"sampling": SamplingSettings, "gate": GateSettings}
     parent, _, last = key.rpartition(".")
     known = tables.get(parent, AuditSettings).model_fields
     close = difflib.get_close_matches(last, known, n=1)

@@ -15,26 +15,24 @@ effect measures"), so that a change smaller than the noise of either report is i
 
 from __future__ import annotations
 
-import difflib
-import json
 import math
 import operator
 import re
-import typing
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
-
-from pydantic import BaseModel
+from typing import TYPE_CHECKING, Any, Literal
 
 from .errors import ConfigError, EmptyComparisonError, NotComparableError
-from .reports.document import GateResult, Report
+from .reports.figure_paths import Figure, check_path, figure_at
+
+if TYPE_CHECKING:
+    from .reports.document import GateResult, Report
 
 GateVerdict = Literal["pass", "fail", "inconclusive"]
 
 _OPERATORS = {">": operator.gt, ">=": operator.ge, "<": operator.lt, "<=": operator.le}
 _GRAMMAR = re.compile(
-    r"\s*(?P<path>[A-Za-z_][\w.]*?)\s*(?P<op>>=|<=|>|<)\s*"
+    r"\s*(?P<path>[A-Za-z_][\w.-]*?)\s*(?P<op>>=|<=|>|<)\s*"
     r"(?P<sign>[+-]?)(?P<number>(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)(?P<percent>\s*%)?\s*"
 )
 
@@ -61,13 +59,6 @@ class Gate:
     relative: Literal["absolute", "percent"] | None
 
 
-@dataclass(frozen=True)
-class _Figure:
-    value: float | None
-    low: float | None = None
-    high: float | None = None
-
-
 def parse(expression: str) -> Gate:
     """Parse one gate expression. Raises `ConfigError` for bad grammar and for a path that no report can have."""
     match = _GRAMMAR.fullmatch(expression)
@@ -83,8 +74,8 @@ def parse(expression: str) -> Gate:
             hint=f"write it as '{match['path']} {match['op']} +{match['number']}%'",
         )
     number = float(match["number"]) * (-1.0 if sign == "-" else 1.0)
-    relative = "percent" if percent else "absolute" if sign else None
-    _check_known(match["path"])
+    relative: Literal["absolute", "percent"] | None = "percent" if percent else "absolute" if sign else None
+    check_path(match["path"])
     return Gate(expression.strip(), match["path"], match["op"], number, relative)
 
 
@@ -153,14 +144,16 @@ def _lookup(document: Any, path: str) -> Any:
 
 
 def _decide(gate: Gate, report: Report, baseline: Report | None) -> GateResult:
-    ours = _figure(report, gate.path)
-    if gate.relative is not None and baseline is None:
-        raise _no_baseline(gate.expression)
+    from .reports.document import GateResult
+
+    ours = figure_at(report, gate.path)
     if gate.relative is None:
         tested, threshold = ours, gate.number
+    elif baseline is None:
+        raise _no_baseline(gate.expression)
     else:
         factor = 1.0 + gate.number / 100.0 if gate.relative == "percent" else 1.0
-        tested = _excess(ours, _figure(baseline, gate.path), factor)
+        tested = _excess(ours, figure_at(baseline, gate.path), factor)
         threshold = gate.number if gate.relative == "absolute" else 0.0
     verdict, reason = _verdict(tested, gate.op, threshold)
     return GateResult(
@@ -180,9 +173,9 @@ def _no_baseline(expression: str) -> ConfigError:
     )
 
 
-def _verdict(figure: _Figure, op: str, threshold: float) -> tuple[GateVerdict, str | None]:
+def _verdict(figure: Figure, op: str, threshold: float) -> tuple[GateVerdict, str | None]:
     if figure.value is None or math.isnan(figure.value):
-        return "inconclusive", "not measured (null)"
+        return "inconclusive", figure.reason or "not measured (null)"
     beyond = _OPERATORS[op]
     if figure.low is None or figure.high is None:
         return ("fail" if beyond(figure.value, threshold) else "pass"), None
@@ -194,70 +187,13 @@ def _verdict(figure: _Figure, op: str, threshold: float) -> tuple[GateVerdict, s
     return "inconclusive", "the threshold lies inside the interval: measure more prompts"
 
 
-def _excess(ours: _Figure, base: _Figure, factor: float) -> _Figure:
+def _excess(ours: Figure, base: Figure, factor: float) -> Figure:
     """ours − factor · base, with its MOVER interval where both sides have one."""
     if ours.value is None or base.value is None:
-        return _Figure(None)
+        return Figure(None, reason=ours.reason or base.reason)
     value = ours.value - factor * base.value
-    if None in (ours.low, ours.high, base.low, base.high):
-        return _Figure(value)
+    if ours.low is None or ours.high is None or base.low is None or base.high is None:
+        return Figure(value)
     below = math.hypot(ours.value - ours.low, factor * (base.high - base.value))
     above = math.hypot(ours.high - ours.value, factor * (base.value - base.low))
-    return _Figure(value, value - below, value + above)
-
-
-def _figure(report: Report, path: str) -> _Figure:
-    """The figure at a path, with the interval that belongs to it; the path is known to exist in the schema."""
-    parent, node = None, json.loads(report.to_json())
-    keys = path.split(".")
-    for key in keys:
-        parent = node
-        if isinstance(node, dict):
-            node = node.get(key)
-        elif isinstance(node, list) and key.isdigit() and int(key) < len(node):
-            node = node[int(key)]
-        else:
-            return _Figure(None)  # a whole group that was not measured, such as token.kl from sampled evidence
-    if isinstance(node, dict):
-        keys.append("mean" if "mean" in node else "value")
-        parent, node = node, node[keys[-1]]
-    value = _number(node)
-    if value is None:
-        return _Figure(None)
-    if keys[-1] in ("mean", "value") and parent.get("low") is not None:
-        return _Figure(value, _number(parent["low"]), _number(parent["high"]))
-    if keys[-1] == "observed_max" and parent.get("observed_upper") is not None:
-        # The maximum over visited states is known to lie between its certified ends.
-        return _Figure(value, value, _number(parent["observed_upper"]))
-    return _Figure(value)
-
-
-def _number(node: Any) -> float | None:
-    if isinstance(node, bool | int | float) or node in ("Infinity", "-Infinity", "NaN"):
-        return float(node)
-    return None
-
-
-def _check_known(path: str) -> None:
-    """Raise for a path at which no report has a figure, so that a typing error is not taken for "not measured"."""
-    generic = ".".join("0" if key.isdigit() else key for key in path.split("."))
-    known = list(_figure_paths(Report))
-    if generic not in known:
-        close = difflib.get_close_matches(path, known, n=3)
-        hint = f"did you mean {' or '.join(close)}?" if close else "the paths are those of report.json"
-        raise ConfigError(f"A report has no figure at '{path}'.", hint=hint)
-
-
-def _figure_paths(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
-    """Every path at which the schema has a number, or an interval that stands for one; list indices are 0."""
-    for name, field in model.model_fields.items():
-        path = f"{prefix}{name}"
-        types = [field.annotation, *typing.get_args(field.annotation)]
-        nested = next((kind for kind in types if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
-        if nested is not None:
-            path += ".0" if typing.get_origin(field.annotation) is list else ""
-            if "low" in nested.model_fields and {"mean", "value"} & nested.model_fields.keys():
-                yield path
-            yield from _figure_paths(nested, f"{path}.")
-        elif {int, float, bool} & set(types):
-            yield path
+    return Figure(value, value - below, value + above)

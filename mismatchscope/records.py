@@ -14,9 +14,10 @@ import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 Policy = Literal["raw", "processed", "support"]
 Role = Literal["behavior", "reference", "target"]
@@ -59,6 +60,8 @@ class Evidence:
 
     def keeps_full(self, sequence_id: int, length: int) -> np.ndarray:
         """Boolean [length]: which states of this sequence keep their full distribution."""
+        import numpy as np
+
         if self.level != "full":
             return np.zeros(length, dtype=bool)
         if self.fraction >= 1.0:
@@ -129,6 +132,7 @@ _PLAIN = ("sequence_id", "prompt_id", "finish_reason", "batch", "policy_version"
 
 def write_part(directory: Path, record: SequenceRecord) -> Path:
     """Write one sequence as `<sequence_id>.safetensors`, whole or not at all; `OSError` when the disk is full."""
+    import numpy as np
     from safetensors.numpy import save
 
     arrays = {"prompt_token_ids": record.prompt_token_ids, "response_token_ids": record.response_token_ids}
@@ -186,6 +190,7 @@ def write_atomic(path: Path, data: bytes) -> None:
 
 def write_requests(path: Path, requests: Iterable[Request]) -> None:
     """Store requests in one safetensors file: ragged arrays end to end, with their lengths."""
+    import numpy as np
     from safetensors.numpy import save
 
     requests = list(requests)

@@ -44,7 +44,8 @@ def cli_reference() -> str:
     """docs/cli.md: what typer's own generator says of the app, the options common to all verbs said once."""
     command = typer.main.get_command(app)
     context = typer.Context(command, info_name=NAME)
-    generated = typer.cli.get_docs_for_click(obj=command, ctx=context, name=NAME)
+    # A bracket is escaped in a help text, so that the terminal does not take it for markup.
+    generated = typer.cli.get_docs_for_click(obj=command, ctx=context, name=NAME).replace("\\[", "[")
     common, *verbs = re.split(r"(?m)^(?=## )", generated)
     common = common.removeprefix(f"# `{NAME}`\n\n")
     common = common.replace("**Options**", "**Options** (after a verb too, but for `--version`)")

@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic.fields import FieldInfo
 
-from mismatchscope.config import choose_evidence, load_settings, parse_evidence, parse_size
+from mismatchscope.config import AuditSettings, Settings, load_settings, parse_evidence, parse_size
+from mismatchscope.defaults import SETTINGS
 from mismatchscope.errors import ConfigError
 
 
@@ -16,6 +18,29 @@ def test_later_sources_win(tmp_path) -> None:
     settings = load_settings(toml, {"sampling.seed": 2, "sampling.top_p": None}, ["sampling.top_k=7", "model=last"])
     assert (settings.model, settings.sampling.temperature) == ("last", 0.7)
     assert (settings.sampling.seed, settings.sampling.top_k, settings.sampling.top_p) == (2, 7, 1.0)
+
+
+def fields(model: type[Settings], prefix: str = "") -> dict[str, FieldInfo]:
+    """The fields of all settings by their dotted keys."""
+    found: dict[str, FieldInfo] = {}
+    for name, field in model.model_fields.items():
+        nested = isinstance(field.annotation, type) and issubclass(field.annotation, Settings)
+        found |= fields(field.annotation, f"{name}.") if nested else {f"{prefix}{name}": field}
+    return found
+
+
+def test_what_is_checked_is_what_help_shows() -> None:
+    checked = fields(AuditSettings)
+    assert checked.keys() == SETTINGS.keys()
+    for key, field in checked.items():
+        setting = SETTINGS[key]
+        assert field.annotation == (setting.kind | None if setting.default is None else setting.kind), key
+        assert (field.default, field.description) == (setting.default, setting.meaning), key
+
+
+def test_defaults_are_valid_settings() -> None:
+    given = {key: setting.default for key, setting in SETTINGS.items()}
+    assert load_settings(None, given, []) == load_settings(None, {}, []) == AuditSettings()
 
 
 def test_engine_table_becomes_a_spec(tmp_path) -> None:
@@ -67,35 +92,3 @@ def test_any_evidence_text_is_understood_or_refused(text: str) -> None:
     except ConfigError:
         return
     assert level in ("auto", "full", "topk", "sampled")
-
-
-BIG = {"tokens": 100_000, "vocabulary": 150_000, "traces": 2, "seed": 0}
-
-
-class TestBudget:
-    def test_auto_takes_the_strongest_that_fits(self) -> None:
-        small = {"tokens": 1000, "vocabulary": 1024, "traces": 4, "seed": 0}
-        assert choose_evidence("auto", "1GiB", **small).level == "full"
-        assert choose_evidence("auto", "1GiB", **BIG).k == 64
-        assert choose_evidence("auto", "50MB", **BIG).k == 16
-        assert choose_evidence("auto", "1MB", **BIG).level == "sampled"
-
-    def test_unknown_vocabulary_is_not_taken_for_small(self) -> None:
-        assert choose_evidence("auto", "1GiB", **BIG | {"vocabulary": None}).level == "topk"
-
-    @given(level=st.sampled_from(["auto", "full", "full:0.01", "topk:64", "topk"]), budget=st.integers(1, 2**34))
-    def test_nothing_exceeds_the_budget(self, level: str, budget: int) -> None:
-        try:
-            found = choose_evidence(level, str(budget), **BIG)
-        except ConfigError as error:
-            assert "budget" in error.message
-            return
-        states = BIG["tokens"] * BIG["traces"]
-        stored = {"full": 4 * BIG["vocabulary"] * found.fraction, "topk": 12 * found.k, "sampled": 0}
-        assert states * stored[found.level] <= budget
-
-    def test_refusal_says_what_would_fit(self) -> None:
-        with pytest.raises(ConfigError) as caught:
-            choose_evidence("full", "1GiB", **BIG)
-        share = float(caught.value.hint.split("full:")[1].split()[0])
-        assert choose_evidence(f"full:{share * 0.99}", "1GiB", **BIG).level == "full"

@@ -62,6 +62,9 @@ def verdict(expression: str, report: Report | None = None, baseline: Report | No
         ("token.tv.p99 >= 0.06", "fail"),
         ("alpha1.observed_max > 0.11", "inconclusive"),  # known to lie between 0.1 and 0.12
         ("alpha1.observed_max > 0.12", "pass"),
+        ("alpha1.mean.n > 999", "fail"),  # a count
+        ("counts.prompts < 64", "pass"),
+        ("corrections.icepop.kept_tokens < 0.9", "inconclusive"),  # no such entry in this report
         ("sequence.ess_fraction < 0.9", "pass"),
         ("sequence.ess_fraction<9.8e-1", "fail"),
         ("sequence.pareto_k > 0.7", "inconclusive"),  # not measured
@@ -157,7 +160,7 @@ def test_percentage_without_a_sign_is_ambiguous() -> None:
     assert "+10%" in caught.value.hint
 
 
-@pytest.mark.parametrize("path", ["token.tvv.mean", "token.kl.meen", "alpha1", "provenance.command"])
+@pytest.mark.parametrize("path", ["token.tvv.mean", "token.kl.meen", "alpha1", "provenance.command", "figures"])
 def test_unknown_path_is_an_error_and_no_pass(path: str) -> None:
     with pytest.raises(ConfigError, match="no figure"):
         verdict(f"{path} > 0.1")

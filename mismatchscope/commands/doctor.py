@@ -11,7 +11,7 @@ import typer
 from .terminal import stdout
 
 
-def doctor(
+def command(
     as_json: Annotated[bool, typer.Option("--json", help="The facts as JSON.")] = False,
 ) -> None:
     """Facts about this machine and every engine on it."""

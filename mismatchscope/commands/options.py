@@ -1,66 +1,73 @@
-"""The options that several verbs take, each once, and the settings they stand for."""
+"""The options that several verbs take, each once.
+
+A setting's option says what `defaults` says of it: its type, its meaning and its default are written there alone.
+"""
 
 from __future__ import annotations
 
-from enum import StrEnum
+import functools
+import inspect
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from ..reports.formats import FORMATS
+from ..defaults import SETTINGS
 
-Format = StrEnum("Format", {name: name for name in FORMATS})
-
-
-class PolicyChoice(StrEnum):
-    raw = "raw"
-    processed = "processed"
-    support = "support"
-
-
-class RoleChoice(StrEnum):
-    reference = "reference"
-    target = "target"
-    behavior = "behavior"
-
-
-class PathChoice(StrEnum):
-    prefill = "prefill"
-    decode = "decode"
-
-
-Model = Annotated[str | None, typer.Option(help="Local directory, hub id, demo:dense or demo:moe.  [demo:dense]")]
-PromptsFile = Annotated[Path | None, typer.Option("--prompts", help=".jsonl, .txt or .parquet.  [embedded]")]
-Limit = Annotated[int | None, typer.Option(help="Use the first N prompts.")]
-Samples = Annotated[int | None, typer.Option(help="Responses a prompt.  [2]")]
-MaxNewTokens = Annotated[int | None, typer.Option(help="Tokens a response.  [96]")]
-Temperature = Annotated[float | None, typer.Option(help="0 is greedy.  [1.0]")]
-TopP = Annotated[float | None, typer.Option("--top-p", help="Nucleus mass.  [1.0]")]
-TopK = Annotated[int | None, typer.Option("--top-k", help="Kept ids, 0 for all.  [0]")]
-Seed = Annotated[int | None, typer.Option(help="Of the samples.  [0]")]
-EvidenceOption = Annotated[
-    str | None, typer.Option("--evidence", help="auto, full, full:FRACTION, topk:K or sampled.  [auto]")
-]
-Budget = Annotated[str | None, typer.Option(help="Bytes of distributions that may be stored.  [1GiB]")]
-Confidence = Annotated[float | None, typer.Option(help="Of every interval.  [0.95]")]
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="Directory to write.")]
 RequiredOutput = Annotated[Path, typer.Option("--output", "-o", help="Directory to write.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace what an earlier run wrote there.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on where an interrupted run stopped.")]
 Config = Annotated[Path | None, typer.Option("--config", help="TOML file with the same settings.")]
 Assignments = Annotated[list[str] | None, typer.Option("--set", help="Override one setting: a.b=c.")]
-FailOn = Annotated[list[str] | None, typer.Option("--fail-on", help="Gate, as in 'token.tv.p99 > 0.05'.")]
-Tail = Annotated[bool, typer.Option("--tail", help="Add a model-based extrapolation of the TV tail.")]
-TailSetting = Annotated[bool | None, typer.Option("--tail", help="Add a model-based extrapolation of the TV tail.")]
-Policy = Annotated[PolicyChoice | None, typer.Option("--policy", help="Which μ to measure.  [processed]")]
 
-_SAMPLING = ("samples", "max_new_tokens", "temperature", "top_p", "top_k", "seed")
-_KEYS = {name: f"sampling.{name}" for name in _SAMPLING} | {"engine": "behavior", "fail_on": "gate.fail_on"}
-_NOT_SETTINGS = ("config", "assignments", "output", "force", "resume")
+Overrides = dict[str, Any]
+"""The settings that were given on the command line, by their dotted keys; None is "not given"."""
+
+SAMPLING = tuple(key for key in SETTINGS if key.startswith("sampling."))
+"""The keys of all that a rollout is sampled with."""
+
+# Settings that can be switched on only: there is no --no-tail.
+_ONE_WAY = {"tail"}
 
 
-def settings_of(given: dict[str, Any]) -> dict[str, Any]:
-    """A verb's parameters by the dotted keys of the settings they override; None is "not given"."""
-    plain = {name: str(value) if isinstance(value, Path | StrEnum) else value for name, value in given.items()}
-    return {_KEYS.get(name, name): value for name, value in plain.items() if name not in _NOT_SETTINGS}
+def takes_settings(*keys: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Let a verb override settings: each key becomes an option, and its parameter `overrides` gets their values."""
+    options = {key: _option(key) for key in keys}
+
+    def decorate(function: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(function)
+        def run(**arguments: Any) -> None:
+            overrides: Overrides = {key: arguments.pop(option.name) for key, option in options.items()}
+            function(overrides=overrides, **arguments)
+
+        signature = inspect.signature(function, eval_str=True)
+        parameters: list[inspect.Parameter] = []
+        for parameter in signature.parameters.values():
+            others = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)]
+            parameters += options.values() if parameter.name == "overrides" else others
+        run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+        return run
+
+    return decorate
+
+
+def _option(key: str) -> inspect.Parameter:
+    """The option of one setting. Its value is None where it is not given, so that a file can decide."""
+    setting, name = SETTINGS[key], key.rpartition(".")[2]
+    flags = [f"--{name}"] if name in _ONE_WAY else []
+    meaning = f"{setting.meaning}{_shown(name, setting.default)}".replace("[", "\\[")  # a bracket would be markup
+    return inspect.Parameter(
+        name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=None,
+        annotation=Annotated[setting.kind | None, typer.Option(*flags, help=meaning)],
+    )
+
+
+def _shown(name: str, default: Any) -> str:
+    """The default as --help shows it; the description of a setting that has none says what happens then."""
+    if default is None or default is False or default == []:
+        return ""
+    return f"  [{name if default is True else default}]"

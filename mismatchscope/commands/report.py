@@ -8,14 +8,18 @@ from typing import Annotated
 
 import typer
 
-from .options import Force, Format
+from ..reports.formats import FORMATS, render
+from .options import Force
 from .terminal import stdout, terminal
 
 
-def report(
+def command(
     path: Annotated[Path, typer.Argument(help="report.json, or the directory that holds it.")],
-    format: Annotated[Format | None, typer.Option("--format", "-f", help="Default: as on the terminal.")] = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write.  [stdout]")] = None,
+    format: Annotated[
+        str | None,
+        typer.Option("--format", "-f", metavar=f"<{'|'.join(FORMATS)}>", help="Default: as on the terminal."),
+    ] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write.  \\[stdout]")] = None,
     force: Force = False,
 ) -> None:
     """Show a finished report in another form."""
@@ -23,13 +27,12 @@ def report(
     from ..records import write_atomic
     from ..reports.console import show
     from ..reports.document import Report
-    from ..reports.formats import render
 
     loaded = Report.load(path)
     if format is None:
         show(loaded, stdout(), verbose=terminal.verbose)
         return
-    text = render(loaded, format.value)
+    text = render(loaded, format)
     if output is None:
         sys.stdout.write(text)
         return

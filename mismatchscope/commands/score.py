@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from .missing_environments import create_missing_environments
-from .options import Force, PathChoice, RequiredOutput, Resume, RoleChoice
+from .options import Force, Overrides, RequiredOutput, Resume, takes_settings
 from .terminal import progress, stdout
 
 
-def score(
+@takes_settings("model")
+def command(
     trace: Annotated[Path, typer.Argument(help="The trace whose tokens are forced.")],
     engine: Annotated[str, typer.Option(help="Engine SPEC.")],
     output: RequiredOutput,
-    model: Annotated[str, typer.Option(help="Local directory, hub id, demo:dense or demo:moe.")] = "demo:dense",
-    role: Annotated[RoleChoice, typer.Option(help="What the trace will stand for.")] = RoleChoice.reference,
-    path: Annotated[PathChoice, typer.Option(help="Whole sequences, or token by token.")] = PathChoice.prefill,
+    overrides: Overrides,
+    role: Annotated[
+        Literal["reference", "target", "behavior"], typer.Option(help="What the trace will stand for.")
+    ] = "reference",
+    path: Annotated[
+        Literal["prefill", "decode"], typer.Option(help="Whole sequences, or token by token.")
+    ] = "prefill",
     temperature: Annotated[
-        float | None, typer.Option(help="What the logits are divided by.  [the trace's temperature]")
+        float | None, typer.Option(help="What the logits are divided by.  \\[the trace's temperature]")
     ] = None,
     shuffle_seed: Annotated[int | None, typer.Option(help="Reorder the sequences, and so every batch.")] = None,
     force: Force = False,
@@ -29,9 +34,9 @@ def score(
     """Teacher-force the tokens of a trace through an engine, with the evidence that the trace has."""
     from ..collection.collector import prepare_output
     from ..collection.single_trace import score_trace
-    from ..engines.spec import check_spec
+    from ..config import load_settings
 
-    check_spec(engine)
+    model = load_settings(None, overrides | {"reference": engine}, []).model  # and the SPEC is checked
     create_missing_environments([engine])
     prepare_output(output, force=force, resume=resume, inputs=[trace, Path(model)])
     with progress() as on_event:
@@ -40,8 +45,8 @@ def score(
             output,
             engine=engine,
             model=model,
-            role=role.value,
-            path=path.value,
+            role=role,
+            path=path,
             temperature=temperature,
             shuffle_seed=shuffle_seed,
             on_event=on_event,

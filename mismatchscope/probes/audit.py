@@ -20,9 +20,11 @@ from typing import Any
 
 from .. import gate
 from ..collection.collector import Pass, check_capabilities, collect, resolve_model, scoring, vocabulary_size
+from ..collection.evidence import StatesToRecord, choose_evidence
 from ..comparison.compare_traces import compare
 from ..comparison.floors import Repeats
-from ..config import DEFAULT_PROMPTS, AuditSettings, choose_evidence
+from ..config import AuditSettings
+from ..defaults import DEFAULT_PROMPTS
 from ..demo import prompts_path
 from ..engines.base import Capabilities
 from ..engines.registry import engine_class
@@ -110,16 +112,13 @@ def plan_evidence(settings: AuditSettings, engines: Sequence[EngineSpec], *, pro
     """
     sampling = settings.sampling
     traces += sampling.sampling().transforms
-    able = set.intersection(*(set(_capabilities(spec).evidence) for spec in engines))
-    return choose_evidence(
-        settings.evidence,
-        settings.budget,
+    states = StatesToRecord(
         tokens=prompts * sampling.samples * sampling.max_new_tokens,
-        vocabulary=vocabulary_size(engines[0], resolve_model(settings.model)),
         traces=traces,
-        seed=sampling.seed,
-        able=able,
+        vocabulary=vocabulary_size(engines[0], resolve_model(settings.model)),
+        visible=set.intersection(*(set(_capabilities(spec).evidence) for spec in engines)),
     )
+    return choose_evidence(settings, states)
 
 
 def plan(

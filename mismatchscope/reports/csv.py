@@ -13,29 +13,13 @@ from collections.abc import Iterator
 from typing import Any
 
 from .document import Report
+from .entry_names import ENTRY_NAMES
+from .figure_paths import SECTIONS, field_types, is_record
 from .text import setting
 
-_SECTIONS = (
-    "counts",
-    "alpha1",
-    "alpha0",
-    "beta",
-    "token",
-    "sequence",
-    "floor",
-    "baseline",
-    "corrections",
-    "bounds",
-    "gates",
-)
 _FLOORS = ("truncation_floor", "rounding_floor")
-_NAMED_BY = {
-    "tolerance": ("quantile", "confidence"),
-    "exceedance": ("tau",),
-    "by_length": ("low", "high"),
-    "corrections": ("name", "parameters"),
-    "gates": ("expression",),
-}
+_SECTIONS = (*(section for section in SECTIONS if section not in _FLOORS), "gates")
+_NAMED_BY = {name: naming.fields for name, naming in ENTRY_NAMES.items()} | {"gates": ("expression",)}
 # Words, and what is no figure of the comparison.
 _LEFT_OUT = {"reason", "method", "provenance", "difference"}
 
@@ -66,8 +50,9 @@ def _numbers(node: Any, name: str) -> Iterator[tuple[tuple[str, ...], float | No
             for path, value in _numbers(entry, key):
                 if path[0] not in _NAMED_BY[name]:
                     yield (key, *path), value
-    elif isinstance(node, dict) or hasattr(node, "__dict__"):
-        for field, child in (node if isinstance(node, dict) else vars(node)).items():
+    elif isinstance(node, dict) or is_record(type(node)):
+        children = node if isinstance(node, dict) else {key: getattr(node, key) for key in field_types(type(node))}
+        for field, child in children.items():
             if field not in _LEFT_OUT:
                 for path, value in _numbers(child, field):
                     yield (field, *path), value

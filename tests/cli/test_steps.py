@@ -57,6 +57,11 @@ def test_report_in_every_form(report: Path, tmp_path: Path, format: str) -> None
     assert run("report", report, "-f", format, "-o", tmp_path / "out").returncode == 2  # it exists
 
 
+def test_an_unknown_form_is_refused_with_those_that_there_are(report: Path) -> None:
+    done = run("report", report, "--format", "xml")
+    assert done.returncode == 2 and "html" in done.stderr
+
+
 def test_report_on_the_terminal(report: Path) -> None:
     done = run("report", report)
     assert "α₁" in done.stdout
@@ -74,6 +79,20 @@ def test_gate_verdicts_and_summary(report: Path, tmp_path: Path) -> None:
     assert run("gate", report, "--config", config).returncode in (0, 4)
     assert run("gate", report, "--baseline", report, "--fail-on", "token.tv.p99 > +10%").returncode == 0
     assert run("gate", report).returncode == 2
+
+
+def test_gate_names_the_path_that_an_index_stood_for(report: Path) -> None:
+    done = run("gate", report, "--fail-on", "alpha1.tolerance.2.value > 0.1")
+    assert done.returncode == 2
+    assert "alpha1.tolerance.p95.value" in done.stderr
+    for path in ("alpha1.tolerance.p50.value", "corrections.icepop.kept_tokens", "sequence.by_length.longest.kl"):
+        assert run("gate", report, "--fail-on", f"{path} > 99").returncode == 0, path
+
+
+def test_compare_checks_its_settings_before_it_reads_a_trace(tmp_path: Path) -> None:
+    for option, value, said in (("--confidence", "2", "confidence"), ("--fail-on", "token.tvv > 1", "token.tv")):
+        done = run("compare", "absent", "absent", option, value, "-o", tmp_path / "out")
+        assert done.returncode == 2 and said in done.stderr
 
 
 def test_gate_refuses_a_baseline_of_something_else(report: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""How a measuring verb ends: every form of the report on disk, the answer on the terminal, the exit code."""
+"""How a measuring verb ends: the report on disk and on the terminal, and the exit code of its verdict."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 EXIT_CODES = {"pass": 0, "none": 0, "fail": 1, "inconclusive": 4}
 
 
-def finish(report: Report, directory: Path) -> None:
+def write_and_exit(report: Report, directory: Path) -> None:
     """Write every form of the report, show it, and leave with the verdict's exit code."""
     from ..reports.console import show
 

@@ -1,0 +1,46 @@
+"""The default and the meaning of every setting, said once: `config` checks settings, --help shows them.
+
+Apart from `config`, whose checks take longer to import than all of --help may.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from .records import Policy, Sampling
+
+DEFAULT_PROMPTS = 64
+
+
+class Setting(NamedTuple):
+    """`kind` is the type of its value; where the default is None, the meaning ends with what that stands for."""
+
+    kind: Any
+    default: Any
+    meaning: str
+
+
+SETTINGS = {
+    "model": Setting(str, "demo:dense", "Local directory, hub id, demo:dense or demo:moe."),
+    "behavior": Setting(str, "transformers:dtype=bfloat16", "Engine SPEC of the policy that samples."),
+    "reference": Setting(str, "transformers:dtype=bfloat16", "Engine SPEC of the policy that trains."),
+    "baseline": Setting(str, None, "Engine SPEC to compare the behaviour with, on the same tokens.  [none]"),
+    "prompts": Setting(Path, None, ".jsonl, .txt or .parquet.  [embedded]"),
+    "limit": Setting(int, None, f"Use the first N prompts.  [all; {DEFAULT_PROMPTS} of the embedded]"),
+    # What most RL runs use: temperature 1, nothing cut off.
+    "sampling.samples": Setting(int, 2, "Responses a prompt."),
+    "sampling.max_new_tokens": Setting(int, Sampling.max_new_tokens, "Tokens a response."),
+    "sampling.temperature": Setting(float, Sampling.temperature, "0 is greedy."),
+    "sampling.top_p": Setting(float, Sampling.top_p, "Nucleus mass."),
+    "sampling.top_k": Setting(int, Sampling.top_k, "Kept ids, 0 for all."),
+    "sampling.seed": Setting(int, Sampling.seed, "Of the samples."),
+    "policy": Setting(Policy, "processed", "Which μ to measure."),
+    "reference_temperature": Setting(float, None, "What the trainer divides its logits by.  [the temperature]"),
+    "evidence": Setting(str, "auto", "auto, full, full:FRACTION, topk:K or sampled."),
+    "budget": Setting(str, "1GiB", "Bytes of distributions that may be stored."),
+    "repeats": Setting(bool, True, "Measure the repeat floors."),
+    "confidence": Setting(float, 0.95, "Of every interval."),
+    "tail": Setting(bool, False, "Add a model-based extrapolation of the TV tail."),
+    "gate.fail_on": Setting(list[str], [], "Gate, as in 'token.tv.p99 > 0.05'."),
+}

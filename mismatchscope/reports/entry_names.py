@@ -1,0 +1,125 @@
+"""Names of the entries of a report's lists: `alpha1.tolerance.p95`, `corrections.icepop`, never an index.
+
+An entry is named by what tells it apart from the others. A rule at several thresholds has its usual name where it
+stands first, and all its settings in the name of each: `sequence_tis`, `sequence_tis_cap_10`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import ConfigError
+
+_NUMBER = r"\d+(?:_\d+)?(?:e-?\d+)?"
+
+
+@dataclass(frozen=True)
+class EntryNames:
+    """How the entries of one list are told apart.
+
+    `fields` are the attributes that do so; they are settings, not figures. `name` makes the usual name of an entry
+    and the settings that a longer name adds: of two entries with one usual name, it means the first. `form` is a
+    pattern of every name, `usual` the names in the order in which reports have them, `ends` two more names, of the
+    first and the last entry.
+    """
+
+    fields: tuple[str, ...]
+    name: Callable[[Any], tuple[str, Mapping[str, float]]]
+    form: str
+    usual: tuple[str, ...]
+    ends: tuple[str, ...] = ()
+
+    def find(self, entries: Sequence[Any], name: str) -> Any | None:
+        """The entry of that name, or None. Raises `ConfigError` where two have it."""
+        if entries and name in self.ends:
+            return entries[0 if name == self.ends[0] else -1]
+        exact = [entry for entry in entries if name == self.full_name(entry)]
+        if len(exact) > 1:
+            raise ConfigError(
+                f"'{name}' is ambiguous: the report has {len(exact)} entries of that name.",
+                hint=f"the entries are {', '.join(self.names(entries))}",
+            )
+        usual = [entry for entry in entries if name == self.name(entry)[0]]
+        return next(iter(exact or usual), None)
+
+    def generic(self, name: str) -> str:
+        """The first usual name for every name that an entry can have; anything else as it is."""
+        return self.usual[0] if re.fullmatch(self.form, name, re.ASCII) else name
+
+    def named_by_index(self, key: str) -> str:
+        """The usual name at a list index, the last one beyond the end; anything else as it is."""
+        return self.usual[min(int(key), len(self.usual) - 1)] if re.fullmatch(r"[0-9]{1,6}", key) else key
+
+    def names(self, entries: Sequence[Any]) -> list[str]:
+        """One name an entry: the usual one where it means this entry, else the full one."""
+        found: list[str] = []
+        for entry in entries:
+            usual = self.name(entry)[0]
+            found.append(self.full_name(entry) if usual in found else usual)
+        return found
+
+    def full_name(self, entry: Any) -> str:
+        """`sequence_tis_cap_10`: the usual name and every other setting."""
+        usual, settings = self.name(entry)
+        return "_".join([usual, *(f"{key}_{_number(value)}" for key, value in settings.items())])
+
+
+def _number(value: float) -> str:
+    """A setting as part of a name: `0_05`, `10`, `1e-6`."""
+    return re.sub(r"e\+?(-?)0*", r"e\1", f"{value:.6g}").replace(".", "_")
+
+
+def _percentile(quantile: float) -> str:
+    """`p50`, `p95`, `p999`, as in `token.tv.p999`."""
+    return f"p{f'{quantile:.6g}'.partition('.')[2]:0<2}"
+
+
+_RULES = (
+    "token_tis",
+    "icepop",
+    "sequence_tis",
+    "sequence_tis_cap_10",
+    "sequence_mis",
+    "sequence_mis_cap_3",
+    "geometric_mask",
+    "k3_rejection",
+    "k3_rejection_threshold_0_01",
+    "worst_token_rejection",
+    "worst_token_rejection_low_1e-5",
+    "trust_region_mask_max",
+    "trust_region_mask_mean",
+)
+_QUANTILES = ("p50", "p90", "p95", "p99", "p999")
+_TAUS = tuple(f"tau_{_number(float(f'{step}e{exponent}'))}" for exponent in range(-6, 0) for step in (1, 2, 5))
+
+ENTRY_NAMES = {
+    "tolerance": EntryNames(
+        fields=("quantile", "confidence"),
+        name=lambda entry: (_percentile(entry.quantile), {"confidence": entry.confidence}),
+        form=rf"(?:{'|'.join(_QUANTILES)})(?:_confidence_{_NUMBER})?",
+        usual=_QUANTILES,
+    ),
+    "exceedance": EntryNames(
+        fields=("tau",),
+        name=lambda entry: (f"tau_{_number(entry.tau)}", {}),
+        form="|".join(_TAUS),
+        usual=_TAUS,
+    ),
+    "by_length": EntryNames(
+        fields=("low", "high"),
+        name=lambda entry: (f"tokens_{entry.low}_to_{entry.high}", {}),
+        form=r"shortest|longest|tokens_\d+_to_\d+",
+        usual=("shortest", "longest"),
+        ends=("shortest", "longest"),
+    ),
+    "corrections": EntryNames(
+        fields=("name", "parameters"),
+        name=lambda entry: (re.sub(r"\W+", "_", entry.name).lower(), entry.parameters),
+        form=rf"(?:{'|'.join(_RULES)})(?:_[A-Za-z]+_{_NUMBER})*",
+        usual=_RULES,
+    ),
+}
+"""By the name of the list."""

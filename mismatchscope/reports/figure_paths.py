@@ -1,0 +1,174 @@
+"""The figures of a report by path: `alpha1.mean.high` is `report.alpha1.mean.high`.
+
+A path is a walk over attributes that ends at a figure: a number, a truth value, or an estimate with its interval.
+Entries of a list go by their names (`entry_names`). What was chosen rather than measured (settings, parameters, bin
+edges) and what is made for charts is no figure.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import functools
+import itertools
+import types
+import typing
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ConfigError
+from .entry_names import ENTRY_NAMES, EntryNames
+
+if TYPE_CHECKING:
+    from .document import Report
+
+SECTIONS = (
+    "counts",
+    "alpha1",
+    "alpha0",
+    "beta",
+    "token",
+    "sequence",
+    "floor",
+    "truncation_floor",
+    "rounding_floor",
+    "baseline",
+    "corrections",
+    "bounds",
+)
+"""The parts of a report that hold figures."""
+
+_SETTINGS = {"confidence", "quantile", "threshold", "n_needed"}
+_CENTERS = ("mean", "value")
+
+
+@dataclasses.dataclass(frozen=True)
+class Figure:
+    """A number and the interval that belongs to it. `value` None is unknown, and `reason` may say why."""
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    reason: str | None = None
+
+
+def figure_at(report: Report, path: str) -> Figure:
+    """The figure at a path that `check_path` accepts. Raises `ConfigError` for the name of two entries."""
+    parent: Any = None
+    node: Any = report
+    keys = path.split(".")
+    for list_name, key in zip(["", *keys], keys, strict=False):
+        parent = node
+        if isinstance(node, list | tuple):
+            naming = ENTRY_NAMES[list_name]
+            node = naming.find(node, key)
+            if node is None:
+                present = ", ".join(naming.names(parent)) or "none"
+                return Figure(None, reason=f"there is no {key} among the entries of this report: {present}")
+        else:
+            node = getattr(node, key)
+        if node is None:  # also a whole group that was not measured, such as token.kl from sampled evidence
+            return Figure(None)
+    if is_record(type(node)):
+        center = next(name for name in _CENTERS if hasattr(node, name))
+        parent, node, keys = node, getattr(node, center), [*keys, center]
+    if node is None:
+        return Figure(None)
+    value = float(node)
+    if keys[-1] in _CENTERS:
+        return Figure(value, getattr(parent, "low", None), getattr(parent, "high", None))
+    if keys[-1] == "observed_max" and getattr(parent, "observed_upper", None) is not None:
+        # The maximum over visited states is known to lie between its certified ends.
+        return Figure(value, value, parent.observed_upper)
+    return Figure(value)
+
+
+def check_path(path: str) -> None:
+    """Raise `ConfigError`, with the nearest paths, for one at which no report has a figure."""
+    known = known_paths()
+    # `known` has one name for an entry, which can have several.
+    if _with_entries(path, EntryNames.generic) not in known:
+        raise ConfigError(f"A report has no figure at '{path}'.", hint=_hint(path, known))
+
+
+def _hint(path: str, known: Sequence[str]) -> str:
+    named = _with_entries(path, EntryNames.named_by_index)
+    nearest = _nearest(named, known)
+    if not nearest:
+        return f"the figures of a report are in {', '.join(SECTIONS)}"
+    if named != path:
+        return f"entries of a list are named, not numbered, as in {nearest[0]}"
+    return f"did you mean {' or '.join(nearest)}?"
+
+
+def _nearest(path: str, known: Sequence[str]) -> list[str]:
+    """Up to three known paths: those below this one, else those of its section that are spelled like it."""
+    inside = [figure for figure in known if figure.startswith(f"{path}.")]
+    section = difflib.get_close_matches(path.partition(".")[0], SECTIONS, n=1)
+    candidates = [figure for figure in known if figure.partition(".")[0] in section]
+    return inside[:3] or difflib.get_close_matches(path, candidates, n=3)
+
+
+def _with_entries(path: str, rename: Callable[[EntryNames, str], str]) -> str:
+    """The path with the names of its entries, by the list they are in, put through `rename`."""
+    keys = path.split(".")
+    renamed = [
+        rename(ENTRY_NAMES[list_name], key) if list_name in ENTRY_NAMES else key
+        for list_name, key in itertools.pairwise(keys)
+    ]
+    return ".".join([keys[0], *renamed])
+
+
+@functools.cache
+def known_paths() -> tuple[str, ...]:
+    """Every path at which a report can have a figure, with the usual names of entries."""
+    from .document import Report
+
+    return tuple(path for path in figure_paths(Report) if path.partition(".")[0] in SECTIONS)
+
+
+def figure_paths(kind: type, prefix: str = "", settings: Sequence[str] = ()) -> Iterator[str]:
+    """Every path below a pydantic model or a dataclass that ends at a figure; `settings` are fields that do not."""
+    for name, hint in field_types(kind).items():
+        if name in _SETTINGS or name in settings:
+            continue
+        path = f"{prefix}{name}"
+        for part in _alternatives(hint):
+            if part in (int, float, bool):
+                yield path
+            elif is_record(part):
+                yield from _record_paths(part, path)
+            elif typing.get_origin(part) in (list, tuple) and name in ENTRY_NAMES:
+                entry, naming = typing.get_args(part)[0], ENTRY_NAMES[name]
+                for usual in naming.usual:
+                    yield from _record_paths(entry, f"{path}.{usual}", naming.fields)
+
+
+def _record_paths(kind: type, path: str, settings: Sequence[str] = ()) -> Iterator[str]:
+    names = field_types(kind).keys()
+    if {"low", "high"} <= names and not names.isdisjoint(_CENTERS):
+        yield path
+    yield from figure_paths(kind, f"{path}.", settings)
+
+
+def is_record(kind: Any) -> bool:
+    """Whether it is a type with named fields: a pydantic model or a dataclass."""
+    return isinstance(kind, type) and (hasattr(kind, "model_fields") or dataclasses.is_dataclass(kind))
+
+
+@functools.cache
+def field_types(kind: type) -> dict[str, Any]:
+    """The types of a record's fields by name, without what `Annotated` adds to them."""
+    hints = typing.get_type_hints(kind)
+    declared = getattr(kind, "model_fields", None)
+    names = declared if declared is not None else [field.name for field in dataclasses.fields(kind)]
+    return {name: hints[name] for name in names}
+
+
+def _alternatives(hint: Any) -> Iterator[Any]:
+    """The members of a union, in whichever way it is written; else the type itself."""
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        for part in typing.get_args(hint):
+            yield from _alternatives(part)
+    else:
+        yield hint

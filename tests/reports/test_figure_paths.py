@@ -1,0 +1,174 @@
+"""Paths to figures: which there are in a type, what they find in a report, and what is no figure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Optional
+
+import example_reports
+import numpy as np
+import pytest
+from pydantic import BaseModel, Field
+
+from mismatchscope.errors import ConfigError
+from mismatchscope.measures import alpha, corrections
+from mismatchscope.measures.results import Correction
+from mismatchscope.reports.document import Report
+from mismatchscope.reports.entry_names import ENTRY_NAMES
+from mismatchscope.reports.figure_paths import Figure, check_path, figure_at, figure_paths, known_paths
+
+
+@dataclass(frozen=True)
+class Interval:
+    value: float | None
+    low: float | None
+    high: float | None
+    confidence: float = 0.95
+
+
+@dataclass(frozen=True)
+class Point:
+    tau: float
+    tokens: float
+
+
+class Block(BaseModel):
+    mean: Annotated[float, Field(ge=0)]
+    low: Optional[float] = None  # noqa: UP045 - written in either way
+    high: float | None = None
+    share: Annotated[Interval | None, "documented"] = None
+    exceedance: tuple[Point, ...] = ()
+    edges: list[float] = []
+    parameters: dict[str, float] = {}
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class Outer:
+    block: Block
+    identical: bool
+    extra: dict[str, Any]
+
+
+def test_paths_lead_through_models_and_dataclasses_alike() -> None:
+    found = set(figure_paths(Outer))
+    assert {path for path in found if "exceedance" not in path} == {
+        "identical",
+        "block",
+        "block.mean",
+        "block.low",
+        "block.high",
+        "block.share",
+        "block.share.value",
+        "block.share.low",
+        "block.share.high",
+    }
+    assert "block.exceedance.tau_0_01.tokens" in found
+    assert not any(path.endswith(".tau") for path in found), "what names an entry is no figure of it"
+
+
+def test_figures_are_found_in_models_and_dataclasses_alike() -> None:
+    share = Interval(0.2, 0.1, 0.3)
+    points = (Point(0.01, 0.5), Point(0.02, 0.4))
+    outer = Outer(Block(mean=1.0, low=0.9, high=1.1, share=share, exceedance=points), True, {})
+    assert figure_at(outer, "block") == figure_at(outer, "block.mean") == Figure(1.0, 0.9, 1.1)
+    assert figure_at(outer, "block.share") == Figure(0.2, 0.1, 0.3)
+    assert figure_at(outer, "block.share.low") == Figure(0.1)
+    assert figure_at(outer, "block.exceedance.tau_0_02.tokens") == Figure(0.4)
+    assert figure_at(outer, "identical") == Figure(1.0)
+    assert figure_at(Outer(Block(mean=1.0), False, {}), "block.share.low") == Figure(None)
+
+
+def test_usual_names_are_those_of_the_measures() -> None:
+    taus = [ENTRY_NAMES["exceedance"].name(Point(tau, 0.0))[0] for tau in alpha.TAUS]
+    assert tuple(taus) == ENTRY_NAMES["exceedance"].usual
+    assert taus[0] == "tau_1e-6" and taus[-1] == "tau_0_5"
+    bounds = [alpha.tolerance_bound(np.zeros(4), quantile) for quantile in alpha.TOLERANCE_QUANTILES]
+    assert ENTRY_NAMES["tolerance"].usual == tuple(ENTRY_NAMES["tolerance"].names(bounds))
+    rules = [
+        Correction(name=rule.__name__, parameters=parameters, unit="token", kept_tokens=1.0, kept_sequences=1.0)
+        for rule, settings in corrections.USUAL
+        for parameters in settings
+    ]
+    assert ENTRY_NAMES["corrections"].usual == tuple(ENTRY_NAMES["corrections"].names(rules))
+
+
+class TestCorrectionsByName:
+    def report(self, *rules: tuple[str, dict[str, float]]) -> Report:
+        rows = [
+            Correction(name=name, parameters=parameters, unit="token", kept_tokens=index / 10, kept_sequences=1.0)
+            for index, (name, parameters) in enumerate(rules)
+        ]
+        return example_reports.full().model_copy(update={"corrections": rows})
+
+    def test_the_usual_name_is_the_first_threshold_and_a_longer_one_tells_them_apart(self) -> None:
+        report = self.report(
+            ("token_tis", {"cap": 2.0}), ("sequence_tis", {"cap": 2.0}), ("sequence_tis", {"cap": 10.0})
+        )
+        kept = {
+            name: figure_at(report, f"corrections.{name}.kept_tokens").value
+            for name in ("sequence_tis", "sequence_tis_cap_2", "sequence_tis_cap_10")
+        }
+        assert kept == {"sequence_tis": 0.1, "sequence_tis_cap_2": 0.1, "sequence_tis_cap_10": 0.2}
+
+    def test_every_parameter_is_in_the_longer_name(self) -> None:
+        report = self.report(("icepop", {"low": 0.5, "high": 5.0}), ("icepop", {"low": 0.2, "high": 5.0}))
+        assert figure_at(report, "corrections.icepop_low_0_2_high_5.kept_tokens").value == 0.1
+
+    def test_two_entries_of_one_name_are_refused(self) -> None:
+        report = self.report(("icepop", {"low": 0.5}), ("icepop", {"low": 0.5}))
+        with pytest.raises(ConfigError, match="ambiguous") as caught:
+            figure_at(report, "corrections.icepop_low_0_5.kept_tokens")
+        assert "icepop" in caught.value.hint
+
+    def test_an_entry_that_the_report_lacks_is_unknown_and_says_what_there_is(self) -> None:
+        found = figure_at(self.report(("icepop", {"low": 0.5})), "corrections.trust_region_mask_max.kept_tokens")
+        assert found.value is None
+        assert "icepop" in found.reason
+
+
+def test_bins_by_length_go_by_their_edges_and_their_ends() -> None:
+    report = example_reports.full()
+    first, last = report.sequence.by_length
+    for name, entry in {
+        "shortest": first,
+        "tokens_1_to_31": first,
+        "longest": last,
+        "tokens_32_to_96": last,
+    }.items():
+        path = f"sequence.by_length.{name}.ess_fraction"
+        check_path(path)
+        assert figure_at(report, path) == Figure(entry.ess_fraction)
+
+
+@pytest.mark.parametrize(
+    ("path", "suggested"),
+    [
+        ("alpha1.tolerance.2.value", "alpha1.tolerance.p95.value"),
+        ("alpha1.exceedance.12.prompts_upper", "alpha1.exceedance.tau_0_01.prompts_upper"),
+        ("corrections.3.kept_tokens", "corrections.sequence_tis_cap_10.kept_tokens"),
+        ("sequence.by_length.0.kl", "sequence.by_length.shortest.kl"),
+        ("corrections.0.parameters", "corrections.token_tis."),
+        ("corrections.icpop.kept_tokens", "corrections.icepop.kept_tokens"),
+        ("corrections.icepop", "corrections.icepop.kept_tokens"),
+        ("alpha1.exceedance.tau_0_03.tokens", "alpha1.exceedance.tau_0_05.tokens"),
+        ("alpha1", "alpha1.mean"),
+        ("token.tv.confidence", "token.tv"),
+        ("figures.tv_by_position.0.mean", "the figures of a report are in counts"),
+        ("worst.0.tv", "the figures of a report are in counts"),
+        ("provenance.duration_s", "the figures of a report are in counts"),
+        ("schema_version", "the figures of a report are in counts"),
+    ],
+)
+def test_what_is_no_figure_is_refused_with_what_is_one(path: str, suggested: str) -> None:
+    with pytest.raises(ConfigError, match="no figure") as caught:
+        check_path(path)
+    assert suggested in caught.value.hint
+
+
+def test_known_paths_are_accepted_and_found() -> None:
+    report = example_reports.versions()
+    assert len(known_paths()) == len(set(known_paths())) > 500
+    for path in known_paths():
+        check_path(path)
+        assert isinstance(figure_at(report, path), Figure)
