@@ -30,37 +30,35 @@ __all__ = [
     "write_trace",
 ]
 
-# Where each name lives; it is imported when it is first used.
+# Where each name lives; it is imported when it is first asked for.
 _HOMES = {
-    "Report": "reports.document",
-    "Trace": "traces.reader",
-    "audit": "api",
-    "compare": "api",
-    "divergences": "measures.divergences",
+    "Report": "reports.document:Report",
+    "Trace": "traces.reader:Trace",
+    "audit": "api:audit",
+    "compare": "api:compare",
+    "divergences": "measures.fused:fused_divergences",
     "errors": "errors",
-    "load_report": "api",
-    "open_trace": "api",
-    "write_trace": "traces.writing",
+    "load_report": "api:load_report",
+    "open_trace": "api:open_trace",
+    "write_trace": "traces.writing:write_trace",
 }
 
 if TYPE_CHECKING:  # type checkers and editors see the names without running `__getattr__`
     from . import errors
     from .api import audit, compare, load_report, open_trace
-    from .measures.divergences import divergences
+    from .measures.fused import fused_divergences as divergences
     from .reports.document import Report
     from .traces.reader import Trace
     from .traces.writing import write_trace
 else:
 
     def __getattr__(name):
-        from importlib import import_module
+        from pkgutil import resolve_name
 
         if name not in _HOMES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        module = import_module(f".{_HOMES[name]}", __name__)
-        value = module if _HOMES[name] == name else getattr(module, name)
-        globals()[name] = value
-        return value
+        globals()[name] = resolve_name(f"{__name__}.{_HOMES[name]}")
+        return globals()[name]
 
     def __dir__():
         return [*__all__, "__doc__", "__version__"]

@@ -61,8 +61,7 @@ def write_trace(
         logprobs: natural, of each response token, float [B, T].
         mask: 1 where the policy chose the token, 0 elsewhere, [B, T]. What follows the last 1 is padding and is
             left out. A 0 before it, the output of a tool say, keeps its place in the response and has no log-prob:
-            comparisons count the token as `rejected`, and leave that response out of the figures over whole
-            responses.
+            a comparison counts it as `rejected` and leaves it out of every figure.
         prompt_mask: 1 for the tokens of the prompt, 0 for padding on either side of them.
         topk_ids, topk_logprobs: the K likeliest ids of μ in falling order, and their log-probs, [B, T, K]; for
             the reference its log-probs at μ's ids. Shorter lists end in ids of -1. This is top-k evidence.
