@@ -26,7 +26,7 @@ from .traces.writing import check_free
 Prompt = str | Sequence[Mapping[str, str]] | Sequence[int] | np.ndarray
 """A text, a chat (messages with `role` and `content`), or token ids."""
 
-_NOT_SETTINGS = ("prompts", "directory", "resume", "progress")
+_NOT_SETTINGS = ("directory", "resume", "progress")
 
 
 def audit(
@@ -50,7 +50,7 @@ def audit(
     repeats: bool | None = None,
     confidence: float | None = None,
     tail: bool | None = None,
-    fail_on: Sequence[str] = (),
+    fail_on: str | Sequence[str] = (),
     directory: str | Path | None = None,
     resume: bool = False,
     progress: bool = False,
@@ -76,7 +76,8 @@ def audit(
         EngineError: an engine failed, or cannot see what was asked for.
         EnvironmentMissingError: an engine's version has not been installed.
     """
-    given = locals()
+    fail_on = [fail_on] if isinstance(fail_on, str) else list(fail_on)
+    given = dict(locals())
     from rich.console import Console
 
     from .probes.audit import audit as run_audit
@@ -84,19 +85,21 @@ def audit(
 
     with ExitStack() as stack:
         path = Path(directory or stack.enter_context(tempfile.TemporaryDirectory(prefix="mismatchscope-")))
-        listed = prompts is not None and not isinstance(prompts, str | Path)
         overrides = {_key(name): value for name, value in given.items() if name not in _NOT_SETTINGS}
-        overrides["prompts"] = path / "prompts.jsonl" if listed else prompts
+        overrides["model"] = None if model is None else str(model)
+        lines = None
+        if prompts is not None and not isinstance(prompts, str | Path):
+            lines = _prompt_lines(prompts)
+            overrides["prompts"] = path / "prompts.jsonl"
         settings = load_settings(None, overrides, [])
-        lines = _prompt_lines(prompts) if listed else ""
         check_free(path, resume=resume)
         path.mkdir(parents=True, exist_ok=True)
-        if listed:
+        if lines is not None:
             write_atomic(path / "prompts.jsonl", lines.encode())
         report = run_audit(
             settings,
             path,
-            command=_call("audit", given | {"prompts": f"<{len(prompts)} given>"} if listed else given),
+            command=_call("audit", given),
             on_event=stack.enter_context(ProgressReporter(Console(stderr=True), quiet=not progress)),
             resume=resume,
         )
@@ -115,7 +118,7 @@ def compare(
     policy: Policy | None = None,
     confidence: float | None = None,
     tail: bool | None = None,
-    fail_on: Sequence[str] = (),
+    fail_on: str | Sequence[str] = (),
 ) -> Report:
     """Measure two traces of the same tokens. This is `mismatchscope compare`; it needs no engine and no torch.
 
@@ -134,7 +137,8 @@ def compare(
         TraceError: a trace that is missing, incomplete or altered.
         ConfigError: a gate or a setting that cannot be used.
     """
-    given = locals()
+    fail_on = [fail_on] if isinstance(fail_on, str) else list(fail_on)
+    given = dict(locals())
     from . import gate
     from .comparison.compare_traces import Repeats
     from .comparison.compare_traces import compare as compare_traces
@@ -142,7 +146,7 @@ def compare(
     def optional(trace: str | Path | Trace | None) -> Trace | None:
         return None if trace is None else _opened(trace)
 
-    settings = load_settings(None, {"confidence": confidence, "tail": tail, "gate.fail_on": list(fail_on)}, [])
+    settings = load_settings(None, {"confidence": confidence, "tail": tail, "gate.fail_on": fail_on}, [])
     gate.check_without_baseline(fail_on)
     report = compare_traces(
         _opened(behavior),
@@ -185,28 +189,29 @@ def _key(parameter: str) -> str:
 
 
 def _call(name: str, arguments: Mapping[str, Any]) -> str:
-    """What reproduces the report, for its provenance: the call, without what has its default, and no prompt."""
-    shown = {key: value.path if isinstance(value, Trace) else value for key, value in arguments.items()}
-    given = [
-        f"{key}={str(value) if isinstance(value, Path) else value!r}"
-        for key, value in shown.items()
-        if value is not None and value is not False and value != ()
-    ]
-    return f"mismatchscope.{name}({', '.join(given)})"
+    """What reproduces the report, for its provenance: the call, without what has its default."""
+    shown = dict(arguments)
+    for key, value in arguments.items():
+        if value is None or value == [] or (key in _NOT_SETTINGS and value is False):
+            del shown[key]
+        elif isinstance(value, Trace | Path):
+            shown[key] = str(value.path if isinstance(value, Trace) else value)
+        elif key == "prompts" and not isinstance(value, str):  # their text is not for reports
+            shown[key] = f"<{len(value)} given>"
+    return f"mismatchscope.{name}({', '.join(f'{key}={value!r}' for key, value in shown.items())})"
 
 
 def _prompt_lines(prompts: Sequence[Prompt]) -> str:
     """Prompts as the lines of a .jsonl file. Raises `PromptsError`; the file's reader checks the rest."""
     if not len(prompts):
         raise PromptsError("prompts is empty.", hint="give a file, or a list of texts, chats or token-id lists")
-    rows = []
+    rows: list[dict[str, Any]] = []
     for index, prompt in enumerate(prompts):
         if isinstance(prompt, str):
             rows.append({"prompt": prompt})
-        elif isinstance(prompt, Sequence) and len(prompt) and isinstance(prompt[0], Mapping):
-            rows.append({"messages": [dict(message) for message in prompt]})
+        elif isinstance(prompt, Sequence) and prompt and isinstance(prompt[0], Mapping):
+            rows.append({"messages": prompt})
         else:
-            rows.append(
-                {"prompt_token_ids": token_ids(numbers(prompt, f"prompts[{index}]"), f"prompts[{index}]").tolist()}
-            )
+            name = f"prompts[{index}]"
+            rows.append({"prompt_token_ids": token_ids(numbers(prompt, name), name).tolist()})
     return "".join(json.dumps(row) + "\n" for row in rows)

@@ -128,7 +128,9 @@ def test_prompts_are_texts_chats_or_token_ids(tmp_path: Path) -> None:
     sequences = ms.open_trace(tmp_path / "run" / "behavior").sequences()
     assert sequences["prompt_token_ids"].map(list)[4] == [5, 6, 7]
     assert report.counts.prompts == 4
-    assert "<4 given>" in report.provenance.command and "secret" not in report.provenance.command
+    call = report.provenance.command
+    assert "prompts='<4 given>'" in call and "repeats=False" in call and "limit" not in call
+    assert "secret" not in call and "a text" not in call
 
 
 @pytest.mark.parametrize(
@@ -190,6 +192,7 @@ def test_gates_decide_a_comparison(pair: Pair) -> None:
     report = ms.compare(pair.behavior, pair.reference, fail_on=["token.tv.mean > 0", "counts.rejected > 0"])
     assert [gate.verdict for gate in report.gates] == ["fail", "pass"]
     assert report.verdict == "fail"
+    assert ms.compare(pair.behavior, pair.reference, fail_on="counts.rejected > 0").verdict == "pass"
 
 
 def test_what_must_not_be_compared_is_an_error(pair: Pair, tmp_path: Path) -> None:

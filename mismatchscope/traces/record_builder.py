@@ -32,6 +32,7 @@ class RecordBuilder:
             token_ids(row_T[: len(chosen_T)], f"responses[{b}]")
             for b, (row_T, chosen_T) in enumerate(zip(self._padded_B, self._chosen_B, strict=True))
         ]
+        self._widest = 0  # K of the longest list of top-k ids
         self.observed_B = [Observed(logprob_T=logp_T) for logp_T in self._logprobs(logprobs, "logprobs")]
 
     def __len__(self) -> int:
@@ -43,7 +44,7 @@ class RecordBuilder:
         if observed.full_logprobs_RV is not None:
             return Evidence("full")
         if observed.topk_ids_TK is not None:
-            return Evidence("topk", k=max(each.topk_ids_TK.shape[1] for each in self.observed_B))
+            return Evidence("topk", k=self._widest)
         return Evidence("sampled")
 
     def add_topk(self, ids: Rows | None, logprobs: Rows | None, *, falling: bool) -> None:
@@ -67,6 +68,7 @@ class RecordBuilder:
                     f"topk_logprobs[{b}] rises from one id to the next.",
                     hint="list the ids in falling order of μ, the reference's at the same ids",
                 )
+            self._widest = max(self._widest, ids_TK.shape[1])
             self.observed_B[b].topk_ids_TK = np.where(listed_TK, ids_TK, -1).astype(np.int32)
             self.observed_B[b].topk_logprobs_TK = logp_TK
 
