@@ -74,6 +74,10 @@ class RecordBuilder:
 
     def add_full(self, logprobs: Rows) -> None:
         """Full evidence: normalised log-probs of every id, [B, T, V]."""
+        if self._widest:
+            raise UsageError(
+                "Both top-k and full evidence are given.", hint="full_logprobs alone: it holds the rest"
+            )
         for b, logp_TV in enumerate(aligned(logprobs, "full_logprobs", self._padded_B, ndim=2)):
             row_R = np.flatnonzero(self._chosen_B[b])
             self.observed_B[b].full_row_R = row_R

@@ -235,6 +235,14 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "negative ids": ({"sequence_ids": [-1, 1, 2, 3, 4, 5]}, "sequence_ids has values that are not integers from 0"),
     "too few workers": ({"worker": ["a", "b"]}, "worker has 2 values for 6 responses"),
     "half of top-k": ({"topk_ids": np.zeros((B, T, 2), dtype=int)}, "needs topk_ids and topk_logprobs"),
+    "two kinds of evidence": (
+        {
+            "topk_ids": np.zeros((B, T, 1), dtype=int),
+            "topk_logprobs": np.full((B, T, 1), -1.0),
+            "full_logprobs": np.full((B, T, V), -np.log(V)),
+        },
+        "Both top-k and full",
+    ),
     "rising top-k": (
         {"topk_ids": np.tile([0, 1], (B, T, 1)), "topk_logprobs": np.tile([-2.0, -1.0], (B, T, 1))},
         r"topk_logprobs\[0\] rises",
