@@ -114,7 +114,7 @@ def test_an_audit_that_was_interrupted_goes_on(tmp_path: Path) -> None:
     assert figures(ms.audit(**SMALL, directory=tmp_path / "run", resume=True)) == figures(first)
     with pytest.raises(ms.errors.OutputExistsError, match="not empty"):
         ms.audit(**SMALL, directory=tmp_path / "run")
-    with pytest.raises(ms.errors.OutputExistsError, match="other settings"):
+    with pytest.raises(ms.errors.OutputExistsError, match="holds an"):
         ms.audit(**SMALL | {"samples": 3}, directory=tmp_path / "run", resume=True)
 
 
