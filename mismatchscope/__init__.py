@@ -1,3 +1,64 @@
-"""mismatchscope: is the policy that samples still the policy that trains?"""
+"""mismatchscope: is the policy that samples still the policy that trains?
+
+    import mismatchscope as ms
+
+    ms.audit(...)         sample, score and compare: the whole way        -> Report
+    ms.compare(mu, pi)    measure two traces of the same tokens           -> Report
+    ms.write_trace(...)   the log-probs of a trainer's batch, on disk     -> Trace
+    ms.open_trace(path)   a trace as tables: .sequences(), .tokens()      -> Trace
+    ms.load_report(path)  a finished report; .to_frame() is its table     -> Report
+    ms.divergences(p, q)  TV, KL and the ratio from two blocks of logits
+    ms.errors             every exception that these raise on purpose
+
+Whatever else the package holds is private. docs/python.md shows each at work. Importing the package imports
+nothing else: engines import it in interpreters of their own, where little is installed.
+"""
+
+from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "Report",
+    "Trace",
+    "audit",
+    "compare",
+    "divergences",
+    "errors",
+    "load_report",
+    "open_trace",
+    "write_trace",
+]
+
+# Where each name lives; it is imported when it is first asked for.
+_HOMES = {
+    "Report": "reports.document:Report",
+    "Trace": "traces.reader:Trace",
+    "audit": "api:audit",
+    "compare": "api:compare",
+    "divergences": "measures.fused:fused_divergences",
+    "errors": "errors",
+    "load_report": "api:load_report",
+    "open_trace": "api:open_trace",
+    "write_trace": "traces.writing:write_trace",
+}
+
+if TYPE_CHECKING:  # type checkers and editors see the names without running `__getattr__`
+    from . import errors
+    from .api import audit, compare, load_report, open_trace
+    from .measures.fused import fused_divergences as divergences
+    from .reports.document import Report
+    from .traces.reader import Trace
+    from .traces.writing import write_trace
+else:
+
+    def __getattr__(name):
+        from pkgutil import resolve_name
+
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        globals()[name] = resolve_name(f"{__name__}.{_HOMES[name]}")
+        return globals()[name]
+
+    def __dir__():
+        return [*__all__, "__doc__", "__version__"]

@@ -29,15 +29,21 @@ def render(report: Report) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(("section", "measure", "statistic", "value"))
+    for section, measure, statistic, value in long_form(report):
+        writer.writerow((section, measure, statistic, _cell(value)))
+    return out.getvalue()
+
+
+def long_form(report: Report) -> Iterator[tuple[str, str, str, float | None]]:
+    """Section, measure, statistic and value of every figure; None is unknown."""
     for section in _SECTIONS:
         for path, value in _numbers(getattr(report, section), section):
             if not path:  # the whole section is unknown
                 continue
             *measure, statistic = path if len(path) > 1 else (*path, "value")
-            writer.writerow((section, " ".join(measure), statistic, _cell(value)))
+            yield section, " ".join(measure), statistic, value
     for name in _FLOORS:
-        writer.writerow(("floor", name, "value", _cell(getattr(report, name))))
-    return out.getvalue()
+        yield "floor", name, "value", getattr(report, name)
 
 
 def _numbers(node: Any, name: str) -> Iterator[tuple[tuple[str, ...], float | None]]:

@@ -8,7 +8,7 @@ Definitions of every figure: docs/measures.md.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -23,6 +23,9 @@ from ..measures.results import (
     Statistic,
     TokenMeasures,
 )
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SCHEMA_VERSION = 1
 
@@ -222,6 +225,12 @@ class Report(Frozen):
 
     def to_json(self) -> str:
         return self.model_dump_json(indent=1) + "\n"
+
+    def to_frame(self) -> pd.DataFrame:
+        """Every figure in a pandas frame, one a row, with its interval."""
+        from .frames import report_frame
+
+        return report_frame(self)
 
     @classmethod
     def load(cls, path: Path) -> Report:

@@ -32,6 +32,7 @@ from .schema import (
 )
 
 if TYPE_CHECKING:
+    import pandas as pd
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -91,6 +92,10 @@ class Trace:
         return sha256_of(self.path / MANIFEST)
 
     @cached_property
+    def sequence_columns(self) -> list[str]:
+        return self._parquet(SEQUENCES).schema_arrow.names
+
+    @cached_property
     def token_columns(self) -> list[str]:
         return self._parquet(TOKENS).schema_arrow.names
 
@@ -106,6 +111,18 @@ class Trace:
         return (
             self._distributions.width if self.manifest.counts.full_states else self.manifest.model.vocabulary_size
         )
+
+    def sequences(self, columns: list[str] | None = None) -> pd.DataFrame:
+        """One row a sequence, as a pandas frame. Raises `UsageError` for a column that the trace has not."""
+        from .frames import sequences_frame
+
+        return sequences_frame(self, columns)
+
+    def tokens(self, columns: list[str] | None = None) -> pd.DataFrame:
+        """One row a response token, in order, as a pandas frame; all of it is in memory."""
+        from .frames import tokens_frame
+
+        return tokens_frame(self, columns)
 
     def read_sequences(self, columns: list[str] | None = None) -> pa.Table:
         """sequences.parquet, one row a sequence."""

@@ -1,0 +1,217 @@
+"""The public functions that measure and read; `import mismatchscope as ms` shows them.
+
+Each raises the exceptions of `errors` and no other on purpose: `message` says what happened and why, `hint` what to
+do next. Defaults are those of the command line; they stand in `config`.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .config import SamplingSettings, load_settings
+from .errors import PromptsError
+from .records import Policy, write_atomic
+from .reports.document import Report
+from .traces.arrays import numbers, token_ids
+from .traces.reader import Trace
+from .traces.writing import check_free
+
+Prompt = str | Sequence[Mapping[str, str]] | Sequence[int] | np.ndarray
+"""A text, a chat (messages with `role` and `content`), or token ids."""
+
+_NOT_SETTINGS = ("directory", "resume", "progress")
+
+
+def audit(
+    *,
+    model: str | Path | None = None,
+    behavior: str | None = None,
+    reference: str | None = None,
+    baseline: str | None = None,
+    prompts: str | Path | Sequence[Prompt] | None = None,
+    limit: int | None = None,
+    samples: int | None = None,
+    max_new_tokens: int | None = None,
+    temperature: float | None = None,
+    top_p: float | None = None,
+    top_k: int | None = None,
+    seed: int | None = None,
+    policy: Policy | None = None,
+    reference_temperature: float | None = None,
+    evidence: str | None = None,
+    budget: str | None = None,
+    repeats: bool | None = None,
+    confidence: float | None = None,
+    tail: bool | None = None,
+    fail_on: str | Sequence[str] = (),
+    directory: str | Path | None = None,
+    resume: bool = False,
+    progress: bool = False,
+) -> Report:
+    """Sample from one engine, score the same tokens with another, and measure how far apart the two are.
+
+    This is `mismatchscope audit`, and what is None has the default of its option. Without arguments it audits the
+    embedded model: decoding in bfloat16 against the training forward.
+
+    Args:
+        model: a local directory, a hub id, "demo:dense" or "demo:moe".
+        behavior, reference, baseline: engine SPECs, as in "vllm==0.32.0:dtype=bfloat16".
+        prompts: a .jsonl, .txt or .parquet file; or a list of texts, of chats, or of token-id lists.
+        samples: responses a prompt.
+        evidence: what is recorded of each state: "auto", "full", "full:0.1", "topk:64" or "sampled".
+        fail_on: gates, as in "alpha1.mean.high > 0.02"; the report's `verdict` is theirs.
+        directory: receives the traces, the engines' logs and report.json. It is new or empty, unless `resume` goes
+            on with an interrupted audit. None stands for a temporary directory: only the report is kept.
+        progress: show on stderr how far it has come.
+
+    Raises:
+        UsageError: a setting, SPEC, prompts file, model or directory that cannot be used.
+        EngineError: an engine failed, or cannot see what was asked for.
+        EnvironmentMissingError: an engine's version has not been installed.
+    """
+    fail_on = [fail_on] if isinstance(fail_on, str) else list(fail_on)
+    given = dict(locals())
+    from rich.console import Console
+
+    from .probes.audit import audit as run_audit
+    from .progress import ProgressReporter
+
+    with ExitStack() as stack:
+        path = Path(directory or stack.enter_context(tempfile.TemporaryDirectory(prefix="mismatchscope-")))
+        overrides = {_key(name): value for name, value in given.items() if name not in _NOT_SETTINGS}
+        overrides["model"] = None if model is None else str(model)
+        lines = None
+        if prompts is not None and not isinstance(prompts, str | Path):
+            lines = _prompt_lines(prompts)
+            overrides["prompts"] = path / "prompts.jsonl"
+        settings = load_settings(None, overrides, [])
+        check_free(path, resume=resume)
+        path.mkdir(parents=True, exist_ok=True)
+        if lines is not None:
+            write_atomic(path / "prompts.jsonl", lines.encode())
+        report = run_audit(
+            settings,
+            path,
+            command=_call("audit", given),
+            on_event=stack.enter_context(ProgressReporter(Console(stderr=True), quiet=not progress)),
+            resume=resume,
+        )
+        write_atomic(path / "report.json", report.to_json().encode())
+    return report
+
+
+def compare(
+    behavior: str | Path | Trace,
+    reference: str | Path | Trace,
+    *,
+    target: str | Path | Trace | None = None,
+    baseline: str | Path | Trace | None = None,
+    behavior_repeat: str | Path | Trace | None = None,
+    reference_repeat: str | Path | Trace | None = None,
+    policy: Policy | None = None,
+    confidence: float | None = None,
+    tail: bool | None = None,
+    fail_on: str | Sequence[str] = (),
+) -> Report:
+    """Measure two traces of the same tokens. This is `mismatchscope compare`; it needs no engine and no torch.
+
+    Args:
+        behavior: μ, the policy that sampled.
+        reference: π_old, the policy that trains.
+        target: π_θ, the policy being optimised; adds α₀ = TV(π_old, π_θ) and β = TV(μ, π_θ).
+        baseline: another engine that scored μ's tokens: is μ closer to the trainer than that one?
+        behavior_repeat, reference_repeat: the same side once more, which gives its repeat floor.
+        policy: the behaviour trace's own by default; "support" renormalises π on the tokens that μ kept.
+        confidence: of every interval.
+        fail_on: gates, as in "token.tv.p99 > 0.05"; the report's `verdict` is theirs.
+
+    Raises:
+        NotComparableError: other tokens on the two sides, log-probs shifted by one, nothing in common.
+        TraceError: a trace that is missing, incomplete or altered.
+        ConfigError: a gate or a setting that cannot be used.
+    """
+    fail_on = [fail_on] if isinstance(fail_on, str) else list(fail_on)
+    given = dict(locals())
+    from . import gate
+    from .comparison.compare_traces import Repeats
+    from .comparison.compare_traces import compare as compare_traces
+
+    def optional(trace: str | Path | Trace | None) -> Trace | None:
+        return None if trace is None else _opened(trace)
+
+    settings = load_settings(None, {"confidence": confidence, "tail": tail, "gate.fail_on": fail_on}, [])
+    gate.check_without_baseline(fail_on)
+    report = compare_traces(
+        _opened(behavior),
+        _opened(reference),
+        target=optional(target),
+        baseline=optional(baseline),
+        repeats=Repeats(optional(behavior_repeat), optional(reference_repeat)),
+        policy=policy,
+        confidence=settings.confidence,
+        tail=settings.tail,
+        command=_call("compare", given),
+    )
+    return gate.apply(report, fail_on) if fail_on else report
+
+
+def open_trace(path: str | Path, *, verify: bool = True) -> Trace:
+    """Open a complete trace: `sequences()` and `tokens()` are its tables, `manifest` says how it was made.
+
+    `verify` compares the checksum of every file.
+
+    Raises `TraceError` for a trace that is missing, incomplete, altered or of another schema version.
+    """
+    return Trace.open(Path(path), verify=verify)
+
+
+def load_report(path: str | Path) -> Report:
+    """Read report.json, or the one in a directory. Raises `TraceError` when there is none that can be read."""
+    return Report.load(Path(path))
+
+
+def _opened(trace: str | Path | Trace) -> Trace:
+    return trace if isinstance(trace, Trace) else Trace.open(Path(trace))
+
+
+def _key(parameter: str) -> str:
+    """The dotted key of the setting that a parameter of `audit` overrides."""
+    if parameter in SamplingSettings.model_fields:
+        return f"sampling.{parameter}"
+    return "gate.fail_on" if parameter == "fail_on" else parameter
+
+
+def _call(name: str, arguments: Mapping[str, Any]) -> str:
+    """What reproduces the report, for its provenance: the call, without what has its default."""
+    shown = dict(arguments)
+    for key, value in arguments.items():
+        if value is None or value == [] or (key in _NOT_SETTINGS and value is False):
+            del shown[key]
+        elif isinstance(value, Trace | Path):
+            shown[key] = str(value.path if isinstance(value, Trace) else value)
+        elif key == "prompts" and not isinstance(value, str):  # their text is not for reports
+            shown[key] = f"<{len(value)} given>"
+    return f"mismatchscope.{name}({', '.join(f'{key}={value!r}' for key, value in shown.items())})"
+
+
+def _prompt_lines(prompts: Sequence[Prompt]) -> str:
+    """Prompts as the lines of a .jsonl file. Raises `PromptsError`; the file's reader checks the rest."""
+    if not len(prompts):
+        raise PromptsError("prompts is empty.", hint="give a file, or a list of texts, chats or token-id lists")
+    rows: list[dict[str, Any]] = []
+    for index, prompt in enumerate(prompts):
+        if isinstance(prompt, str):
+            rows.append({"prompt": prompt})
+        elif isinstance(prompt, Sequence) and prompt and isinstance(prompt[0], Mapping):
+            rows.append({"messages": prompt})
+        else:
+            name = f"prompts[{index}]"
+            rows.append({"prompt_token_ids": token_ids(numbers(prompt, name), name).tolist()})
+    return "".join(json.dumps(row) + "\n" for row in rows)
