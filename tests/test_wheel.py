@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import email
 import json
 import shutil
 import subprocess
@@ -11,6 +12,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
+
+import mismatchscope
 
 ROOT = Path(__file__).resolve().parent.parent
 pytestmark = pytest.mark.slow
@@ -50,6 +53,16 @@ def test_embedded_models_ship_and_are_small(wheel: Path) -> None:
     assert not any(name.startswith("tests/") for name in sizes)
 
 
+def test_the_metadata_has_the_version_the_licence_and_the_extras(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        (info,) = {name.partition("/")[0] for name in archive.namelist() if ".dist-info/" in name}
+        metadata = email.message_from_bytes(archive.read(f"{info}/METADATA"))
+        assert archive.read(f"{info}/licenses/LICENSE") == (ROOT / "LICENSE").read_bytes()
+    assert metadata["Version"] == mismatchscope.__version__
+    assert metadata["License-Expression"] == "Apache-2.0"
+    assert {"torch", "report", "vllm", "sglang", "all"} <= set(metadata.get_all("Provides-Extra"))
+
+
 def test_it_runs_without_torch_and_without_the_extras(installed: Path, tmp_path: Path) -> None:
     synthetic = ["--behavior", "synthetic", "--reference", "synthetic:tv=0.05", "--limit", "8"]
     done = subprocess.run(
@@ -65,13 +78,43 @@ def test_it_runs_without_torch_and_without_the_extras(installed: Path, tmp_path:
     assert report["finding"]["code"] == "above_floor"
 
 
-def test_a_model_without_torch_is_one_sentence(installed: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "arguments", [[], ["--behavior", "transformers:dtype=float32", "--reference", "synthetic"]]
+)
+def test_a_model_without_torch_is_one_sentence(installed: Path, tmp_path: Path, arguments: list[str]) -> None:
     done = subprocess.run(
-        [installed / "mismatchscope", "audit", "-q", "-o", tmp_path / "run"],
+        [installed / "mismatchscope", "audit", "-q", "-o", tmp_path / "run", *arguments],
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 3
-    assert "pip install 'mismatchscope[torch]'" in done.stderr
+    assert "needs the package torch, which is not installed" in done.stderr
+    assert "next: pip install 'mismatchscope[torch]'" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_run_once_by_uvx_the_command_is_one_of_uvx(wheel: Path, tmp_path: Path) -> None:
+    """uvx keeps what it runs once in a directory of its cache."""
+    environment = tmp_path / "uv" / "archive-v0" / "Wq3fJ0"
+    venv.create(environment, with_pip=True)
+    subprocess.run([environment / "bin" / "python", "-m", "pip", "install", "--quiet", wheel], check=True)
+    done = subprocess.run(
+        [environment / "bin" / "mismatchscope", "audit", "-o", "run"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 3
+    assert "next: uvx --from 'mismatchscope[torch]' mismatchscope audit -o run" in done.stderr
+
+
+def test_doctor_names_what_to_install(installed: Path) -> None:
+    done = subprocess.run(
+        [installed / "mismatchscope", "doctor", "--json"], capture_output=True, text=True, check=True
+    )
+    engines = {row["engine"]: row for row in json.loads(done.stdout)["engines"]}
+    assert not engines["transformers"]["ready"]
+    assert "pip install 'mismatchscope[torch]'" in engines["transformers"]["why"]
+    assert engines["synthetic"]["ready"]
