@@ -67,6 +67,7 @@ def machine_facts() -> dict[str, Any]:
 
 
 def hardware() -> dict[str, Any]:
+    """Python, processor, memory and GPUs of this machine."""
     return {
         "python": platform.python_version(),
         "executable": sys.executable,

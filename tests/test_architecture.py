@@ -29,7 +29,7 @@ FLOORS = (
     ("environments",),
     ("engines", "alignment", "gate"),
     ("traces", "reports"),
-    ("demo", "prompts", "machine"),
+    ("demo", "prompts", "defaults", "machine", "processes"),
     ("measures", "records", "progress"),
     ("composition",),
     ("errors",),
