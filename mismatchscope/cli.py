@@ -64,7 +64,7 @@ def _with_switches(function: Callable[..., None]) -> Callable[..., None]:
         function(*args, **kwargs)
 
     signature = inspect.signature(function, eval_str=True)
-    run.__signature__ = signature.replace(parameters=[*signature.parameters.values(), *_SWITCHES])
+    vars(run)["__signature__"] = signature.replace(parameters=[*signature.parameters.values(), *_SWITCHES])
     return run
 
 
