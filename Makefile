@@ -11,7 +11,7 @@ ENGINES ?= vllm==0.32.0 vllm==0.27.1 sglang==0.5.23
 PROCESSES ?= 2
 PYTEST := $(BIN)/python -m pytest -n $(PROCESSES) --dist loadgroup
 
-.PHONY: audit test check format benchmarks engines clean
+.PHONY: audit test check format hooks benchmarks engines clean
 
 audit: .venv/.installed
 	$(BIN)/mismatchscope audit
@@ -22,6 +22,7 @@ test: .venv/.installed-dev
 check: .venv/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 	$(PYTEST) -q -x -m "not slow and not browser and not engines"
 
 engines: $(ENGINES:%=engine/%)
@@ -32,6 +33,10 @@ engine/%: .venv/.installed
 format: .venv/.installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# The same checks before every commit.
+hooks: .venv/.installed-dev
+	$(BIN)/pre-commit install
 
 benchmarks: .venv/.installed-dev
 	for benchmark in benchmarks/*.py; do $(BIN)/python $$benchmark || exit 1; done

@@ -64,8 +64,7 @@ def _with_switches(function: Callable[..., None]) -> Callable[..., None]:
         function(*args, **kwargs)
 
     signature = inspect.signature(function, eval_str=True)
-    parameters = [*signature.parameters.values(), *_SWITCHES]
-    run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    vars(run)["__signature__"] = signature.replace(parameters=[*signature.parameters.values(), *_SWITCHES])
     return run
 
 

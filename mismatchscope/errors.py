@@ -25,6 +25,11 @@ Exit 1 belongs to a failed gate alone, which is a result and no error; 130 is an
 
 from __future__ import annotations
 
+import re
+import shlex
+import sys
+from pathlib import PurePath
+
 
 class MismatchScopeError(Exception):
     """Base of every error this package raises on purpose.
@@ -85,8 +90,28 @@ class MissingDependencyError(MismatchScopeError):
     def __init__(self, package: str, extra: str, purpose: str) -> None:
         super().__init__(
             f"{purpose} needs the package {package}, which is not installed.",
-            hint=f"pip install 'mismatchscope[{extra}]'",
+            hint=install_command(extra),
         )
+
+
+def install_command(extra: str) -> str:
+    """The command that adds an extra to this installation.
+
+    uv and pipx keep each program in an environment of its own, which pip must not change. Where this interpreter
+    lives tells which of them made it, and whether to stay (`uv tool`, `pipx install`) or for one run.
+    """
+    requirement = f"'mismatchscope[{extra}]'"
+    prefix = f"{PurePath(sys.prefix).as_posix()}/"
+    again = shlex.join(["mismatchscope", *sys.argv[1:]])
+    if "/uv/tools/" in prefix:
+        return f"uv tool install {requirement}"
+    if re.search(r"/uv/(archive|environments)-v\d+/", prefix):
+        return f"uvx --from {requirement} {again}"
+    if "/pipx/venvs/" in prefix:
+        return f"pipx install --force {requirement}"
+    if re.search(r"/pipx/(\.cache/)?[0-9a-f]{8,}/", prefix):
+        return f"pipx run --spec {requirement} {again}"
+    return f"pip install {requirement}"
 
 
 class EnvironmentMissingError(MismatchScopeError):

@@ -67,6 +67,7 @@ def machine_facts() -> dict[str, Any]:
 
 
 def hardware() -> dict[str, Any]:
+    """Python, processor, memory and GPUs of this machine."""
     return {
         "python": platform.python_version(),
         "executable": sys.executable,
@@ -113,8 +114,8 @@ def _gpus() -> list[dict[str, str]]:
         return []
     query = [command, "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
     try:
-        answer = subprocess.run(query, capture_output=True, text=True, timeout=10, check=True).stdout
+        listing = subprocess.run(query, capture_output=True, text=True, timeout=10, check=True).stdout
     except (subprocess.SubprocessError, OSError):
         return []
-    rows = [[cell.strip() for cell in line.split(",")] for line in answer.splitlines() if line.count(",") == 2]
+    rows = [[cell.strip() for cell in line.split(",")] for line in listing.splitlines() if line.count(",") == 2]
     return [{"name": name, "memory": memory, "driver": driver} for name, memory, driver in rows]

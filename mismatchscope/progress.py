@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn
 
 PLAIN_INTERVAL_S = 5.0
 
@@ -77,7 +77,7 @@ class _Bars:
             TextColumn("[dim]{task.fields[note]}"),
             console=console,
         )
-        self._rows: dict[str, Any] = {}
+        self._rows: dict[str, TaskID] = {}
         self._steps: dict[str, _Step] = {}
 
     def start(self) -> None:
@@ -92,7 +92,7 @@ class _Bars:
             case "loading":
                 self._rows[side] = self._progress.add_task(f"{side}: loading the model", total=None, note="")
             case "waiting":
-                self._note(side, f"nothing heard for {event['seconds']:.0f} s")
+                self._set_note(side, f"nothing heard for {event['seconds']:.0f} s")
             case "ready":
                 self._progress.remove_task(self._rows.pop(side))
             case "task":
@@ -109,12 +109,11 @@ class _Bars:
                 step = self._steps[event["task"]]
                 self._progress.update(self._rows[event["task"]], completed=step.total, note=step.rate)
             case "measured":
-                row = self._rows.get("measured")
-                if row is None:
-                    row = self._rows["measured"] = self._progress.add_task("measuring", total=None, note="tokens")
-                self._progress.advance(row, event["rows"])
+                if "measured" not in self._rows:
+                    self._rows["measured"] = self._progress.add_task("measuring", total=None, note="tokens")
+                self._progress.advance(self._rows["measured"], event["rows"])
 
-    def _note(self, side: str, note: str) -> None:
+    def _set_note(self, side: str, note: str) -> None:
         if side in self._rows:
             self._progress.update(self._rows[side], note=note)
 
@@ -123,10 +122,10 @@ class _Lines:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._steps: dict[str, _Step] = {}
-        self._spoke = time.monotonic()
+        self._printed_at = time.monotonic()
 
     def start(self) -> None:
-        self._spoke = time.monotonic()
+        self._printed_at = time.monotonic()
 
     def stop(self) -> None:
         return None
@@ -135,25 +134,25 @@ class _Lines:
         side = event.get("side", "engine")
         match event["event"]:
             case "loading":
-                self._say(f"{side}: loading the model")
+                self._print(f"{side}: loading the model")
             case "waiting":
-                self._say(f"{side}: nothing heard for {event['seconds']:.0f} s, still running")
+                self._print(f"{side}: nothing heard for {event['seconds']:.0f} s, still running")
             case "ready":
-                self._say(f"{side}: ready after {event['seconds']:.1f} s")
+                self._print(f"{side}: ready after {event['seconds']:.1f} s")
             case "task":
                 step = _Step(event["name"], event.get("done", 0), event["sequences_total"])
                 self._steps[step.name] = step
             case "sequence":
                 step = self._steps[event["task"]]
                 step.advance(event)
-                if time.monotonic() - self._spoke >= PLAIN_INTERVAL_S:
+                if time.monotonic() - self._printed_at >= PLAIN_INTERVAL_S:
                     parts = (f"{step.name}: {step.done}/{step.total} sequences", step.rate, step.left)
-                    self._say(", ".join(filter(None, parts)))
+                    self._print(", ".join(filter(None, parts)))
             case "task_done":
                 step = self._steps[event["task"]]
                 rate = f", {step.rate}" if step.rate else ""
-                self._say(f"{step.name}: {step.total} sequences in {event['seconds']:.1f} s{rate}")
+                self._print(f"{step.name}: {step.total} sequences in {event['seconds']:.1f} s{rate}")
 
-    def _say(self, line: str) -> None:
+    def _print(self, line: str) -> None:
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
-        self._spoke = time.monotonic()
+        self._printed_at = time.monotonic()

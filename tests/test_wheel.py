@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import email
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -11,6 +13,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
+
+import mismatchscope
 
 ROOT = Path(__file__).resolve().parent.parent
 pytestmark = pytest.mark.slow
@@ -34,8 +38,17 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     environment = tmp_path_factory.mktemp("venv")
     venv.create(environment, with_pip=True)
     programs = environment / "bin"
-    subprocess.run([programs / "python", "-m", "pip", "install", "--quiet", wheel], check=True)
+    done = run(programs / "python", "-m", "pip", "install", "--quiet", str(wheel))
+    assert done.returncode == 0, done.stderr
     return programs
+
+
+def run(program: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a program of that environment, with nothing of this one on its path."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    return subprocess.run(
+        [program, *arguments], env=environment, cwd=program.parent, capture_output=True, text=True, check=False
+    )
 
 
 def test_embedded_models_ship_and_are_small(wheel: Path) -> None:
@@ -51,14 +64,19 @@ def test_embedded_models_ship_and_are_small(wheel: Path) -> None:
     assert not any(name.startswith("tests/") for name in sizes)
 
 
+def test_the_metadata_has_the_version_the_licence_and_the_extras(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        (info,) = {name.partition("/")[0] for name in archive.namelist() if ".dist-info/" in name}
+        metadata = email.message_from_bytes(archive.read(f"{info}/METADATA"))
+        assert archive.read(f"{info}/licenses/LICENSE") == (ROOT / "LICENSE").read_bytes()
+    assert metadata["Version"] == mismatchscope.__version__
+    assert metadata["License-Expression"] == "Apache-2.0"
+    assert {"torch", "report", "vllm", "sglang", "all"} <= set(metadata.get_all("Provides-Extra"))
+
+
 def test_it_runs_without_torch_and_without_the_extras(installed: Path, tmp_path: Path) -> None:
     synthetic = ["--behavior", "synthetic", "--reference", "synthetic:tv=0.05", "--limit", "8"]
-    done = subprocess.run(
-        [installed / "mismatchscope", "audit", *synthetic, "-o", tmp_path / "run"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run(installed / "mismatchscope", "audit", *synthetic, "-o", str(tmp_path / "run"))
     assert done.returncode == 0, done.stderr
     assert "report.html is left out" in done.stderr
     assert "pip install 'mismatchscope[report]'" in done.stderr
@@ -66,13 +84,31 @@ def test_it_runs_without_torch_and_without_the_extras(installed: Path, tmp_path:
     assert report["finding"]["code"] == "above_floor"
 
 
-def test_a_model_without_torch_is_one_sentence(installed: Path, tmp_path: Path) -> None:
-    done = subprocess.run(
-        [installed / "mismatchscope", "audit", "-q", "-o", tmp_path / "run"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+@pytest.mark.parametrize(
+    "arguments", [[], ["--behavior", "transformers:dtype=float32", "--reference", "synthetic"]]
+)
+def test_a_model_without_torch_is_one_sentence(installed: Path, tmp_path: Path, arguments: list[str]) -> None:
+    done = run(installed / "mismatchscope", "audit", "-q", "-o", str(tmp_path / "run"), *arguments)
     assert done.returncode == 3
-    assert "pip install 'mismatchscope[torch]'" in done.stderr
+    assert "needs the package torch, which is not installed" in done.stderr
+    assert "next: pip install 'mismatchscope[torch]'" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_run_once_by_uvx_the_command_is_one_of_uvx(installed: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "uv" / "archive-v0"
+    cache.mkdir(parents=True)
+    (cache / "Wq3fJ0").symlink_to(installed.parent)  # where uvx keeps what it runs once
+    done = run(cache / "Wq3fJ0" / "bin" / "python", "-m", "mismatchscope", "audit", "-o", str(tmp_path / "run"))
+    assert done.returncode == 3
+    assert f"next: uvx --from 'mismatchscope[torch]' mismatchscope audit -o {tmp_path / 'run'}" in done.stderr
+
+
+def test_doctor_names_what_to_install(installed: Path) -> None:
+    done = subprocess.run(
+        [installed / "mismatchscope", "doctor", "--json"], capture_output=True, text=True, check=True
+    )
+    engines = {row["engine"]: row for row in json.loads(done.stdout)["engines"]}
+    assert not engines["transformers"]["ready"]
+    assert "pip install 'mismatchscope[torch]'" in engines["transformers"]["why"]
+    assert engines["synthetic"]["ready"]

@@ -15,8 +15,7 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="The facts as JSON.")] = False,
 ) -> None:
     """Facts about this machine and every engine on it."""
-    from ..doctor import examine
-    from ..reports.doctor import show_facts
+    from ..doctor import examine, show_facts
 
     facts = examine()
     if as_json:

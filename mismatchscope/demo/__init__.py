@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 from pathlib import Path
 
-from mismatchscope.errors import ModelError
+from ..errors import ModelError
 
 __all__ = ["MODELS", "model_path", "prompts_path"]
 

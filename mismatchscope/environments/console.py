@@ -20,7 +20,7 @@ class CreationProgress:
         self._quiet = quiet
         self._status = Status("", console=console) if console.is_terminal and not quiet else None
         self._step = ""
-        self._began = self._spoke = time.monotonic()
+        self._began = self._printed_at = time.monotonic()
 
     def __enter__(self) -> CreationProgress:
         if self._status is not None:
@@ -35,7 +35,7 @@ class CreationProgress:
         match event["event"]:
             case "step":
                 self._step = event["name"]
-                self._say(self._step)
+                self._print(self._step)
                 self._show(self._step)
             case "alive":
                 note = f"{self._step}, {event['seconds']:.0f} s, {event['lines']} lines"
@@ -44,18 +44,18 @@ class CreationProgress:
                 note = f"another process is making it, waiting since {event['seconds']:.0f} s"
                 self._show(note, note)
 
-    def _show(self, line: str, plain: str | None = None) -> None:
-        """Replace the moving line; where there is none, say `plain` now and then."""
+    def _show(self, line: str, note: str | None = None) -> None:
+        """Replace the moving line; where there is none, print `note` now and then."""
         if self._status is not None:
             self._status.update(Text(line, no_wrap=True, overflow="ellipsis"))
-        elif plain is not None and time.monotonic() - self._spoke >= PLAIN_INTERVAL_S:
-            self._say(plain)
+        elif note is not None and time.monotonic() - self._printed_at >= PLAIN_INTERVAL_S:
+            self._print(note)
 
-    def _say(self, line: str) -> None:
+    def _print(self, line: str) -> None:
         if not self._quiet:
             minutes, seconds = divmod(int(time.monotonic() - self._began), 60)
             self._console.print(f"{minutes}:{seconds:02} {line}", markup=False, highlight=False, soft_wrap=True)
-        self._spoke = time.monotonic()
+        self._printed_at = time.monotonic()
 
 
 def show_environments(rows: list[dict[str, Any]], console: Console) -> None:

@@ -17,7 +17,7 @@ _NOT_FOUND = re.compile(
 )
 _REQUIRED_BY = r"(?:[^(\n]* \(from (?P<by>[^)]*)\))?"
 _SKIPPED = re.compile(r"that require a different python version: (?P<versions>.*)")
-_UNFIT_WHEEL = re.compile(r"Package '(?P<name>[^']+)' requires a different Python: \S+ not in '(?P<python>[^']+)'")
+_OTHER_PYTHON = re.compile(r"Package '(?P<name>[^']+)' requires a different Python: \S+ not in '(?P<python>[^']+)'")
 _NETWORK = re.compile(
     r"after connection broken by|Max retries exceeded|Failed to establish a new connection|ReadTimeoutError"
     r"|Temporary failure in name resolution|Connection refused|ProxyError"
@@ -29,8 +29,8 @@ def explain(output: str, step: str, status: int, log_path: Path) -> MismatchScop
     see_log = f"the whole log is {log_path}"
     if "No space left on device" in output:
         return DiskFullError(f"The disk is full, so '{step}' failed.", hint=DISK_HINT)
-    if other := _UNFIT_WHEEL.search(output):
-        return _other_python(other["name"], other["python"])
+    if wheel := _OTHER_PYTHON.search(output):
+        return _other_python(wheel["name"], wheel["python"])
     not_found = _NOT_FOUND.search(output)
     if not_found is not None:
         return _not_found(output, not_found["name"], not_found["version"], see_log)
@@ -49,7 +49,8 @@ def _not_found(output: str, name: str, version: str, see_log: str) -> MismatchSc
     # "X==1; marker (from Y) (from versions: …)".
     wanted = re.escape(f"{name}=={version}")
     match = re.search(rf"requirement {wanted}{_REQUIRED_BY} \(from versions: (?P<versions>[^)]*)\)", output)
-    offered = [] if match is None or match["versions"] == "none" else match["versions"].split(", ")
+    offered = match["versions"].split(", ") if match is not None and match["versions"] != "none" else []
+    required_by = match["by"] if match is not None else None
     if not offered and _NETWORK.search(output):
         return _offline(see_log)
     if "+cpu" in version:
@@ -57,8 +58,8 @@ def _not_found(output: str, name: str, version: str, see_log: str) -> MismatchSc
             f"pip offers no CPU build of {name} {version.partition('+')[0]}.",
             hint=f"add PyTorch's CPU package index to pip's configuration (pip config list shows it); {see_log}",
         )
-    if offered and match["by"]:
-        return InstallError(f"pip offers no {name} {version}, which {match['by']} requires.", hint=see_log)
+    if offered and required_by:
+        return InstallError(f"pip offers no {name} {version}, which {required_by} requires.", hint=see_log)
     if offered:
         return SpecError(
             f"pip offers no {name} {version} for this machine.",
@@ -78,11 +79,11 @@ def _offline(see_log: str) -> InstallError:
     return InstallError("pip cannot reach its package index.", hint=f"{_CHECK_INDEX}; {see_log}")
 
 
-def _nearest(version: str, offered: list[str], count: int = 4) -> list[str]:
+def _nearest(wanted: str, offered: list[str], count: int = 4) -> list[str]:
     """The offered versions next to the one asked for, in order."""
     from packaging.version import Version
 
     ordered = sorted(map(Version, offered))
-    place = bisect.bisect(ordered, Version(version))
+    place = bisect.bisect(ordered, Version(wanted))
     begin = max(0, min(place - count // 2, len(ordered) - count))
-    return [str(one) for one in ordered[begin : begin + count]]
+    return [str(version) for version in ordered[begin : begin + count]]

@@ -70,7 +70,7 @@ _WITHOUT_REQUIREMENTS = (
     "nvidia-ml-py",
 )
 
-_STAND_IN = Path(__file__).with_name("sgl_kernel.py")
+_CPU_KERNELS = Path(__file__).with_name("sgl_kernel.py")
 
 
 def _install_cpu(build: Build) -> None:
@@ -78,11 +78,11 @@ def _install_cpu(build: Build) -> None:
     build.pip_install(_TORCH, step="install torch for CPU")
     build.pip_install(_TORCH, *_REQUIREMENTS, step="install what SGLang needs")
     build.pip_install("--no-deps", *_WITHOUT_REQUIREMENTS, step=f"install sglang {build.version}")
-    _disarm_torchvision(build.site_packages / "torchvision" / "_meta_registrations.py")
-    build.write("sgl_kernel.py", _STAND_IN.read_text(encoding="utf-8"))
+    _skip_compiled_operators(build.site_packages / "torchvision" / "_meta_registrations.py")
+    build.write("sgl_kernel.py", _CPU_KERNELS.read_text(encoding="utf-8"))
 
 
-def _disarm_torchvision(registrations: Path) -> None:
+def _skip_compiled_operators(registrations: Path) -> None:
     """Let torchvision import without its compiled operators, which are linked against CUDA.
 
     It describes two of them to torch without asking whether they were loaded, and torch refuses.

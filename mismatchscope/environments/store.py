@@ -113,13 +113,14 @@ def installed() -> list[Environment]:
     """Every finished environment, by engine, newest version first; whether they still work is not looked at."""
     found = [_read(facts.parent) for facts in (home() / "environments").glob(f"*/{FACTS}")]
     whole = [environment for environment in found if environment is not None]
-    return sorted(sorted(whole, key=lambda one: Version(one.version), reverse=True), key=lambda one: one.name)
+    return sorted(sorted(whole, key=_version_of, reverse=True), key=lambda environment: environment.name)
 
 
 def find(name: str, version: str | None = None) -> Environment | None:
     """The environment of an engine version, or the newest when none is given; None where there is none."""
     wanted = None if version is None else _parsed(version)
-    return next((one for one in installed() if one.name == name and wanted in (None, Version(one.version))), None)
+    named = (environment for environment in installed() if environment.name == name)
+    return next((environment for environment in named if wanted in (None, _version_of(environment))), None)
 
 
 def create(name: str, version: str | None = None, on_event: Events = _ignore) -> Environment:
@@ -148,7 +149,7 @@ def create(name: str, version: str | None = None, on_event: Events = _ignore) ->
             build = Build(path, version, gpu=gpu, log=log, lock=lock, on_event=on_event)
             try:
                 build.make_venv()
-                facts = {"distribution": recipe.install(build)}
+                facts: dict[str, Any] = {"distribution": recipe.install(build)}
                 facts |= Environment(name, version, path, facts).examine()
                 facts |= {
                     "name": name,
@@ -171,12 +172,15 @@ def remove(name: str, version: str | None = None) -> Path:
     Returns the directory that is gone. Raises `SpecError` when there is no such environment, or several are meant.
     """
     recipe_for(name)
-    there = [one for one in installed() if one.name == name]
-    if version is None and len(there) != 1:
-        raise SpecError(
-            f"{len(there) or 'No'} environments of {name} are there.",
-            hint=" or ".join(f"mismatchscope env remove {one}" for one in there) or "mismatchscope env list",
-        )
+    if version is None:
+        present = [environment for environment in installed() if environment.name == name]
+        if len(present) != 1:
+            commands = [f"mismatchscope env remove {environment}" for environment in present]
+            raise SpecError(
+                f"{len(present) or 'No'} environments of {name} are there.",
+                hint=" or ".join(commands) or "mismatchscope env list",
+            )
+        version = present[0].version
     found = find(name, version)
     path = found.path if found is not None else _directory(name, version)
     if not path.is_dir():
@@ -223,6 +227,10 @@ def _read(path: Path) -> Environment | None:
 
 def _directory(name: str, version: str) -> Path:
     return home() / "environments" / f"{name}-{_parsed(version)}"
+
+
+def _version_of(environment: Environment) -> Version:
+    return Version(environment.version)
 
 
 def _parsed(version: str) -> Version:

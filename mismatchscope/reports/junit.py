@@ -12,7 +12,7 @@ import re
 from xml.etree import ElementTree
 
 from .document import GateResult, Report
-from .summary import gate_value, headline, left_out
+from .summary import gate_value, headline, not_compared
 from .text import visible
 
 _ELEMENT = {"fail": "failure", "inconclusive": "error"}
@@ -55,7 +55,7 @@ def _gate_case(gate: GateResult) -> ElementTree.Element:
 
 def _summary(report: Report) -> str:
     head = headline(report)
-    lines = [f"{head.badge}: {head.sentence}", head.scope, left_out(report)]
+    lines = [f"{head.badge}: {head.sentence}", head.scope, not_compared(report)]
     if baseline := report.baseline:
         lines.insert(1, f"{baseline.verdict.upper()}: {baseline.sentence}")
     for alarm in report.alarms:

@@ -7,18 +7,18 @@ import re
 from collections.abc import Iterable, Sequence
 
 from ..measures.results import Statistic
-from .baseline import PAIRED, TONE, engines, pair_rows, paired_rows
+from .baseline import PAIRED_MEANING, VERDICT_TONE, compared_engines, pair_rows, paired_rows
 from .document import Difference, Report
 from .glossary import ALPHA, Measure
 from .summary import (
     Row,
     alpha_rows,
-    brief,
     causes,
     floor_rows,
     gate_value,
     headline,
-    left_out,
+    not_compared,
+    one_line,
     scalars,
     sequence_statistics,
     three_policies,
@@ -29,7 +29,7 @@ from .text import estimate, number, probability, share, visible
 # Finds the comment that an earlier run left, so that a workflow can replace it.
 MARKER = "<!-- mismatchscope report -->"
 
-_ICON = {"good": "✅", "bad": "❌", "doubt": "⚠️", "plain": "📏"}
+_ICON = {"good": "✅", "bad": "❌", "caution": "⚠️", "neutral": "📏"}
 _GATE_ICON = {"pass": "✅", "fail": "❌", "inconclusive": "⚠️"}
 
 
@@ -40,7 +40,7 @@ def render(report: Report) -> str:
         MARKER,
         f"### {_ICON[head.tone]} {head.badge}: {_text(head.sentence)}",
         *_baseline(report),
-        " · ".join(filter(None, [head.scope, left_out(report)])),
+        " · ".join(filter(None, [head.scope, not_compared(report)])),
         _gates(report),
         *_alarms(report),
         f"**{ALPHA['alpha1'][0]}**, {ALPHA['alpha1'][1]}",
@@ -67,12 +67,12 @@ def _baseline(report: Report) -> Iterable[str]:
     if report.baseline is None:
         return
     baseline = report.baseline
-    yield f"**{_ICON[TONE[baseline.verdict]]} {baseline.verdict.upper()}**: {_text(baseline.sentence)}"
-    yield f"**Baseline**: {_text(engines(report))}"
+    yield f"**{_ICON[VERDICT_TONE[baseline.verdict]]} {baseline.verdict.upper()}**: {_text(baseline.sentence)}"
+    yield f"**Baseline**: {_text(compared_engines(report, baseline))}"
     mean = f"mean TV [{share(report.alpha1.mean.confidence)} interval]"
     header = ("", mean, "max TV", "KL", "&#124;Δ log p&#124;", "identical")
-    yield _table(header, pair_rows(report))
-    yield _table((PAIRED, ""), [(_text(name), f"**{value}**") for name, value in paired_rows(baseline)])
+    yield _table(header, pair_rows(report, baseline))
+    yield _table((PAIRED_MEANING, ""), [(_text(name), f"**{value}**") for name, value in paired_rows(baseline)])
 
 
 def _gates(report: Report) -> str:
@@ -132,7 +132,10 @@ def _differences(differences: list[Difference], sides: tuple[str, str] = ("μ", 
     rows = [
         (
             str(difference.rank) if difference.rank else "",
-            *[_code(value) for value in (difference.key, brief(difference.behavior), brief(difference.reference))],
+            *[
+                _code(value)
+                for value in (difference.key, one_line(difference.behavior), one_line(difference.reference))
+            ],
             _text(difference.why or ""),
         )
         for difference in causes(differences)

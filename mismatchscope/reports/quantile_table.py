@@ -15,20 +15,20 @@ _LABEL_WIDTH, _ESTIMATE_WIDTH, _NUMBER_WIDTH, _NOTE_WIDTH = 16, 26, 7, 14
 def show_figures(
     console: Console,
     header: Sequence[str],
-    rows: list[tuple[str, ...]],
-    spare: Iterable[str],
+    rows: Sequence[tuple[str, ...]],
+    droppable: Iterable[str],
     notes: list[str] | None = None,
 ) -> None:
     """Print a label, an estimate and numbers a row, with a note where there is room.
 
-    The columns named in `spare` are left out, one after the other, until the rest fits: a number that lost its end
-    would be another number.
+    The columns named in `droppable` are left out, one after the other, until the rest fits: a number that lost its
+    end would be another number.
     """
     least = dict(zip(header, [_LABEL_WIDTH, _ESTIMATE_WIDTH, *[_NUMBER_WIDTH] * (len(header) - 2)], strict=True))
     columns = dict(zip(header, zip(*rows, strict=True), strict=True))
     widths = {name: max(map(cell_len, (name, *cells)), default=0) for name, cells in columns.items()}
     widths = {name: max(width, least[name]) for name, width in widths.items()}
-    for name in spare:
+    for name in droppable:
         if sum(widths.values()) + len(widths) - 1 <= console.width:
             break
         del widths[name], columns[name]

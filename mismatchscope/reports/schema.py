@@ -20,7 +20,7 @@ class _InfinityAsString(GenerateJsonSchema):
         return {"anyOf": [super().float_schema(schema), {"enum": ["Infinity", "-Infinity"]}]}
 
 
-def schema() -> str:
+def report_schema() -> str:
     """The schema as JSON text (draft 2020-12)."""
     document = Report.model_json_schema(mode="serialization", schema_generator=_InfinityAsString)
     return (
@@ -29,4 +29,4 @@ def schema() -> str:
 
 
 if __name__ == "__main__":
-    print(schema(), end="")
+    print(report_schema(), end="")

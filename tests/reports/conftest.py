@@ -3,7 +3,7 @@ from __future__ import annotations
 import example_reports
 import pytest
 
-from mismatchscope.reports.charts import Chart, charts
+from mismatchscope.reports.charts import Chart, draw_charts
 from mismatchscope.reports.document import Report
 from mismatchscope.reports.html import render
 
@@ -45,4 +45,4 @@ def pages() -> dict[str, str]:
 @pytest.fixture(scope="session")
 def drawn() -> list[Chart]:
     """The charts of the full report, drawn once."""
-    return charts(_REPORTS["full"])
+    return draw_charts(_REPORTS["full"])

@@ -10,7 +10,7 @@ import pytest
 
 from mismatchscope.errors import MissingDependencyError
 from mismatchscope.measures.results import Exceedance
-from mismatchscope.reports.charts import Chart, charts, ratio_label, ratio_ticks
+from mismatchscope.reports.charts import Chart, draw_charts, ratio_label, ratio_ticks
 from mismatchscope.reports.document import Figures, Histogram, PositionBin, Report, Scatter
 
 
@@ -19,7 +19,7 @@ def _with_figures(report: Report, **figures: object) -> Report:
 
 
 def _chart(report: Report, name: str) -> str:
-    return next(chart.svg for chart in charts(report) if chart.name == name)
+    return next(chart.svg for chart in draw_charts(report) if chart.name == name)
 
 
 def _texts(svg: str) -> list[str]:
@@ -37,7 +37,7 @@ def test_every_chart_is_drawn_where_there_is_data(drawn: list[Chart]) -> None:
 
 
 def test_nothing_is_drawn_without_data(sampled: Report) -> None:
-    assert charts(sampled) == []
+    assert draw_charts(sampled) == []
 
 
 def test_svg_is_well_formed_and_finite(drawn: list[Chart]) -> None:
@@ -87,11 +87,11 @@ def test_text_stays_text(drawn: list[Chart]) -> None:
 
 def test_the_floor_is_drawn_only_where_it_was_measured(drawn: list[Chart], topk: Report) -> None:
     assert all("floor" in " ".join(_texts(chart.svg)) for chart in drawn)
-    assert all("floor" not in " ".join(_texts(chart.svg)) for chart in charts(topk))
+    assert all("floor" not in " ".join(_texts(chart.svg)) for chart in draw_charts(topk))
 
 
 def test_drawing_twice_gives_the_same_bytes(full: Report, drawn: list[Chart]) -> None:
-    assert charts(full) == drawn
+    assert draw_charts(full) == drawn
 
 
 @pytest.mark.parametrize("decades", [1e-9, 1e-4, 0.01, 0.2, 0.3, 0.9, 4.0, 60.0])
@@ -147,7 +147,7 @@ def test_equal_policies_make_no_curve_and_no_crash(full: Report) -> None:
     curve = tuple(Exceedance(tau, 0.0, None, 0.0, 0.02) for tau in (0.001, 0.01))
     report = full.model_copy(update={"alpha1": replace(full.alpha1, exceedance=curve)})
     bins = [PositionBin(low=0, high=7, n=10, mean=0.0, max=0.0)]
-    names = [chart.name for chart in charts(_with_figures(report, tv_by_position=bins))]
+    names = [chart.name for chart in draw_charts(_with_figures(report, tv_by_position=bins))]
     assert "exceedance" not in names
     assert "positions" not in names
 
@@ -155,5 +155,5 @@ def test_equal_policies_make_no_curve_and_no_crash(full: Report) -> None:
 def test_without_matplotlib_the_error_says_what_to_install(full: Report, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(MissingDependencyError) as caught:
-        charts(full)
+        draw_charts(full)
     assert caught.value.hint == "pip install 'mismatchscope[report]'"

@@ -1,0 +1,72 @@
+"""`doctor`: which engines can run here, where, and what to type for those that cannot."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from mismatchscope import doctor
+from mismatchscope.environments import resolve
+
+
+@pytest.fixture(autouse=True)
+def bare_machine(tmp_path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """A machine without environments, and the versions of what is installed in this interpreter: nothing yet."""
+    versions: dict[str, str] = {}
+    monkeypatch.setenv("MISMATCHSCOPE_HOME", str(tmp_path))
+    monkeypatch.setattr(doctor, "package_version", versions.get)
+    monkeypatch.setattr(resolve, "package_version", versions.get)
+    return versions
+
+
+def engine(facts: dict[str, Any], name: str) -> dict[str, Any]:
+    return next(row for row in facts["engines"] if row["engine"] == name)
+
+
+def shown(facts: dict[str, Any]) -> str:
+    console = Console(file=io.StringIO(), width=200)
+    doctor.show_facts(facts, console)
+    return console.file.getvalue()
+
+
+def test_what_is_missing_comes_with_its_command() -> None:
+    facts = doctor.examine()
+    assert engine(facts, "transformers")["why"] == "missing torch, transformers: pip install 'mismatchscope[torch]'"
+    assert engine(facts, "vllm")["why"] == "no environment: mismatchscope env create vllm"
+    assert engine(facts, "vllm")["interpreter"] is None
+    text = shown(facts)
+    assert "pip install 'mismatchscope[torch]'" in text
+    assert "mismatchscope env create vllm" in text
+    assert engine(facts, "synthetic")["ready"], "it needs nothing"
+
+
+def test_an_engine_installed_beside_is_ready_and_says_where(bare_machine: dict[str, str]) -> None:
+    bare_machine["vllm"] = "0.32.0+cpu"
+    row = engine(facts := doctor.examine(), "vllm")
+    assert (row["ready"], row["version"], row["interpreter"], row["why"]) == (True, "0.32.0", "own", None)
+    (line,) = [line for line in shown(facts).splitlines() if line.startswith("  vllm ")]
+    assert "ready" in line
+    assert "in this interpreter" in line
+
+
+def test_an_environment_is_named_before_what_is_beside(
+    bare_machine: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bare_machine["vllm"] = "0.27.1"
+    environment = {"name": "vllm", "version": "0.32.0", "broken": None, "interpreter": "/x/bin/python"}
+    environment |= {"torch": "2.13.0", "transformers": None, "device": "cpu", "variables": {}, "hint": None}
+    monkeypatch.setattr(doctor, "describe", lambda: [environment])
+    row = engine(facts := doctor.examine(), "vllm")
+    assert (row["version"], row["interpreter"]) == ("0.32.0", "environment")
+    assert "in an environment of its own" in shown(facts)
+
+
+def test_a_broken_environment_does_not_make_an_engine_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = {"name": "vllm", "version": "0.32.0", "broken": "its interpreter is gone", "hint": "make it anew"}
+    monkeypatch.setattr(doctor, "describe", lambda: [broken])
+    row = engine(facts := doctor.examine(), "vllm")
+    assert not row["ready"]
+    assert "its interpreter is gone" in shown(facts)
