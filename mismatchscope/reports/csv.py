@@ -10,12 +10,14 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .document import Report
 from .entry_names import ENTRY_NAMES
 from .figure_paths import SECTIONS, field_types, is_record
 from .text import setting
+
+if TYPE_CHECKING:
+    from .document import Report
 
 _FLOORS = ("truncation_floor", "rounding_floor")
 _SECTIONS = (*(section for section in SECTIONS if section not in _FLOORS), "gates")

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 from ..errors import MissingDependencyError
 from .csv import long_form
-from .document import Report
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from .document import Report
 
 INTERVAL = ("low", "high", "confidence")
 SIZES = ("n", "clusters")
