@@ -9,7 +9,7 @@ import shlex
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_type_hints
 
 import pytest
 import typer.main
@@ -22,6 +22,7 @@ from mismatchscope.comparison.provenance import KNOWN_CAUSES
 from mismatchscope.config import load_settings
 from mismatchscope.engines import registry
 from mismatchscope.engines.spec import parse_spec, resolve_options
+from mismatchscope.measures import results
 from mismatchscope.measures.corrections import USUAL
 from mismatchscope.probes import audit
 from mismatchscope.reports import document as report
@@ -193,8 +194,8 @@ def test_the_example_engine_and_format_work(unigram: None, tmp_path: Path, monke
     assert f"mismatch_tv_mean {found.alpha1.mean.value!r}\n" in render(found, "prometheus")
 
 
-def fields(*models: type) -> set[str]:
-    return {name for model in models for name in model.model_fields}
+def fields(*types: type) -> set[str]:
+    return {name for each in types for name in get_type_hints(each) if name != "model_config"}
 
 
 def codes(page: str) -> set[str]:
@@ -204,9 +205,9 @@ def codes(page: str) -> set[str]:
 
 
 def test_every_figure_is_defined() -> None:
-    wanted = fields(report.Alpha, report.TokenMeasures, report.SequenceMeasures, report.Statistic)
-    wanted |= fields(report.Floors, report.Floor, report.Correction) - {"name", "parameters"}
-    wanted |= fields(report.BaselineComparison, report.PairSummary, report.Bounds)
+    wanted = fields(results.Alpha, results.TokenMeasures, results.SequenceMeasures, results.Statistic)
+    wanted |= fields(report.Floors, report.Floor, results.Correction) - {"name", "parameters"}
+    wanted |= fields(report.BaselineComparison, report.PairSummary, results.Bounds)
     wanted |= set(get_args(report.BaselineComparison.model_fields["verdict"].annotation))
     wanted |= set(get_args(report.Finding.model_fields["code"].annotation))
     wanted |= set(re.findall(r'code="(\w+)"', Path(alarms.__file__).read_text(encoding="utf-8")))
