@@ -101,7 +101,6 @@ def audit(
             path,
             command=_call("audit", given),
             on_event=stack.enter_context(ProgressReporter(Console(stderr=True), quiet=not progress)),
-            resume=resume,
         )
         write_atomic(path / "report.json", report.to_json().encode())
     return report

@@ -28,6 +28,9 @@ EvidenceLevel = Literal["sampled", "topk", "full"]
 class Sampling:
     """How the behaviour policy draws tokens. top_k 0 and top_p 1 mean "no truncation"; temperature 0 is greedy."""
 
+    # For pydantic, which reads it from manifests: a transform that this version does not know must not be lost.
+    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - read, never written
+
     max_new_tokens: int = 96
     temperature: float = 1.0
     top_p: float = 1.0
@@ -108,7 +111,11 @@ class Observed:
 
 @dataclass
 class SequenceRecord:
-    """One finished sequence. `raw` is present only where the sampled policy is not the raw one."""
+    """One finished sequence. `raw` is present only where the sampled policy is not the raw one.
+
+    `group` is the trainer's own name for the sequences that share an advantage, `max_abs_logit` the largest |logit|
+    of the sequence, from which the rounding floor follows.
+    """
 
     sequence_id: int
     prompt_id: int
@@ -120,6 +127,8 @@ class SequenceRecord:
     batch: int | None = None
     policy_version: int | None = None
     worker: str | None = None
+    group: str | None = None
+    max_abs_logit: float | None = None
     prompt_text: str | None = None
     response_pieces: list[str] | None = None  # decoded one token at a time, for people to read
     experts: np.ndarray | None = None  # int16 [T, layers, top_k]
@@ -127,7 +136,7 @@ class SequenceRecord:
 
 
 _OBSERVED = ("logprob_T", "topk_ids_TK", "topk_logprobs_TK", "tail_overlap_T", "full_row_R", "full_logprobs_RV")
-_PLAIN = ("sequence_id", "prompt_id", "finish_reason", "batch", "policy_version", "worker", "prompt_text")
+_ARRAYS = ("prompt_token_ids", "response_token_ids", "experts", "observed", "raw")
 
 
 def write_part(directory: Path, record: SequenceRecord) -> Path:
@@ -143,8 +152,7 @@ def write_part(directory: Path, record: SequenceRecord) -> Path:
             value = getattr(observed, name)
             if value is not None:
                 arrays[prefix + name] = value
-    plain = {name: getattr(record, name) for name in _PLAIN}
-    plain |= {"response_pieces": record.response_pieces, "extra": record.extra}
+    plain = {name: value for name, value in vars(record).items() if name not in _ARRAYS}
     arrays = {name: np.ascontiguousarray(value) for name, value in arrays.items()}
     path = directory / f"{record.sequence_id:09d}.safetensors"
     write_atomic(path, save(arrays, metadata={"record": json.dumps(plain)}))
@@ -229,6 +237,36 @@ def read_requests(path: Path) -> list[Request]:
                 entry[name] = arrays[name][start : start + length]
                 start += length
     return [Request(**entry) for entry in plain]
+
+
+def request_to_score(record: SequenceRecord, evidence: Evidence, policy: Policy = "processed") -> Request:
+    """Ask for the log-probs of a finished sequence; the one rule, for sequences from parts and from traces alike.
+
+    With top-k evidence they are asked for at the ids that were observed, [T, K] with K = `evidence.k` at least.
+    `kth_logprob_T` is log μ_(k), the bound on every id that was not observed: the k-th listed log-prob. A state
+    that lists fewer than k ids shows all that its policy can sample, so the rest has no mass: -inf.
+    Of a record that has both views, the one of `policy` is taken.
+    """
+    import numpy as np
+
+    observed = record.raw if policy == "raw" and record.raw is not None else record.observed
+    ids_TK, kth_logprob_T = None, None
+    if evidence.level == "topk" and observed.topk_ids_TK is not None and observed.topk_logprobs_TK is not None:
+        k = max(1, evidence.k)
+        missing = ((0, 0), (0, max(0, k - observed.topk_ids_TK.shape[1])))
+        ids_TK = np.pad(observed.topk_ids_TK, missing, constant_values=-1)
+        logprobs_TK = np.pad(observed.topk_logprobs_TK, missing, constant_values=np.nan)
+        # Ids are in falling order. Beyond the k-th a list may hold the sampled token, which bounds nothing.
+        kth_logprob_T = np.where(ids_TK[:, k - 1] >= 0, logprobs_TK[:, k - 1], -np.inf)
+    return Request(
+        sequence_id=record.sequence_id,
+        prompt_id=record.prompt_id,
+        prompt_token_ids=record.prompt_token_ids,
+        response_token_ids=record.response_token_ids,
+        finish_reason=record.finish_reason,
+        observed_ids_TK=ids_TK,
+        kth_logprob_T=kth_logprob_T,
+    )
 
 
 @dataclass(frozen=True)

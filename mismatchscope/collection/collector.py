@@ -1,4 +1,4 @@
-"""From prompts and an engine to a trace on disk: what `rollout`, `score` and `audit` have in common.
+"""From prompts and an engine to traces on disk: what `rollout`, `score` and every probe have in common.
 
 One engine start makes several traces: a rollout and its repeat, or a scoring pass and its repeat. Traces that an
 earlier, interrupted run completed are kept; sequences that it finished are not made again.
@@ -9,141 +9,154 @@ from __future__ import annotations
 import datetime
 import hashlib
 import json
-import shutil
 import tempfile
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
-from ..demo import model_path
-from ..engines.registry import engine_class
-from ..engines.runtime.launcher import JobResult, job_for, run_job
+from ..engines.runtime.job import FROM_TASK
+from ..engines.runtime.launcher import job_for, run_job
 from ..engines.spec import EngineSpec, resolve_options
 from ..environments import interpreter
-from ..errors import CapabilityError, OutputExistsError
 from ..prompts import Prompt
-from ..records import Evidence, Policy, Request, Role, Sampling, Task, write_requests
+from ..records import Evidence, Request, Task, finished_parts, write_requests
+from ..traces.identity import FACTS, earlier_manifest, request_sha256
 from ..traces.reader import Trace
-from ..traces.schema import FACTS, PARTS, Manifest
-from ..traces.store import create, finish, read_manifest
+from ..traces.schema import PARTS, Manifest, RunInputs
+from ..traces.store import create, finish, is_complete, raw_path_of
+from .embedded import resolve_model
+from .passes import Pass
 
-EMBEDDED = "demo:"
 Events = Callable[[dict[str, Any]], None]
 
 
-@dataclass(frozen=True)
-class Pass:
-    """One trace to make. `source` is the trace whose tokens a score forces; None is a rollout of `prompts`.
+@dataclass
+class Collector:
+    """Makes the traces of one command: `samples` responses to each of the `prompts`, and scores of their tokens.
 
-    `sampling` is what a rollout draws with, and what a scored "processed" policy is seen through (see `scoring`).
-    `needs_raw`: a rollout is of no use without the raw policy, which is recorded beside the processed one.
+    `traces` has by its path every trace that this command has opened or made. One was checked against its sha256
+    when it was opened, the other was hashed when this process wrote it; neither is read for that again.
     """
 
-    trace: Path
-    role: Role
-    evidence: Evidence
-    policy: Policy
-    sampling: Sampling
-    source: Path | None = None
-    path: Literal["decode", "prefill"] = "prefill"
-    shuffle_seed: int | None = None
-    needs_raw: bool = False
+    model: str
+    prompts: Sequence[Prompt] = ()
+    samples: int = 1
+    traces: dict[Path, Trace] = field(default_factory=dict)
 
-    @property
-    def complete(self) -> bool:
-        return _is_complete(self.trace)
+    def trace(self, path: Path) -> Trace:
+        """A complete trace. Raises `TraceError`."""
+        if path not in self.traces:
+            self.traces[path] = Trace.open(path)
+        return self.traces[path]
 
+    def check(self, spec: EngineSpec, passes: Sequence[Pass]) -> dict[Pass, Manifest]:
+        """The manifests that the traces of `passes` will have, less what only the engine can say.
 
-def resolve_model(model: str) -> str:
-    """`demo:dense` as the directory of the embedded model; anything else is a path or hub id and stays."""
-    return str(model_path(model.removeprefix(EMBEDDED))) if model.startswith(EMBEDDED) else model
+        Starts and writes nothing. Raises `OutputExistsError` where another run has begun one of these traces.
+        """
+        manifests: dict[Pass, Manifest] = {}
+        for pass_ in passes:
+            source = next((manifests[other] for other in manifests if other.trace == pass_.source), None)
+            manifests[pass_] = self._manifest(spec, pass_, source)
+            earlier_manifest(pass_.trace, manifests[pass_])
+        return manifests
 
+    def collect(self, spec: EngineSpec, passes: Sequence[Pass], *, log_path: Path, on_event: Events) -> None:
+        """Make the traces of `passes` in one start of the engine, or in none where no sequence is missing.
 
-def vocabulary_size(spec: EngineSpec, model: str) -> int | None:
-    """What the engine or the model's config.json says before anything is loaded; None where neither does."""
-    declared = getattr(resolve_options(spec), "vocabulary", None)
-    if declared is not None:
-        return int(declared)
-    try:
-        config = json.loads((Path(model) / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return config.get("vocab_size") or config.get("text_config", {}).get("vocab_size")
+        A pass whose source is an earlier pass of the same call takes its tokens without a second start. Raises what
+        `run_job` and the trace store raise; what was finished stays on disk.
+        """
+        manifests = self.check(spec, passes)
+        missing = {pass_.trace: pass_ for pass_ in passes if not is_complete(pass_.trace)}
 
+        def begin(event: dict[str, Any]) -> None:
+            if event["event"] == "ready":  # no sequence is made before this returns
+                for path, pass_ in missing.items():
+                    create(path, _with_facts(manifests[pass_], event["facts"]))
+            on_event(event)
 
-def check_capabilities(spec: EngineSpec, *, evidence: Evidence, path: str | None, rollout: bool) -> None:
-    """Raise `CapabilityError` when the engine cannot see or do what is about to be asked of it."""
-    able = engine_class(spec.name, served=spec.served).capabilities
-    if rollout and not able.rollout:
-        raise CapabilityError(f"The engine {spec.name} cannot sample.", hint="use it with --reference, or score")
-    if evidence.level not in able.evidence:
-        raise CapabilityError(
-            f"The engine {spec.name} cannot see {evidence.level} evidence.",
-            hint=f"--evidence {' or '.join(able.evidence)}",
+        if not all(self._is_finished(pass_, missing) for pass_ in missing.values()):
+            with tempfile.TemporaryDirectory(prefix="mismatchscope-") as scratch:
+                tasks = [self._task(pass_, missing, Path(scratch)) for pass_ in missing.values()]
+                job = job_for(spec, resolve_model(self.model), tasks)
+                run_job(job, python=interpreter(spec), log_path=log_path, on_event=begin)
+        # A resumed run finds a trace complete only when those that take their tokens from it are complete too.
+        for path, pass_ in reversed(missing.items()):
+            finish(path)
+            self._remember(pass_)
+
+    def _manifest(self, spec: EngineSpec, pass_: Pass, source: Manifest | None) -> Manifest:
+        """`source` is the manifest of the trace whose tokens are scored, where the same start makes that too."""
+        parent = None
+        if source is None and pass_.source is not None and is_complete(pass_.source):
+            parent = self.trace(pass_.source)
+        prompts_sha256 = _prompts_sha256(self.prompts) if self.prompts else None
+        if prompts_sha256 is None and parent is not None:
+            prompts_sha256 = parent.manifest.prompts_sha256
+        return Manifest(
+            engine=spec.name,
+            role=pass_.role,
+            policy=pass_.policy,
+            path="rollout" if pass_.source is None else pass_.path,
+            evidence=pass_.evidence,
+            sampling=pass_.sampling,
+            temperature=1.0 if pass_.policy == "raw" else pass_.sampling.temperature,
+            seeds={"sampling": pass_.sampling.seed, "evidence": pass_.evidence.seed}
+            | ({} if pass_.shuffle_seed is None else {"shuffle": pass_.shuffle_seed}),
+            settings={key: value for key, value in asdict(resolve_options(spec)).items() if value is not None},
+            inputs=RunInputs(
+                version=spec.version,
+                model=self.model,
+                samples=self.samples if self.prompts else None,
+                needs_raw=pass_.needs_raw,
+                source=None if source is None else request_sha256(source),
+            ),
+            parent=None if parent is None else parent.sha256,
+            prompts_sha256=prompts_sha256,
+            created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         )
-    if path is not None and path not in able.paths:
-        raise CapabilityError(
-            f"The engine {spec.name} cannot score through the {path} path.", hint=f"it has {', '.join(able.paths)}"
+
+    def _task(self, pass_: Pass, missing: Mapping[Path, Pass], scratch: Path) -> Task:
+        requests = str(scratch / f"{pass_.trace.name}.safetensors")
+        if pass_.source is None:
+            write_requests(Path(requests), rollout_requests(self.prompts, self.samples))
+        elif pass_.source in missing:
+            requests = f"{FROM_TASK}{pass_.source.name}"
+        else:
+            write_requests(Path(requests), self.trace(pass_.source).requests(pass_.evidence))
+        return Task(
+            name=pass_.trace.name,
+            kind="rollout" if pass_.source is None else "score",
+            requests=requests,
+            parts=str(pass_.trace / PARTS),
+            evidence=pass_.evidence,
+            policy="raw" if pass_.needs_raw else pass_.policy,
+            sampling=pass_.sampling,
+            path=pass_.path,
+            shuffle_seed=pass_.shuffle_seed,
         )
 
+    def _is_finished(self, pass_: Pass, missing: Mapping[Path, Pass]) -> bool:
+        """Whether every sequence of the trace is on the disk, though not packed."""
+        first = pass_
+        while first.source is not None and first.source in missing:
+            first = missing[first.source]
+        if first.source is None:
+            wanted = {request.sequence_id for request in rollout_requests(self.prompts, self.samples)}
+        else:
+            wanted = {request.sequence_id for request in self.trace(first.source).requests(Evidence("sampled"))}
+        return wanted <= finished_parts(pass_.trace / PARTS).keys()
 
-def prepare_output(directory: Path, *, force: bool, resume: bool, inputs: Sequence[Path | None] = ()) -> Path:
-    """The directory a run may write to. Raises `OutputExistsError` for one that is taken.
-
-    `inputs` is what the run reads: a directory that holds any of it is not replaced.
-    """
-    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())) and not resume:
-        if not force:
-            raise OutputExistsError(
-                f"{directory} exists and is not empty.", hint="choose another -o, or add --force or --resume"
-            )
-        if not directory.is_dir() or not _is_ours(directory):
-            raise OutputExistsError(
-                f"{directory} holds files that no run of mismatchscope wrote, so --force will not replace it.",
-                hint="choose another -o, or remove it yourself",
-            )
-        for path in inputs:
-            if path is not None and path.exists() and path.resolve().is_relative_to(directory.resolve()):
-                raise OutputExistsError(
-                    f"{directory} holds {path}, which this run reads, so --force will not replace it.",
-                    hint="choose another -o",
-                )
-        shutil.rmtree(directory)
-    directory.mkdir(parents=True, exist_ok=True)
-    return directory
-
-
-_OURS = {
-    "manifest.json": {"schema_version", "engine", "policy"},
-    "run.json": {"behavior", "reference"},
-    "report.json": {"schema_version", "alpha1"},
-}
-
-
-def _is_ours(directory: Path) -> bool:
-    """Whether a run wrote this: others have files of these names too."""
-    for name, keys in _OURS.items():
-        try:
-            content = json.loads((directory / name).read_bytes())
-        except (OSError, ValueError):
-            continue
-        if isinstance(content, dict) and keys <= content.keys():
-            return True
-    return False
-
-
-def scoring(sampler: Sampling, role: Role, temperature: float | None) -> Sampling:
-    """The transforms between logits and the policy of a scored trace.
-
-    The behaviour side repeats all that its sampler does. A trainer divides its logits by `temperature` (default:
-    the sampler's; 1 for greedy decoding, which has none to divide by) and cuts nothing off.
-    """
-    if role == "behavior":
-        return sampler if temperature is None else replace(sampler, temperature=temperature)
-    return replace(sampler, temperature=temperature or sampler.temperature or 1.0, top_p=1.0, top_k=0)
+    def _remember(self, pass_: Pass) -> None:
+        """The trace was hashed when it was packed, a moment ago; its raw view likewise."""
+        self.traces[pass_.trace] = Trace.open(pass_.trace, verify=False)
+        raw = raw_path_of(pass_.trace)
+        if pass_.source is None and pass_.sampling.transforms and is_complete(raw):
+            self.traces[raw] = Trace.open(raw, verify=False)
 
 
 def rollout_requests(prompts: Sequence[Prompt], samples: int) -> list[Request]:
@@ -160,97 +173,9 @@ def rollout_requests(prompts: Sequence[Prompt], samples: int) -> list[Request]:
     ]
 
 
-def collect(
-    spec: EngineSpec,
-    model: str,
-    passes: Sequence[Pass],
-    *,
-    prompts: Sequence[Prompt] = (),
-    samples: int = 1,
-    log_path: Path,
-    on_event: Events,
-) -> JobResult | None:
-    """Make the traces of `passes` in one start of the engine; None where all of them were complete already.
-
-    A pass whose source is an earlier pass of the same call takes its tokens without a second start. Raises what
-    `run_job` and the trace store raise; what was finished stays on disk.
-    """
-    missing = [one for one in passes if not one.complete]
-    if not missing:
-        return None
-    names = {one.trace: one.trace.name for one in missing}
-    with tempfile.TemporaryDirectory(prefix="mismatchscope-") as scratch:
-        tasks = []
-        for one in missing:
-            if one.source in names:
-                requests = f"task:{names[one.source]}"
-            else:
-                requests = str(Path(scratch, f"{one.trace.name}.safetensors"))
-                source = rollout_requests(prompts, samples) if one.source is None else _score_requests(one)
-                write_requests(Path(requests), source)
-            tasks.append(_task(one, requests))
-        job = job_for(spec, resolve_model(model), tasks)
-        settings = {key: value for key, value in asdict(resolve_options(spec)).items() if value is not None}
-        for one in missing:
-            create(one.trace, _manifest(one, spec, settings, {}, prompts))
-
-        def record(event: dict[str, Any]) -> None:
-            if event["event"] == "ready":
-                for one in missing:
-                    create(one.trace, _manifest(one, spec, settings, event["facts"], prompts))
-            on_event(event)
-
-        result = run_job(job, python=interpreter(spec), log_path=log_path, on_event=record)
-        # A resumed run finds a trace complete only when those that take their tokens from it are complete too.
-        for one in reversed(missing):
-            create(one.trace, _manifest(one, spec, settings, result.facts, prompts))
-            finish(one.trace)
-    return result
-
-
-def _score_requests(one: Pass) -> list[Request]:
-    return list(Trace.open(one.source).requests())
-
-
-def _task(one: Pass, requests: str) -> Task:
-    return Task(
-        name=one.trace.name,
-        kind="rollout" if one.source is None else "score",
-        requests=requests,
-        parts=str(one.trace / PARTS),
-        evidence=one.evidence,
-        policy="raw" if one.needs_raw else one.policy,
-        sampling=one.sampling,
-        path=one.path,
-        shuffle_seed=one.shuffle_seed,
-    )
-
-
-def _manifest(
-    one: Pass, spec: EngineSpec, settings: dict[str, Any], facts: dict[str, Any], prompts: Sequence[Prompt]
-) -> Manifest:
+def _with_facts(manifest: Manifest, facts: dict[str, Any]) -> Manifest:
     known = {key: facts[key] for key in FACTS if facts.get(key) is not None}
-    parent = Trace.open(one.source, verify=False) if one.source is not None and _is_complete(one.source) else None
-    return Manifest(
-        engine=spec.name,
-        role=one.role,
-        policy=one.policy,
-        path="rollout" if one.source is None else one.path,
-        evidence=one.evidence,
-        sampling=one.sampling,
-        temperature=1.0 if one.policy == "raw" else one.sampling.temperature,
-        seeds={"sampling": one.sampling.seed, "evidence": one.evidence.seed}
-        | ({} if one.shuffle_seed is None else {"shuffle": one.shuffle_seed}),
-        settings=settings,
-        parent=None if parent is None else parent.sha256,
-        prompts_sha256=_prompts_sha256(prompts) if prompts else parent and parent.manifest.prompts_sha256,
-        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        **known,
-    )
-
-
-def _is_complete(path: Path) -> bool:
-    return (path / "manifest.json").exists() and read_manifest(path).complete
+    return Manifest.model_validate(manifest.model_dump() | known)
 
 
 def _prompts_sha256(prompts: Sequence[Prompt]) -> str:

@@ -2,75 +2,70 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from ..config import AuditSettings
 from ..engines.spec import parse_spec
-from ..probes.audit import audit_prompts, plan_evidence
 from ..records import Role, Sampling
-from ..traces.store import Manifest, Trace, read_manifest
-from .collector import Pass, check_capabilities, collect, scoring
-
-Events = Callable[[dict[str, Any]], None]
+from ..traces.schema import Manifest
+from .capabilities import check_capabilities, plan_evidence
+from .collector import Collector, Events
+from .embedded import chosen_prompts
+from .passes import Pass, scoring
 
 
 def sample_trace(settings: AuditSettings, trace: Path, *, on_event: Events) -> Manifest:
     """Sample from `settings.behavior` into `trace`; returns its manifest. Raises any of `errors`."""
     spec = parse_spec(settings.behavior)
-    prompts = audit_prompts(settings)
+    prompts = chosen_prompts(settings)
     evidence = plan_evidence(settings, [spec], prompts=len(prompts), traces=1)
     check_capabilities(spec, evidence=evidence, path=None, rollout=True)
-    collect(
-        spec,
-        settings.model,
-        [Pass(trace, "behavior", evidence, "processed", settings.sampling.sampling())],
-        prompts=prompts,
-        samples=settings.sampling.samples,
-        log_path=trace.with_name(f"{trace.name}.log"),
-        on_event=on_event,
-    )
-    return read_manifest(trace)
+    rollout = Pass(trace, "behavior", evidence, "processed", settings.sampling.sampling())
+    collector = Collector(settings.model, prompts, settings.sampling.samples)
+    collector.collect(spec, [rollout], log_path=_log_path(trace), on_event=on_event)
+    return collector.trace(trace).manifest
 
 
-def score_trace(
-    source: Path,
-    trace: Path,
-    *,
-    engine: str,
-    model: str,
-    role: Role,
-    path: Literal["decode", "prefill"],
-    temperature: float | None,
-    shuffle_seed: int | None,
-    on_event: Events,
-) -> Manifest:
-    """Force the tokens of the trace `source` through an engine, with the same evidence and policy.
+@dataclass(frozen=True)
+class ScoreSettings:
+    """How the tokens of a trace are forced through an engine.
 
     `temperature` is what the scorer divides its logits by, by default the temperature the tokens were sampled at.
+    """
+
+    engine: str  # a SPEC
+    model: str
+    role: Role = "reference"
+    path: Literal["decode", "prefill"] = "prefill"
+    temperature: float | None = None
+    shuffle_seed: int | None = None
+
+
+def score_trace(source: Path, trace: Path, settings: ScoreSettings, *, on_event: Events) -> Manifest:
+    """Force the tokens of the trace `source` through an engine, with the same evidence and policy.
+
     The behaviour role repeats its sampler's top-k and top-p too; a trainer has none. Raises any of `errors`.
     """
-    spec = parse_spec(engine)
-    behavior = Trace.open(source).manifest
-    check_capabilities(spec, evidence=behavior.evidence, path=path, rollout=False)
+    spec = parse_spec(settings.engine)
+    collector = Collector(settings.model)
+    behavior = collector.trace(source).manifest
+    check_capabilities(spec, evidence=behavior.evidence, path=settings.path, rollout=False)
     sampler = behavior.sampling or Sampling()
-    collect(
-        spec,
-        model,
-        [
-            Pass(
-                trace,
-                role,
-                behavior.evidence,
-                behavior.policy,
-                scoring(sampler, role, temperature),
-                source=source,
-                path=path,
-                shuffle_seed=shuffle_seed,
-            )
-        ],
-        log_path=trace.with_name(f"{trace.name}.log"),
-        on_event=on_event,
+    score = Pass(
+        trace,
+        settings.role,
+        behavior.evidence,
+        behavior.policy,
+        scoring(sampler, settings.role, settings.temperature),
+        source=source,
+        path=settings.path,
+        shuffle_seed=settings.shuffle_seed,
     )
-    return read_manifest(trace)
+    collector.collect(spec, [score], log_path=_log_path(trace), on_event=on_event)
+    return collector.trace(trace).manifest
+
+
+def _log_path(trace: Path) -> Path:
+    return trace.with_name(f"{trace.name}.log")

@@ -40,7 +40,7 @@ def command(
     resume: Resume = False,
 ) -> None:
     """Sample, score, compare: the whole way, ending with a verdict. Needs no option at all."""
-    from ..collection.collector import prepare_output
+    from ..collection.output import prepare_output
     from ..config import load_settings
     from ..probes.audit import audit
 
@@ -49,7 +49,7 @@ def command(
     directory = output or _unnamed_directory(resume=resume)
     prepare_output(directory, force=force, resume=resume, inputs=[settings.prompts, Path(settings.model)])
     with progress() as on_event:
-        report = audit(settings, directory, command=command_line(), on_event=on_event, resume=resume)
+        report = audit(settings, directory, command=command_line(), on_event=on_event)
     write_and_exit(report, directory)
 
 

@@ -29,7 +29,7 @@ def command(
 ) -> None:
     """Measure two traces of the same tokens. Needs no engine, no torch and no network."""
     from .. import gate
-    from ..collection.collector import prepare_output
+    from ..collection.output import prepare_output
     from ..comparison.compare_traces import compare
     from ..comparison.floors import Repeats
     from ..config import load_settings

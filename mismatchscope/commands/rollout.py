@@ -21,7 +21,7 @@ def command(
     resume: Resume = False,
 ) -> None:
     """Sample from an engine and write its trace (and TRACE-raw where the sampler changed the distribution)."""
-    from ..collection.collector import prepare_output
+    from ..collection.output import prepare_output
     from ..collection.single_trace import sample_trace
     from ..config import load_settings
 

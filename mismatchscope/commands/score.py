@@ -32,23 +32,14 @@ def command(
     resume: Resume = False,
 ) -> None:
     """Teacher-force the tokens of a trace through an engine, with the evidence that the trace has."""
-    from ..collection.collector import prepare_output
-    from ..collection.single_trace import score_trace
+    from ..collection.output import prepare_output
+    from ..collection.single_trace import ScoreSettings, score_trace
     from ..config import load_settings
 
     model = load_settings(None, overrides | {"reference": engine}, []).model  # and the SPEC is checked
     create_missing_environments([engine])
     prepare_output(output, force=force, resume=resume, inputs=[trace, Path(model)])
     with progress() as on_event:
-        manifest = score_trace(
-            trace,
-            output,
-            engine=engine,
-            model=model,
-            role=role,
-            path=path,
-            temperature=temperature,
-            shuffle_seed=shuffle_seed,
-            on_event=on_event,
-        )
+        settings = ScoreSettings(engine, model, role, path, temperature, shuffle_seed)
+        manifest = score_trace(trace, output, settings, on_event=on_event)
     stdout().print(f"{output}: {manifest.counts.sequences} sequences, {manifest.counts.tokens} tokens")

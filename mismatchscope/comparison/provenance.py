@@ -56,7 +56,7 @@ def provenance(trace: Trace) -> dict[str, Any]:
     """What the manifest says of how the trace was made; its counts and checksums say nothing of that."""
     return trace.manifest.model_dump(
         mode="json",
-        exclude={"counts", "files", "complete", "schema_version", "notes", "parent", "evidence", "seeds"},
+        exclude={"counts", "files", "complete", "schema_version", "notes", "inputs", "parent", "evidence", "seeds"},
     )
 
 

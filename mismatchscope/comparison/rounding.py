@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import math
 
 from ..measures.rounding import rounding_floor_tv
-from ..traces.store import Trace
+from ..traces.reader import Trace
 
 
 def rounding_floor(behavior: Trace, reference: Trace) -> float | None:
     """Upper bound of the TV from half an ulp of error in every logit, of both sides; None where one is unknown.
 
     An error of at most e in each logit gives TV ≤ tanh(e/2), and the errors of the two sides add up. Sequences
-    carry their largest |logit| in `extra`, and the manifest the dtype of the logits.
+    carry their largest |logit|, and the manifest the dtype of the logits.
     """
     floors = [_of_one_side(trace) for trace in (behavior, reference)]
     if None in floors:
@@ -26,8 +25,10 @@ def _of_one_side(trace: Trace) -> float | None:
 
     effective = trace.manifest.effective
     dtype = effective.get("logits_dtype") or effective.get("lm_head")
-    extras = pc.drop_null(trace.read_sequences(["extra"])["extra"]).to_pylist()
-    largest = [json.loads(extra).get("max_abs_logit") for extra in extras]
-    if dtype not in ("bfloat16", "float16", "float32") or not largest or None in largest:
+    table = trace.read_sequences(["max_abs_logit"])
+    # The column is younger than the format. A sequence that does not know may have had the largest one.
+    if dtype not in ("bfloat16", "float16", "float32") or "max_abs_logit" not in table.column_names:
         return None
-    return rounding_floor_tv(max(largest), dtype)
+    column = table["max_abs_logit"]
+    largest = pc.max(column).as_py() if column.null_count == 0 else None
+    return rounding_floor_tv(largest, dtype) if largest is not None and math.isfinite(largest) else None

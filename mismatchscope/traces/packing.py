@@ -29,6 +29,10 @@ ROW_GROUP_VALUES = 4 * 1024 * 1024  # top-k entries a row group: 48 MiB while it
 HEADER_BYTES = 512  # safetensors allows blanks after its header, so room for the final one is left at the start
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
+_COPIED = (
+    *("sequence_id", "prompt_id", "finish_reason", "policy_version", "worker", "batch", "group", "max_abs_logit"),
+    *("prompt_text", "response_pieces"),
+)
 _DICTIONARY = ["sequence_id", "prompt_id", "token_id", "finish_reason", "worker", "policy_version", "batch"]
 _FLOATS = ["logprob", "topk_logprobs.list.element", "tail_overlap"]
 
@@ -145,15 +149,11 @@ class Packer:
 
 
 def _sequence_columns(records: list[SequenceRecord]) -> dict[str, Any]:
-    names = ("sequence_id", "prompt_id", "finish_reason", "policy_version", "worker", "batch", "prompt_text")
-    columns: dict[str, Any] = {name: [getattr(record, name) for record in records] for name in names}
+    columns: dict[str, Any] = {name: [getattr(record, name) for record in records] for name in _COPIED}
     for name in ("prompt_token_ids", "response_token_ids"):
         columns[name] = _ragged([getattr(record, name) for record in records])
-    columns["response_pieces"] = [record.response_pieces for record in records]
-    groups = [record.extra.get("group") for record in records]
-    columns["group"] = [None if group is None else str(group) for group in groups]
-    rest = [{key: value for key, value in record.extra.items() if key != "group"} for record in records]
-    columns["extra"] = [json.dumps(extra, sort_keys=True) if extra else None for extra in rest]
+    extras = [record.extra for record in records]
+    columns["extra"] = [json.dumps(extra, sort_keys=True) if extra else None for extra in extras]
     return columns
 
 

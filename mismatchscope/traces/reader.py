@@ -9,14 +9,15 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
+from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from ..errors import TraceError
-from ..records import Evidence, Request, finished_parts
-from .columns import flat, last, pad
+from ..records import Evidence, Observed, Request, SequenceRecord, finished_parts, request_to_score
+from .columns import flat, pad
 from .packing import sha256_of
 from .schema import (
     DISTRIBUTIONS,
@@ -184,28 +185,33 @@ class Trace:
         at = layout.logprobs_at + 4 * layout.width * start
         return np.asarray(np.memmap(self.path / DISTRIBUTIONS, dtype="<f4", mode="r", offset=at, shape=shape))
 
-    def requests(self, limit: int | None = None) -> Iterator[Request]:
-        """The sequences as requests to score the same tokens, with μ's top-k ids where they were observed."""
+    def requests(self, evidence: Evidence | None = None, limit: int | None = None) -> Iterator[Request]:
+        """The first `limit` sequences as requests to score the same tokens, with `evidence` (default: the trace's).
+
+        They are those that `records.request_to_score` makes of the sequences before they are packed.
+        """
         names = ("sequence_id", "prompt_id", "prompt_token_ids", "response_token_ids", "finish_reason")
         sequences = self.read_sequences(list(names)).slice(0, limit)
-        topk = "topk_ids" in self.token_columns
+        evidence = evidence or self.evidence
         _, length_S = flat(sequences["response_token_ids"].combine_chunks())
-        observed = self._topk_by_sequence(length_S) if topk else None
-        for row in range(sequences.num_rows):
+        topk = evidence.level == "topk" and "topk_ids" in self.token_columns
+        observed = self._topk_by_sequence(length_S) if topk else repeat((None, None))
+        for row, (ids_TK, logprobs_TK) in zip(range(sequences.num_rows), observed, strict=False):
             sequence_id, prompt_id, prompt, response, reason = (sequences[name][row] for name in names)
-            ids_TK, kth_T = next(observed) if observed is not None else (None, None)
-            yield Request(
+            record = SequenceRecord(
                 sequence_id=sequence_id.as_py(),
                 prompt_id=prompt_id.as_py(),
                 prompt_token_ids=prompt.values.to_numpy(),
                 response_token_ids=response.values.to_numpy(),
                 finish_reason=reason.as_py(),
-                observed_ids_TK=ids_TK,
-                kth_logprob_T=kth_T,
+                observed=Observed(
+                    np.empty(0), ids_TK, logprobs_TK
+                ),  # the log-probs of the tokens are not asked for
             )
+            yield request_to_score(record, evidence, self.manifest.policy)
 
     def _topk_by_sequence(self, length_S: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Per sequence the top-k ids [T, K] (padded with -1) and log μ of the last of them [T]."""
+        """Per sequence the top-k ids [T, K] (padded with -1) and their log-probs [T, K] (padded with NaN)."""
         import pyarrow as pa
 
         batches = self.iter_tokens(["topk_ids", "topk_logprobs"])
@@ -223,7 +229,7 @@ class Trace:
             table = table.slice(length)
             id_F, k_T = flat(rows["topk_ids"].combine_chunks())
             logp_F, _ = flat(rows["topk_logprobs"].combine_chunks())
-            yield pad(id_F, k_T, fill=-1, width=width), last(logp_F, k_T)
+            yield pad(id_F, k_T, fill=-1, width=width), pad(logp_F, k_T, fill=np.nan, width=width)
 
     @cached_property
     def _distributions(self) -> _Layout:

@@ -125,7 +125,7 @@ class RecordBuilder:
                 observed=observed,
                 policy_version=version,
                 worker=name,
-                extra={} if member is None else {"group": member},
+                group=None if member is None else str(member),
             )
             for sequence_id, prompt_id, prompt, response_T, reason, observed, version, name, member in columns
         ]

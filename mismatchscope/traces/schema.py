@@ -52,13 +52,31 @@ class TraceCounts(BaseModel):
     full_states: int = 0
 
 
+class RunInputs(BaseModel):
+    """What decides the sequences of a trace and no other field of its manifest says; all None for a foreign trace.
+
+    `version` is the engine version that was demanded, `model` the model as it was named, `samples` the responses a
+    prompt. `needs_raw`: the raw policy had to be recorded beside the processed one. `source` names what the run was
+    asked for whose tokens were scored, where both traces were made in one start of the engine, so that the source
+    had no checksum yet (else `Manifest.parent` has it).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: str | None = None
+    model: str | None = None
+    samples: int | None = None
+    needs_raw: bool | None = None
+    source: str | None = None
+
+
 class Manifest(BaseModel):
     """manifest.json. What an engine cannot know, or a log does not say, is None or empty, never a default.
 
-    `settings` is what was asked of the engine, `effective` what it ended up doing. `temperature` is what the
-    logits were divided by before the log-probs were taken. `parent` is the sha256 of the manifest of the trace
-    whose tokens were scored, `prompts_sha256` names what was sampled from. `files` maps each file of the trace to
-    its sha256.
+    `settings` is what was asked of the engine, `inputs` what else the run was asked for, `effective` what the
+    engine ended up doing. `temperature` is what the logits were divided by before the log-probs were taken.
+    `parent` is the sha256 of the manifest of the trace whose tokens were scored, `prompts_sha256` names what was
+    sampled from. `files` maps each file of the trace to its sha256.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -78,6 +96,7 @@ class Manifest(BaseModel):
     temperature: float | None = None
     seeds: dict[str, int] = {}
     settings: dict[str, Any] = {}
+    inputs: RunInputs = RunInputs()
     effective: dict[str, Any] = {}
     environment: dict[str, Any] = {}
     parent: str | None = None
@@ -90,20 +109,6 @@ class Manifest(BaseModel):
 
     def to_json(self) -> str:
         return self.model_dump_json(indent=1) + "\n"
-
-
-# Two manifests are of the same trace when they agree on everything but the outcome, and on the facts both know:
-# a trace is created before its engine has loaded and can say what it is.
-OUTCOME = ("counts", "files", "created", "complete", "notes")
-FACTS = (
-    "engine_version",
-    "model",
-    "tokenizer_sha256",
-    "eos_token_ids",
-    "max_length",
-    "effective",
-    "environment",
-)
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -128,7 +133,7 @@ def read_manifest(path: Path) -> Manifest:
 
 
 def sequences_schema() -> pa.Schema:
-    """`extra` is whatever else a log said of the sequence, as JSON."""
+    """`max_abs_logit` is the largest |logit| of the sequence, `extra` whatever else a log said of it, as JSON."""
     import pyarrow as pa
 
     return pa.schema(
@@ -142,6 +147,7 @@ def sequences_schema() -> pa.Schema:
             pa.field("worker", pa.string()),
             pa.field("batch", pa.int64()),
             pa.field("group", pa.string()),
+            pa.field("max_abs_logit", pa.float64()),
             pa.field("prompt_text", pa.string()),
             pa.field("response_pieces", pa.list_(pa.string())),
             pa.field("extra", pa.string()),

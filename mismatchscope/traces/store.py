@@ -10,13 +10,13 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 from ..errors import OutputExistsError, TraceError
 from ..records import SequenceRecord, finished_parts, read_part, write_atomic
+from .identity import earlier_manifest, joined
 from .packing import Packer, disk_full_guard
 from .reader import Trace
-from .schema import FACTS, MANIFEST, OUTCOME, PARTS, RESUME, Manifest, TraceCounts, read_manifest
+from .schema import MANIFEST, PARTS, RESUME, Manifest, TraceCounts, read_manifest
 
 __all__ = ["Manifest", "Trace", "create", "finish", "read_manifest", "write_trace"]
 
@@ -24,8 +24,8 @@ __all__ = ["Manifest", "Trace", "create", "finish", "read_manifest", "write_trac
 def create(path: Path, manifest: Manifest) -> Path:
     """Make the directory of a trace, with an incomplete manifest and room for parts.
 
-    A trace of the same manifest that is already there is resumed, complete or not; facts that only one of the two
-    knows are added to it, so the call is repeated when the engine has loaded and can say what it is.
+    A trace of the same run that is already there is resumed, complete or not; facts that only one of the two knows
+    are added to it. Call it once the engine has loaded and said what it is, before the first part is written.
     Raises `OutputExistsError` when something else is there, `DiskFullError` when there is no room.
     """
     with disk_full_guard(f"{path} could not be created.", hint="make room, or choose another directory with -o"):
@@ -35,11 +35,21 @@ def create(path: Path, manifest: Manifest) -> Path:
     return path
 
 
+def raw_path_of(path: Path) -> Path:
+    """Where the raw view of a trace is, unless another place was asked for: beside it, named with "-raw"."""
+    return path.with_name(f"{path.name}-raw")
+
+
+def is_complete(path: Path) -> bool:
+    """Whether there is a trace that says so of itself. Raises `TraceError` for a manifest that cannot be read."""
+    return (path / MANIFEST).exists() and read_manifest(path).complete
+
+
 def finish(path: Path, *, raw_path: Path | None = None) -> Manifest:
     """Pack the parts of a run into the trace's files, and complete its manifest.
 
     Where records carry a second, raw view of the same tokens it becomes a complete trace of its own, at `raw_path`
-    (default: beside it, named with "-raw"). Does nothing to a trace that is complete already, and gives the same
+    (default: `raw_path_of`). Does nothing to a trace that is complete already, and gives the same
     bytes however often it was killed before. Raises `TraceError`, `OutputExistsError` (the raw one),
     `DiskFullError`; the parts stay until the trace is complete.
     """
@@ -70,34 +80,21 @@ def write_trace(
 
 
 def _claim(path: Path, manifest: Manifest) -> Manifest:
-    """Take the directory, or join the same trace in it; returns the manifest that now is on the disk."""
+    """Take the directory, or join the same run in it; returns the manifest that now is on the disk."""
     manifest = manifest.model_copy(update={"complete": False, "files": {}, "counts": TraceCounts()})
-    if path.exists() and not path.is_dir():
-        raise OutputExistsError(f"{path} is a file.", hint="choose another directory with -o")
-    path.mkdir(parents=True, exist_ok=True)
-    if (path / MANIFEST).exists():
-        old = read_manifest(path)
-        differences = _differences(_identity(old), _identity(manifest))
-        if differences:
-            shown = "; ".join(differences[:3]) + ("; …" if len(differences) > 3 else "")
-            raise OutputExistsError(
-                f"{path} holds another trace: {shown}.", hint="choose another directory with -o, or add --force"
-            )
-        if old.complete:
-            return old
-        known = _merged(old.model_dump(include=set(FACTS)), manifest.model_dump(include=set(FACTS)))
-        manifest = manifest.model_copy(
-            update={"created": old.created or manifest.created, "notes": manifest.notes or old.notes}
-        )
-        manifest = Manifest.model_validate(manifest.model_dump() | known)
-    elif any(entry.name != PARTS and not entry.name.endswith(".tmp") for entry in path.iterdir()):
-        raise OutputExistsError(f"{path} is not empty and no trace.", hint="choose another directory with -o")
-    write_atomic(path / MANIFEST, manifest.to_json().encode())
+    earlier = earlier_manifest(path, manifest)
+    if earlier is not None:
+        if earlier.complete:
+            return earlier
+        manifest = joined(earlier, manifest)
+    if manifest != earlier:
+        path.mkdir(parents=True, exist_ok=True)
+        write_atomic(path / MANIFEST, manifest.to_json().encode())
     return manifest
 
 
 def _pack(path: Path, manifest: Manifest, records: Iterable[SequenceRecord], raw_path: Path | None) -> Manifest:
-    raw_path = raw_path or path.with_name(f"{path.name}-raw")
+    raw_path = raw_path or raw_path_of(path)
     iterator = iter(records)
     first = next(iterator, None)
     if first is None:
@@ -151,35 +148,3 @@ def _read_part(path: Path) -> SequenceRecord:
         return read_part(path)
     except (SafetensorError, KeyError, ValueError, TypeError) as error:
         raise TraceError(f"{path} cannot be read: {error}.", hint=f"delete this file, then {RESUME}") from error
-
-
-def _identity(manifest: Manifest) -> dict[str, Any]:
-    return manifest.model_dump(mode="json", exclude=set(OUTCOME))
-
-
-def _differences(old: dict[str, Any], new: dict[str, Any], within: str = "") -> list[str]:
-    """Where two manifests contradict each other. A fact that one of them does not know yet is no contradiction."""
-    found = []
-    for key in sorted(old.keys() | new.keys()):
-        name, a, b = within + key, old.get(key), new.get(key)
-        if name.split(".")[0] in FACTS and (_unknown(a) or _unknown(b)):
-            continue
-        if isinstance(a, dict) and isinstance(b, dict):
-            found += _differences(a, b, name + ".")
-        elif a != b:
-            found.append(f"{name} is {a!r} there and {b!r} here")
-    return found
-
-
-def _merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
-    result = dict(old)
-    for key, value in new.items():
-        if isinstance(value, dict) and isinstance(old.get(key), dict):
-            result[key] = _merged(old[key], value)
-        elif not _unknown(value):
-            result[key] = value
-    return result
-
-
-def _unknown(value: Any) -> bool:
-    return value is None or value in ({}, [])

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from mismatchscope.collection.capabilities import plan_evidence
+from mismatchscope.collection.passes import plan_audit
 from mismatchscope.config import AuditSettings
 from mismatchscope.engines.spec import parse_spec
 from mismatchscope.errors import ConfigError
-from mismatchscope.probes.audit import plan, plan_evidence
 
 TEMPERED = {"temperature": 0.7, "max_new_tokens": 100, "samples": 1}
 
@@ -37,7 +38,7 @@ def test_the_raw_policy_beside_the_sampled_one_takes_its_share_of_the_budget() -
 def test_a_rollout_is_told_that_the_raw_policy_is_needed(policy: str, needed: bool) -> None:
     """So that a server which cannot show it is refused before it samples anything."""
     settings = AuditSettings(policy=policy, sampling=TEMPERED)
-    specs = {side: parse_spec("synthetic") for side in ("behavior", "reference")}
-    evidence = plan_evidence(settings, list(specs.values()), prompts=4, traces=2)
-    rollout, *_ = plan(settings, Path("run"), evidence, specs)["behavior"]
+    spec = parse_spec("synthetic")
+    evidence = plan_evidence(settings, [spec, spec], prompts=4, traces=2)
+    rollout, *_ = plan_audit(settings, Path("run"), evidence, spec)["behavior"]
     assert (rollout.source, rollout.policy, rollout.needs_raw) == (None, "processed", needed)

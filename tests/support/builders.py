@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mismatchscope.records import Evidence, Observed, SequenceRecord
+from mismatchscope.records import Evidence, Observed, Sampling, SequenceRecord
 from mismatchscope.traces import Manifest, ModelFacts, Trace, write_trace
 
 V = 16
@@ -23,7 +23,7 @@ def manifest(**changes: Any) -> Manifest:
         "evidence": Evidence("full"),
         "model": ModelFacts(name="tiny", weights_sha256="w", vocabulary_size=V),
         "tokenizer_sha256": "t",
-        "sampling": {"temperature": 1.0, "top_p": 1.0, "top_k": 0},
+        "sampling": Sampling(),
         "temperature": 1.0,
         "created": "2026-01-01T00:00:00Z",
     }

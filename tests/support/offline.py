@@ -5,6 +5,7 @@ Shapes: T response tokens, R states with a full distribution, V vocabulary.
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Callable
@@ -111,8 +112,11 @@ class Engine:
         )
         if reporting:
             job = replace(job, engine=f"{self.name}_reporting:ReportingEngine")
-        result = run_job(job, python=self._python, log_path=directory / "log", on_event=on_event)
-        return Run(directory, result.facts)
+        facts = directory / "facts.json"
+        if not facts.exists():
+            result = run_job(job, python=self._python, log_path=directory / "log", on_event=on_event)
+            facts.write_text(json.dumps(result.facts))
+        return Run(directory, json.loads(facts.read_text()))
 
     def left(self, name: str) -> Run:
         """What a job that failed has left."""

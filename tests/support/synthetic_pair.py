@@ -72,7 +72,7 @@ def manifest(
     defaults = {
         "engine": "synthetic",
         "model": {"weights_sha256": "w", "vocabulary_size": 64},
-        "sampling": vars(sampling),
+        "sampling": sampling,
         "temperature": 1.0 if policy == "raw" else sampling.temperature,
     }
     return Manifest(role=role, path=path, policy=policy, evidence=evidence, **defaults | fields)

@@ -22,7 +22,7 @@ from ...errors import EngineError, MismatchScopeError, MissingDependencyError, S
 from ...records import Task
 from ..registry import engine_path
 from ..spec import EngineSpec, resolve_options
-from .job import Job, finished_facts
+from .job import Job
 from .worker import GRACE_SECONDS
 
 LOG_TAIL_LINES = 20
@@ -35,7 +35,7 @@ _OURS = ("torch", "transformers", "accelerate")
 
 @dataclass
 class JobResult:
-    """`seconds` has the tasks that ran; one that an earlier run had finished is absent."""
+    """`seconds` and `tokens` by task, of this run alone."""
 
     facts: dict[str, Any]
     seconds: dict[str, float] = field(default_factory=dict)
@@ -52,18 +52,16 @@ def job_for(spec: EngineSpec, model: str, tasks: Sequence[Task]) -> Job:
 def run_job(
     job: Job, *, python: str | None = None, log_path: Path, on_event: Callable[[dict[str, Any]], None]
 ) -> JobResult:
-    """Do a job in a worker, or nothing where an earlier run has finished it.
+    """Do a job in a worker; what an earlier run of it finished is left alone.
 
     `python` is the engine's interpreter, None for this one. `on_event` gets every event of `worker` and, while it
     is silent, {"event": "waiting", "seconds"}. An engine that compiles is silent for minutes: it is never killed
-    for that. The log at `log_path` is added to.
+    for that. No sequence is made before `on_event` has returned from `ready`; an exception that it raises there
+    keeps this engine away from the sequences of another. The log at `log_path` is added to.
 
     Raises `WorkerError` when the process died, else the error of `errors` that ended it, `MissingDependencyError`
     among them. Whatever ends this call, an interrupt too, ends the worker and its children first.
     """
-    finished = [finished_facts(job, task) for task in job.tasks]
-    if finished and None not in finished:
-        return JobResult(facts=finished[0])
     log_path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="mismatchscope-") as stage, open(log_path, "ab") as log:
         _stage_packages(Path(stage), job)
@@ -129,6 +127,8 @@ def _follow(
         match event["event"]:
             case "ready":
                 result.facts, result.load_seconds = event["facts"], event["seconds"]
+                with contextlib.suppress(BrokenPipeError):  # it has died, which its exit status will say
+                    os.write(process.stdin.fileno(), b"\n")
             case "task_done":
                 result.seconds[event["task"]] = event["seconds"]
                 result.tokens[event["task"]] = event["tokens"]

@@ -13,7 +13,7 @@ from ...errors import CapabilityError, EngineError, MismatchScopeError
 from ...records import Request, SequenceRecord, Task, finished_parts, write_part
 from ..base import Engine
 from .batching import plan_batches
-from .job import Job, claim_parts, load_requests
+from .job import Job, load_requests, open_parts
 
 Emit = Callable[..., None]
 """emit(event, **fields): tell the parent."""
@@ -38,7 +38,7 @@ def check_capabilities(engine: type[Engine], task: Task) -> None:
 
 def run_task(engine: Engine, job: Job, task: Task, emit: Emit) -> None:
     """Finish a task and say so, sequence by sequence."""
-    parts = claim_parts(job, task, engine.facts())
+    parts = open_parts(task)
     requests = load_requests(job, task)
     finished = finished_parts(parts).keys()
     done, tokens, began = len(finished), 0, time.monotonic()

@@ -5,7 +5,8 @@
 What was its standard output carries events to the parent, one JSON object a line, each with the key `event`:
 
     loading    pid
-    ready      facts, seconds
+    ready      facts, seconds                     it then waits for a byte on its standard input: the parent may
+                                                  refuse to go on from sequences that an engine of other facts made
     task       name, sequences_total, done        done counts what an earlier run left on disk
     sequence   task, sequence_id, tokens, done, total
     task_done  task, seconds, tokens              of this run alone
@@ -49,10 +50,10 @@ def main(arguments: list[str]) -> int:
     faulthandler.enable()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _exit)
-    _end_with_parent()
+    let_begin = _follow_parent()
     emit("loading", pid=os.getpid())
     try:
-        _run(Path(arguments[0]), emit)
+        _run(Path(arguments[0]), emit, let_begin)
     except Exception as error:
         traceback.print_exc()
         emit("error", **_describe(error))
@@ -61,7 +62,7 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _run(path: Path, emit: Callable[..., None]) -> None:
+def _run(path: Path, emit: Callable[..., None], let_begin: threading.Event) -> None:
     # Imported here, where a missing package becomes an event: this needs numpy and safetensors.
     from ..registry import load_class
     from .job import Job
@@ -79,6 +80,7 @@ def _run(path: Path, emit: Callable[..., None]) -> None:
         if job.version is not None and _release(job.version) != _release(facts["engine_version"] or ""):
             raise _other_version(engine, job, facts["engine_version"])
         emit("ready", facts=facts, seconds=time.monotonic() - began)
+        let_begin.wait()
         for task in job.tasks:
             run_task(engine, job, task, emit)
     finally:
@@ -112,21 +114,24 @@ def _open_events() -> Callable[..., None]:
     return emit
 
 
-def _end_with_parent() -> None:
-    """Go when the parent is gone, however it went: its end of our standard input is then closed."""
+def _follow_parent() -> threading.Event:
+    """Set once the parent lets us begin. Go when it is gone, however it went: our standard input then ends."""
+    let_begin = threading.Event()
     if not stat.S_ISFIFO(os.fstat(0).st_mode):
-        return  # started by hand
+        let_begin.set()  # started by hand
+        return let_begin
     parent = os.dup(0)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
 
     def watch() -> None:
         while os.read(parent, 1):
-            pass
+            let_begin.set()
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(GRACE_SECONDS)
         os.killpg(os.getpgrp(), signal.SIGKILL)
 
     threading.Thread(target=watch, name="parent", daemon=True).start()
+    return let_begin
 
 
 def _exit(number: int, frame: Any) -> None:

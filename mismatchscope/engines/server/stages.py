@@ -35,7 +35,7 @@ DESCRIPTIONS: dict[Stage, str] = {
 
 def truncates(sampling: Sampling) -> bool:
     """Whether tokens are excluded from the draw; greedy decoding excludes all but the best."""
-    return sampling.top_p < 1.0 or sampling.top_k > 0 or sampling.temperature == 0
+    return sampling.truncates or sampling.temperature == 0
 
 
 def earliest(stage: Stage, sampling: Sampling) -> Stage:

@@ -217,8 +217,7 @@ class TransformersEngine(Engine):
     def _record(
         self, request: Request, prompt: np.ndarray, response: np.ndarray, observed: Observed, largest_logit: float
     ) -> SequenceRecord:
-        extra = {"max_abs_logit": float(largest_logit)}
-        return self._tokenizer.record(request, prompt, response, observed, extra=extra)
+        return self._tokenizer.record(request, prompt, response, observed, max_abs_logit=float(largest_logit))
 
     def _prompts(self, batch: Sequence[Request]) -> list[np.ndarray]:
         prompts = [self._tokenizer.encode(request) for request in batch]

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from mismatchscope.engines.runtime.batching import plan_batches
-from mismatchscope.engines.runtime.job import Job, request_to_score
+from mismatchscope.engines.runtime.job import Job
 from mismatchscope.engines.runtime.launcher import run_job
 from mismatchscope.errors import (
     CapabilityError,
@@ -30,9 +30,7 @@ from mismatchscope.errors import (
 )
 from mismatchscope.records import (
     Evidence,
-    Observed,
     Request,
-    SequenceRecord,
     Task,
     finished_parts,
     read_part,
@@ -87,14 +85,14 @@ def test_events_tell_the_whole_story(run: Run, tmp_path: Path) -> None:
         assert printed in log
 
 
-def test_parts_hold_the_answers_and_facts_lie_beside_them(run: Run, tmp_path: Path) -> None:
+def test_parts_hold_the_answers(run: Run, tmp_path: Path) -> None:
     run()
     for name in ("first", "again"):
         parts = finished_parts(tmp_path / name)
         assert [*parts] == [*range(7)]
         record = read_part(parts[5])
         assert (record.response_token_ids.tolist(), record.batch) == ([1, 2], 1)
-        assert json.loads((tmp_path / name / "facts.json").read_text())["engine"] == "toy"
+        assert {*(tmp_path / name).iterdir()} == {*parts.values()}, "nothing else lies beside them"
 
 
 def test_what_an_earlier_run_finished_is_left_alone_and_the_rest_keeps_its_company(
@@ -119,26 +117,26 @@ def test_what_an_earlier_run_finished_is_left_alone_and_the_rest_keeps_its_compa
     assert all(read_part(part).extra["company"] == company for part, company in companies.items())
 
 
-def test_a_finished_job_needs_no_worker(run: Run) -> None:
-    run()
-    assert run() == []
-
-
-@pytest.mark.parametrize("change", [{"size": 5}, {"model": "other"}])
-def test_another_request_does_not_go_on_from_these_parts(run: Run, change: dict[str, Any]) -> None:
-    run()
-    with pytest.raises(OutputExistsError, match=next(iter(change))):
-        run(**change)
-
-
-def test_other_weights_do_not_go_on_from_these_parts(
+def test_nothing_is_made_or_swept_before_the_parent_has_looked_at_the_facts(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run()
     (tmp_path / "first" / "000000004.safetensors").unlink()
+    (tmp_path / "again" / ".000000001.safetensors.1.tmp").write_bytes(b"cut off")
+    before = contents(tmp_path)
     monkeypatch.setenv("TOY_WEIGHTS", "w1")
-    with pytest.raises(OutputExistsError, match="weights_sha256 was w0, is w1"):
-        run()
+
+    def refuse(event: dict[str, Any]) -> None:
+        if event["event"] == "ready":
+            time.sleep(0.5)  # time enough to make them all
+            assert event["facts"]["model"]["weights_sha256"] == "w1"
+            raise OutputExistsError("other weights")
+
+    with pytest.raises(OutputExistsError, match="other weights"):
+        run_job(
+            Job("toy_engine:ToyEngine", "m", {}, toy_tasks(tmp_path)), log_path=tmp_path / "log", on_event=refuse
+        )
+    assert contents(tmp_path) == before
 
 
 @pytest.mark.parametrize(
@@ -172,8 +170,6 @@ def test_the_version_asked_for_is_the_version_that_runs(run: Run) -> None:
     with pytest.raises(SpecError, match=r"has toy 1\.0, not 2\.0"):
         run(version="2.0")
     run(version="1")  # 1 is 1.0
-    with pytest.raises(OutputExistsError, match=r"version was 1, is 2\.0"):
-        run(version="2.0")
 
 
 def test_what_an_engine_cannot_see_is_refused_before_it_loads(tmp_path: Path) -> None:
@@ -221,7 +217,10 @@ def worker(tmp_path: Path) -> subprocess.Popen[bytes]:
             start_new_session=True,
         )
     for line in process.stdout:
-        if json.loads(line)["event"] == "sequence":
+        event = json.loads(line)["event"]
+        if event == "ready":
+            os.write(process.stdin.fileno(), b"\n")
+        if event == "sequence":
             break
     yield process
     process.kill()
@@ -254,32 +253,6 @@ def test_batches_are_the_same_every_time() -> None:
     assert shuffled == plan_batches(requests, 4, shuffle_seed=1) != plan_batches(requests, 4, shuffle_seed=2)
     assert sorted(request.sequence_id for batch in shuffled for request in batch) == list(range(10))
     assert [len(batch) for batch in shuffled] == [4, 4, 2]
-
-
-def test_a_scorer_is_asked_at_the_ids_that_were_observed() -> None:
-    ids_TK = np.array([[5, 2], [3, -1]], dtype=np.int32)
-    logp_TK = np.array([[-0.1, -2.5], [0.0, np.nan]])
-    raw_TK = np.array([[-0.2, -2.0], [-0.3, -1.5]])
-    ids = np.array([5, 3], dtype=np.int32)
-    record = SequenceRecord(
-        9,
-        4,
-        prompt_token_ids=np.array([1], dtype=np.int32),
-        response_token_ids=ids,
-        finish_reason="stop",
-        observed=Observed(logp_TK[:, 0], ids_TK, logp_TK),
-        raw=Observed(raw_TK[:, 0], np.abs(ids_TK), raw_TK),
-    )
-    topk = Evidence("topk", k=2)
-    request = request_to_score(record, Task("t", "score", "", "", topk))
-    assert (request.sequence_id, request.prompt_id, request.finish_reason) == (9, 4, "stop")
-    np.testing.assert_array_equal(request.observed_ids_TK, ids_TK)
-    # The second state kept one token alone: what was not observed of it has no mass.
-    np.testing.assert_array_equal(request.kth_logprob_T, [-2.5, -np.inf])
-    raw = request_to_score(record, Task("t", "score", "", "", topk, policy="raw"))
-    np.testing.assert_array_equal(raw.kth_logprob_T, [-2.0, -1.5])
-    full = request_to_score(record, Task("t", "score", "", "", Evidence("full")))
-    assert full.observed_ids_TK is None and full.kth_logprob_T is None
 
 
 def test_batches_by_length_hold_sequences_of_a_kind() -> None:

@@ -22,12 +22,11 @@ from misbehaving_server import closed_port
 
 from mismatchscope.demo import model_path
 from mismatchscope.engines.registry import engine_class
-from mismatchscope.engines.runtime.job import request_to_score
 from mismatchscope.engines.server.engine import ServerEngine
 from mismatchscope.engines.spec import parse_spec, resolve_options
 from mismatchscope.environments import find
 from mismatchscope.errors import CapabilityError, ConfigError
-from mismatchscope.records import Evidence, Policy, Request, Sampling, SequenceRecord, Task
+from mismatchscope.records import Evidence, Policy, Request, Sampling, SequenceRecord, Task, request_to_score
 
 pytestmark = [pytest.mark.engines, pytest.mark.slow]
 
@@ -150,7 +149,7 @@ def rescore(
     engine, records: Sequence[SequenceRecord], evidence: Evidence, policy: Policy, sampling: Sampling
 ) -> list[SequenceRecord]:
     task = Task("t", "score", "", "", evidence, policy, sampling)
-    requests = [request_to_score(record, task) for record in records]
+    requests = [request_to_score(record, task.evidence, task.policy) for record in records]
     return sorted(engine.score(requests, task), key=lambda record: record.sequence_id)
 
 

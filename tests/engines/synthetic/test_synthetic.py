@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mismatchscope.engines.runtime.job import request_to_score
 from mismatchscope.engines.synthetic.engine import SyntheticEngine
 from mismatchscope.engines.synthetic.policy import (
     END_OF_SEQUENCE,
@@ -23,7 +22,7 @@ from mismatchscope.engines.synthetic.policy import (
     tv_factors,
 )
 from mismatchscope.errors import ModelError, SpecError
-from mismatchscope.records import Evidence, Request, Sampling, SequenceRecord, Task
+from mismatchscope.records import Evidence, Request, Sampling, SequenceRecord, Task, request_to_score
 
 PLAIN = Sampling(max_new_tokens=24)
 FULL = Evidence("full")
@@ -40,7 +39,7 @@ def rollout(
 
 def score(options: SyntheticOptions, records: list[SequenceRecord], **task: Any) -> list[SequenceRecord]:
     asked = Task("score", "score", "", "", **task)
-    requests = [request_to_score(record, asked) for record in records]
+    requests = [request_to_score(record, asked.evidence, asked.policy) for record in records]
     return [*SyntheticEngine("synthetic", options).score(requests, asked)]
 
 
@@ -151,7 +150,7 @@ def test_noise_depends_on_the_company_alone() -> None:
     engine = SyntheticEngine("synthetic", noisy)
     records = rollout(noisy, count=8)
     task = Task("floor", "score", "", "", path="decode")
-    requests = [request_to_score(record, task) for record in records]
+    requests = [request_to_score(record, task.evidence, task.policy) for record in records]
     same = [*engine.score(requests, task)]
     other = [record for half in (requests[:4], requests[4:]) for record in engine.score(half, task)]
     prefill = score(noisy, records, path="prefill")

@@ -1,0 +1,65 @@
+"""What the engines of a run can see and do, asked before anything is started."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..config import AuditSettings
+from ..engines.base import Capabilities
+from ..engines.registry import engine_class
+from ..engines.spec import EngineSpec, resolve_options
+from ..errors import CapabilityError
+from ..records import Evidence
+from .embedded import resolve_model
+from .evidence import StatesToRecord, choose_evidence
+
+
+def capabilities(spec: EngineSpec) -> Capabilities:
+    return engine_class(spec.name, served=spec.served).capabilities
+
+
+def check_capabilities(spec: EngineSpec, *, evidence: Evidence, path: str | None, rollout: bool) -> None:
+    """Raise `CapabilityError` when the engine cannot see or do what is about to be asked of it."""
+    able = capabilities(spec)
+    if rollout and not able.rollout:
+        raise CapabilityError(f"The engine {spec.name} cannot sample.", hint="use it with --reference, or score")
+    if evidence.level not in able.evidence:
+        raise CapabilityError(
+            f"The engine {spec.name} cannot see {evidence.level} evidence.",
+            hint=f"--evidence {' or '.join(able.evidence)}",
+        )
+    if path is not None and path not in able.paths:
+        raise CapabilityError(
+            f"The engine {spec.name} cannot score through the {path} path.", hint=f"it has {', '.join(able.paths)}"
+        )
+
+
+def plan_evidence(settings: AuditSettings, engines: Sequence[EngineSpec], *, prompts: int, traces: int) -> Evidence:
+    """What will be recorded of each state: all engines must see it, and `traces` traces share the byte budget.
+
+    The first engine is the one that samples, and so knows the vocabulary; where its sampler changes the
+    distribution, the raw one is stored beside it.
+    """
+    sampling = settings.sampling
+    traces += sampling.sampling().transforms
+    states = StatesToRecord(
+        tokens=prompts * sampling.samples * sampling.max_new_tokens,
+        traces=traces,
+        vocabulary=_vocabulary_size(engines[0], resolve_model(settings.model)),
+        visible=set.intersection(*(set(capabilities(spec).evidence) for spec in engines)),
+    )
+    return choose_evidence(settings, states)
+
+
+def _vocabulary_size(spec: EngineSpec, model: str) -> int | None:
+    """What the engine or the model's config.json says before anything is loaded; None where neither does."""
+    declared = getattr(resolve_options(spec), "vocabulary", None)
+    if declared is not None:
+        return int(declared)
+    try:
+        config = json.loads((Path(model) / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return config.get("vocab_size") or config.get("text_config", {}).get("vocab_size")

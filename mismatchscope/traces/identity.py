@@ -1,0 +1,97 @@
+"""May a run go on in a directory? Decided here and nowhere else, from two manifests.
+
+The manifest on disk says what an earlier run was asked for and what its engine said of itself. A run goes on from
+there exactly when it is asked for the same, and when no fact that its own engine states contradicts that account.
+The manifest is written before the first sequence is, so sequences without one are nobody's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from ..errors import OutputExistsError
+from .schema import MANIFEST, Manifest, read_manifest
+
+OUTCOME = ("counts", "files", "created", "complete", "notes")
+"""How a run went, which says nothing of what it was asked for."""
+
+FACTS = (
+    "engine_version",
+    "model",
+    "tokenizer_sha256",
+    "eos_token_ids",
+    "max_length",
+    "effective",
+    "environment",
+)
+"""What only the engine can say, once it has loaded: compared where both manifests know it."""
+
+
+def earlier_manifest(path: Path, manifest: Manifest) -> Manifest | None:
+    """The manifest of the same run that is in `path` already, complete or not; None where the directory is free.
+
+    Raises `OutputExistsError` for a directory that is taken, by another run or by other files, and `TraceError` for
+    a manifest that cannot be read.
+    """
+    if path.exists() and not path.is_dir():
+        raise OutputExistsError(f"{path} is a file.", hint="choose another directory with -o")
+    if not (path / MANIFEST).exists():
+        if path.exists() and any(not entry.name.endswith(".tmp") for entry in path.iterdir()):
+            raise OutputExistsError(f"{path} is not empty and no trace.", hint="choose another directory with -o")
+        return None
+    earlier = read_manifest(path)
+    differences = _differences(_identity(earlier), _identity(manifest))
+    if differences:
+        shown = "; ".join(differences[:3]) + ("; …" if len(differences) > 3 else "")
+        raise OutputExistsError(
+            f"{path} holds another trace: {shown}.", hint="choose another directory with -o, or add --force"
+        )
+    return earlier
+
+
+def joined(earlier: Manifest, manifest: Manifest) -> Manifest:
+    """The manifest of a run that goes on: what both say, and the facts that only one of them knows."""
+    known = _merged(earlier.model_dump(include=set(FACTS)), manifest.model_dump(include=set(FACTS)))
+    kept = {"created": earlier.created or manifest.created, "notes": manifest.notes or earlier.notes}
+    return Manifest.model_validate(manifest.model_dump() | kept | known)
+
+
+def request_sha256(manifest: Manifest) -> str:
+    """Names what a run was asked for, before its engine has said anything."""
+    asked = manifest.model_dump(mode="json", exclude={*OUTCOME, *FACTS})
+    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+
+
+def _identity(manifest: Manifest) -> dict[str, Any]:
+    return manifest.model_dump(mode="json", exclude=set(OUTCOME))
+
+
+def _differences(earlier: dict[str, Any], wanted: dict[str, Any], within: str = "") -> list[str]:
+    """Where two manifests contradict each other. A fact that one of them does not know yet is no contradiction."""
+    found = []
+    for key in sorted(earlier.keys() | wanted.keys()):
+        name, a, b = within + key, earlier.get(key), wanted.get(key)
+        if name.split(".")[0] in FACTS and (_unknown(a) or _unknown(b)):
+            continue
+        if isinstance(a, dict) and isinstance(b, dict):
+            found += _differences(a, b, name + ".")
+        elif a != b:
+            found.append(f"{name} is {a!r} there and {b!r} here")
+    return found
+
+
+def _merged(earlier: dict[str, Any], wanted: dict[str, Any]) -> dict[str, Any]:
+    result = dict(earlier)
+    for key, value in wanted.items():
+        if isinstance(value, dict) and isinstance(earlier.get(key), dict):
+            result[key] = _merged(earlier[key], value)
+        elif not _unknown(value):
+            result[key] = value
+    return result
+
+
+def _unknown(value: Any) -> bool:
+    return value is None or value in ({}, [])

@@ -1,0 +1,69 @@
+"""May a run go on in a directory? The manifest there decides."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from builders import manifest, records
+from trace_contents import files
+
+from mismatchscope.errors import OutputExistsError
+from mismatchscope.records import Evidence
+from mismatchscope.traces import ModelFacts, Trace, create, finish, read_manifest, write_trace
+
+
+def test_creating_the_same_trace_again_resumes_it_and_adds_what_was_learnt(tmp_path: Path) -> None:
+    path = create(tmp_path / "t", manifest(model=ModelFacts(name="tiny"), created="first"))
+    learnt = manifest(engine_version="5.1", environment={"torch": "2.13"}, created="second")
+    create(path, learnt)
+    create(path, manifest(model=ModelFacts(name="tiny")))
+    found = read_manifest(path)
+    assert found.engine_version == "5.1"
+    assert found.environment == {"torch": "2.13"}
+    assert found.model == learnt.model
+    assert found.created == "first"
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"sampling": {"temperature": 0.7}}, r"sampling\.temperature is 1\.0 there and 0\.7 here"),
+        ({"evidence": Evidence("sampled")}, r"evidence\.level"),
+        ({"model": ModelFacts(name="tiny", weights_sha256="other")}, r"model\.weights_sha256"),
+        ({"settings": {"dtype": "bfloat16"}}, r"settings\.dtype"),
+        ({"parent": "0" * 64}, "parent"),
+    ],
+)
+def test_another_trace_is_never_overwritten(tmp_path: Path, change: dict, named: str) -> None:
+    create(tmp_path / "t", manifest())
+    before = files(tmp_path)
+    with pytest.raises(OutputExistsError, match=named):
+        create(tmp_path / "t", manifest(**change))
+    assert files(tmp_path) == before
+
+
+def test_the_raw_view_never_overwrites_another_trace(filled: Path, tmp_path: Path) -> None:
+    write_trace(tmp_path / "trace-raw", manifest(engine="vllm"), records([3]))
+    with pytest.raises(OutputExistsError, match="engine is 'vllm' there"):
+        finish(filled)
+    assert finish(filled, raw_path=tmp_path / "elsewhere").complete
+    assert Trace.open(tmp_path / "elsewhere").manifest.policy == "raw"
+
+
+def test_a_complete_trace_is_never_written_again(tmp_path: Path) -> None:
+    write_trace(tmp_path / "t", manifest(), records([3]))
+    with pytest.raises(OutputExistsError, match="complete trace"):
+        write_trace(tmp_path / "t", manifest(), records([3]))
+    create(tmp_path / "t", manifest())
+    assert Trace.open(tmp_path / "t").manifest.complete
+
+
+def test_a_directory_or_file_that_is_no_trace_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter1.txt").write_text("…")
+    with pytest.raises(OutputExistsError, match="not empty and no trace"):
+        create(tmp_path / "thesis", manifest())
+    (tmp_path / "file").write_text("…")
+    with pytest.raises(OutputExistsError, match="is a file"):
+        create(tmp_path / "file", manifest())
