@@ -12,12 +12,13 @@ import json
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
+from ..composition import BatchComposition
 from ..demo import model_path
 from ..engines.registry import engine_class
 from ..engines.runtime.launcher import JobResult, job_for, run_job
@@ -49,7 +50,7 @@ class Pass:
     sampling: Sampling
     source: Path | None = None
     path: Literal["decode", "prefill"] = "prefill"
-    shuffle_seed: int | None = None
+    composition: BatchComposition = field(default_factory=BatchComposition)
     needs_raw: bool = False
 
     @property
@@ -222,7 +223,7 @@ def _task(one: Pass, requests: str) -> Task:
         policy="raw" if one.needs_raw else one.policy,
         sampling=one.sampling,
         path=one.path,
-        shuffle_seed=one.shuffle_seed,
+        composition=one.composition,
     )
 
 
@@ -230,6 +231,8 @@ def _manifest(
     one: Pass, spec: EngineSpec, settings: dict[str, Any], facts: dict[str, Any], prompts: Sequence[Prompt]
 ) -> Manifest:
     known = {key: facts[key] for key in FACTS if facts.get(key) is not None}
+    if "effective" in known:  # the engine's defaults, and over them what this pass asked for
+        known["effective"] = known["effective"] | one.composition.settings()
     parent = Trace.open(one.source, verify=False) if one.source is not None and _is_complete(one.source) else None
     return Manifest(
         engine=spec.name,
@@ -240,7 +243,7 @@ def _manifest(
         sampling=one.sampling,
         temperature=1.0 if one.policy == "raw" else one.sampling.temperature,
         seeds={"sampling": one.sampling.seed, "evidence": one.evidence.seed}
-        | ({} if one.shuffle_seed is None else {"shuffle": one.shuffle_seed}),
+        | ({} if one.composition.shuffle_seed is None else {"shuffle": one.composition.shuffle_seed}),
         settings=settings,
         parent=None if parent is None else parent.sha256,
         prompts_sha256=_prompts_sha256(prompts) if prompts else parent and parent.manifest.prompts_sha256,

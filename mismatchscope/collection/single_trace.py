@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
+from ..composition import BatchComposition
 from ..config import AuditSettings
 from ..engines.spec import parse_spec
 from ..probes.audit import audit_prompts, plan_evidence
@@ -67,7 +68,7 @@ def score_trace(
                 scoring(sampler, role, temperature),
                 source=source,
                 path=path,
-                shuffle_seed=shuffle_seed,
+                composition=BatchComposition(shuffle_seed=shuffle_seed),
             )
         ],
         log_path=trace.with_name(f"{trace.name}.log"),

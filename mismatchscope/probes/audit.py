@@ -23,6 +23,7 @@ from ..collection.collector import Pass, check_capabilities, collect, resolve_mo
 from ..collection.evidence import StatesToRecord, choose_evidence
 from ..comparison.compare_traces import compare
 from ..comparison.floors import Repeats
+from ..composition import BatchComposition
 from ..config import AuditSettings
 from ..defaults import DEFAULT_PROMPTS
 from ..demo import prompts_path
@@ -158,7 +159,7 @@ def plan(
                 policy=recorded,
                 source=first.trace if one is first else source,
                 path=path,
-                shuffle_seed=REPEAT_SHUFFLE_SEED,
+                composition=BatchComposition(shuffle_seed=REPEAT_SHUFFLE_SEED),
             )
             passes[one.role].append(again)
     return passes
