@@ -53,7 +53,7 @@ class BatchComposition:
 
     def settings(self) -> dict[str, Any]:
         """What it decides of the settings `batch_size`, `order` and `padding` of an engine, by these names."""
-        decided = {"batch_size": self.batch_size, "order": self.order, "padding": self.padding}
+        decided: dict[str, Any] = {"batch_size": self.batch_size, "order": self.order, "padding": self.padding}
         if self.batches is not None:
             decided |= {"batch_size": max(map(len, self.batches), default=None), "order": "explicit"}
         return {key: value for key, value in decided.items() if value is not None}

@@ -49,10 +49,10 @@ class CheckpointEngine(Engine):
 
     def _with_prompts(self, requests: Sequence[Request]) -> list[Request]:
         """The requests, with their prompts as token ids. Raises `PromptsError` for one that cannot be run."""
-        requests = [replace(request, prompt_token_ids=self._tokenizer.encode(request)) for request in requests]
-        for request in requests:
-            check_prompt(request.prompt_id, request.prompt_token_ids, self._vocabulary_size, self._longest_prompt)
-        return requests
+        prompts = [self._tokenizer.encode(request) for request in requests]
+        for request, prompt in zip(requests, prompts, strict=True):
+            check_prompt(request.prompt_id, prompt, self._vocabulary_size, self._longest_prompt)
+        return [replace(request, prompt_token_ids=p) for request, p in zip(requests, prompts, strict=True)]
 
     def _longest_response(self, request: Request, sampling: Sampling) -> int:
         """Tokens that may be sampled: what is asked for, or what the longest sequence leaves."""

@@ -60,7 +60,7 @@ def run_job(
     among them. Whatever ends this call, an interrupt too, ends the worker and its children first.
     """
     finished = [finished_facts(job, task) for task in job.tasks]
-    if finished and None not in finished:
+    if finished and finished[0] is not None and None not in finished:
         return JobResult(facts=finished[0])
     log_path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="mismatchscope-") as stage, open(log_path, "ab") as log:
@@ -84,9 +84,10 @@ def _stage_packages(stage: Path, job: Job) -> None:
     """
     for name in {__name__.partition(".")[0], job.engine.partition(".")[0].partition(":")[0]}:
         found = importlib.util.find_spec(name)
-        if found is None:
+        places = [] if found is None else [*(found.submodule_search_locations or ()), found.origin]
+        if not places or places[0] is None:
             raise SpecError(f"The engine {job.engine} cannot be imported: there is no package {name}.")
-        source = Path(found.submodule_search_locations[0] if found.submodule_search_locations else found.origin)
+        source = Path(places[0])
         (stage / source.name).symlink_to(source)
 
 
