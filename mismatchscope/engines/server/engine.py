@@ -72,10 +72,6 @@ class ServerEngine(Engine):
     ) -> TokenLogprobs:
         """The raw log-probs of a given response, and those of the `entries` most probable ids, or of given ones."""
 
-    @property
-    def batch_size(self) -> int:
-        return self.options.batch_size
-
     def load(self) -> None:
         from .client import Client
         from .concurrency import RequestLoop
