@@ -29,6 +29,7 @@ from typing import Any
 import numpy as np
 
 from mismatchscope.comparison.compare_traces import Repeats, compare
+from mismatchscope.composition import BatchComposition
 from mismatchscope.engines.runtime.batching import plan_batches
 from mismatchscope.records import Request
 from mismatchscope.traces import Trace
@@ -79,7 +80,8 @@ def bare(directory: Path) -> dict[str, float]:
     with torch.inference_mode():
         for name in PASSES:
             shuffle_seed = SHUFFLED if name.endswith("repeat") else None
-            batches = plan_batches(requests, BATCH_SIZE, shuffle_seed)
+            composition = BatchComposition(batch_size=BATCH_SIZE, shuffle_seed=shuffle_seed)
+            batches = plan_batches(requests, composition)
             decodes = name.startswith("behavior")
             inputs = [_prompts(batch) if decodes else _sequences(batch) for batch in batches]
             model(input_ids=inputs[0][0], attention_mask=inputs[0][1])  # warm up

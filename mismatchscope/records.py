@@ -1,4 +1,4 @@
-"""What an engine is asked for and what it answers, in the one form that both sides of the process border speak.
+"""What an engine is asked for and what it gives back, in the form that both sides of the process border speak.
 
 A worker runs in the interpreter of its engine, so this module needs the standard library, numpy and safetensors
 alone. Requests travel to the worker in one file; every finished sequence comes back as one *part*: a safetensors
@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     import numpy as np
+
+from .composition import BatchComposition
 
 Policy = Literal["raw", "processed", "support"]
 Role = Literal["behavior", "reference", "target"]
@@ -152,10 +154,10 @@ def write_part(directory: Path, record: SequenceRecord) -> Path:
             value = getattr(observed, name)
             if value is not None:
                 arrays[prefix + name] = value
-    plain = {name: value for name, value in vars(record).items() if name not in _ARRAYS}
+    scalars = {name: value for name, value in vars(record).items() if name not in _ARRAYS}
     arrays = {name: np.ascontiguousarray(value) for name, value in arrays.items()}
     path = directory / f"{record.sequence_id:09d}.safetensors"
-    write_atomic(path, save(arrays, metadata={"record": json.dumps(plain)}))
+    write_atomic(path, save(arrays, metadata={"record": json.dumps(scalars)}))
     return path
 
 
@@ -164,14 +166,14 @@ def read_part(path: Path) -> SequenceRecord:
     from safetensors import safe_open
 
     with safe_open(path, framework="numpy") as part:
-        plain = json.loads(part.metadata()["record"])
+        scalars = json.loads(part.metadata()["record"])
         arrays = {name: part.get_tensor(name) for name in part.keys()}  # noqa: SIM118 - not a mapping
     views = {}
     for prefix in ("observed.", "raw."):
         found = {name: arrays.get(prefix + name) for name in _OBSERVED}
         views[prefix] = Observed(**found) if found["logprob_T"] is not None else None
     return SequenceRecord(
-        **plain,
+        **scalars,
         prompt_token_ids=arrays["prompt_token_ids"],
         response_token_ids=arrays["response_token_ids"],
         experts=arrays.get("experts"),
@@ -209,13 +211,13 @@ def write_requests(path: Path, requests: Iterable[Request]) -> None:
         if present:
             arrays[name] = np.concatenate(present)
             arrays[f"{name}.length"] = np.array([-1 if v is None else len(v) for v in values], dtype=np.int64)
-    plain = [
+    scalars = [
         {k: v for k, v in vars(request).items() if k not in _REQUEST_ARRAYS and v is not None}
         for request in requests
     ]
     # An empty file has no tensors to hang the metadata on, hence the count.
     arrays["count"] = np.array([len(requests)], dtype=np.int64)
-    write_atomic(path, save(arrays, metadata={"requests": json.dumps(plain)}))
+    write_atomic(path, save(arrays, metadata={"requests": json.dumps(scalars)}))
 
 
 _REQUEST_ARRAYS = ("prompt_token_ids", "response_token_ids", "observed_ids_TK", "kth_logprob_T")
@@ -226,17 +228,17 @@ def read_requests(path: Path) -> list[Request]:
     from safetensors import safe_open
 
     with safe_open(path, framework="numpy") as file:
-        plain = json.loads(file.metadata()["requests"])
+        scalars = json.loads(file.metadata()["requests"])
         arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
     for name in _REQUEST_ARRAYS:
         if name not in arrays:
             continue
         start = 0
-        for entry, length in zip(plain, arrays[f"{name}.length"].tolist(), strict=True):
+        for entry, length in zip(scalars, arrays[f"{name}.length"].tolist(), strict=True):
             if length >= 0:
                 entry[name] = arrays[name][start : start + length]
                 start += length
-    return [Request(**entry) for entry in plain]
+    return [Request(**entry) for entry in scalars]
 
 
 def request_to_score(record: SequenceRecord, evidence: Evidence, policy: Policy = "processed") -> Request:
@@ -277,8 +279,7 @@ class Task:
     through the cache, as sampling does) or "prefill" (one forward over the whole sequence, as training does).
     `requests` is a file of `write_requests`, `parts` the directory that receives the finished sequences.
     `policy` says which distribution `Observed` describes: "raw" the softmax of the logits, "processed" what is left
-    after the temperature, top-k and top-p of `sampling`, when sampling and when scoring alike. `shuffle_seed`
-    reorders the requests, and so changes every batch composition.
+    after the temperature, top-k and top-p of `sampling`, when sampling and when scoring alike.
     """
 
     name: str
@@ -289,11 +290,12 @@ class Task:
     policy: Policy = "processed"
     sampling: Sampling = Sampling()
     path: Literal["decode", "prefill"] = "prefill"
-    shuffle_seed: int | None = None
+    composition: BatchComposition = field(default_factory=BatchComposition)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Task:
-        return cls(**data | {"evidence": Evidence(**data["evidence"]), "sampling": Sampling(**data["sampling"])})
+        parts = {"evidence": Evidence, "sampling": Sampling, "composition": BatchComposition}
+        return cls(**data | {name: made(**data[name]) for name, made in parts.items()})

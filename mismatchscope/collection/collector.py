@@ -76,7 +76,7 @@ class Collector:
         def begin(event: dict[str, Any]) -> None:
             if event["event"] == "ready":  # no sequence is made before this returns
                 for path, pass_ in missing.items():
-                    create(path, _with_facts(manifests[pass_], event["facts"]))
+                    create(path, _with_facts(manifests[pass_], pass_, event["facts"]))
             on_event(event)
 
         if not all(self._is_finished(pass_, missing) for pass_ in missing.values()):
@@ -91,6 +91,10 @@ class Collector:
 
     def _manifest(self, spec: EngineSpec, pass_: Pass, source: Manifest | None) -> Manifest:
         """`source` is the manifest of the trace whose tokens are scored, where the same start makes that too."""
+        batches = {key: value for key, value in asdict(pass_.composition).items() if value is not None}
+        seeds = {"sampling": pass_.sampling.seed, "evidence": pass_.evidence.seed}
+        if "shuffle_seed" in batches:
+            seeds["shuffle"] = batches.pop("shuffle_seed")
         parent = None
         if source is None and pass_.source is not None and is_complete(pass_.source):
             parent = self.trace(pass_.source)
@@ -105,8 +109,7 @@ class Collector:
             evidence=pass_.evidence,
             sampling=pass_.sampling,
             temperature=1.0 if pass_.policy == "raw" else pass_.sampling.temperature,
-            seeds={"sampling": pass_.sampling.seed, "evidence": pass_.evidence.seed}
-            | ({} if pass_.shuffle_seed is None else {"shuffle": pass_.shuffle_seed}),
+            seeds=seeds,
             settings={key: value for key, value in asdict(resolve_options(spec)).items() if value is not None},
             inputs=RunInputs(
                 version=spec.version,
@@ -114,6 +117,7 @@ class Collector:
                 samples=self.samples if self.prompts else None,
                 needs_raw=pass_.needs_raw,
                 source=None if source is None else request_sha256(source),
+                composition=batches or None,
             ),
             parent=None if parent is None else parent.sha256,
             prompts_sha256=prompts_sha256,
@@ -137,7 +141,7 @@ class Collector:
             policy="raw" if pass_.needs_raw else pass_.policy,
             sampling=pass_.sampling,
             path=pass_.path,
-            shuffle_seed=pass_.shuffle_seed,
+            composition=pass_.composition,
         )
 
     def _is_finished(self, pass_: Pass, missing: Mapping[Path, Pass]) -> bool:
@@ -173,8 +177,10 @@ def rollout_requests(prompts: Sequence[Prompt], samples: int) -> list[Request]:
     ]
 
 
-def _with_facts(manifest: Manifest, facts: dict[str, Any]) -> Manifest:
+def _with_facts(manifest: Manifest, pass_: Pass, facts: dict[str, Any]) -> Manifest:
     known = {key: facts[key] for key in FACTS if facts.get(key) is not None}
+    if "effective" in known:  # the engine's defaults, and over them what this pass asked for
+        known["effective"] = known["effective"] | pass_.composition.settings()
     return Manifest.model_validate(manifest.model_dump() | known)
 
 

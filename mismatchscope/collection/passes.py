@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
+from ..composition import BatchComposition
 from ..config import AuditSettings
 from ..engines.spec import EngineSpec
 from ..records import Evidence, Policy, Role, Sampling
@@ -31,7 +32,7 @@ class Pass:
     sampling: Sampling
     source: Path | None = None
     path: Literal["decode", "prefill"] = "prefill"
-    shuffle_seed: int | None = None
+    composition: BatchComposition = field(default_factory=BatchComposition)
     needs_raw: bool = False
 
 
@@ -83,4 +84,4 @@ def plan_audit(
 
 def _repeat(first: Pass) -> Pass:
     trace = first.trace.with_name(f"{first.role}-repeat")
-    return replace(first, trace=trace, shuffle_seed=REPEAT_SHUFFLE_SEED)
+    return replace(first, trace=trace, composition=BatchComposition(shuffle_seed=REPEAT_SHUFFLE_SEED))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from ..composition import BatchComposition
 from ..config import AuditSettings
 from ..engines.spec import parse_spec
 from ..records import Role, Sampling
@@ -61,7 +62,7 @@ def score_trace(source: Path, trace: Path, settings: ScoreSettings, *, on_event:
         scoring(sampler, settings.role, settings.temperature),
         source=source,
         path=settings.path,
-        shuffle_seed=settings.shuffle_seed,
+        composition=BatchComposition(shuffle_seed=settings.shuffle_seed),
     )
     collector.collect(spec, [score], log_path=_log_path(trace), on_event=on_event)
     return collector.trace(trace).manifest

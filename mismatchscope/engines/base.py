@@ -1,4 +1,4 @@
-"""What an engine is. To add one: write one file with a subclass of `Engine`, add one line to `registry.ENGINES`.
+"""What an engine is. To add one: write a folder with a subclass of `Engine`, add one line to `registry.ENGINES`.
 
 An engine lives in a worker process of its own, in the interpreter of its environment, and handles one batch at a
 time; the worker plans the batches, writes each finished sequence to disk and skips what a killed run had finished.
@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Literal
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar
 
+from ..composition import BatchComposition, Padding
 from ..records import EvidenceLevel, Request, SequenceRecord, Task
 
 
@@ -21,16 +22,19 @@ class Capabilities:
 
     evidence: tuple[EvidenceLevel, ...] = ("sampled",)
     paths: tuple[str, ...] = ("prefill",)  # how it can score given tokens: "decode", "prefill"
+    paddings: tuple[Padding, ...] = ()  # layouts of a prefill that a task can ask for; none: it is the engine's own
     rollout: bool = True
     routing: bool = False
 
 
+def option(default: Any, help: str) -> Any:
+    """A field of `Options`: the key's default, and what the documentation says of it."""
+    return field(default=default, metadata={"help": help})
+
+
 @dataclass(frozen=True)
 class Options:
-    """The keys of an engine SPEC. Subclass it per engine: a field is a key, its default the default.
-
-    `help` metadata of each field is what the documentation and the error for an unknown key show.
-    """
+    """The keys of an engine SPEC. Subclass it per engine: a field, made by `option`, is a key."""
 
     others: ClassVar[str | None] = None
     """The field, a table or None, that takes every key which is no field; None: such a key is an error."""
@@ -50,7 +54,8 @@ class Engine(ABC):
         model                       {name, path, architecture, weights_sha256, vocabulary_size, dtype_stored}
         tokenizer_sha256, eos_token_ids, max_length
         settings                    the options as requested
-        effective                   the options as the engine ended up using them
+        effective                   the options as the engine ended up using them; of what a task may change of them
+                                    (batch size, order, padding) the defaults
         environment                 {python, torch, transformers, device, device_name, threads, variables, ...}
     """
 
@@ -63,14 +68,14 @@ class Engine(ABC):
         self.options = options
 
     @property
-    @abstractmethod
     def batch_size(self) -> int:
-        """How many sequences the worker hands over at a time."""
+        """How many sequences make a batch where the task does not say: the option of that name."""
+        return self.options.batch_size
 
     @property
-    def order(self) -> Literal["given", "length"]:
-        """Whether batches take the sequences as they come, or the longest first, which wastes less on padding."""
-        return "given"
+    def default_composition(self) -> BatchComposition:
+        """The batches of a task as far as it leaves them open."""
+        return BatchComposition(batch_size=self.batch_size, order="given")
 
     @abstractmethod
     def load(self) -> None:
@@ -86,14 +91,18 @@ class Engine(ABC):
 
     @abstractmethod
     def rollout(self, batch: Sequence[Request], task: Task) -> Iterator[SequenceRecord]:
-        """Sample a response to every request, yielding each as it finishes.
+        """Sample a response to every request of one batch, yielding each as it finishes.
 
         Draws depend on (task.sampling.seed, sequence_id) alone, never on the position in the batch.
         """
 
     @abstractmethod
     def score(self, batch: Sequence[Request], task: Task) -> Iterator[SequenceRecord]:
-        """Force the given responses through `task.path` and report the log-probs `task.evidence` asks for."""
+        """Force the given responses through `task.path` and report the log-probs `task.evidence` asks for.
+
+        The batch is what is to be computed together, row by row; `task.composition.padding` is its layout, None for
+        the engine's own. Asked for another than `capabilities.paddings` has, the worker refuses the task.
+        """
 
     def close(self) -> None:
         """Free what `load` took."""

@@ -96,13 +96,15 @@ def resolve_options(spec: EngineSpec) -> Options:
 
     options_type = engine_class(spec.name, served=spec.served).options_type
     keys, hints = options_type.keys(), typing.get_type_hints(options_type)
-    others = {key: _guess(text) for key, text in spec.options.items() if key not in keys}
+    others = {key: _infer_value(text) for key, text in spec.options.items() if key not in keys}
     for key in others:
         if options_type.others is None:
             close = difflib.get_close_matches(key, keys, n=1)
             hint = f"did you mean {close[0]}?" if close else f"its keys are {', '.join(keys) or 'none'}"
             raise SpecError(f"The engine {spec.name} has no option '{key}'.", hint=hint)
-    values: dict[str, Any] = {key: _untangle(text, hints[key]) for key, text in spec.options.items() if key in keys}
+    values: dict[str, Any] = {
+        key: _parse_value(text, hints[key]) for key, text in spec.options.items() if key in keys
+    }
     if spec.served:
         if "url" not in keys:
             raise SpecError(
@@ -148,12 +150,12 @@ def _split(text: str, spec: str) -> list[str]:
     return [*parts, text[start:]]
 
 
-def _untangle(text: str, hint: Any) -> Any:
+def _parse_value(text: str, hint: Any) -> Any:
     """What pydantic does not read from a text by itself: `none`, and lists or tables in brackets."""
     if text.lower() in ("none", "null") and type(None) in typing.get_args(hint):
         return None
-    plain = [hint] if not isinstance(hint, types.UnionType) else list(typing.get_args(hint))
-    if text[:1] in ("[", "{") and str not in plain:
+    alternatives = [hint] if not isinstance(hint, types.UnionType) else list(typing.get_args(hint))
+    if text[:1] in ("[", "{") and str not in alternatives:
         try:
             return json.loads(text)
         except json.JSONDecodeError:
@@ -161,7 +163,7 @@ def _untangle(text: str, hint: Any) -> Any:
     return text
 
 
-def _guess(text: str) -> Any:
+def _infer_value(text: str) -> Any:
     """The value that a text without a declared type stands for: JSON, `none`, or the text itself."""
     try:
         return json.loads(text.lower() if text.lower() in ("true", "false", "null") else text)

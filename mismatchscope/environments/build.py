@@ -8,10 +8,7 @@ Events, dictionaries with the key `event`:
 
 from __future__ import annotations
 
-import contextlib
 import os
-import selectors
-import signal
 import subprocess
 import sys
 import time
@@ -19,6 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from ..processes import FollowedProcess
 from .failures import explain
 
 Events = Callable[[dict[str, Any]], None]
@@ -26,7 +24,7 @@ Events = Callable[[dict[str, Any]], None]
 ALIVE_SECONDS = 1.0
 
 # They would send what pip installs elsewhere than into the environment.
-_MISLEADING = ("PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_USER", "PYTHONHOME", "PYTHONPATH")
+_REDIRECTING = ("PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_USER", "PYTHONHOME", "PYTHONPATH")
 
 
 class Build:
@@ -82,45 +80,35 @@ class Build:
         """Run a command to its end, its output going to the log. Raises what `failures.explain` makes of it."""
         self._on_event({"event": "step", "name": step})
         self._log.write(f"\n$ {' '.join(command)}\n".encode())
-        environment = {name: value for name, value in os.environ.items() if name not in _MISLEADING}
-        process = subprocess.Popen(
+        environment = {name: value for name, value in os.environ.items() if name not in _REDIRECTING}
+        with FollowedProcess(
             command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,  # a pipe: a command whose parent was killed ends at its next line
+            environment=environment | {"PIP_USER": "0"} | (variables or {}),
             stderr=subprocess.STDOUT,
-            env=environment | {"PIP_USER": "0"} | (variables or {}),
-            pass_fds=(self._lock,),
-            start_new_session=True,  # Ctrl-C reaches this process alone, which then ends the command
-        )
-        try:
-            output = self._follow(process)
-            status = process.wait()
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            process.stdout.close()
+            inherited=(self._lock,),
+        ) as process:
+            output = self._log_output(process)
+            status = process.returncode
         if status != 0:
             raise explain(output, step, status, Path(self._log.name))
 
-    def _follow(self, process: subprocess.Popen[bytes]) -> str:
+    def _log_output(self, process: FollowedProcess) -> str:
         """Copy what a command prints to the log, telling about it, until it is done; all of it in the end."""
         output, began, told = bytearray(), time.monotonic(), 0.0
-        with selectors.DefaultSelector() as selector:
-            selector.register(process.stdout, selectors.EVENT_READ)
-            ended = False
-            while not ended:
-                if selector.select(timeout=ALIVE_SECONDS):
-                    chunk = os.read(process.stdout.fileno(), 65536)
-                    output += chunk
-                    self._log.write(chunk)
-                    self._log.flush()
-                    ended = not chunk
-                if ended or time.monotonic() - told >= ALIVE_SECONDS:
-                    told = time.monotonic()
-                    *_, line = [b"", *output.rstrip().splitlines()]
-                    event = {"lines": output.count(b"\n"), "line": line.decode(errors="replace").strip()}
-                    self._on_event({"event": "alive", **event, "seconds": told - began})
+
+        def tell() -> None:
+            *_, line = [b"", *output.rstrip().splitlines()]
+            event = {"lines": output.count(b"\n"), "line": line.decode(errors="replace").strip()}
+            self._on_event({"event": "alive", **event, "seconds": time.monotonic() - began})
+
+        for chunk in process.output(ALIVE_SECONDS):
+            output += chunk
+            self._log.write(chunk)
+            self._log.flush()
+            if time.monotonic() - told >= ALIVE_SECONDS:
+                told = time.monotonic()
+                tell()
+        tell()
         return output.decode(errors="replace")
 
 

@@ -58,7 +58,8 @@ class RunInputs(BaseModel):
     `version` is the engine version that was demanded, `model` the model as it was named, `samples` the responses a
     prompt. `needs_raw`: the raw policy had to be recorded beside the processed one. `source` names what the run was
     asked for whose tokens were scored, where both traces were made in one start of the engine, so that the source
-    had no checksum yet (else `Manifest.parent` has it).
+    had no checksum yet (else `Manifest.parent` has it). `composition` is what was asked of the batches in place of
+    the engine's own settings, but for the seed of their order, which `Manifest.seeds` has.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -68,6 +69,7 @@ class RunInputs(BaseModel):
     samples: int | None = None
     needs_raw: bool | None = None
     source: str | None = None
+    composition: dict[str, Any] | None = None
 
 
 class Manifest(BaseModel):

@@ -17,6 +17,7 @@ from trace_contents import files
 
 from mismatchscope.collection.collector import Collector
 from mismatchscope.collection.passes import Pass
+from mismatchscope.composition import BatchComposition
 from mismatchscope.engines import registry
 from mismatchscope.engines.spec import parse_spec
 from mismatchscope.errors import OutputExistsError, SpecError, WorkerError
@@ -38,7 +39,8 @@ def toy(monkeypatch: pytest.MonkeyPatch) -> None:
 def passes(directory: Path) -> list[Pass]:
     """A rollout, and a score of its tokens in the same start of the engine."""
     rollout = Pass(directory / "first", "behavior", SAMPLED, "processed", Sampling(max_new_tokens=2))
-    again = replace(rollout, trace=directory / "again", source=rollout.trace, shuffle_seed=3)
+    shuffled = BatchComposition(shuffle_seed=3)
+    again = replace(rollout, trace=directory / "again", source=rollout.trace, composition=shuffled)
     return [rollout, again]
 
 
@@ -165,7 +167,8 @@ def test_a_complete_trace_is_that_of_one_run_too(tmp_path: Path) -> None:
         ({"policy": "raw"}, "policy"),
         ({"needs_raw": True}, r"inputs\.needs_raw"),
         ({"evidence": Evidence("sampled", seed=4)}, r"evidence\.seed"),
-        ({"shuffle_seed": 4}, r"seeds\.shuffle is 3 there and 4 here"),
+        ({"composition": BatchComposition(shuffle_seed=4)}, r"seeds\.shuffle is 3 there and 4 here"),
+        ({"composition": BatchComposition(batches=((0, 1), (2, 3)))}, r"inputs\.composition is None there"),
         ({"path": "decode"}, "path is 'prefill' there and 'decode' here"),
         ({"source": None}, "path"),
     ],

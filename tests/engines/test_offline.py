@@ -18,6 +18,7 @@ import pytest
 from offline import (
     BOTH_PATHS,
     CUT,
+    EXPLICIT,
     LONG,
     MODELS,
     PLAIN,
@@ -157,13 +158,23 @@ def test_two_processes_share_a_model(
 # The draws
 
 
-def test_draws_do_not_depend_on_the_company(engine: Engine) -> None:
+def test_draws_do_not_depend_on_the_neighbours(engine: Engine) -> None:
     run = engine.float32("dense")
-    together, other = run.of("roll"), run.of("other company")
+    together, other = run.of("roll"), run.of("other neighbours")
     for i, record in together.items():
         np.testing.assert_array_equal(record.response_token_ids, other[i].response_token_ids)
     responses = [record.response_token_ids.tolist() for record in together.values()]
     assert sum(left != right for left, right in zip(responses[::2], responses[1::2], strict=True)) > 3
+
+
+def test_every_task_has_batches_of_its_own(engine: Engine) -> None:
+    run = engine.float32("dense")
+    alone, explicit = run.of("alone"), run.of("explicit")
+    assert {i: record.batch for i, record in alone.items()} == {i: i for i in range(12)}
+    assert [{i for i, record in explicit.items() if record.batch == n} for n in range(3)] == [*map(set, EXPLICIT)]
+    assert {i: record.batch for i, record in run.of("roll").items()} == {i: i // 5 for i in range(12)}
+    assert tv(alone, run.of("prefill")).max() <= 1e-4
+    assert tv(explicit, run.of("roll")).max() <= 1e-4
 
 
 def test_a_response_ends_where_it_says(engine: Engine) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mismatchscope.composition import BatchComposition
 from mismatchscope.demo import model_path, prompts_path
 from mismatchscope.engines.runtime.launcher import job_for, run_job
 from mismatchscope.engines.spec import parse_spec
@@ -46,6 +47,9 @@ GREEDY = Sampling(max_new_tokens=48, temperature=0)
 LONG = Sampling(max_new_tokens=96, seed=5)
 
 BOTH_PATHS = {path: {"requests": "task:roll", "path": path} for path in ("decode", "prefill")}
+
+EXPLICIT = ((11,), (3, 0, 7), (1, 2, 4, 5, 6, 8, 9, 10))
+"""Batches of the twelve sequences of a job, the last one larger than its `batch_size`."""
 
 Records = dict[int, SequenceRecord]
 
@@ -131,7 +135,9 @@ class Engine:
                 "topk": {"evidence": TOPK},
                 "sampled": {"evidence": SAMPLED},
                 "a share": {"evidence": SHARE},
-                "other company": {"shuffle_seed": 1},
+                "other neighbours": {"composition": BatchComposition(shuffle_seed=1)},
+                "alone": BOTH_PATHS["prefill"] | {"composition": BatchComposition(1)},
+                "explicit": BOTH_PATHS["decode"] | {"composition": BatchComposition(batches=EXPLICIT)},
                 "cut": {"sampling": CUT},
                 "greedy": {"sampling": GREEDY},
                 "long": {"sampling": LONG, "evidence": SAMPLED},
@@ -145,7 +151,14 @@ class Engine:
 
     def bfloat16(self, model: str, name: str = "bfloat16", **how: Any) -> Run:
         tasks = {"roll": {}, **BOTH_PATHS, "cut": {"sampling": CUT}}
-        tasks |= {"again": {"requests": "task:cut", "path": "decode", "sampling": CUT, "shuffle_seed": 1}}
+        tasks |= {
+            "again": {
+                "requests": "task:cut",
+                "path": "decode",
+                "sampling": CUT,
+                "composition": BatchComposition(shuffle_seed=1),
+            }
+        }
         return self.run(f"{name} {model}", model, "dtype=bfloat16,batch_size=4", tasks, **how)
 
     def _always(self, options: str) -> str:

@@ -108,5 +108,5 @@ class ToyEngine(Engine):
             response_token_ids=response,
             finish_reason="length",
             observed=Observed(np.full(3 if fault == "short" else len(response), -0.5)),
-            extra={"company": [other.sequence_id for other in batch]},
+            extra={"neighbours": [other.sequence_id for other in batch]},
         )

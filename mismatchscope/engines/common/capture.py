@@ -6,14 +6,18 @@ R states whose full distribution is kept.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ...errors import EngineError
-from ...records import Evidence, Observed, Request
+from ...records import Evidence, Observed, Request, Sampling, Task
+from .sampling import process_logits
+
+Normalise = Callable[[Tensor], Tensor]
+"""Logits [N, V] of any float type to normalised natural log-probabilities [N, V] in float32."""
 
 
 def log_softmax(logits_NV: Tensor) -> Tensor:
@@ -70,12 +74,59 @@ class LogitRange:
         np.maximum.at(self.largest_S, sequence_N, largest_N)
 
 
+def recorded_policies(
+    task: Task, process: Callable[[Tensor, Sampling], Tensor] = process_logits
+) -> list[Callable[[Tensor], Tensor]]:
+    """Functions from the model's logits to the logits of each policy that a task records.
+
+    Of a rollout the one sampled from, then the raw one where that is another; of a score the one it asks for.
+    `process` is temperature, top-k and top-p.
+    """
+    raw = [lambda logits_NV: logits_NV]
+    processed = [lambda logits_NV: process(logits_NV, task.sampling)] if task.sampling.transforms else []
+    if task.kind == "rollout":
+        return processed + raw
+    return raw if task.policy == "raw" else processed or raw
+
+
+class TaskRecorder:
+    """Evidence of every policy that a task records, along the sequences of one batch."""
+
+    def __init__(
+        self,
+        task: Task,
+        requests: Sequence[Request],
+        max_length: int,
+        *,
+        process: Callable[[Tensor, Sampling], Tensor] = process_logits,
+        normaliser: Callable[[], Normalise] = lambda: log_softmax,
+    ) -> None:
+        """`normaliser` makes what turns the logits of one policy into log-probs."""
+        self._policies = [(policy, normaliser()) for policy in recorded_policies(task, process)]
+        self._recorders = [Recorder(task.evidence, requests, max_length) for _ in self._policies]
+
+    def logprobs(self, logits_NV: Tensor) -> list[Tensor]:
+        """The log-probs [N, V] of every recorded policy, first the one that a rollout is sampled from."""
+        return [normalise(policy(logits_NV)) for policy, normalise in self._policies]
+
+    def add(
+        self, sequence_N: np.ndarray, position_N: np.ndarray, logprobs: Sequence[Tensor], token_N: Tensor
+    ) -> None:
+        """Record what `logprobs` gave for the rows that belong to (sequence, response position)."""
+        for recorder, logp_NV in zip(self._recorders, logprobs, strict=True):
+            recorder.add(sequence_N, position_N, logp_NV, token_N.to(logp_NV.device, torch.int64))
+
+    def finish(self, sequence: int, length: int) -> list[Observed]:
+        """What was seen of one sequence under every recorded policy."""
+        return [recorder.finish(sequence, length) for recorder in self._recorders]
+
+
 class Recorder:
     """Evidence of one policy along the sequences of one batch.
 
     `add` takes log-probs as they are computed, one block of rows at a time, whatever the order of the rows: all
-    sequences at one position (decode), or many positions of each sequence (prefill). What it keeps is on the host;
-    the device holds one block. `finish` gives what was seen of one sequence and forgets it.
+    sequences at one position (decode), or many positions of each sequence (prefill). What it keeps is copied to the
+    host, into memory that is taken once: the page faults of fresh memory cost more than the copy.
     """
 
     def __init__(self, evidence: Evidence, requests: Sequence[Request], max_length: int) -> None:
@@ -83,8 +134,11 @@ class Recorder:
         shape_ST = (len(requests), max_length)
         self._logprob_ST = np.full(shape_ST, np.nan)
         if evidence.level == "full":
-            self._keeps_full_ST = np.stack([evidence.keeps_full(r.sequence_id, max_length) for r in requests])
-            self._full: list[list[np.ndarray]] = [[] for _ in requests]
+            keeps_ST = np.stack([evidence.keeps_full(request.sequence_id, max_length) for request in requests])
+            self._full_row_ST = np.full(shape_ST, -1)  # the row of `_full_RV` where each state goes
+            self._full_row_ST[keeps_ST] = np.arange(keeps_ST.sum())
+            self._kept_S = np.zeros(len(requests), dtype=np.int64)
+            self._full_RV: np.ndarray | None = None
         if evidence.level == "topk":
             self._asked_STK = _stack([r.observed_ids_TK for r in requests], shape_ST, padding=-1)
             self._kth_ST = _stack([r.kth_logprob_T for r in requests], shape_ST, padding=np.nan)
@@ -94,18 +148,24 @@ class Recorder:
             self._tail_ST = np.full(shape_ST, np.nan)
 
     def add(self, sequence_N: np.ndarray, position_N: np.ndarray, logp_NV: Tensor, token_N: Tensor) -> None:
-        """Record the rows that belong to (sequence, response position); `logp_NV` must not change afterwards."""
+        """Record the rows that belong to (sequence, response position); `logp_NV` may be overwritten afterwards."""
         at = (sequence_N, position_N)
         self._logprob_ST[at] = logp_NV.gather(1, token_N[:, None]).squeeze(1).cpu().numpy()
         if self._evidence.level == "topk":
             self._add_top_k(at, logp_NV, token_N)
         elif self._evidence.level == "full":
-            keep_N = self._keeps_full_ST[at]
-            if not keep_N.all():
-                sequence_N = sequence_N[keep_N]
-                logp_NV = logp_NV[torch.from_numpy(np.flatnonzero(keep_N)).to(logp_NV.device)]
-            for sequence, row_V in zip(sequence_N.tolist(), logp_NV.cpu().numpy(), strict=True):
-                self._full[sequence].append(row_V)
+            self._add_full(at, logp_NV)
+
+    def _add_full(self, at: tuple[np.ndarray, np.ndarray], logp_NV: Tensor) -> None:
+        if self._full_RV is None:
+            # It uses memory as it fills. Not torch's, which does not ask the system for huge pages.
+            self._full_RV = np.empty((self._full_row_ST.max() + 1, logp_NV.shape[1]), dtype=np.float32)
+        row_N = self._full_row_ST[at]
+        kept_N = np.flatnonzero(row_N >= 0)
+        if len(kept_N) < len(row_N):
+            logp_NV = logp_NV[torch.from_numpy(kept_N).to(logp_NV.device)]
+        self._full_RV[row_N[kept_N]] = logp_NV.cpu().numpy()
+        np.add.at(self._kept_S, at[0][kept_N], 1)
 
     def _add_top_k(self, at: tuple[np.ndarray, np.ndarray], logp_NV: Tensor, token_N: Tensor) -> None:
         if self._asked_STK is None:
@@ -128,15 +188,14 @@ class Recorder:
             if self._kth_ST is not None:
                 observed.tail_overlap_T = self._tail_ST[sequence, :length].copy()
         elif self._evidence.level == "full":
-            observed.full_row_R = np.flatnonzero(self._keeps_full_ST[sequence, :length])
-            rows = self._full[sequence]
-            if len(rows) != len(observed.full_row_R):
-                raise EngineError(
-                    f"{len(rows)} distributions were seen where {len(observed.full_row_R)} were asked"
-                )
-            if rows:
-                observed.full_logprobs_RV = np.stack(rows)
-            self._full[sequence] = []
+            row_T = self._full_row_ST[sequence, :length]
+            observed.full_row_R = np.flatnonzero(row_T >= 0)
+            kept, asked = self._kept_S[sequence], len(observed.full_row_R)
+            if kept != asked:
+                raise EngineError(f"{kept} distributions were seen where {asked} were asked")
+            if asked and self._full_RV is not None:
+                first = row_T[observed.full_row_R[0]]
+                observed.full_logprobs_RV = self._full_RV[first : first + asked]
         return observed
 
 

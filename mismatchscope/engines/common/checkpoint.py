@@ -231,13 +231,19 @@ def check_prompt(prompt_id: int, token_ids: np.ndarray, vocabulary_size: int, ma
 
 
 def check_response(
-    request: Request, prompt: np.ndarray, vocabulary_size: int, max_length: int | None, *, taker: str, hint: str
+    request: Request,
+    prompt: np.ndarray,
+    vocabulary_size: int,
+    max_length: int | None,
+    *,
+    limited_by: str,
+    hint: str,
 ) -> np.ndarray:
     """The response of a request to score, as int32; refuse what no engine can, naming the sequence.
 
-    `max_length` is the most tokens, the prompt included, that `taker` takes, and `hint` what helps where there are
-    more; `{length}` in it is how many. Raises `EngineError` where there is no response, `ModelError` for one of
-    another model.
+    `max_length` is the most tokens of a sequence, the prompt included, that `limited_by` ("the model") takes, and
+    `hint` what helps where there are more; `{length}` in it is how many. Raises `EngineError` where there is no
+    response, `ModelError` for one of another model.
     """
     response, where = request.response_token_ids, f"sequence {request.sequence_id}"
     if response is None or len(response) == 0:
@@ -251,7 +257,7 @@ def check_response(
     length = len(prompt) + len(response)
     if max_length is not None and length > max_length:
         raise ModelError(
-            f"{where} has {length} tokens, {taker} takes {max_length}", hint=hint.format(length=length)
+            f"{where} has {length} tokens, {limited_by} takes {max_length}", hint=hint.format(length=length)
         )
     return np.asarray(response, dtype=np.int32)
 

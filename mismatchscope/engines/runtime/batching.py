@@ -2,33 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal
+from collections import Counter
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
+from ...composition import BatchComposition
+from ...errors import ConfigError
 from ...records import Request
 
 
-def plan_batches(
-    requests: Sequence[Request],
-    batch_size: int,
-    shuffle_seed: int | None = None,
-    order: Literal["given", "length"] = "given",
-) -> list[list[Request]]:
-    """Cut the requests, in the order given, into batches; the last may be smaller.
+def plan_batches(requests: Sequence[Request], composition: BatchComposition) -> list[list[Request]]:
+    """Cut the requests into batches as the composition says, in the order in which they are to run.
 
-    A `shuffle_seed` permutes them first: the same sequences in other company, which is what shows whether an
-    engine's numbers depend on the batch. Order "length" then puts the longest first, so that batches are of a kind.
+    Raises `ConfigError` for explicit batches that do not hold every request exactly once, and `ValueError` for a
+    composition that gives neither batches nor their size.
     """
-    if batch_size < 1:
-        raise ValueError(f"a batch of {batch_size} sequences")
+    if composition.batches is not None:
+        by_id = {request.sequence_id: request for request in requests}
+        check_batches(composition.batches, by_id)
+        return [[by_id[sequence_id] for sequence_id in batch] for batch in composition.batches]
+    if composition.batch_size is None:
+        raise ValueError("a composition without a batch size")
     ordered = list(requests)
-    if shuffle_seed is not None:
-        ordered = [ordered[index] for index in np.random.default_rng(shuffle_seed).permutation(len(ordered))]
-    if order == "length":
+    if composition.shuffle_seed is not None:
+        permutation = np.random.default_rng(composition.shuffle_seed).permutation(len(ordered))
+        ordered = [ordered[index] for index in permutation]
+    if composition.order == "length":
         ordered.sort(key=_length, reverse=True)  # stable: what is equally long stays shuffled
-    return [ordered[start : start + batch_size] for start in range(0, len(ordered), batch_size)]
+    size = composition.batch_size
+    return [ordered[start : start + size] for start in range(0, len(ordered), size)]
+
+
+def check_batches(batches: Sequence[Sequence[int]], sequence_ids: Collection[int]) -> None:
+    """Raise `ConfigError` unless the batches hold each of these sequences exactly once and no other."""
+    counts = Counter(sequence_id for batch in batches for sequence_id in batch)
+    for problem, found in (
+        ("lack", sorted(set(sequence_ids) - counts.keys())),
+        ("name sequences that the task does not have,", sorted(counts.keys() - set(sequence_ids))),
+        ("name more than once", sorted(sequence_id for sequence_id, count in counts.items() if count > 1)),
+    ):
+        if found:
+            listed = ", ".join(map(str, found[:8])) + (" …" if len(found) > 8 else "")
+            raise ConfigError(
+                f"The explicit batches {problem} {listed} ({len(found)} in all).",
+                hint="every sequence of the task belongs into exactly one batch",
+            )
 
 
 def _length(request: Request) -> int:

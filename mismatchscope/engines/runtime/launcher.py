@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 import json
 import os
-import selectors
 import signal
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from ... import errors
 from ...errors import EngineError, MismatchScopeError, MissingDependencyError, SpecError, WorkerError
+from ...processes import FollowedProcess
 from ...records import Task
 from ..registry import engine_path
 from ..spec import EngineSpec, resolve_options
@@ -30,7 +28,7 @@ POLL_SECONDS = 0.5
 WAITING_SECONDS = 10.0
 """After so long without an event, and again each time, a `waiting` event shows that the parent is alive."""
 
-_OURS = ("torch", "transformers", "accelerate")
+_TORCH_EXTRA = ("torch", "transformers", "accelerate")
 
 
 @dataclass
@@ -68,11 +66,8 @@ def run_job(
         job_path = Path(stage, "job.json")
         job_path.write_text(json.dumps(job.to_json()), encoding="utf-8")
         log_start = log.tell()
-        process = _start(python, job_path, log)
-        try:
+        with _start(python, job_path, log) as process:
             result, error = _follow(process, on_event)
-        finally:
-            _end(process)
     if error is not None:
         raise _as_exception(error, job, python, log_path, log_start)
     if result is None:
@@ -87,13 +82,14 @@ def _stage_packages(stage: Path, job: Job) -> None:
     """
     for name in {__name__.partition(".")[0], job.engine.partition(".")[0].partition(":")[0]}:
         found = importlib.util.find_spec(name)
-        if found is None:
+        places = [] if found is None else [*(found.submodule_search_locations or ()), found.origin]
+        if not places or places[0] is None:
             raise SpecError(f"The engine {job.engine} cannot be imported: there is no package {name}.")
-        source = Path(found.submodule_search_locations[0] if found.submodule_search_locations else found.origin)
+        source = Path(places[0])
         (stage / source.name).symlink_to(source)
 
 
-def _start(python: str | None, job_path: Path, log: Any) -> subprocess.Popen[bytes]:
+def _start(python: str | None, job_path: Path, log: BinaryIO) -> FollowedProcess:
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join(filter(None, (str(job_path.parent), os.environ.get("PYTHONPATH")))),
         "PYTHONSAFEPATH": "1",  # nothing in the current directory may stand in for a module
@@ -103,13 +99,12 @@ def _start(python: str | None, job_path: Path, log: Any) -> subprocess.Popen[byt
         # Engines call tools of their own environment (ninja, ptxas), as if it were activated.
         environment["PATH"] = os.pathsep.join((str(Path(python).parent), os.environ.get("PATH", "")))
     try:
-        return subprocess.Popen(
+        return FollowedProcess(
             [python or sys.executable, "-m", "mismatchscope.engines.runtime.worker", str(job_path)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
+            environment=environment,
             stderr=log,
-            env=environment,
-            start_new_session=True,  # Ctrl-C reaches this process alone, which then ends the worker in order
+            keep_stdin=True,  # the worker goes when it ends
+            grace_seconds=GRACE_SECONDS,
         )
     except OSError as error:
         raise SpecError(
@@ -118,7 +113,7 @@ def _start(python: str | None, job_path: Path, log: Any) -> subprocess.Popen[byt
 
 
 def _follow(
-    process: subprocess.Popen[bytes], on_event: Callable[[dict[str, Any]], None]
+    process: FollowedProcess, on_event: Callable[[dict[str, Any]], None]
 ) -> tuple[JobResult | None, dict[str, Any] | None]:
     """Pass events on until they end: the result of a worker that finished, or its error, or neither."""
     result = JobResult(facts={})
@@ -127,8 +122,7 @@ def _follow(
         match event["event"]:
             case "ready":
                 result.facts, result.load_seconds = event["facts"], event["seconds"]
-                with contextlib.suppress(BrokenPipeError):  # it has died, which its exit status will say
-                    os.write(process.stdin.fileno(), b"\n")
+                process.write(b"\n")  # on_event has returned: the worker may begin
             case "task_done":
                 result.seconds[event["task"]] = event["seconds"]
                 result.tokens[event["task"]] = event["tokens"]
@@ -140,40 +134,18 @@ def _follow(
     return None, None
 
 
-def _events(process: subprocess.Popen[bytes]) -> Iterator[dict[str, Any]]:
-    """Until the pipe ends, or the worker is gone: a process that it forked may hold the pipe open for ever."""
-    with selectors.DefaultSelector() as selector:
-        selector.register(process.stdout, selectors.EVENT_READ)
-        pending = b""
-        silent_since = shown = time.monotonic()
-        while True:
-            alive = process.poll() is None  # asked before reading: what it wrote before it died is then there
-            if selector.select(timeout=POLL_SECONDS if alive else 0):
-                chunk = os.read(process.stdout.fileno(), 65536)
-                if not chunk:
-                    return
-                *lines, pending = (pending + chunk).split(b"\n")
-                yield from map(json.loads, lines)
-                silent_since = shown = time.monotonic()
-            elif not alive:
-                return
-            elif time.monotonic() - shown >= WAITING_SECONDS:
-                shown = time.monotonic()
-                yield {"event": "waiting", "seconds": shown - silent_since}
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Let the worker go, which it does when its standard input ends; kill it after a while, and all it started."""
-    process.stdin.close()
-    try:
-        process.wait(GRACE_SECONDS)
-    except subprocess.TimeoutExpired:
-        pass
-    finally:  # also on a second interrupt
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        process.stdout.close()
+def _events(process: FollowedProcess) -> Iterator[dict[str, Any]]:
+    """The worker's events, one a line, and a sign of life of ours now and then while it has none."""
+    pending = b""
+    silent_since = shown = time.monotonic()
+    for chunk in process.output(POLL_SECONDS):
+        if chunk:
+            *lines, pending = (pending + chunk).split(b"\n")
+            yield from map(json.loads, lines)
+            silent_since = shown = time.monotonic()
+        elif time.monotonic() - shown >= WAITING_SECONDS:
+            shown = time.monotonic()
+            yield {"event": "waiting", "seconds": shown - silent_since}
 
 
 def _as_exception(
@@ -183,7 +155,7 @@ def _as_exception(
     engine = job.engine.partition(":")[2]
     if event["type"] == "ModuleNotFoundError":
         package = event["package"]
-        if python is None and package in _OURS:
+        if python is None and package in _TORCH_EXTRA:
             return MissingDependencyError(package, "torch", f"The engine {engine}")
         interpreter = python or sys.executable
         return EngineError(

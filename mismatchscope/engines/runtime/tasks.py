@@ -1,18 +1,19 @@
 """One task in a worker: hand the engine its batches and put every finished sequence on disk.
 
-After a kill, a batch that lacks a sequence runs again as a whole, so that every sequence keeps the company that it
-has in an undisturbed run; only what is missing is written.
+After a kill, a batch that lacks a sequence runs again as a whole, so that every sequence keeps the neighbours that
+it has in an undisturbed run; only what is missing is written.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 from ...errors import CapabilityError, EngineError, MismatchScopeError
-from ...records import Request, SequenceRecord, Task, finished_parts, write_part
+from ...records import Request, SequenceRecord, Task, finished_parts, read_requests, write_part
 from ..base import Engine
-from .batching import plan_batches
+from .batching import check_batches, plan_batches
 from .job import Job, load_requests, open_parts
 
 Emit = Callable[..., None]
@@ -34,6 +35,28 @@ def check_capabilities(engine: type[Engine], task: Task) -> None:
     if task.kind == "score" and task.path not in able.paths:
         paths = " and ".join(able.paths) or "no path"
         raise CapabilityError(f"The engine {engine.name} cannot score by {task.path}; it knows {paths}.")
+    padding = task.composition.padding
+    if padding is not None and (task.kind != "score" or task.path != "prefill"):
+        raise CapabilityError(
+            f"Padding {padding} is a layout of a prefill; the task {task.name} decodes.", hint="leave padding out"
+        )
+    if padding is not None and padding not in able.paddings:
+        knows = f"it knows {', '.join(able.paddings)}" if able.paddings else "it lays its batches out by itself"
+        raise CapabilityError(
+            f"The engine {engine.name} has no padding {padding}: {knows}.", hint="the engine transformers pads"
+        )
+
+
+def check_composition(job: Job, task: Task) -> None:
+    """Raise `ConfigError` when explicit batches are of other sequences than the task's, before the engine loads."""
+    if task.composition.batches is None:
+        return
+    source = task
+    while (earlier := job.source_of(source)) is not None:
+        source = earlier
+    check_batches(
+        task.composition.batches, {request.sequence_id for request in read_requests(Path(source.requests))}
+    )
 
 
 def run_task(engine: Engine, job: Job, task: Task, emit: Emit) -> None:
@@ -44,7 +67,7 @@ def run_task(engine: Engine, job: Job, task: Task, emit: Emit) -> None:
     done, tokens, began = len(finished), 0, time.monotonic()
     emit("task", name=task.name, sequences_total=len(requests), done=done)
     engine.check(requests, task)
-    for index, batch in enumerate(plan_batches(requests, engine.batch_size, task.shuffle_seed, engine.order)):
+    for index, batch in enumerate(plan_batches(requests, task.composition.over(engine.default_composition))):
         if all(request.sequence_id in finished for request in batch):
             continue
         for record in _run_batch(engine, batch, task):
@@ -65,7 +88,7 @@ def run_task(engine: Engine, job: Job, task: Task, emit: Emit) -> None:
 
 
 def _run_batch(engine: Engine, batch: Sequence[Request], task: Task) -> Iterator[SequenceRecord]:
-    """The engine's answers to a batch, each checked against its request; none may be missing."""
+    """The records of a batch, each checked against its request; none may be missing."""
     open_requests = {request.sequence_id: request for request in batch}
     try:
         for record in engine.rollout(batch, task) if task.kind == "rollout" else engine.score(batch, task):
@@ -76,11 +99,11 @@ def _run_batch(engine: Engine, batch: Sequence[Request], task: Task) -> Iterator
     except Exception as error:
         raise EngineError(_without_prompts(f"{type(error).__name__}: {error}", batch)) from error
     if open_requests:
-        raise EngineError(f"The engine {engine.name} left sequences {sorted(open_requests)} unanswered.")
+        raise EngineError(f"The engine {engine.name} left out the sequences {sorted(open_requests)}.")
 
 
 def _check(engine: Engine, record: SequenceRecord, request: Request | None) -> None:
-    where = f"The engine {engine.name} answered sequence {record.sequence_id}"
+    where = f"The engine {engine.name} returned sequence {record.sequence_id}"
     if request is None:
         raise EngineError(f"{where}, which it was not asked for (or twice).")
     length = len(record.response_token_ids)

@@ -66,12 +66,13 @@ def _run(path: Path, emit: Callable[..., None], let_begin: threading.Event) -> N
     # Imported here, where a missing package becomes an event: this needs numpy and safetensors.
     from ..registry import load_class
     from .job import Job
-    from .tasks import check_capabilities, run_task
+    from .tasks import check_capabilities, check_composition, run_task
 
     job = Job.from_json(json.loads(path.read_text(encoding="utf-8")))
     engine_type = load_class(job.engine)
     for task in job.tasks:
         check_capabilities(engine_type, task)
+        check_composition(job, task)
     engine = engine_type(job.model, engine_type.options_type(**job.options))
     began = time.monotonic()
     engine.load()

@@ -72,10 +72,6 @@ class ServerEngine(Engine):
     ) -> TokenLogprobs:
         """The raw log-probs of a given response, and those of the `entries` most probable ids, or of given ones."""
 
-    @property
-    def batch_size(self) -> int:
-        return self.options.batch_size
-
     def load(self) -> None:
         from .client import Client
         from .concurrency import RequestLoop
@@ -223,7 +219,7 @@ class ServerEngine(Engine):
     def _response(self, request: Request, prompt: np.ndarray) -> np.ndarray:
         longest = None if self._max_length is None else self._max_length - self.tokens_sampled_by_score
         hint = "start the server with a larger maximum length, or sample shorter responses"
-        return check_response(request, prompt, self.vocabulary, longest, taker="the server", hint=hint)
+        return check_response(request, prompt, self.vocabulary, longest, limited_by="the server", hint=hint)
 
     async def _sample_first(self, prompt: np.ndarray, sampling: Sampling) -> TokenLogprobs:
         return (await self.sample(prompt, sampling, 1, 0, min(PROBE_ENTRIES, self.vocabulary))).logprobs

@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 from ...errors import SpecError
-from ..base import Options
+from ..base import Options, option
 from .credentials import check_url
-
-
-def _option(default: Any, help: str) -> Any:
-    return field(default=default, metadata={"help": help})
 
 
 @dataclass(frozen=True)
 class ServerOptions(Options):
     """The keys of a SPEC with a URL."""
 
-    url: str = _option("", "the server, written behind the engine's name: vllm@http://127.0.0.1:8000")
-    model: str = _option("", "served name of the model; empty: the one named like --model, or the only one")
-    concurrency: int = _option(16, "requests under way at the same time")
-    batch_size: int = _option(
-        64, "sequences handed over before the next ones are; all of their answers are awaited"
-    )
-    timeout: float = _option(600.0, "seconds for one answer")
-    retries: int = _option(5, "further attempts where the server is busy, broken or away")
-    key_env: str = _option("MISMATCHSCOPE_API_KEY", "environment variable that holds the bearer key")
+    url: str = option("", "the server, written behind the engine's name: vllm@http://127.0.0.1:8000")
+    model: str = option("", "served name of the model; empty: the one named like --model, or the only one")
+    concurrency: int = option(16, "requests under way at the same time")
+    batch_size: int = option(64, "sequences handed over before the next ones are; all of their answers are awaited")
+    timeout: float = option(600.0, "seconds for one answer")
+    retries: int = option(5, "further attempts where the server is busy, broken or away")
+    key_env: str = option("MISMATCHSCOPE_API_KEY", "environment variable that holds the bearer key")
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "url", check_url(self.url))

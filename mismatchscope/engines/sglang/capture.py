@@ -1,8 +1,8 @@
 """The evidence of one batch: what every token is drawn or forced from, recorded where SGLang computes it.
 
 SGLang seeds single requests in its deterministic mode alone, which needs a GPU; otherwise its sampler draws other
-tokens in other company. So tokens are drawn here, from (seed, sequence id, position), by the inverse of the very
-distribution that is recorded. Rows are reduced on their device.
+tokens beside other requests. So tokens are drawn here, from (seed, sequence id, position), by the inverse of the
+very distribution that is recorded. Rows are reduced on their device.
 
 Shapes: S requests of a step, N rows recorded, B requests of a batch, T response tokens, V vocabulary. A request's
 row is its number in the batch.
@@ -18,8 +18,8 @@ from torch import Tensor
 
 from ...errors import EngineError
 from ...records import SequenceRecord
-from ..common.capture import Recorder, log_softmax
-from ..common.sampling import draw, process_logits, uniforms
+from ..common.capture import TaskRecorder
+from ..common.sampling import draw, uniforms
 from .exchange import Batch
 
 PREFILL_CHUNK = 256
@@ -29,9 +29,9 @@ PREFILL_CHUNK = 256
 class Capture:
     """The evidence of one batch. Every response position is recorded once, in rising order.
 
-    SGLang computes rows that answer nothing, of prompts that it has not read to the end, and, because it plans a
-    step ahead, of sequences that have ended; and rows that are answered already, of sequences that it took out for
-    want of memory before it had read their last token. What counts is the position that is next.
+    SGLang computes rows that predict no response token, of prompts that it has not read to the end, and, because it
+    plans a step ahead, of sequences that have ended; and rows that are recorded already, of sequences that it took
+    out for want of memory before it had read their last token. What counts is the position that is next.
     """
 
     def __init__(self, batch: Batch, put: Callable[[SequenceRecord], None] | None) -> None:
@@ -51,8 +51,7 @@ class Capture:
         else:
             ids = [request.sequence_id for request in batch.requests]
             self._uniform_BT = uniforms(self._task.sampling.seed, ids, longest)
-        policies = 2 if not self._scores and self._task.sampling.transforms else 1
-        self._recorders = [Recorder(self._task.evidence, batch.requests, longest) for _ in range(policies)]
+        self._recorder = TaskRecorder(self._task, batch.requests, longest)
 
     def sample(self, row_S: np.ndarray, length_S: np.ndarray, logits_SV: Tensor) -> Tensor:
         """The next token of each request [S], whose tokens so far are `length_S`; anything where none is due."""
@@ -92,23 +91,19 @@ class Capture:
 
     def _record(self, row_N: np.ndarray, position_N: np.ndarray, logits_NV: Tensor) -> Tensor:
         """Record these rows and hand over the sequences that they end; returns their tokens [N]."""
-        sampling = self._task.sampling
+        logprobs = self._recorder.logprobs(logits_NV)
         if self._scores:
             token_N = torch.from_numpy(self._token_BT[row_N, position_N]).to(logits_NV.device)
-            raw = self._task.policy == "raw"
-            logprobs = [log_softmax(logits_NV if raw else process_logits(logits_NV, sampling))]
         else:
-            sampled_NV = log_softmax(process_logits(logits_NV, sampling))
-            token_N = draw(sampled_NV, torch.from_numpy(self._uniform_BT[row_N, position_N]).to(logits_NV.device))
+            uniform_N = torch.from_numpy(self._uniform_BT[row_N, position_N]).to(logits_NV.device)
+            token_N = draw(logprobs[0], uniform_N)
             self._token_BT[row_N, position_N] = token_N.cpu().numpy()
-            logprobs = [sampled_NV] + [log_softmax(logits_NV)] * sampling.transforms
         self._next_B[row_N] = position_N + 1
         stops_N = np.zeros(len(row_N), bool) if self._scores else self._stops(self._token_BT[row_N, position_N])
         ends_N = stops_N | (position_N + 1 == self._length_B[row_N])
         self._length_B[row_N[ends_N]] = position_N[ends_N] + 1
         if self._put is not None:
-            for recorder, logp_NV in zip(self._recorders, logprobs, strict=True):
-                recorder.add(row_N, position_N, logp_NV, token_N)
+            self._recorder.add(row_N, position_N, logprobs, token_N)
             for row in row_N[ends_N].tolist():
                 self._put(self._finished(row))
         return token_N
@@ -119,7 +114,7 @@ class Capture:
     def _finished(self, row: int) -> SequenceRecord:
         request, length = self._batch.requests[row], int(self._length_B[row])
         response = self._token_BT[row, :length].astype(np.int32)
-        observed, *raw = [recorder.finish(row, length) for recorder in self._recorders]
+        observed, *raw = self._recorder.finish(row, length)
         return SequenceRecord(
             sequence_id=request.sequence_id,
             prompt_id=request.prompt_id,

@@ -1,8 +1,8 @@
 """The engine `sglang`: SGLang offline, its numbers recorded where it computes them.
 
 It decodes a rollout, and a score along the decode path, a token a step through its cache; a score along the prefill
-path it reads as prompts. `sglang_scheduler`, in a process of SGLang's, sees the logits of all three, and
-`sglang_capture` draws every token there and records what from. Tested with SGLang 0.5.23.
+path it reads as prompts. `scheduler`, in a process of SGLang's, sees the logits of all three, and `capture` draws
+every token there and records what from. Tested with SGLang 0.5.23.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import itertools
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,55 +17,38 @@ import numpy as np
 
 from ...errors import EngineError
 from ...records import Request, Sampling, SequenceRecord, Task
-from ..base import Capabilities, Engine, Options
-from ..common.checkpoint import (
-    Tokenizer,
-    check_prompt,
-    check_response,
-    check_vocabulary,
-    describe,
-    locate,
-    stop_token_ids,
-)
-from ..common.provenance import torch_environment
+from ..base import Options
+from ..common.checkpoint import check_response
+from ..common.checkpoint_engine import CheckpointEngine
+from ..common.options import check_arguments
 from .exchange import Batch, Exchange, request_id
 from .facts import effective_settings
-from .options import SglangOptions, check_arguments, prepare_process
+from .options import SglangOptions, prepare_process
 from .start import Sglang, import_sglang
 
 
-class SglangEngine(Engine):
+class SglangEngine(CheckpointEngine):
     name: ClassVar[str] = "sglang"
     options_type: ClassVar[type[Options]] = SglangOptions
-    capabilities: ClassVar[Capabilities] = Capabilities(
-        evidence=("sampled", "topk", "full"), paths=("decode", "prefill"), rollout=True
-    )
     options: SglangOptions
-
-    @property
-    def batch_size(self) -> int:
-        return self.options.batch_size
 
     def load(self) -> None:
         prepare_process(self.model)
         sglang = import_sglang()
         self._version = sglang.__version__
-        check_arguments(self.options, sglang.ServerArgs.__struct_fields__, self._version)
-        directory = locate(self.model, self.options.trust_remote_code)
-        self._model_facts = describe(self.model, directory)
-        self._tokenizer = Tokenizer(directory, self.options.trust_remote_code)
+        check_arguments(self.options, sglang.ServerArgs.__struct_fields__, f"SGLang {self._version}")
+        directory = self._open_checkpoint()
         self._directory = tempfile.TemporaryDirectory(prefix="mismatchscope-sglang-")
         self._exchange = Exchange(Path(self._directory.name))
         self._sglang = Sglang(directory, self.options.engine_arguments(), self._directory.name, self._version)
         self._numbers = itertools.count()
         config, facts = self._sglang.model_config, self._sglang.facts
-        self._vocabulary_size: int = config.vocab_size
-        check_vocabulary(self._tokenizer, self._vocabulary_size)
         # SGLang stops at the model's own whatever it is told.
-        self._stop_ids = sorted({*stop_token_ids(directory, self._tokenizer), *config.hf_eos_token_id})
+        self._stop_ids = sorted({*self._stop_ids, *config.hf_eos_token_id})
         # It keeps a place for one more token, and refuses inputs that come within five tokens of that.
-        self._max_length: int = facts["max_req_len"] - 1
-        self._max_input: int = facts["max_req_input_len"] - 1
+        max_length: int = facts["max_req_len"] - 1
+        self._longest_prefill: int = facts["max_req_input_len"]
+        self._set_limits(config.vocab_size, max_length, min(max_length, self._longest_prefill))
 
     def close(self) -> None:
         self._sglang.close()
@@ -109,64 +91,41 @@ class SglangEngine(Engine):
 
     def _forced_params(self, request: Request, sampling: Sampling) -> dict[str, Any]:
         """Let a response end as it did when it was sampled: SGLang learns of a stop token one step later than of a
-        length, so that a sequence keeps the same company from the first token to the last."""
+        length, so that a sequence keeps the same neighbours from the first token to the last."""
         response = request.response_token_ids
         if np.isin(response, self._stop_ids).nonzero()[0].tolist() != [len(response) - 1]:
             return {"max_new_tokens": len(response), "ignore_eos": True}
         longest = self._longest_response(request, sampling)
         return {"max_new_tokens": max(longest, len(response)), "stop_token_ids": self._stop_ids}
 
-    def _longest_response(self, request: Request, sampling: Sampling) -> int:
-        return min(sampling.max_new_tokens, self._max_length - len(request.prompt_token_ids))
-
     def _run(self, work: Batch, **arguments: Any) -> Iterator[SequenceRecord]:
         self._exchange.post(work)
         # What a batch finds in the cache must not depend on the batches before it.
         arguments.setdefault("cache_salt", str(work.number))
-        unanswered = {request.sequence_id for request in work.requests}
+        unfinished = {request.sequence_id for request in work.requests}
         request_ids = [request_id(work.number, row) for row in range(len(work.requests))]
-        for _ in self._sglang.generate(rid=request_ids, **arguments):
+        for _ in self._sglang.generate(len(request_ids), rid=request_ids, **arguments):
             for record in self._exchange.take(work.number):
-                unanswered.remove(record.sequence_id)
+                unfinished.remove(record.sequence_id)
                 record.prompt_text = self._tokenizer.text(record.prompt_token_ids)
                 record.response_pieces = self._tokenizer.pieces(record.response_token_ids)
                 yield record
-        if unanswered:
-            raise EngineError(f"SGLang ended sequences {sorted(unanswered)} before their last token")
+        if unfinished:
+            raise EngineError(f"SGLang ended sequences {sorted(unfinished)} before their last token")
         self._exchange.close(work.number)
 
-    def check(self, requests: Sequence[Request], task: Task) -> None:
-        """Refuse, by name, what cannot be run: prompts before anything is sampled, responses before a score."""
-        for request in self._with_prompts(requests):
-            if task.kind == "score":
-                check_response(
-                    request,
-                    request.prompt_token_ids,
-                    self._vocabulary_size,
-                    self._max_length if task.path == "decode" else self._max_input + 1,
-                    taker="SGLang",
-                    hint=f"its limit along {task.path}; sglang:context_length= and max_total_tokens= set it",
-                )
-
-    def _with_prompts(self, batch: Sequence[Request]) -> list[Request]:
-        requests = [replace(request, prompt_token_ids=self._tokenizer.encode(request)) for request in batch]
-        longest = min(self._max_length, self._max_input + 1)
-        for request in requests:
-            check_prompt(request.prompt_id, request.prompt_token_ids, self._vocabulary_size, longest)
-        return requests
+    def _check_response(self, request: Request, task: Task) -> np.ndarray:
+        return check_response(
+            request,
+            request.prompt_token_ids,
+            self._vocabulary_size,
+            self._max_length if task.path == "decode" else self._longest_prefill,
+            limited_by="SGLang",
+            hint=f"its limit along {task.path}; sglang:context_length= and max_total_tokens= set it",
+        )
 
     def facts(self) -> dict[str, Any]:
         requested = self.options.arguments()
         effective = effective_settings(self._sglang.resolved_arguments(), self._sglang.facts, requested)
         device = self._sglang.facts["device"].partition(":")[0]
-        return {
-            "engine": self.name,
-            "engine_version": self._version,
-            "model": self._model_facts | {"vocabulary_size": self._vocabulary_size},
-            "tokenizer_sha256": self._tokenizer.sha256,
-            "eos_token_ids": self._stop_ids,
-            "max_length": self._max_length,
-            "settings": asdict(self.options),
-            "effective": effective | {"batch_size": self.batch_size},
-            "environment": torch_environment(device, "transformers"),
-        }
+        return self._facts(self._version, effective | {"batch_size": self.batch_size}, device)

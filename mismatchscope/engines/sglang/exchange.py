@@ -6,7 +6,7 @@
     scheduler.json                          how the scheduler was built
     error.json                              why it stopped
 
-The directory holds what one batch is asked for and answers, no more.
+The directory holds the requests and the records of the current batch, no more.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Batch:
     """A batch as the scheduler has to know it.
 
     Every request carries its prompt's token ids, and its response where that is scored. `lengths` is how many
-    tokens each of them answers at most, `stop_ids` what ends a sample earlier.
+    tokens each of them gets at most, `stop_ids` what ends a sample earlier.
     """
 
     number: int
@@ -74,14 +74,14 @@ class Exchange:
         """Worker: announce a batch before SGLang hears of its requests."""
         (self._directory / str(batch.number)).mkdir()
         write_requests(self._directory / f"{batch.number}.requests", batch.requests)
-        plain = {"task": batch.task.to_json(), "lengths": list(batch.lengths), "stop_ids": list(batch.stop_ids)}
-        write_atomic(self._directory / f"{batch.number}.batch", json.dumps(plain).encode())
+        content = {"task": batch.task.to_json(), "lengths": list(batch.lengths), "stop_ids": list(batch.stop_ids)}
+        write_atomic(self._directory / f"{batch.number}.batch", json.dumps(content).encode())
 
     def read(self, number: int) -> Batch:
         """Scheduler: the batch of that number."""
-        plain = json.loads((self._directory / f"{number}.batch").read_bytes())
+        content = json.loads((self._directory / f"{number}.batch").read_bytes())
         requests = read_requests(self._directory / f"{number}.requests")
-        return Batch(number, Task.from_json(plain["task"]), requests, plain["lengths"], plain["stop_ids"])
+        return Batch(number, Task.from_json(content["task"]), requests, content["lengths"], content["stop_ids"])
 
     def put(self, number: int, record: SequenceRecord) -> None:
         """Scheduler: hand over a finished sequence."""
@@ -130,19 +130,19 @@ class Exchange:
         if path.exists():
             return
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            plain = {"errno": error.errno, "message": error.strerror, "filename": str(error.filename)}
+            content = {"errno": error.errno, "message": error.strerror, "filename": str(error.filename)}
         elif isinstance(error, MismatchScopeError):
-            plain = {"type": type(error).__name__, "message": error.message, "hint": error.hint}
+            content = {"type": type(error).__name__, "message": error.message, "hint": error.hint}
         else:
-            plain = {"type": "EngineError", "message": f"{type(error).__name__}: {error}", "hint": None}
-        write_atomic(path, json.dumps(plain).encode())
+            content = {"type": "EngineError", "message": f"{type(error).__name__}: {error}", "hint": None}
+        write_atomic(path, json.dumps(content).encode())
 
     def failure(self) -> Exception | None:
         """Worker: why the scheduler stopped, as an exception; None when it gave no reason."""
         path = self._directory / "error.json"
         if not path.exists():
             return None
-        plain = json.loads(path.read_bytes())
-        if "errno" in plain:
-            return OSError(plain["errno"], plain["message"], plain["filename"])
-        return getattr(errors, plain["type"], EngineError)(plain["message"], plain["hint"])
+        content = json.loads(path.read_bytes())
+        if "errno" in content:
+            return OSError(content["errno"], content["message"], content["filename"])
+        return getattr(errors, content["type"], EngineError)(content["message"], content["hint"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from ..common.json_values import plain
+from ..common.json_values import dtype_names, to_json_value
 
 _ALWAYS = (
     "dtype",
@@ -26,7 +26,7 @@ _ALWAYS = (
 )
 
 SAMPLING_BACKEND = "mismatchscope"
-"""Tokens are not drawn by a sampler of SGLang's: see `sglang_scheduler`."""
+"""Tokens are not drawn by a sampler of SGLang's: see `capture`."""
 
 
 def examine(scheduler: Any) -> dict[str, Any]:
@@ -34,17 +34,16 @@ def examine(scheduler: Any) -> dict[str, Any]:
     import torch
 
     runner = scheduler.tp_worker.model_runner
-    parameters = {plain(parameter.dtype) for parameter in runner.model.parameters()}
     logits_processor = getattr(runner.model, "logits_processor", None)
     head = getattr(getattr(runner.model, "lm_head", None), "weight", None)
     graph_runner = type(runner.decode_cuda_graph_runner).__name__
     float32_head = getattr(logits_processor, "use_fp32_lm_head", None)
     return {
-        "parameters": "+".join(sorted(parameters)),
-        "lm_head": "float32" if float32_head else plain(getattr(head, "dtype", None)),
+        "parameters": dtype_names(parameter.dtype for parameter in runner.model.parameters()),
+        "lm_head": "float32" if float32_head else to_json_value(getattr(head, "dtype", None)),
         "enable_fp32_lm_head": float32_head,
         "attention_implementation": type(runner.attn_backend).__name__,
-        "kv_cache_dtype": plain(runner.kv_cache_dtype),
+        "kv_cache_dtype": to_json_value(runner.kv_cache_dtype),
         "graph_runner": None if graph_runner in ("NoneType", "EagerRunner") else graph_runner,
         "disable_radix_cache": getattr(scheduler.tree_cache, "disable", None),
         "disable_overlap_schedule": not scheduler.enable_overlap,
@@ -67,13 +66,13 @@ def effective_settings(
     What was `examined` in the running scheduler goes before what its arguments say.
     """
     graphs = resolved.get("cuda_graph_config") or {}
-    settings = {key: plain(resolved.get(key)) for key in (*_ALWAYS, *requested)}
+    settings = {key: to_json_value(resolved.get(key)) for key in (*_ALWAYS, *requested)}
     eager = examined["graph_runner"] is None
     return settings | {
         "disable_cuda_graph": eager,
         "enable_torch_compile": bool(resolved.get("enable_torch_compile")) and not eager,
-        "decode_cuda_graph": plain(graphs.get("decode", {}).get("backend")),
-        "prefill_cuda_graph": plain(graphs.get("prefill", {}).get("backend")),
+        "decode_cuda_graph": to_json_value(graphs.get("decode", {}).get("backend")),
+        "prefill_cuda_graph": to_json_value(graphs.get("prefill", {}).get("backend")),
         "sampling_backend": SAMPLING_BACKEND,
         **examined,
     }

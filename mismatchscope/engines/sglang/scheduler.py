@@ -1,4 +1,4 @@
-"""What runs inside SGLang's scheduler process: its own main function, and the hooks that feed `sglang_capture`.
+"""What runs inside SGLang's scheduler process: its own main function, and the hooks that feed `capture`.
 
 SGLang samples outside its CUDA graphs, in `ModelRunner.sample`. A hook of its plugin registry takes that place, so
 decoding is SGLang's own up to the logits. Prompts to be scored pass a forward hook on the logits processor (the

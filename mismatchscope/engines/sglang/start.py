@@ -8,25 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import atexit
-import re
 import signal
-import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from ...errors import EngineError, MismatchScopeError, ModelError, SpecError, UsageError
+from ...errors import EngineError
+from ..common.startup import import_errors, start_errors
 from .exchange import Exchange
 
 POLL_SECONDS = 0.02
-
-_ABOUT_MEMORY = re.compile(r"\bmemory\b", re.IGNORECASE)
-_ABOUT_THE_MODEL = re.compile(r"architecture|model type|checkpoint|safetensors|weights", re.IGNORECASE)
-_LONGEST_REASON = 400
 
 _died = threading.Event()
 
@@ -38,23 +32,10 @@ def _note_death(number: int, frame: Any) -> None:
 
 def import_sglang() -> ModuleType:
     """The package sglang. Raises ModuleNotFoundError where there is none, `EngineError` where it is broken."""
-    try:
+    with import_errors("sglang", "SGLang"):
         import sglang
         import sglang.srt.entrypoints.engine
-    except ModuleNotFoundError as error:
-        if error.name == "sglang":
-            raise
-        raise _broken(error) from error
-    except (ImportError, OSError) as error:
-        raise _broken(error) from error
     return sglang
-
-
-def _broken(error: Exception) -> EngineError:
-    return EngineError(
-        f"SGLang is in {sys.executable}, but importing it fails: {_shortened(error)}",
-        hint="mismatchscope env create sglang makes an environment that works",
-    )
 
 
 class Sglang:
@@ -77,7 +58,13 @@ class Sglang:
         }
         handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
         _died.clear()
-        with self._start_errors(model, version):
+        with start_errors(
+            f"SGLang {version}",
+            model,
+            memory_hint="a smaller max_total_tokens=, max_running_requests= or mem_fraction_static=",
+            refusals=(ValueError, TypeError, NotImplementedError, AssertionError),
+            find_cause=self._exchange.failure,
+        ):
             self._engine = HookedEngine(
                 **{"log_level": "warning", "sleep_on_idle": True}
                 | arguments
@@ -107,18 +94,19 @@ class Sglang:
         """SGLang's arguments as it has settled them."""
         return self._engine.server_args.resolved_dict()
 
-    def generate(self, **request: Any) -> Iterator[None]:
-        """Run a batch of requests; yields now and then, and once more when it has ended."""
+    def generate(self, batch_size: int, **request: Any) -> Iterator[None]:
+        """Run a batch of `batch_size` requests; yields now and then, and once more when it has ended."""
         from sglang.srt.managers.io_struct import GenerateReqInput
 
-        answers = self._engine.tokenizer_manager.generate_request(GenerateReqInput(**request))
-        task = self._loop.create_task(anext(answers))
+        outputs = self._engine.tokenizer_manager.generate_request(GenerateReqInput(**request))
+        task = self._loop.create_task(anext(outputs))
         while not task.done():
             self._loop.run_until_complete(asyncio.wait({task}, timeout=POLL_SECONDS))
             if _died.is_set():
                 raise self._exchange.failure() or EngineError(
                     "a process of SGLang's has ended, often killed by the kernel for want of memory",
-                    hint="a smaller batch_size= or max_total_tokens=; what was finished is kept for --resume",
+                    hint=f"batch_size below {batch_size} or a smaller max_total_tokens=; what was finished is kept "
+                    "for --resume",
                 )
             yield
         task.result()
@@ -132,34 +120,3 @@ class Sglang:
         self._engine.tokenizer_manager.auto_create_handle_loop()
         for number in (signal.SIGTERM, signal.SIGQUIT):
             self._loop.remove_signal_handler(number)
-
-    @contextmanager
-    def _start_errors(self, model: Path, version: str) -> Iterator[None]:
-        """Tell apart the model that SGLang cannot run, the settings that it refuses, and the want of memory."""
-        try:
-            yield
-        except (MismatchScopeError, ImportError):
-            raise
-        except Exception as error:
-            cause = self._exchange.failure() or error
-            if isinstance(cause, UsageError):
-                raise cause from error
-            reason = _shortened(cause)
-            if _ABOUT_THE_MODEL.search(reason):
-                raise ModelError(
-                    f"SGLang {version} cannot run the model in {model}: {reason}",
-                    hint="another version of SGLang, or the engine transformers",
-                ) from error
-            if _ABOUT_MEMORY.search(reason):
-                raise EngineError(
-                    f"SGLang {version} does not start: {reason}",
-                    hint="a smaller max_total_tokens=, max_running_requests= or mem_fraction_static=",
-                ) from error
-            if isinstance(cause, ValueError | TypeError | NotImplementedError | AssertionError):
-                raise SpecError(f"SGLang {version} refuses these settings: {reason}") from error
-            raise EngineError(f"SGLang {version} does not start: {reason}") from error
-
-
-def _shortened(error: Exception) -> str:
-    reason = " ".join(str(error).split())
-    return reason if len(reason) <= _LONGEST_REASON else f"{reason[:_LONGEST_REASON]}…"

@@ -1,6 +1,6 @@
 """The engine `synthetic`: no model, any speed, every divergence known. It drives the whole pipeline in tests.
 
-What it samples from and how two of them differ is in `synthetic_policy`; here it answers as an engine does. The
+What it samples from and how two of them differ is in `policy`; here it samples and scores as an engine does. The
 model name is not looked at. Text is "tokenised" by bytes, modulo the vocabulary.
 
 Shapes: B sequences of a batch, T response tokens, K observed ids, V vocabulary.
@@ -32,10 +32,6 @@ class SyntheticEngine(Engine):
         evidence=("sampled", "topk", "full"), paths=("decode", "prefill"), rollout=True
     )
     options: SyntheticOptions
-
-    @property
-    def batch_size(self) -> int:
-        return self.options.batch_size
 
     def load(self) -> None:
         return None

@@ -18,14 +18,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from ...errors import SpecError
 from ...records import Policy, Sampling
-from ..base import Options
+from ..base import Options, option
 
 END_OF_SEQUENCE = 0
 
@@ -34,30 +34,26 @@ _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _WEIGHT, _EPSILON, _NOISE, _FACTOR, _RECEIVER = (np.uint64(n) << np.uint64(56) for n in range(1, 6))
 
 
-def _option(default: Any, help: str) -> Any:
-    return field(default=default, metadata={"help": help})
-
-
 @dataclass(frozen=True)
 class SyntheticOptions(Options):
     """The keys of a `synthetic` SPEC. The first five are the "weights": both sides need the same."""
 
-    seed: int = _option(0, "of the base policy")
-    vocabulary: int = _option(64, "number of token ids; 0 ends a sequence")
-    sharpness: float = _option(2.0, "p(a) ∝ U^-sharpness with U uniform: 0 is the uniform distribution")
-    mean_length: float = _option(32.0, "1 / probability of the end; 0: never ends before max_new_tokens")
-    unreachable: int = _option(0, "the last ids, to which the base policy gives no mass: a padded vocabulary")
-    tv: float = _option(0.0, "largest TV to the base policy, below 0.5")
-    leak: float = _option(0.0, "mass put on the last id, which must be unreachable")
-    epsilon: float = _option(0.0, "half width of a fixed logit error")
-    noise: float = _option(0.0, "half width of a logit error that depends on the batch and the path")
-    tail: float = _option(1.0, "exponent that concentrates tv in few states")
-    cluster: float = _option(0.0, "share of a state's tv factor that all states of its prompt have in common")
-    variant: int = _option(0, "which perturbation of this size: another number, independent errors")
-    batch_size: int = _option(32, "sequences in a batch")
-    slow: float = _option(0.0, "seconds that every sequence takes longer")
-    nan_at: int | None = _option(None, "sequence id whose first state comes out as NaN")
-    fail_at: int | None = _option(None, "sequence id at which the process is killed")
+    seed: int = option(0, "of the base policy")
+    vocabulary: int = option(64, "number of token ids; 0 ends a sequence")
+    sharpness: float = option(2.0, "p(a) ∝ U^-sharpness with U uniform: 0 is the uniform distribution")
+    mean_length: float = option(32.0, "1 / probability of the end; 0: never ends before max_new_tokens")
+    unreachable: int = option(0, "the last ids, to which the base policy gives no mass: a padded vocabulary")
+    tv: float = option(0.0, "largest TV to the base policy, below 0.5")
+    leak: float = option(0.0, "mass put on the last id, which must be unreachable")
+    epsilon: float = option(0.0, "half width of a fixed logit error")
+    noise: float = option(0.0, "half width of a logit error that depends on the batch and the path")
+    tail: float = option(1.0, "exponent that concentrates tv in few states")
+    cluster: float = option(0.0, "share of a state's tv factor that all states of its prompt have in common")
+    variant: int = option(0, "which perturbation of this size: another number, independent errors")
+    batch_size: int = option(32, "sequences in a batch")
+    slow: float = option(0.0, "seconds that every sequence takes longer")
+    nan_at: int | None = option(None, "sequence id whose first state comes out as NaN")
+    fail_at: int | None = option(None, "sequence id at which the process is killed")
 
     def __post_init__(self) -> None:
         for holds, rule in (

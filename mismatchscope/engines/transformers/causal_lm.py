@@ -20,7 +20,7 @@ from ...errors import ModelError, SpecError
 if TYPE_CHECKING:
     from transformers import Cache, PreTrainedModel
 
-    from .engine import TransformersOptions
+    from .options import TransformersOptions
 
 _WEIGHT_DTYPES = {
     "bfloat16": torch.bfloat16,
@@ -49,9 +49,10 @@ class CausalLM:
             self._head_weight_VH = self._head.weight.detach().float()
         if options.gradient_checkpointing:
             self.network.gradient_checkpointing_enable()
+        self._packing_checked = False
         self._check_halves()
         if options.padding == "packed":
-            self._check_packing()
+            self.check_packing()
         if options.compile:
             self._backbone.compile(dynamic=True)
 
@@ -134,8 +135,13 @@ class CausalLM:
             )
 
     @torch.inference_mode()
-    def _check_packing(self) -> None:
-        """Run one sequence twice in a row: unless the model keeps them apart, the second sees the first."""
+    def check_packing(self) -> None:
+        """Run one sequence twice in a row: unless the model keeps them apart, the second sees the first.
+
+        Raises `ModelError` for a model that does not; one that does is checked once.
+        """
+        if self._packing_checked:
+            return
         input_ids, position_ids = self._example(copies=2)
         first, second = self.hidden(input_ids, None, position_ids)[0].chunk(2)
         if not _roughly_equal(first, second):
@@ -143,6 +149,7 @@ class CausalLM:
                 f"{type(self.network).__name__} does not tell packed sequences apart by their positions",
                 hint="transformers:padding=right",
             )
+        self._packing_checked = True
 
     def _example(self, copies: int) -> tuple[Tensor, Tensor]:
         """Some tokens and their positions [1, T], repeated in one row."""

@@ -1,7 +1,7 @@
-"""What is recorded of a batch that vLLM computes: which rows of a step answer something, and reduced to what.
+"""What is recorded of a batch that vLLM computes: which rows of a step predict a response token, reduced to what.
 
 Rows are reduced on their device to the evidence that a task asks for, at a small part of the cost of the step. How
-they are got hold of is in `vllm_listener`.
+they are got hold of is in `listener`.
 
 Shapes: S requests of a step, N rows recorded, B requests of a batch, T response tokens, V vocabulary. A request's
 `row` is its number in the batch, and the id that vLLM knows it by.
@@ -9,7 +9,7 @@ Shapes: S requests of a step, N rows recorded, B requests of a batch, T response
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,8 +18,9 @@ from torch import Tensor
 
 from ...errors import EngineError
 from ...records import Observed, Request, Sampling, Task
+from ..common.capture import TaskRecorder
 from ..common.sampling import process_logits
-from .recorder import Normaliser, StepRecorder
+from .normaliser import Normaliser
 
 
 @dataclass(frozen=True)
@@ -64,8 +65,8 @@ class Rows:
 class Capture:
     """The evidence of one batch. Every response position is recorded once, in rising order.
 
-    vLLM computes rows that answer nothing: of prompts that it has not read to the end, and of tokens that it
-    computes again after it had to evict a sequence. What counts is the position that is next.
+    vLLM computes rows that predict no response token: of prompts that it has not read to the end, and of tokens
+    that it computes again after it had to evict a sequence. What counts is the position that is next.
     """
 
     def __init__(self, task: Task, requests: Sequence[Request], length_B: np.ndarray, *, record: bool) -> None:
@@ -74,9 +75,11 @@ class Capture:
         self._prompt_length_B = np.array([len(request.prompt_token_ids) for request in requests])
         self._length_B = length_B
         self._next_B = np.zeros_like(length_B)
-        self._policies = _policies(task) if record else []
-        self._normalisers = [Normaliser() for _ in self._policies]
-        self._recorders = [StepRecorder(task.evidence, requests, int(length_B.max())) for _ in self._policies]
+        self._recorder = (
+            TaskRecorder(task, requests, int(length_B.max()), process=sampled_from, normaliser=Normaliser)
+            if record
+            else None
+        )
 
     def sampled_rows(self, step: Step) -> Rows:
         """The rows of a step's logits from which a response token is about to be drawn."""
@@ -95,8 +98,7 @@ class Capture:
 
     def logprobs(self, logits_NV: Tensor) -> list[Tensor]:
         """The log-probs of every recorded policy, until the next call; the logits may be overwritten before."""
-        pairs = zip(self._normalisers, self._policies, strict=True)
-        return [normalise(policy(logits_NV)) for normalise, policy in pairs]
+        return [] if self._recorder is None else self._recorder.logprobs(logits_NV)
 
     def forced_tokens(self, rows: Rows) -> Tensor | None:
         """The tokens that must come out; None where they are vLLM's to draw."""
@@ -106,24 +108,15 @@ class Capture:
         return torch.tensor([int(self._forced[row][position]) for row, position in places])
 
     def add(self, rows: Rows, logprobs: list[Tensor], token_N: Tensor) -> None:
-        for recorder, logp_NV in zip(self._recorders, logprobs, strict=True):
-            recorder.add(rows.row_N, rows.position_N, logp_NV, token_N.to(logp_NV.device, torch.int64))
+        if self._recorder is not None:
+            self._recorder.add(rows.row_N, rows.position_N, logprobs, token_N)
         np.maximum.at(self._next_B, rows.row_N, rows.position_N + 1)
 
     def finish(self, row: int, length: int) -> list[Observed]:
         """What was seen of one sequence, for every recorded policy. `EngineError` when it is not what came out."""
         if self._next_B[row] != length:
             raise EngineError(f"vLLM gave {length} tokens; {self._next_B[row]} were seen inside it")
-        return [recorder.finish(row, length) for recorder in self._recorders]
-
-
-def _policies(task: Task) -> list[Callable[[Tensor], Tensor]]:
-    """Logits to the logits of each policy that is recorded: of a rollout the one sampled from, then the raw one."""
-    processed = [lambda logits_NV: sampled_from(logits_NV, task.sampling)] if task.sampling.transforms else []
-    raw = [lambda logits_NV: logits_NV]
-    if task.kind == "rollout":
-        return processed + raw
-    return raw if task.policy == "raw" else processed or raw
+        return [] if self._recorder is None else self._recorder.finish(row, length)
 
 
 def sampled_from(logits_NV: Tensor, sampling: Sampling) -> Tensor:

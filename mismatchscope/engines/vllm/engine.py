@@ -1,59 +1,41 @@
 """The engine `vllm`: vLLM offline, in this process, its numbers recorded where it computes them.
 
 It decodes a rollout, and a score along the decode path, a token a step through its cache; a score along the prefill
-path it reads as prompts. `vllm_listener` sees the logits of all three. Tested with vLLM 0.27 and 0.32.
+path it reads as prompts. `listener` sees the logits of all three. Tested with vLLM 0.27 and 0.32.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
 from typing import Any, ClassVar
 
 import numpy as np
 
 from ...errors import ConfigError, EngineError
-from ...records import Observed, Request, Sampling, SequenceRecord, Task
-from ..base import Capabilities, Engine, Options
-from ..common.checkpoint import (
-    Tokenizer,
-    check_prompt,
-    check_response,
-    check_vocabulary,
-    describe,
-    locate,
-    stop_token_ids,
-)
-from ..common.provenance import torch_environment
+from ...records import Observed, Request, SequenceRecord, Task
+from ..base import Options
+from ..common.checkpoint import check_response
+from ..common.checkpoint_engine import CheckpointEngine
+from ..common.options import check_arguments
 from .facts import effective_settings, examine
-from .options import VllmOptions, check_arguments, prepare_process
+from .options import VllmOptions, prepare_process
 from .start import import_vllm, load_errors, memory_errors
 
 LEAST_TEMPERATURE = 0.01
 """What vLLM silently raises a lower temperature to, but for 0, which is greedy."""
 
 
-class VllmEngine(Engine):
+class VllmEngine(CheckpointEngine):
     name: ClassVar[str] = "vllm"
     options_type: ClassVar[type[Options]] = VllmOptions
-    capabilities: ClassVar[Capabilities] = Capabilities(
-        evidence=("sampled", "topk", "full"), paths=("decode", "prefill"), rollout=True
-    )
     options: VllmOptions
-
-    @property
-    def batch_size(self) -> int:
-        return self.options.batch_size
 
     def load(self) -> None:
         prepare_process(self.model, self.options)
         vllm = import_vllm()
         self._version = vllm.__version__.partition("+")[0]
-        check_arguments(self.options, vllm.EngineArgs.__dataclass_fields__, self._version)
-        directory = locate(self.model, self.options.trust_remote_code)
-        self._model_facts = describe(self.model, directory)
-        self._tokenizer = Tokenizer(directory, self.options.trust_remote_code)
-        self._stop_ids = stop_token_ids(directory, self._tokenizer)
+        check_arguments(self.options, vllm.EngineArgs.__dataclass_fields__, f"vLLM {self._version}")
+        directory = self._open_checkpoint()
         with load_errors(directory, self._version):
             self._llm = vllm.LLM(
                 model=str(directory),
@@ -61,17 +43,14 @@ class VllmEngine(Engine):
                 async_scheduling=False,  # the rows of a step are read before the next one is planned
                 **self.options.arguments(),
             )
-        from . import (
-            listener as vllm_listener,  # needs torch, which must not be imported before the process is prepared
-        )
+        from . import listener  # needs torch, which must not be imported before the process is prepared
 
-        self._listener = vllm_listener
-        self._llm.collective_rpc(vllm_listener.install)
+        self._listener = listener
+        self._llm.collective_rpc(listener.install)
         self._examined: dict[str, Any] = self._llm.collective_rpc(examine)[0]
         self._config = self._llm.llm_engine.vllm_config
-        self._max_length: int = self._config.model_config.max_model_len
-        self._vocabulary_size: int = self._config.model_config.get_vocab_size()
-        check_vocabulary(self._tokenizer, self._vocabulary_size)
+        model_config = self._config.model_config
+        self._set_limits(model_config.get_vocab_size(), model_config.max_model_len)
 
     def check(self, requests: Sequence[Request], task: Task) -> None:
         """Refuse what cannot be run, by name, before anything is.
@@ -83,17 +62,17 @@ class VllmEngine(Engine):
                 f"vLLM silently raises the temperature {task.sampling.temperature:g} to {LEAST_TEMPERATURE:g}.",
                 hint=f"--temperature 0 (greedy) or --temperature {LEAST_TEMPERATURE:g}",
             )
-        for request in self._with_prompts(requests):
-            check_prompt(request.prompt_id, request.prompt_token_ids, self._vocabulary_size, self._max_length)
-            if task.kind == "score":
-                check_response(
-                    request,
-                    request.prompt_token_ids,
-                    self._vocabulary_size,
-                    self._max_length,
-                    taker="the engine",
-                    hint="vllm:max_model_len={length}, if the model has so many positions",
-                )
+        super().check(requests, task)
+
+    def _check_response(self, request: Request, task: Task) -> np.ndarray:
+        return check_response(
+            request,
+            request.prompt_token_ids,
+            self._vocabulary_size,
+            self._max_length,
+            limited_by="the engine",
+            hint="vllm:max_model_len={length}, if the model has so many positions",
+        )
 
     def rollout(self, batch: Sequence[Request], task: Task) -> Iterator[SequenceRecord]:
         """Sample; `observed` is the distribution sampled from, `raw` the model's own where that is another one.
@@ -161,12 +140,12 @@ class VllmEngine(Engine):
         """
         engine = self._llm.llm_engine
         unfinished = set()
-        with memory_errors(self.options.batch_size):
+        with memory_errors(len(requests)):
             self._llm.reset_prefix_cache()
             self._llm.collective_rpc(self._listener.begin, args=(task, requests, length_B))
             try:
-                for row, (prompt, one) in enumerate(zip(prompts, params, strict=True)):
-                    engine.add_request(str(row), {"prompt_token_ids": prompt.tolist()}, one)
+                for row, (prompt, sampling_params) in enumerate(zip(prompts, params, strict=True)):
+                    engine.add_request(str(row), {"prompt_token_ids": prompt.tolist()}, sampling_params)
                     unfinished.add(str(row))
                 while unfinished:
                     for output in engine.step():
@@ -187,12 +166,6 @@ class VllmEngine(Engine):
         # Only the ids that are named end a sequence.
         return SamplingParams(ignore_eos=True, detokenize=False, output_kind=RequestOutputKind.FINAL_ONLY, **params)
 
-    def _with_prompts(self, requests: Sequence[Request]) -> list[Request]:
-        return [replace(request, prompt_token_ids=self._tokenizer.encode(request)) for request in requests]
-
-    def _longest_response(self, request: Request, sampling: Sampling) -> int:
-        return min(sampling.max_new_tokens, self._max_length - len(request.prompt_token_ids))
-
     def close(self) -> None:
         self._llm.llm_engine.engine_core.shutdown()
 
@@ -200,17 +173,7 @@ class VllmEngine(Engine):
         device = self._examined["device"].partition(":")[0]
         requested = self.options.arguments()
         effective = effective_settings(self._config, self._examined, requested) | {"batch_size": self.batch_size}
-        return {
-            "engine": self.name,
-            "engine_version": self._version,
-            "model": self._model_facts | {"vocabulary_size": self._vocabulary_size},
-            "tokenizer_sha256": self._tokenizer.sha256,
-            "eos_token_ids": self._stop_ids,
-            "max_length": self._max_length,
-            "settings": asdict(self.options),
-            "effective": effective,
-            "environment": torch_environment(device, "transformers"),
-        }
+        return self._facts(self._version, effective, device)
 
 
 def _seed(seed: int, sequence_id: int) -> int:

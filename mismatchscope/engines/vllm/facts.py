@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import is_dataclass
 from typing import Any
 
-from ..common.json_values import plain
+from ..common.json_values import dtype_names, to_json_value
 
 _ALWAYS = (
     "dtype",
@@ -30,16 +30,15 @@ def examine(worker: Any) -> dict[str, Any]:
     runner = worker.model_runner
     backends = [group.backend.get_name() for groups in getattr(runner, "attn_groups", []) for group in groups]
     # Formats below a byte a number are kept in bytes, of which the configuration alone knows the meaning.
-    caches = {
-        plain(cache.dtype) if cache.element_size() > 1 else str(runner.cache_config.cache_dtype)
+    caches = [
+        cache.dtype if cache.element_size() > 1 else runner.cache_config.cache_dtype
         for cache in _tensors(getattr(runner, "kv_caches", []))
-    }
-    parameters = {plain(parameter.dtype) for parameter in runner.model.parameters()}
+    ]
     return {
         "model_runner": "V2" if hasattr(runner, "prompt_logprobs_worker") else "V1",
         "attention_backend": "+".join(sorted(set(backends))) or None,
-        "kv_cache_dtype": "+".join(sorted(caches)) or None,
-        "parameters": "+".join(sorted(parameters)) or None,
+        "kv_cache_dtype": dtype_names(caches),
+        "parameters": dtype_names(parameter.dtype for parameter in runner.model.parameters()),
         "device": str(runner.device),
     }
 
@@ -53,8 +52,8 @@ def effective_settings(config: Any, examined: dict[str, Any], requested: dict[st
     compilation = config.compilation_config
     settings = {key: _configured(config, key, requested.get(key)) for key in (*_ALWAYS, *requested)}
     return settings | {
-        "compilation_mode": plain(getattr(compilation, "mode", None)),
-        "cudagraph_mode": plain(getattr(compilation, "cudagraph_mode", None)),
+        "compilation_mode": to_json_value(getattr(compilation, "mode", None)),
+        "cudagraph_mode": to_json_value(getattr(compilation, "cudagraph_mode", None)),
         **examined,
     }
 
@@ -65,9 +64,9 @@ def _configured(config: Any, key: str, requested: Any) -> Any:
     for holder in (config, *parts):
         value = getattr(holder, key, None)
         if isinstance(requested, dict) and value is not None and not isinstance(value, dict):
-            return {name: plain(getattr(value, name, None)) for name in requested}
+            return {name: to_json_value(getattr(value, name, None)) for name in requested}
         if value is not None:
-            return plain(value)
+            return to_json_value(value)
     return None
 
 

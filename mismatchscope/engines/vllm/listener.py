@@ -61,7 +61,7 @@ class Listener:
 
 
 class ListeningSampler:
-    """Stands in for a model runner's sampler; whatever else is asked of it, the original answers."""
+    """Stands in for a model runner's sampler; whatever else is asked of it goes to the original."""
 
     def __init__(self, sampler: Any, sample: Callable[..., Any]) -> None:
         self._sampler = sampler
@@ -89,7 +89,7 @@ def install(worker: Any) -> None:
 
 
 def begin(worker: Any, task: Task, requests: Sequence[Request], length_B: np.ndarray) -> None:
-    """Record a batch; its requests carry the ids of their prompts, and `length_B` is the most that each answers."""
+    """Record a batch; its requests carry the ids of their prompts, and `length_B` the most tokens of each."""
     listener = worker.model_runner.mismatchscope
     listener.capture = Capture(task, requests, length_B, record=listener.records)
 

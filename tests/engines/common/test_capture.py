@@ -13,9 +13,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mismatchscope.engines.common.capture import Recorder, log_softmax, logprobs_at, tail_overlap, top_k
+from mismatchscope.engines.common.capture import (
+    Recorder,
+    TaskRecorder,
+    log_softmax,
+    logprobs_at,
+    tail_overlap,
+    top_k,
+)
+from mismatchscope.engines.common.sampling import process_logits
 from mismatchscope.errors import EngineError
-from mismatchscope.records import Evidence, Request
+from mismatchscope.records import Evidence, Request, Sampling, Task
 
 
 def random_logprobs(rows: int, vocabulary: int, seed: int = 0) -> torch.Tensor:
@@ -150,3 +158,56 @@ def test_recorder_refuses_a_sequence_with_a_hole() -> None:
     recorder.add(np.array([0]), np.array([0]), random_logprobs(1, 4), torch.tensor([0]))
     with pytest.raises(EngineError, match="1 distributions"):
         recorder.finish(0, 2)
+
+
+@pytest.mark.parametrize(
+    "evidence",
+    [
+        Evidence("sampled"),
+        Evidence("topk", k=4),
+        Evidence("full"),
+        Evidence("full", fraction=0.4, seed=3),
+        Evidence("full", fraction=1e-9),
+    ],
+    ids=["sampled", "top-4", "full", "a share", "none"],
+)
+def test_what_is_recorded_may_be_overwritten(evidence: Evidence) -> None:
+    generator = torch.Generator().manual_seed(0)
+    lengths, vocabulary = (5, 9, 1, 7), 13
+    requests = [Request(10 + row, row) for row in range(len(lengths))]
+    recorders = [Recorder(evidence, requests, max(lengths)) for _ in range(2)]
+    reused_NV = torch.empty(len(lengths), vocabulary)
+    for position in range(max(lengths)):
+        row_N = np.array([row for row, length in enumerate(lengths) if position < length][::-1])
+        logp_NV = log_softmax(torch.randn(len(row_N), vocabulary, generator=generator))
+        token_N = torch.randint(vocabulary, (len(row_N),), generator=generator)
+        for recorder, rows in zip(recorders, (reused_NV[: len(row_N)].copy_(logp_NV), logp_NV), strict=True):
+            recorder.add(row_N, np.full_like(row_N, position), rows, token_N)
+        reused_NV.fill_(torch.nan)
+    for row, length in enumerate(lengths):
+        left, right = (vars(recorder.finish(row, length)) for recorder in recorders)
+        assert left.keys() == right.keys()
+        for name, value in left.items():
+            if name == "full_logprobs_RV" and value is not None:
+                assert value.flags.c_contiguous
+            np.testing.assert_array_equal(value, right[name], err_msg=name)
+
+
+@pytest.mark.parametrize("policy", ["raw", "processed"])
+@pytest.mark.parametrize("sampling", [Sampling(), Sampling(temperature=0.6, top_k=3), Sampling(temperature=0)])
+def test_a_task_records_the_policies_that_it_is_about(policy: str, sampling: Sampling) -> None:
+    """A rollout: the one sampled from, and the raw one where that is another. A score: the one it names."""
+    logits_NV = 3 * torch.randn(4, 9, generator=torch.Generator().manual_seed(0))
+    raw_NV, processed_NV = log_softmax(logits_NV), log_softmax(process_logits(logits_NV, sampling))
+    token_N = logits_NV.argmax(dim=1)
+    for kind in ("rollout", "score"):
+        task = Task("t", kind, "", "", Evidence("full"), policy, sampling)
+        recorder = TaskRecorder(task, [Request(row, row) for row in range(4)], 1)
+        logprobs = recorder.logprobs(logits_NV)
+        recorder.add(np.arange(4), np.zeros(4, dtype=int), logprobs, token_N)
+        seen_NV = np.concatenate([recorder.finish(row, 1)[0].full_logprobs_RV for row in range(4)])
+        expected = processed_NV if kind == "rollout" or policy == "processed" else raw_NV
+        assert torch.equal(logprobs[0], expected)
+        np.testing.assert_array_equal(seen_NV, expected)
+        assert len(logprobs) == (2 if kind == "rollout" and sampling.transforms else 1)
+        assert torch.equal(logprobs[-1], raw_NV) or kind == "score"

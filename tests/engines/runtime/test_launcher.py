@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 import mismatchscope
+from mismatchscope.composition import BatchComposition
 from mismatchscope.engines.runtime import launcher
 from mismatchscope.engines.runtime.job import Job
 from mismatchscope.engines.runtime.launcher import job_for, run_job
@@ -36,7 +37,7 @@ def synthetic_job(path: Path, spec: str) -> Job:
     sampling = Sampling(max_new_tokens=16)
     tasks = [
         Task("rollout", "rollout", str(path / "requests"), str(path / "rollout"), sampling=sampling),
-        Task("score", "score", "task:rollout", str(path / "score"), shuffle_seed=1),
+        Task("score", "score", "task:rollout", str(path / "score"), composition=BatchComposition(shuffle_seed=1)),
     ]
     return job_for(parse_spec(spec), "synthetic", tasks)
 

@@ -9,13 +9,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
-from mismatchscope.engines.runtime.batching import plan_batches
+from mismatchscope.composition import BatchComposition
 from mismatchscope.engines.runtime.job import Job
 from mismatchscope.engines.runtime.launcher import run_job
 from mismatchscope.errors import (
@@ -60,11 +60,10 @@ def run(tmp_path: Path) -> Run:
 
 
 def toy_tasks(path: Path, shuffle: int | None = None) -> list[Task]:
-    sampled = Evidence("sampled")
-    return [
-        Task("first", "rollout", str(path / "requests"), str(path / "first"), sampled),
-        Task("again", "score", "task:first", str(path / "again"), sampled, shuffle_seed=shuffle),
-    ]
+    common = {"requests": str(path / "requests"), "evidence": Evidence("sampled")}
+    first = Task("first", "rollout", parts=str(path / "first"), **common)
+    again = replace(first, name="again", kind="score", requests="task:first", parts=str(path / "again"))
+    return [first, replace(again, composition=BatchComposition(shuffle_seed=shuffle))]
 
 
 def contents(path: Path) -> dict[Path, bytes]:
@@ -95,12 +94,12 @@ def test_parts_hold_the_answers(run: Run, tmp_path: Path) -> None:
         assert {*(tmp_path / name).iterdir()} == {*parts.values()}, "nothing else lies beside them"
 
 
-def test_what_an_earlier_run_finished_is_left_alone_and_the_rest_keeps_its_company(
+def test_what_an_earlier_run_finished_is_left_alone_and_the_rest_keeps_its_neighbours(
     run: Run, tmp_path: Path
 ) -> None:
     run(shuffle=3)
     before = contents(tmp_path)
-    companies = {part: read_part(part).extra["company"] for part in before if part.suffix == ".safetensors"}
+    neighbours = {part: read_part(part).extra["neighbours"] for part in before if part.suffix == ".safetensors"}
     removed = [tmp_path / "first" / "000000004.safetensors", tmp_path / "again" / "000000002.safetensors"]
     for path in removed:
         path.unlink()
@@ -114,7 +113,7 @@ def test_what_an_earlier_run_finished_is_left_alone_and_the_rest_keeps_its_compa
         path: path.read_bytes() for name in ("first", "again") for path in (tmp_path / name).iterdir()
     } == before
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
-    assert all(read_part(part).extra["company"] == company for part, company in companies.items())
+    assert all(read_part(part).extra["neighbours"] == ids for part, ids in neighbours.items())
 
 
 def test_nothing_is_made_or_swept_before_the_parent_has_looked_at_the_facts(
@@ -243,23 +242,3 @@ def test_a_worker_goes_in_order_when_told_to(
     worker.send_signal(number)
     assert worker.wait(timeout=9) == 128 + number
     assert [path.suffix for path in (tmp_path / "first").iterdir() if path.name.startswith(".")] == []
-
-
-def test_batches_are_the_same_every_time() -> None:
-    requests = [Request(i, i) for i in range(10)]
-    plain = [[request.sequence_id for request in batch] for batch in plan_batches(requests, 4)]
-    assert plain == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
-    shuffled = plan_batches(requests, 4, shuffle_seed=1)
-    assert shuffled == plan_batches(requests, 4, shuffle_seed=1) != plan_batches(requests, 4, shuffle_seed=2)
-    assert sorted(request.sequence_id for batch in shuffled for request in batch) == list(range(10))
-    assert [len(batch) for batch in shuffled] == [4, 4, 2]
-
-
-def test_batches_by_length_hold_sequences_of_a_kind() -> None:
-    lengths = [3, 9, 1, 7, 9, 2]
-    requests = [
-        Request(index, index, prompt_token_ids=np.zeros(length, dtype=np.int32))
-        for index, length in enumerate(lengths)
-    ]
-    batches = plan_batches(requests, 2, order="length")
-    assert [[len(request.prompt_token_ids) for request in batch] for batch in batches] == [[9, 9], [7, 3], [2, 1]]

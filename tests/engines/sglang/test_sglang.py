@@ -79,7 +79,7 @@ def test_the_longest_sequence_that_sglang_takes(engine: Engine, path: str, longe
 @pytest.mark.parametrize(
     ("options", "error", "says"),
     [
-        ("chunked_prefil_size=4", SpecError, "no argument 'chunked_prefil_size'"),
+        ("chunked_prefil_size=4", SpecError, "no engine argument 'chunked_prefil_size'"),
         ("enable_deterministic_inference=true", SpecError, "refuses these settings: .*deterministic"),
         ("kv_cache_dtype=fp8_e4m3", EngineError, "does not start: .*FP8 KV cache"),
     ],

@@ -18,12 +18,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mismatchscope.engines.common.options import check_arguments
 from mismatchscope.engines.common.sampling import process_logits, uniforms
 from mismatchscope.engines.runtime.launcher import job_for, run_job
 from mismatchscope.engines.sglang.capture import Capture
 from mismatchscope.engines.sglang.exchange import Batch, Exchange, parse_request_id, request_id
 from mismatchscope.engines.sglang.facts import effective_settings
-from mismatchscope.engines.sglang.options import SglangOptions, check_arguments
+from mismatchscope.engines.sglang.options import SglangOptions
 from mismatchscope.engines.spec import parse_spec, resolve_options
 from mismatchscope.errors import CapabilityError, EngineError, ModelError, SpecError
 from mismatchscope.records import Evidence, Observed, Request, Sampling, SequenceRecord, Task, write_requests
@@ -348,9 +349,9 @@ def test_what_cannot_be_recorded_is_refused(spec: str, error: type[Exception]) -
 
 def test_an_unknown_argument_is_named() -> None:
     known = [*SglangOptions.keys(), "schedule_policy"]
-    check_arguments(options("sglang:schedule_policy=lpm"), known, "0.5.23")
-    with pytest.raises(SpecError, match="no argument 'chunked_prefil_size'") as caught:
-        check_arguments(options("sglang:chunked_prefil_size=4"), known, "0.5.23")
+    check_arguments(options("sglang:schedule_policy=lpm"), known, "SGLang 0.5.23")
+    with pytest.raises(SpecError, match="no engine argument 'chunked_prefil_size'") as caught:
+        check_arguments(options("sglang:chunked_prefil_size=4"), known, "SGLang 0.5.23")
     assert caught.value.hint == "did you mean chunked_prefill_size?"
 
 

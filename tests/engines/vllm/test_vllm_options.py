@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 from tiny_models import save_model
 
+from mismatchscope.engines.common import startup
+from mismatchscope.engines.common.options import check_arguments
 from mismatchscope.engines.runtime.launcher import job_for, run_job
 from mismatchscope.engines.spec import parse_spec, resolve_options
 from mismatchscope.engines.vllm import options as vllm_options
-from mismatchscope.engines.vllm.options import VllmOptions, check_arguments, prepare_process
+from mismatchscope.engines.vllm.options import VllmOptions, prepare_process
 from mismatchscope.engines.vllm.start import load_errors, memory_errors
 from mismatchscope.errors import CapabilityError, EngineError, MismatchScopeError, ModelError, SpecError
 from mismatchscope.records import Request, Task, write_requests
@@ -53,7 +55,9 @@ def test_what_a_spec_may_not_say(options: str, error: type[MismatchScopeError], 
 def test_an_argument_that_this_vllm_does_not_have() -> None:
     options = VllmOptions(engine_args={"enforce_eagr": True})
     with pytest.raises(SpecError, match=r"vLLM 0\.33\.0 has no engine argument 'enforce_eagr'") as caught:
-        check_arguments(options, ["dtype", "enforce_eager", "tensor_parallel_size", "trust_remote_code"], "0.33.0")
+        check_arguments(
+            options, ["dtype", "enforce_eager", "tensor_parallel_size", "trust_remote_code"], "vLLM 0.33.0"
+        )
     assert caught.value.hint == "did you mean enforce_eager?"
 
 
@@ -61,9 +65,10 @@ def test_an_argument_that_this_vllm_does_not_have() -> None:
 def environment(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """An empty process environment, on a machine of 64 GiB and 4 cores."""
     process = SimpleNamespace(environ={}, sched_getaffinity=lambda pid: {3, 4, 6, 7})
-    monkeypatch.setattr(vllm_options, "os", process)
     facts = {"gpus": [], "memory_bytes": 64 * 2**30, "cores": 4}
-    monkeypatch.setattr(vllm_options, "hardware", lambda: facts)
+    for module in (vllm_options, startup):
+        monkeypatch.setattr(module, "os", process)
+        monkeypatch.setattr(module, "hardware", lambda: facts)
     return process.environ
 
 
@@ -90,7 +95,8 @@ def test_what_the_user_has_set_stays(environment: dict[str, str]) -> None:
 
 
 def test_a_gpu_needs_no_more(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vllm_options, "hardware", lambda: {"gpus": [{"name": "one"}], "cores": 4})
+    for module in (vllm_options, startup):
+        monkeypatch.setattr(module, "hardware", lambda: {"gpus": [{"name": "one"}], "cores": 4})
     prepare_process("someone/a-model", VllmOptions(tensor_parallel_size=2))
     assert environment == {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_NO_USAGE_STATS": "1"}
 

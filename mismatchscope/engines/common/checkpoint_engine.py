@@ -1,0 +1,75 @@
+"""What engines have in common that load a checkpoint from disk and see all of its logits."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ...records import Request, Sampling, Task
+from ..base import Capabilities, Engine
+from .checkpoint import Tokenizer, check_prompt, check_vocabulary, describe, locate, stop_token_ids
+from .provenance import torch_environment
+
+
+class CheckpointEngine(Engine):
+    """`load` calls `_open_checkpoint`, and `_set_limits` once the model is there."""
+
+    capabilities: ClassVar[Capabilities] = Capabilities(
+        evidence=("sampled", "topk", "full"), paths=("decode", "prefill")
+    )
+
+    def _open_checkpoint(self) -> Path:
+        """Describe the checkpoint and read its tokenizer; returns its directory. Raises `ModelError`."""
+        directory = locate(self.model, self.options.trust_remote_code)
+        self._model_facts = describe(self.model, directory)
+        self._tokenizer = Tokenizer(directory, self.options.trust_remote_code)
+        self._stop_ids = stop_token_ids(directory, self._tokenizer)
+        return directory
+
+    def _set_limits(self, vocabulary_size: int, max_length: int | None, longest_prompt: int | None = None) -> None:
+        """What the engine can run: token ids, tokens of a sequence, and of a prompt with one token to follow."""
+        self._vocabulary_size, self._max_length = vocabulary_size, max_length
+        self._longest_prompt = max_length if longest_prompt is None else longest_prompt
+        check_vocabulary(self._tokenizer, vocabulary_size)
+
+    def check(self, requests: Sequence[Request], task: Task) -> None:
+        """Refuse, by name, what cannot be run: prompts before anything is sampled, responses before a score."""
+        for request in self._with_prompts(requests):
+            if task.kind == "score":
+                self._check_response(request, task)
+
+    @abstractmethod
+    def _check_response(self, request: Request, task: Task) -> np.ndarray:
+        """`checkpoint.check_response` with the limit of this engine along the task's path, and what sets it."""
+
+    def _with_prompts(self, requests: Sequence[Request]) -> list[Request]:
+        """The requests, with their prompts as token ids. Raises `PromptsError` for one that cannot be run."""
+        prompts = [self._tokenizer.encode(request) for request in requests]
+        for request, prompt in zip(requests, prompts, strict=True):
+            check_prompt(request.prompt_id, prompt, self._vocabulary_size, self._longest_prompt)
+        return [replace(request, prompt_token_ids=p) for request, p in zip(requests, prompts, strict=True)]
+
+    def _longest_response(self, request: Request, sampling: Sampling) -> int:
+        """Tokens that may be sampled: what is asked for, or what the longest sequence leaves."""
+        if self._max_length is None:
+            return sampling.max_new_tokens
+        return min(sampling.max_new_tokens, self._max_length - len(request.prompt_token_ids))
+
+    def _facts(self, version: str, effective: dict[str, Any], device_type: str) -> dict[str, Any]:
+        """The facts of `base.Engine`."""
+        return {
+            "engine": self.name,
+            "engine_version": version,
+            "model": self._model_facts | {"vocabulary_size": self._vocabulary_size},
+            "tokenizer_sha256": self._tokenizer.sha256,
+            "eos_token_ids": self._stop_ids,
+            "max_length": self._max_length,
+            "settings": asdict(self.options),
+            "effective": effective,
+            "environment": torch_environment(device_type, "transformers"),
+        }

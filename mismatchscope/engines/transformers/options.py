@@ -1,0 +1,44 @@
+"""What a `transformers` SPEC may say."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from ...composition import Order, Padding
+from ...errors import SpecError
+from ..base import Options, option
+from ..common.options import check_least
+
+
+@dataclass(frozen=True)
+class TransformersOptions(Options):
+    """The keys of a `transformers` SPEC."""
+
+    dtype: Literal["bfloat16", "float16", "float32", "autocast"] = option(
+        "bfloat16", "precision of the forward; autocast: bfloat16 autocast over float32 master weights"
+    )
+    lm_head: Literal["model", "float32"] = option("model", "precision of the LM head: the model's, or float32")
+    attn: str = option("sdpa", "attention: eager, sdpa, flex, or another name that transformers knows")
+    padding: Padding = option(
+        "right", "how a prefill micro-batch is laid out; packed: one row, positions restart at every sequence"
+    )
+    batch_size: int = option(32, "sequences in a batch, or in a micro-batch of the prefill")
+    order: Order = option("given", "how batches are filled; length: the longest first")
+    device: str = option("auto", "auto, cpu, cuda, cuda:0 …")
+    device_map: str = option("", "auto: spread a model over all devices (needs accelerate)")
+    compile: bool = option(False, "torch.compile the backbone")
+    train_mode: bool = option(False, "prefill in train mode with gradients, as the training forward runs")
+    gradient_checkpointing: bool = option(False, "recompute activations as in training; needs train_mode")
+    logprob_chunk: int = option(1024, "positions whose logits exist at the same time in a prefill; 0: all")
+    threads: int = option(0, "CPU threads of torch; 0: one for a small model, else torch decides")
+    deterministic: bool = option(False, "torch.use_deterministic_algorithms")
+    trust_remote_code: bool = option(False, "run the Python code that a model brings along")
+
+    def __post_init__(self) -> None:
+        check_least("transformers", self, {"batch_size": 1, "logprob_chunk": 0, "threads": 0})
+        if self.gradient_checkpointing and not self.train_mode:
+            raise SpecError(
+                "transformers: gradient_checkpointing acts in train mode alone.",
+                hint="gradient_checkpointing=true,train_mode=true",
+            )
