@@ -36,7 +36,7 @@ _HOMES = {
     "Trace": "traces.reader:Trace",
     "audit": "api:audit",
     "compare": "api:compare",
-    "divergences": "measures.fused:fused_divergences",
+    "divergences": "measures.full:divergences",
     "errors": "errors",
     "load_report": "api:load_report",
     "open_trace": "api:open_trace",
@@ -46,7 +46,7 @@ _HOMES = {
 if TYPE_CHECKING:  # type checkers and editors see the names without running `__getattr__`
     from . import errors
     from .api import audit, compare, load_report, open_trace
-    from .measures.fused import fused_divergences as divergences
+    from .measures.full import divergences
     from .reports.document import Report
     from .traces.reader import Trace
     from .traces.writing import write_trace

@@ -27,17 +27,18 @@ EvidenceLevel = Literal["sampled", "topk", "full"]
 
 
 @dataclass(frozen=True)
-class Sampling:
-    """How the behaviour policy draws tokens. top_k 0 and top_p 1 mean "no truncation"; temperature 0 is greedy."""
+class Transforms:
+    """What lies between the logits and the policy sampled from.
+
+    top_k 0 and top_p 1 mean "no truncation"; temperature 0 is greedy.
+    """
 
     # For pydantic, which reads it from manifests: a transform that this version does not know must not be lost.
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - read, never written
 
-    max_new_tokens: int = 96
     temperature: float = 1.0
     top_p: float = 1.0
     top_k: int = 0
-    seed: int = 0
 
     @property
     def transforms(self) -> bool:
@@ -48,6 +49,14 @@ class Sampling:
     def truncates(self) -> bool:
         """Whether top-p or top-k excludes ids that the model gives a probability."""
         return self.top_p < 1.0 or self.top_k > 0
+
+
+@dataclass(frozen=True)
+class Sampling(Transforms):
+    """How the behaviour policy draws tokens. An equal seed draws equal numbers for a sequence id."""
+
+    max_new_tokens: int = 96
+    seed: int = 0
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -53,7 +53,7 @@ def score_trace(source: Path, trace: Path, settings: ScoreSettings, *, on_event:
     collector = Collector(settings.model)
     behavior = collector.trace(source).manifest
     check_capabilities(spec, evidence=behavior.evidence, path=settings.path, rollout=False)
-    sampler = behavior.sampling or Sampling()
+    sampler = Sampling(**asdict(behavior.sampling or Sampling()))
     score = Pass(
         trace,
         settings.role,

@@ -125,7 +125,7 @@ class RecordBuilder:
                 observed=observed,
                 policy_version=version,
                 worker=name,
-                group=None if member is None else str(member),
+                group=member,
             )
             for sequence_id, prompt_id, prompt, response_T, reason, observed, version, name, member in columns
         ]

@@ -11,12 +11,12 @@ TRACE/
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Discriminator, Tag, ValidationError
 
 from ..errors import TraceError
-from ..records import Evidence, Policy, Role, Sampling
+from ..records import Evidence, Policy, Role, Sampling, Transforms
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -50,6 +50,19 @@ class TraceCounts(BaseModel):
     sequences: int = 0
     tokens: int = 0
     full_states: int = 0
+
+
+def _known_sampling(value: Any) -> str:
+    if isinstance(value, dict):
+        return DRAWN if value.keys() & {"max_new_tokens", "seed"} else LOGGED
+    return DRAWN if isinstance(value, Sampling) else LOGGED
+
+
+DRAWN, LOGGED = "drawn", "logged"
+AsSampled = Annotated[
+    Annotated[Sampling, Tag(DRAWN)] | Annotated[Transforms, Tag(LOGGED)], Discriminator(_known_sampling)
+]
+"""How the tokens were drawn: all of it for our own engines, the transforms alone where a log says no more."""
 
 
 class RunInputs(BaseModel):
@@ -94,7 +107,7 @@ class Manifest(BaseModel):
     tokenizer_sha256: str | None = None
     eos_token_ids: list[int] | None = None
     max_length: int | None = None
-    sampling: Sampling | None = None
+    sampling: AsSampled | None = None
     temperature: float | None = None
     seeds: dict[str, int] = {}
     settings: dict[str, Any] = {}
@@ -127,7 +140,7 @@ def read_manifest(path: Path) -> Manifest:
         return Manifest.model_validate_json(data)
     except ValidationError as error:
         first = error.errors()[0]
-        key, value = ".".join(map(str, first["loc"])), first["input"]
+        key, value = ".".join(str(part) for part in first["loc"] if part not in (DRAWN, LOGGED)), first["input"]
         why = f"{key}: {first['msg']}" if key else first["msg"]
         if key == "schema_version":
             why = f"its schema version is {value!r}, this version reads {SCHEMA_VERSION}"

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from ..errors import OutputExistsError, UsageError
-from ..records import Policy, Role
+from ..records import Policy, Role, Transforms
 from . import store
 from .arrays import PerSequence, Rows
 from .reader import Trace
@@ -130,12 +130,11 @@ def check_free(path: Path, *, resume: bool = False) -> None:
         )
 
 
-def _sampling(temperature: float | None, top_p: float | None, top_k: int | None) -> dict[str, float] | None:
+def _sampling(temperature: float | None, top_p: float | None, top_k: int | None) -> Transforms | None:
     """Unknown where nothing is given; what is left out beside something given changes nothing."""
-    if temperature is None and top_p is None and top_k is None:
-        return None
     given = {"temperature": temperature, "top_p": top_p, "top_k": top_k}
-    return {"temperature": 1.0, "top_p": 1.0, "top_k": 0} | {k: v for k, v in given.items() if v is not None}
+    known = {name: value for name, value in given.items() if value is not None}
+    return Transforms(**known) if known else None
 
 
 def _half_precision(logprobs: Rows) -> dict[str, str]:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydantic import BaseModel
 from synthetic_pair import make_pair
 
 from mismatchscope.alignment.alignment import Alignment
@@ -67,7 +68,7 @@ def parts(states: States, order_S: np.ndarray) -> States:
 
 def differences(one: Any, other: Any, path: str = "") -> Iterator[str]:
     """Where two nested results differ by more than the rounding of float64 sums."""
-    if dataclasses.is_dataclass(one) or hasattr(one, "model_fields"):
+    if dataclasses.is_dataclass(one) or isinstance(one, BaseModel):
         for name in vars(one):
             yield from differences(getattr(one, name), getattr(other, name), f"{path}.{name}")
     elif isinstance(one, list | tuple):

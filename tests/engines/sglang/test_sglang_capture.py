@@ -32,7 +32,10 @@ from mismatchscope.records import Evidence, Observed, Request, Sampling, Sequenc
 VOCABULARY = 11
 LENGTHS = ((1, 3), (7, 5), (4, 1), (12, 4))  # of the prompts and of the responses
 FULL, TOPK, SAMPLED = Evidence("full"), Evidence("topk", k=3), Evidence("sampled")
-SAMPLINGS = (Sampling(9), Sampling(9, 0.6, top_p=0.7), Sampling(9, 1.5, top_k=4, top_p=0.9), Sampling(9, 0))
+SAMPLINGS = tuple(
+    Sampling(temperature, top_p, top_k, max_new_tokens=9)
+    for temperature, top_p, top_k in ((1.0, 1.0, 0), (0.6, 0.7, 0), (1.5, 0.9, 4), (0.0, 1.0, 0))
+)
 EOS = 2
 
 

@@ -24,7 +24,11 @@ from mismatchscope.records import Request, Sampling
 
 @pytest.mark.parametrize(
     "sampling",
-    [Sampling(1, seed=2), Sampling(1, temperature=0.7, top_k=12, seed=2), Sampling(1, temperature=1.3, top_p=0.8)],
+    [
+        Sampling(max_new_tokens=1, seed=2),
+        Sampling(max_new_tokens=1, temperature=0.7, top_k=12, seed=2),
+        Sampling(max_new_tokens=1, temperature=1.3, top_p=0.8),
+    ],
     ids=["plain", "top-k", "top-p"],
 )
 def test_draws_follow_the_recorded_distribution(load: Load, sampling: Sampling) -> None:
@@ -55,7 +59,7 @@ def test_processed_and_raw_are_both_recorded_where_they_differ(load: Load) -> No
 
 
 def test_greedy_takes_the_most_probable_token_with_certainty(load: Load) -> None:
-    for record in roll(load(), replace(ROLLOUT, sampling=Sampling(8, temperature=0))).values():
+    for record in roll(load(), replace(ROLLOUT, sampling=Sampling(max_new_tokens=8, temperature=0))).values():
         np.testing.assert_array_equal(record.response_token_ids, record.raw.full_logprobs_RV.argmax(axis=1))
         assert (record.observed.logprob_T == 0).all() and (record.raw.logprob_T < 0).all()
 
@@ -72,7 +76,7 @@ def test_draws_do_not_depend_on_the_neighbours_in_the_batch(load: Load, device: 
 
 
 def test_a_response_ends_with_the_stop_token_or_at_its_length(load: Load) -> None:
-    records = roll(load(), replace(ROLLOUT, sampling=Sampling(40, seed=3)), prompts(24)).values()
+    records = roll(load(), replace(ROLLOUT, sampling=Sampling(max_new_tokens=40, seed=3)), prompts(24)).values()
     assert {record.finish_reason for record in records} == {"stop", "length"}
     for record in records:
         stops = record.response_token_ids == EOS
@@ -83,5 +87,7 @@ def test_a_response_ends_with_the_stop_token_or_at_its_length(load: Load) -> Non
 
 def test_a_response_stops_at_the_longest_context(load: Load) -> None:
     prompt = np.full(120, 5, dtype=np.int32)
-    (record,) = load().rollout([Request(0, 0, prompt)], replace(ROLLOUT, sampling=Sampling(24, seed=4)))
+    (record,) = load().rollout(
+        [Request(0, 0, prompt)], replace(ROLLOUT, sampling=Sampling(max_new_tokens=24, seed=4))
+    )
     assert len(record.response_token_ids) == 8 and record.finish_reason == "length"

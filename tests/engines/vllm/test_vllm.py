@@ -14,7 +14,8 @@ pytestmark = [pytest.mark.engines, pytest.mark.slow, pytest.mark.parametrize("sp
 
 
 @pytest.mark.parametrize(
-    ("mode", "samplings"), [("raw", [PLAIN, CUT]), ("processed", [CUT, Sampling(24, temperature=0.7, top_p=0.9)])]
+    ("mode", "samplings"),
+    [("raw", [PLAIN, CUT]), ("processed", [CUT, Sampling(max_new_tokens=24, temperature=0.7, top_p=0.9)])],
 )
 def test_vllm_reports_what_is_recorded(engine: Engine, mode: str, samplings: list[Sampling]) -> None:
     options = f"dtype=bfloat16,logprobs_mode={mode}_logprobs"
