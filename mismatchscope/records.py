@@ -124,8 +124,7 @@ class Observed:
 class SequenceRecord:
     """One finished sequence. `raw` is present only where the sampled policy is not the raw one.
 
-    `group` is the trainer's own name for the sequences that share an advantage, `max_abs_logit` the largest |logit|
-    of the sequence, from which the rounding floor follows.
+    `group` is what a trainer calls those that share an advantage, `max_abs_logit` the largest |logit| of them all.
     """
 
     sequence_id: int
