@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from ..errors import EmptyComparisonError, MisalignedError, TraceError
+from ..records import EvidenceLevel
 from ..traces.reader import Trace
 from ..traces.schema import SEQUENCES, TOKENS
 from . import token_differences
-from .compatibility import check_comparable, check_vocabularies
-from .cursors import Responses, SequenceCursor, TokenCursor
+from .compatibility import check_comparable, check_vocabularies, note_evidence
+from .cursors import ROW, Responses, SequenceCursor, TokenCursor, check_rows
 from .full_states import FullStates
 from .observed_ids import ObservedPair, observed_pair
 from .shift import ShiftTest
@@ -32,9 +33,7 @@ if TYPE_CHECKING:
 BLOCK_ROWS = 131072
 PIECE_BYTES = 64 * 1024 * 1024
 _COPIES = 4  # of a top-k list while it is read, matched and padded
-_ROW = ["sequence_id", "position", "token_id", "logprob"]
 _TOPK = ["topk_ids", "topk_logprobs"]
-_LEVELS = ("sampled", "topk", "full")
 
 
 @dataclass
@@ -70,10 +69,11 @@ class Block:
         if not alignment.topk:
             return
         fitting = max(1, max_bytes // (_COPIES * 2 * 8 * (alignment.behavior.evidence.k + 1)))
-        mu, pi = self._batches
+        (mu, pi), full = self._batches, alignment.full
         for start, stop in pairwise([*range(0, len(self.token_id_N), fitting), len(self.token_id_N)]):
-            whole = alignment.full.of_reference(self._rows[1][start:stop]) if alignment.crossed else None
-            rows = stop - start
+            whole, rows = None, stop - start
+            if full is not None and full.mu is None:
+                whole = full.of_reference(self._rows[1][start:stop])
             yield slice(start, stop), observed_pair(mu.slice(start, rows), pi.slice(start, rows), whole)
 
     def full_pieces(self, max_bytes: int = PIECE_BYTES) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
@@ -81,9 +81,8 @@ class Block:
 
         They may be views of the files: let go of a piece before the next.
         """
-        full = self._alignment.full
-        if full is not None and full.mu is not None:
-            yield from full.pieces(*self._rows, max_bytes)
+        if self._alignment.full is not None:
+            yield from self._alignment.full.pieces(*self._rows, max_bytes)
 
 
 class _Matched(NamedTuple):
@@ -124,9 +123,9 @@ class Alignment:
         """All aligned sequences in order, about so many rows at a time, or those of one longer sequence."""
         self.counts, self.notes = counts, notes = AlignmentCounts(), list(self._manifest_notes)
         shift, prompts, largest_id, one_sided = ShiftTest(), set[int](), -1, 0
-        columns_pi = _ROW + [name for name in (*_TOPK, "tail_overlap") if name in self.reference.token_columns]
-        tokens_mu = TokenCursor(self.behavior, _ROW + _TOPK if self.topk else _ROW)
-        tokens_pi = TokenCursor(self.reference, columns_pi if self.topk else _ROW)
+        columns_pi = ROW + [name for name in (*_TOPK, "tail_overlap") if name in self.reference.token_columns]
+        tokens_mu = TokenCursor(self.behavior, ROW + _TOPK if self.topk else ROW)
+        tokens_pi = TokenCursor(self.reference, columns_pi if self.topk else ROW)
         renumbered = False
         matched = self._matched(rows)
         for mu, pi, chosen in matched:
@@ -144,15 +143,13 @@ class Alignment:
             if not usable_F.any():
                 continue
             block = self._block(mu, usable_F, (row_mu_F, row_pi_F), (batch_mu, batch_pi))
-            if self.full is not None and self.full.mu is not None:
+            if self.full is not None:
                 one_sided += self.full.one_sided(*block._rows)
             yield block
         counts.prompts = len(prompts)
         self._finish(shift, renumbered, largest_id, one_sided)
 
-    def _matched(
-        self, rows: int
-    ) -> Iterator[tuple[Responses, Responses, tuple[tuple[Responses, np.ndarray], ...]]]:
+    def _matched(self, rows: int) -> Iterator[_Matched]:
         """The sequences that both traces have, block by block."""
         counts = self.counts
         totals = [trace.manifest.counts for trace in (self.behavior, self.reference)]
@@ -190,7 +187,7 @@ class Alignment:
             ("behaviour", self.behavior, batch_mu),
             ("reference", self.reference, batch_pi),
         ):
-            _check_rows(trace, batch, (sequence_id_F, position_F, mu.response_F))
+            check_rows(trace, batch, (sequence_id_F, position_F, mu.response_F))
             sides[name] = batch["logprob"].to_numpy(zero_copy_only=False)
         legal = {name: logp_F < np.inf for name, logp_F in sides.items()}  # NaN is not
         shift.add(sequence_id_F, *sides.values())
@@ -216,8 +213,9 @@ class Alignment:
         if not usable_F.all():
             sequence_F = np.repeat(np.arange(len(mu.length_S)), mu.length_S)
             length_S = np.bincount(sequence_F[usable_F], minlength=len(mu.length_S))
-            rows = tuple(row_F[usable_F] for row_F in rows)
-            batches = tuple(batch.filter(pa.array(usable_F)) for batch in batches)
+            kept = pa.array(usable_F)
+            rows = rows[0][usable_F], rows[1][usable_F]
+            batches = batches[0].filter(kept), batches[1].filter(kept)
         kept_S = length_S > 0
         batch_mu, batch_pi = batches
         return Block(
@@ -271,13 +269,10 @@ class Alignment:
             )
         padding_mass = self.full.padding_mass if self.full is not None else None
         self.notes += check_vocabularies(mu, pi, largest_id=largest_id, padding_mass=padding_mass)
-        compared = "full" if self.full is not None and not self.crossed else "topk" if self.topk else "sampled"
-        levels = [trace.evidence.level for trace in (mu, pi)]
-        if max(map(_LEVELS.index, levels)) > _LEVELS.index(compared) and not self.crossed:
-            self.notes.append(
-                f"The behaviour trace has {levels[0]} evidence, the reference {levels[1]}; both have {compared} "
-                "alone."
-            )
+        if not self.crossed:
+            in_part: EvidenceLevel = "topk" if self.topk else "sampled"
+            common = in_part if self.full is None else "full"
+            self.notes += note_evidence(mu.evidence.level, pi.evidence.level, common)
         if one_sided:
             self.notes.append(f"{one_sided} distributions exist on one side only; those states have less evidence.")
 
@@ -292,15 +287,3 @@ def _rows(tokens: TokenCursor, all_there: Responses, chosen_S: np.ndarray) -> tu
         return row_F, batch
     chosen_F = np.repeat(chosen_S, all_there.length_S)
     return row_F[chosen_F], batch.filter(pa.array(chosen_F))
-
-
-def _check_rows(trace: Trace, batch: pa.RecordBatch, expected: tuple[np.ndarray, ...]) -> None:
-    for name, expected_F in zip(_ROW, expected, strict=False):
-        found_F = batch[name].to_numpy()
-        if not np.array_equal(found_F, expected_F):
-            at = int(np.argmax(found_F != expected_F))
-            raise TraceError(
-                f"{trace.path}: {TOKENS} and {SEQUENCES} disagree at position {expected[1][at]} of sequence "
-                f"{expected[0][at]}: {name} is {found_F[at]} and {expected_F[at]}.",
-                hint="write the trace again",
-            )

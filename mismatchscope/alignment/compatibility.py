@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..errors import MisalignedError, NotComparableError
+from ..records import EvidenceLevel
 from ..traces.reader import Trace
 from ..traces.schema import Manifest
 from .full_states import NEGLIGIBLE_MASS
@@ -57,6 +58,13 @@ def check_vocabularies(
     if padding_mass < NEGLIGIBLE_MASS:
         return [f"{note}. The padding was cut off; its mass is at most {padding_mass:.1g}."]
     return [f"{note}. The padding has a mass of up to {padding_mass:.2g}, which counts as leak."]
+
+
+def note_evidence(behavior: EvidenceLevel, reference: EvidenceLevel, common: EvidenceLevel) -> list[str]:
+    """A remark where one side recorded more than what both have in common."""
+    if behavior == reference == common:
+        return []
+    return [f"The behaviour trace has {behavior} evidence, the reference {reference}; both have {common} alone."]
 
 
 def _check_policies(behavior: Manifest, reference: Manifest) -> None:

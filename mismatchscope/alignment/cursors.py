@@ -21,6 +21,8 @@ from ..traces.schema import SEQUENCES, TOKENS
 if TYPE_CHECKING:
     import pyarrow as pa
 
+ROW = ["sequence_id", "position", "token_id", "logprob"]
+"""The columns of tokens.parquet that every comparison reads."""
 _COLUMNS = ["sequence_id", "prompt_id", "prompt_token_ids", "response_token_ids"]
 
 
@@ -37,9 +39,10 @@ class Responses:
 
     @classmethod
     def of(cls, table: pa.Table) -> Responses:
-        ids = (table[name].to_numpy() for name in _COLUMNS[:2])
-        prompt, response = (flat(table[name].combine_chunks()) for name in _COLUMNS[2:])
-        return cls(*ids, *prompt, *response)
+        sequence_id_S, prompt_id_S = (table[name].to_numpy() for name in _COLUMNS[:2])
+        prompt_P, prompt_length_S = flat(table["prompt_token_ids"].combine_chunks())
+        response_F, length_S = flat(table["response_token_ids"].combine_chunks())
+        return cls(sequence_id_S, prompt_id_S, prompt_P, prompt_length_S, response_F, length_S)
 
     @property
     def rows(self) -> int:
@@ -109,8 +112,11 @@ class SequenceCursor:
         if self._ahead is not None:
             batch, self._ahead = self._ahead, None
             return batch
-        batch = next(self._batches, None)
-        if batch is not None and batch.num_rows:
+        try:
+            batch = next(self._batches)
+        except StopIteration:
+            return None
+        if batch.num_rows:
             id_S = batch["sequence_id"].to_numpy()
             if id_S[0] <= self._last_id or (np.diff(id_S) <= 0).any():
                 raise TraceError(f"{self._path / SEQUENCES}: the rows are not in rising order of sequence_id.")
@@ -156,3 +162,16 @@ class TokenCursor:
         if not parts:
             return pa.RecordBatch.from_pylist([], schema=self._trace.token_schema(self._columns))
         return pa.Table.from_batches(parts).combine_chunks().to_batches()[0]
+
+
+def check_rows(trace: Trace, batch: pa.RecordBatch, expected: tuple[np.ndarray, ...]) -> None:
+    """Raise `TraceError` where columns of tokens.parquet are not what sequences.parquet says: `ROW`, in order."""
+    for name, expected_F in zip(ROW, expected, strict=False):
+        found_F = batch[name].to_numpy()
+        if not np.array_equal(found_F, expected_F):
+            at = int(np.argmax(found_F != expected_F))
+            raise TraceError(
+                f"{trace.path}: {TOKENS} and {SEQUENCES} disagree at position {expected[1][at]} of sequence "
+                f"{expected[0][at]}: {name} is {found_F[at]} and {expected_F[at]}.",
+                hint="write the trace again",
+            )

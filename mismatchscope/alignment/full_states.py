@@ -23,6 +23,7 @@ class FullSide:
 
     def __init__(self, trace: Trace) -> None:
         self.trace = trace
+        self.width: int = trace.distribution_width
         self._row_R = trace.full_rows()
 
     def find(self, row_N: np.ndarray) -> np.ndarray:
@@ -34,7 +35,7 @@ class FullSide:
     def read(self, at_M: np.ndarray) -> np.ndarray:
         """float32 [M, V]; adjacent ones are a view of the file. Raises `TraceError` for NaN and +inf."""
         if not len(at_M):
-            return np.zeros((0, self.trace.vocabulary_size), dtype=np.float32)
+            return np.zeros((0, self.width), dtype=np.float32)
         logp_MV = self.trace.full_logprobs(int(at_M[0]), int(at_M[-1]) + 1)
         if len(logp_MV) > len(at_M):
             logp_MV = logp_MV[at_M - at_M[0]]
@@ -47,7 +48,7 @@ class FullSide:
     def mass_beyond(self, width: int) -> float:
         """The largest mass that a distribution has on the ids from `width` on."""
         largest = 0.0
-        rows = max(1, SCAN_BYTES // (4 * self.trace.vocabulary_size))
+        rows = max(1, SCAN_BYTES // (4 * self.width))
         for start in range(0, len(self._row_R), rows):
             logp_MV = self.trace.full_logprobs(start, min(start + rows, len(self._row_R)))[:, width:]
             mass_M = np.exp(logp_MV.astype(np.float64)).sum(axis=1)
@@ -75,19 +76,21 @@ class FullStates:
             return None
         if not behavior.manifest.counts.full_states:
             crossed = "topk_ids" in behavior.token_columns and "topk_ids" not in reference.token_columns
-            return cls(None, FullSide(reference), reference.vocabulary_size) if crossed else None
+            return cls(None, pi := FullSide(reference), pi.width) if crossed else None
         mu, pi = FullSide(behavior), FullSide(reference)
-        narrow, wide = sorted((mu, pi), key=lambda side: side.trace.vocabulary_size)
+        narrow, wide = sorted((mu, pi), key=lambda side: side.width)
         mass = 0.0
-        if narrow.trace.vocabulary_size < wide.trace.vocabulary_size:
-            mass = wide.mass_beyond(narrow.trace.vocabulary_size)
+        if narrow.width < wide.width:
+            mass = wide.mass_beyond(narrow.width)
         kept = narrow if mass < NEGLIGIBLE_MASS else wide
-        return cls(mu, pi, kept.trace.vocabulary_size, mass)
+        return cls(mu, pi, kept.width, mass)
 
     def pieces(
         self, row_mu_N: np.ndarray, row_pi_N: np.ndarray, max_bytes: int
     ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """(which of these states, their log μ, their log π), as many at a time as `max_bytes` allows (or one)."""
+        if self.mu is None:
+            return
         at_mu_N, at_pi_N = self.mu.find(row_mu_N), self.pi.find(row_pi_N)
         index_M = np.flatnonzero((at_mu_N >= 0) & (at_pi_N >= 0))
         fitting = max(1, max_bytes // (2 * 4 * self.width))
@@ -98,6 +101,8 @@ class FullStates:
 
     def one_sided(self, row_mu_N: np.ndarray, row_pi_N: np.ndarray) -> int:
         """How many of these states have a distribution on one side alone."""
+        if self.mu is None:
+            return 0
         return int(((self.mu.find(row_mu_N) >= 0) != (self.pi.find(row_pi_N) >= 0)).sum())
 
     def of_reference(self, row_pi_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

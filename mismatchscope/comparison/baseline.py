@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from ..measures.results import Interval
 from ..reports.document import BaselineComparison, Floor
@@ -14,7 +14,7 @@ from .provenance import differences, provenance
 
 
 class BaselineVerdict(NamedTuple):
-    verdict: str
+    verdict: Literal["unchanged", "changed", "better", "worse", "inconclusive"]
     sentence: str
 
 
@@ -35,7 +35,7 @@ def compare_with_baseline(pair: Pair, old: Trace, floor: Floor | None) -> Baseli
         new_old=new_old.summary,
         tv_difference=paired.tv,
         kl_difference=paired.kl,
-        abs_logprob_difference=paired.abs_logprob_diff,
+        abs_logprob_difference=paired.abs_logprob_diff or Interval(None, confidence=pair.context.confidence),
         provenance=provenance(old),
         # The old engine decodes the tokens that the new one drew: the same path, one token at a time.
         difference=differences(provenance(pair.mu) | {"path": "decode"}, provenance(old)),
@@ -56,7 +56,7 @@ def _verdict(new_old: Pair, tv: Interval | None, floor: Floor | None) -> Baselin
     elif noise is not None and mean.high is not None and mean.high <= noise:
         sentence = f"Unchanged: {moved}, inside the repeat floor of {number(noise)} ({sample})."
         return BaselineVerdict("unchanged", sentence)
-    if tv is None or tv.low is None:
+    if tv is None or tv.value is None or tv.low is None or tv.high is None:
         sentence = f"It differs from the baseline, {moved}; which is closer cannot be said ({sample})."
         return BaselineVerdict("inconclusive", sentence)
     if tv.high < 0:

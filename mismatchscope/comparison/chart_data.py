@@ -46,13 +46,16 @@ def _ratio_histogram(ours: PairStatistics, floor: PairStatistics | None) -> Hist
 
 def _probability_scatter(ours: PairStatistics, floor: PairStatistics | None) -> Scatter:
     points = ours.points.points()
-    noise = None if floor is None else floor.points.points()
-    paired = noise is not None and np.array_equal(points[:, :2], noise[:, :2])
+    floor_y = None
+    if floor is not None:
+        noise = floor.points.points()
+        if np.array_equal(points[:, :2], noise[:, :2]):  # of the same states
+            floor_y = noise[:, 3].tolist()
     return Scatter(
         x=points[:, 2].tolist(),
         y=points[:, 3].tolist(),
         n_total=ours.points.n,
-        floor_y=noise[:, 3].tolist() if paired else None,
+        floor_y=floor_y,
     )
 
 

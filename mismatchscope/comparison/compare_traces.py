@@ -101,10 +101,16 @@ def _other_pairs(pair: Pair, target: Trace | None) -> OtherPairs:
         return OtherPairs()
     alpha0 = measure_pair(pair.pi, target, pair.context.of_reference(pair.pi)).alpha
     beta = measure_pair(pair.mu, target, pair.context.of_target()).alpha
-    maxima = alpha0.observed_max + pair.alpha.observed_max - beta.observed_max
-    means = [block.mean.value for block in (alpha0, pair.alpha, beta)]
-    mean = None if None in means else means[0] + means[1] - means[2]
-    return OtherPairs(alpha0, beta, maxima, mean)
+    return OtherPairs(
+        alpha0,
+        beta,
+        _slack(alpha0.observed_max, pair.alpha.observed_max, beta.observed_max),
+        _slack(alpha0.mean.value, pair.alpha.mean.value, beta.mean.value),
+    )
+
+
+def _slack(alpha0: float | None, alpha1: float | None, beta: float | None) -> float | None:
+    return None if alpha0 is None or alpha1 is None or beta is None else alpha0 + alpha1 - beta
 
 
 def _truncation_floor(pair: Pair) -> float | None:

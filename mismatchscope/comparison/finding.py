@@ -16,8 +16,8 @@ def finding(alpha: Alpha, floors: Floors, counts: Counts, *, identical: bool) ->
     if identical:
         return Finding(code="identical", sentence=f"Bit-identical: no recorded log-prob differs at all ({sample}).")
     measured = f"mean TV {_mean(alpha)}, α₁ ≥ {number(alpha.observed_max)}"
-    noises = [side.mean.value for side in (floors.behavior, floors.reference) if side is not None]
-    noises = [noise for noise in noises if noise is not None]
+    means = [side.mean.value for side in (floors.behavior, floors.reference) if side is not None]
+    noises = [mean for mean in means if mean is not None]
     if not noises:
         return Finding(code="no_floor", sentence=f"No repeat floor was measured: {measured} ({sample}).")
     excess, noise = floors.excess, max(noises)

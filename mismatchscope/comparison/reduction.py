@@ -138,7 +138,7 @@ def _tokens(
         kl = of("kl_lower", bound, NONNEGATIVE)
         reverse_kl = of("reverse_kl_lower", bound, NONNEGATIVE)
         js = of("js_lower", bound, NONNEGATIVE)
-        if on_policy:
+        if on_policy and shortfall is not None and k3 is not None:
             tv = replace(mean_alone(shortfall), estimator="E(1−ρ)₊ over sampled tokens, unbiased for the mean")
             kl = kl or replace(mean_alone(k3), estimator="E k3 over sampled tokens, KL less leak")
     return TokenMeasures(

@@ -14,10 +14,8 @@ def rounding_floor(behavior: Trace, reference: Trace) -> float | None:
     An error of at most e in each logit gives TV ≤ tanh(e/2), and the errors of the two sides add up. Sequences
     carry their largest |logit|, and the manifest the dtype of the logits.
     """
-    floors = [_of_one_side(trace) for trace in (behavior, reference)]
-    if None in floors:
-        return None
-    return math.tanh(sum(math.atanh(floor) for floor in floors))
+    mu, pi = _of_one_side(behavior), _of_one_side(reference)
+    return None if mu is None or pi is None else math.tanh(math.atanh(mu) + math.atanh(pi))
 
 
 def _of_one_side(trace: Trace) -> float | None:

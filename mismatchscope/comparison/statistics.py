@@ -82,7 +82,7 @@ class PairStatistics:
             self.sketches[name].add(values_N if states.all_exact else values_N[~np.isnan(values_N)])
         self.tv_lower.add(row_S, start_S, states.tv_lower_N)
         if states.tv_upper_N is not None:
-            self._add_upper(row_S, states)
+            self._add_upper(row_S, states, states.tv_upper_N)
         self.corrections.add(
             RatioBlock(
                 sampled.log_ratio,
@@ -113,7 +113,7 @@ class PairStatistics:
         self.largest.add([_state(states, int(row), tv_N) for row in candidates])
         index_N = np.arange(len(tv_N)) - np.repeat(start_S, states.length_S)
         self.estimated_tv_by_index.add(sampled.shortfall, index_N, len(row_S))
-        if states.all_bounded:
+        if states.tv_upper_N is not None and states.all_bounded:
             self.upper_tv_by_index.add(states.tv_upper_N, index_N, len(row_S))
         low, high = RATIO_BAND
         self.tokens += len(tv_N)
@@ -186,9 +186,9 @@ class PairStatistics:
         else:
             self.sums[name].add(row_S, np.add.reduceat(values_N, start_S), count_S, values_N)
 
-    def _add_upper(self, row_S: np.ndarray, states: States) -> None:
+    def _add_upper(self, row_S: np.ndarray, states: States, upper_N: np.ndarray) -> None:
         """Upper ends, of the states that have one."""
-        upper_N, length_S = states.tv_upper_N, states.length_S
+        length_S = states.length_S
         if not states.all_bounded:
             seen_N = ~np.isnan(upper_N)
             length_S = np.add.reduceat(seen_N.astype(np.int64), states.start_S)

@@ -40,5 +40,5 @@ def _pieces(trace: Trace, wanted: set[int]) -> dict[int, list[str]]:
     table = trace.find_sequences(wanted, ["response_pieces"])
     if table is None:
         return {}
-    rows = zip(table["sequence_id"].to_pylist(), table["response_pieces"].to_pylist(), strict=True)
+    rows = zip(table["sequence_id"].to_numpy().tolist(), table["response_pieces"].to_pylist(), strict=True)
     return {sequence_id: pieces for sequence_id, pieces in rows if pieces is not None}

@@ -131,19 +131,20 @@ def exceedance_curve(
     curve = []
     for tau, certain_C, hits_C in zip(lower.exceedance.taus, certain_CT.T, hits_CT.T, strict=True):
         prompts = proportion_interval(int((hits_C > 0).sum()), count_C.size, confidence=confidence, side="upper")
+        prompts_upper = 1.0 if prompts.high is None else prompts.high
         curve.append(
             Exceedance(
                 tau=tau,
                 tokens=float(certain_C.sum()) / int(count_C.sum()),
-                tokens_upper=_tokens_upper(hits_C, count_C, prompts.high, confidence),
+                tokens_upper=_tokens_upper(hits_C, count_C, prompts_upper, confidence),
                 prompts=float((certain_C > 0).mean()),
-                prompts_upper=prompts.high,
+                prompts_upper=prompts_upper,
             )
         )
     return tuple(curve)
 
 
-def _tokens_upper(hits_C: Array, count_C: Array, prompts_upper: float | None, confidence: float) -> float | None:
+def _tokens_upper(hits_C: Array, count_C: Array, prompts_upper: float, confidence: float) -> float | None:
     if not hits_C.any():
         return prompts_upper
     if np.array_equal(hits_C, count_C):

@@ -81,7 +81,8 @@ class Block:
 
     @property
     def shape(self) -> tuple[int, int]:
-        return tuple(self.values.shape)
+        n_rows, n_ids = self.values.shape
+        return n_rows, n_ids
 
     def rows(self, rows: slice) -> Array:
         """Some rows as float64 [R, V], a copy."""
@@ -89,12 +90,12 @@ class Block:
 
     def at(self, token_id_N: Array) -> Array:
         """The value of one id of each row as float64 [N]."""
-        row_N = np.arange(len(token_id_N))
+        at: tuple[Any, Any] = np.arange(len(token_id_N)), token_id_N
         if self.on_gpu:
             import torch
 
-            row_N, token_id_N = (torch.from_numpy(index).to(self.values.device) for index in (row_N, token_id_N))
-        return self._widened(self.values[row_N, token_id_N])
+            at = torch.from_numpy(at[0]).to(self.values.device), torch.from_numpy(at[1]).to(self.values.device)
+        return self._widened(self.values[at])
 
     def _widened(self, values: Any) -> Array:
         if self.on_gpu:

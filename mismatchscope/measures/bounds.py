@@ -81,9 +81,10 @@ def _pinsker(kl: float) -> float:
 
 
 def _product(*factors: float | None) -> float | None:
-    if None in factors:
+    known = [factor for factor in factors if factor is not None]
+    if len(known) < len(factors):
         return None
-    return 0.0 if 0 in factors else float(math.prod(factors))  # nothing times an infinite KL is nothing
+    return 0.0 if 0 in known else float(math.prod(known))  # nothing times an infinite KL is nothing
 
 
 def _total(values_T: Array | None) -> float | None:

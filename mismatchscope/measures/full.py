@@ -10,6 +10,7 @@ is no C compiler, and as what the kernels are tested against.
 from __future__ import annotations
 
 import math
+from ctypes import CDLL
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -123,24 +124,24 @@ def divergences(
 
 def _measured(mu: Block, pi: Block, normalised: bool, mass_floor: float, threads: int) -> Array:
     """`kernel.FULL_RESULT` [N], by the fastest way there is."""
-    precisions = {mu.precision, pi.precision}
+    precisions, library = {mu.precision, pi.precision}, kernel.library()
     if mu.on_gpu or pi.on_gpu:
         from mismatchscope.measures import full_triton
 
         result_N = full_triton.measure(mu.values, pi.values, normalised, _log(mass_floor))
-    elif "float64" in precisions or (normalised and "bfloat16" in precisions) or kernel.backend() == "numpy":
+    elif "float64" in precisions or (normalised and "bfloat16" in precisions) or library is None:
         return _by_numpy(mu, pi, slice(0, mu.shape[0]), normalised, mass_floor)
     else:
-        result_N = _by_kernel(mu, pi, normalised, mass_floor, threads)
+        result_N = _by_kernel(library, mu, pi, normalised, mass_floor, threads)
     mass_error_N = np.maximum(np.abs(result_N["mass_mu"] - 1), np.abs(result_N["mass_pi"] - 1))
     for row in np.flatnonzero(~(mass_error_N < _CLEARLY_NORMALISED)):  # NaN for a row that is not legal
         result_N[row : row + 1] = _by_numpy(mu, pi, slice(row, row + 1), normalised, mass_floor)
     return result_N
 
 
-def _by_kernel(mu: Block, pi: Block, normalised: bool, mass_floor: float, threads: int) -> Array:
+def _by_kernel(library: CDLL, mu: Block, pi: Block, normalised: bool, mass_floor: float, threads: int) -> Array:
     result_N = np.empty(mu.shape[0], kernel.FULL_RESULT)
-    library, floor = kernel.library(), _log(mass_floor)
+    floor = _log(mass_floor)
 
     def measure(begin: int, end: int) -> None:
         mu_rows, pi_rows = kernel.rows_at(mu.values, begin), kernel.rows_at(pi.values, begin)

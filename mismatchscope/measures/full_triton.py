@@ -33,7 +33,7 @@ def measure(mu_NV: torch.Tensor, pi_NV: torch.Tensor, normalised: bool, log_floo
     if not isinstance(mu_NV, torch.Tensor) or not isinstance(pi_NV, torch.Tensor) or mu_NV.device != pi_NV.device:
         raise ValueError("the behaviour and the reference must be tensors on the same device")
     n_rows, n_ids = mu_NV.shape
-    out_NF = torch.empty(n_rows, len(FULL_RESULT), dtype=torch.float64, device=mu_NV.device)
+    out_NF = torch.empty(n_rows, len(FULL_RESULT.fields or ()), dtype=torch.float64, device=mu_NV.device)
     _divergences[(n_rows,)](
         mu_NV, pi_NV, out_NF, mu_NV.stride(0), pi_NV.stride(0), n_ids, log_floor, BLOCK=_BLOCK, num_warps=_WARPS
     )

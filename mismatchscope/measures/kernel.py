@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -44,8 +44,8 @@ def library() -> ctypes.CDLL | None:
     except compiled.CompileError as error:
         logging.getLogger(__name__).warning("Divergences take the slow path: %s.", error)
         return None
-    rows = [ctypes.c_void_p, ctypes.c_int64]  # the first one, and bytes to the next
-    shape = [ctypes.c_int64, ctypes.c_int64]
+    rows: list[Any] = [ctypes.c_void_p, ctypes.c_int64]  # the first one, and bytes to the next
+    shape: list[Any] = [ctypes.c_int64, ctypes.c_int64]
     dtype, floor, out = ctypes.c_int, ctypes.c_double, ctypes.c_void_p
     functions.logit_divergences.argtypes = [*rows, dtype, *rows, dtype, *shape, floor, out]
     functions.logp_divergences.argtypes = [*rows, *rows, *shape, floor, out]

@@ -52,7 +52,7 @@ class _Bins:
             flipped._count_B2 = np.column_stack([total_B, np.zeros_like(total_B)])
         return flipped
 
-    def nonempty(self) -> tuple[Array, Array, Array, Array]:
+    def nonempty(self) -> list[Array]:
         """Of the negative, then the positive values: the middle of each bin that has one, rising; its count."""
         found: list[Array] = []
         for side, sign, order in ((1, -1.0, -1), (0, 1.0, 1)):
@@ -60,7 +60,7 @@ class _Bins:
             with np.errstate(over="ignore"):  # the last bin of float64
                 magnitude_B = ((index_B + self._first) << self._shift).view(np.float64) * (1 + self._half_width)
             found += [sign * magnitude_B, self._count_B2[index_B, side]]
-        return tuple(found)
+        return found
 
     def _take(self, first: int, count_B2: Array) -> None:
         if not len(count_B2):

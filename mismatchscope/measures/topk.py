@@ -9,6 +9,7 @@ is no C compiler, and as what the kernel is tested against.
 
 from __future__ import annotations
 
+from ctypes import CDLL
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,8 +69,11 @@ def topk_interval(
     if logp_mu_TK.size == 0:
         raise EmptyComparisonError("There is no state to compare.")
     overlap_T = _checked_overlap(tail_overlap_T, len(logp_mu_TK))
-    measure = _sums_by_numpy if kernel.backend() == "numpy" else _sums_by_kernel
-    observed_T = measure(logp_mu_TK, logp_pi_TK)
+    library = kernel.library()
+    if library is None:
+        observed_T = _sums_by_numpy(logp_mu_TK, logp_pi_TK)
+    else:
+        observed_T = _sums_by_kernel(library, logp_mu_TK, logp_pi_TK)
 
     tail_mu_T = _tail(observed_T["mass_mu"], "behaviour")
     tail_pi_T = _tail(observed_T["mass_pi"], "reference")
@@ -85,7 +89,7 @@ def topk_interval(
     )
 
 
-def _sums_by_kernel(logp_mu_TK: Array, logp_pi_TK: Array) -> Array:
+def _sums_by_kernel(library: CDLL, logp_mu_TK: Array, logp_pi_TK: Array) -> Array:
     """Both masses of the observed ids and what these add to each divergence, `kernel.TOPK_RESULT` [T]."""
     mu_TK, pi_TK = _rows_of_float64(logp_mu_TK), _rows_of_float64(logp_pi_TK)
     sums_T = np.empty(len(mu_TK), kernel.TOPK_RESULT)
@@ -93,7 +97,7 @@ def _sums_by_kernel(logp_mu_TK: Array, logp_pi_TK: Array) -> Array:
     def measure(begin: int, end: int) -> None:
         sides = (*kernel.rows_at(mu_TK, begin), *kernel.rows_at(pi_TK, begin))
         out, _ = kernel.rows_at(sums_T, begin)
-        kernel.library().topk_sums(*sides, end - begin, mu_TK.shape[1], out)
+        library.topk_sums(*sides, end - begin, mu_TK.shape[1], out)
 
     kernel.in_pieces(measure, len(sums_T), kernel.available_cores())
     if (illegal_T := np.isnan(sums_T["mass_mu"])).any():

@@ -92,7 +92,7 @@ def _exceedance(axes: Axes, report: Report) -> str | None:
     return f"The last visited states are beyond τ = {number(shown.tau)}: {share(shown.tokens)} of tokens."
 
 
-def _draw_curve(axes: Axes, curve: list[Exceedance], unit: str, color: str) -> None:
+def _draw_curve(axes: Axes, curve: Sequence[Exceedance], unit: str, color: str) -> None:
     seen = [(p.tau, getattr(p, unit), getattr(p, f"{unit}_upper")) for p in curve if getattr(p, unit) > 0]
     tau, value, upper = zip(*seen, strict=True)
     axes.plot(tau, value, color=color, linewidth=1.8, label=unit)
@@ -104,7 +104,7 @@ def _draw_curve(axes: Axes, curve: list[Exceedance], unit: str, color: str) -> N
     axes.plot(*zip(*limits, strict=True), color=color, linewidth=0.8, alpha=0.7)
 
 
-def _draw_floor_curve(axes: Axes, curve: list[Exceedance]) -> None:
+def _draw_floor_curve(axes: Axes, curve: Sequence[Exceedance]) -> None:
     for unit, dashes in (("tokens", (4, 2)), ("prompts", (1, 1.5))):
         seen = [(p.tau, getattr(p, unit)) for p in curve if getattr(p, unit) > 0]
         if seen:

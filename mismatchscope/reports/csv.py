@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from .entry_names import ENTRY_NAMES
-from .figure_paths import SECTIONS, field_types, is_record
+from .fields import SECTIONS, field_types, is_record
 from .text import setting
 
 if TYPE_CHECKING:
@@ -59,7 +59,9 @@ def _numbers(node: Any, name: str) -> Iterator[tuple[tuple[str, ...], float | No
                 if path[0] not in _NAMED_BY[name]:
                     yield (key, *path), value
     elif isinstance(node, dict) or is_record(type(node)):
-        children = node if isinstance(node, dict) else {key: getattr(node, key) for key in field_types(type(node))}
+        children = (
+            node if isinstance(node, dict) else {key: getattr(node, key) for key in field_types(node.__class__)}
+        )
         for field, child in children.items():
             if field not in _LEFT_OUT:
                 for path, value in _numbers(child, field):

@@ -18,25 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError
 from .entry_names import ENTRY_NAMES, EntryNames
+from .fields import SECTIONS, field_types, is_record
 
 if TYPE_CHECKING:
     from .document import Report
-
-SECTIONS = (
-    "counts",
-    "alpha1",
-    "alpha0",
-    "beta",
-    "token",
-    "sequence",
-    "floor",
-    "truncation_floor",
-    "rounding_floor",
-    "baseline",
-    "corrections",
-    "bounds",
-)
-"""The parts of a report that hold figures."""
 
 _SETTINGS = {"confidence", "quantile", "threshold", "n_needed"}
 _CENTERS = ("mean", "value")
@@ -149,20 +134,6 @@ def _record_paths(kind: type, path: str, settings: Sequence[str] = ()) -> Iterat
     if {"low", "high"} <= names and not names.isdisjoint(_CENTERS):
         yield path
     yield from figure_paths(kind, f"{path}.", settings)
-
-
-def is_record(kind: Any) -> bool:
-    """Whether it is a type with named fields: a pydantic model or a dataclass."""
-    return isinstance(kind, type) and (hasattr(kind, "model_fields") or dataclasses.is_dataclass(kind))
-
-
-@functools.cache
-def field_types(kind: type) -> dict[str, Any]:
-    """The types of a record's fields by name, without what `Annotated` adds to them."""
-    hints = typing.get_type_hints(kind)
-    declared = getattr(kind, "model_fields", None)
-    names = declared if declared is not None else [field.name for field in dataclasses.fields(kind)]
-    return {name: hints[name] for name in names}
 
 
 def _alternatives(hint: Any) -> Iterator[Any]:

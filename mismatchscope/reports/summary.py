@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from ..measures.results import Alpha, Exceedance, Interval, SequenceMeasures, Statistic, TokenMeasures
@@ -139,7 +139,7 @@ def gate_value(gate: GateResult) -> str:
     return estimate(gate.value, gate.low, gate.high)
 
 
-def decades(curve: list[Exceedance], limit: int = 4) -> list[Exceedance]:
+def decades(curve: Sequence[Exceedance], limit: int = 4) -> list[Exceedance]:
     """The few points of an exceedance curve that a small table shows: powers of ten, ending in the tail."""
     round_taus = [p for p in curve if 0 < p.tau < 1 and abs(math.log10(p.tau) - round(math.log10(p.tau))) < 0.01]
     return round_taus[-limit:]

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-def flat(lists: pa.ListArray) -> tuple[np.ndarray, np.ndarray]:
+def flat(lists: pa.Array) -> tuple[np.ndarray, np.ndarray]:
     """All entries end to end [F], and how many each row has [N]; a null list has none."""
     import pyarrow.compute as pc
 

@@ -107,11 +107,14 @@ class Trace:
         return pa.schema([schema.field(name) for name in columns])
 
     @property
+    def distribution_width(self) -> int:
+        """Columns of the full distributions. Raises `TraceError` for a trace that has none."""
+        return self._distributions.width
+
+    @property
     def vocabulary_size(self) -> int | None:
         """Columns of the full distributions where there are any, else what the manifest says."""
-        return (
-            self._distributions.width if self.manifest.counts.full_states else self.manifest.model.vocabulary_size
-        )
+        return self.distribution_width if self.manifest.counts.full_states else self.manifest.model.vocabulary_size
 
     def sequences(self, columns: list[str] | None = None) -> pd.DataFrame:
         """One row a sequence, as a pandas frame. Raises `UsageError` for a column that the trace has not."""

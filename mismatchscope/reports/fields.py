@@ -1,0 +1,38 @@
+"""Where a report has figures, and the fields of its records: pydantic models and dataclasses alike."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import typing
+from typing import Any
+
+SECTIONS = (
+    "counts",
+    "alpha1",
+    "alpha0",
+    "beta",
+    "token",
+    "sequence",
+    "floor",
+    "truncation_floor",
+    "rounding_floor",
+    "baseline",
+    "corrections",
+    "bounds",
+)
+"""The parts of a report that hold figures."""
+
+
+def is_record(kind: Any) -> bool:
+    """Whether it is a type with named fields: a pydantic model or a dataclass."""
+    return isinstance(kind, type) and (hasattr(kind, "model_fields") or dataclasses.is_dataclass(kind))
+
+
+@functools.cache
+def field_types(kind: type) -> dict[str, Any]:
+    """The types of a record's fields by name, without what `Annotated` adds to them."""
+    hints = typing.get_type_hints(kind)
+    declared = getattr(kind, "model_fields", None)
+    names = declared if declared is not None else [field.name for field in dataclasses.fields(kind)]
+    return {name: hints[name] for name in names}
