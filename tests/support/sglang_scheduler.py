@@ -33,8 +33,10 @@ def requests(*, scored: bool) -> list[TokenizedRequest]:
     made = []
     for row, (prompt, response) in enumerate(LENGTHS):
         ids = rng.integers(3, VOCABULARY, prompt + response).astype(np.int32)
-        unscored = TokenizedRequest(10 + row, row, ids[:prompt])
-        made.append(ScoreRequest(**vars(unscored) | {"response_token_ids": ids[prompt:]}) if scored else unscored)
+        if scored:
+            made.append(ScoreRequest(10 + row, row, ids[:prompt], response_token_ids=ids[prompt:]))
+        else:
+            made.append(TokenizedRequest(10 + row, row, ids[:prompt]))
     return made
 
 
