@@ -210,13 +210,14 @@ class _Table:
 
         self.path, self.temporary = path, path.with_name(f".{path.name}.tmp")
         self._schema = schema
+        dictionary = [name for name in _DICTIONARY if name in schema.names]
         self._handle = open(self.temporary, "wb")  # noqa: SIM115 - closed by close or discard
         self._writer = pq.ParquetWriter(
             self._handle,
             schema,
             compression="zstd",
             write_page_checksum=True,
-            use_dictionary=[n for n in _DICTIONARY if n in schema.names],  # type: ignore[arg-type] # stubs: bool
+            use_dictionary=dictionary,  # type: ignore[arg-type] # the stub knows bool alone
             use_byte_stream_split=[name for name in _FLOATS if name.split(".")[0] in schema.names],
         )
 

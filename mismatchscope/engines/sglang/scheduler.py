@@ -130,7 +130,7 @@ class Listener:
     def _current(self, request_ids: list[str]) -> tuple[Capture, np.ndarray] | None:
         """The current batch, and every request's row in it [S], -1 for what is left of an earlier batch.
 
-        None where one of the requests, or all, are not ours.
+        None where there is no request, or one that is not ours.
         """
         places = [place for place in map(parse_request_id, request_ids) if place is not None]
         if not places or len(places) < len(request_ids):
