@@ -1,4 +1,4 @@
-"""The files between the worker and SGLang's scheduler."""
+"""The files between the worker and SGLang's scheduler process: requests one way, records and failures the other."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
-from sglang_scheduler import TOPK, batch, score
 
-from mismatchscope.engines.sglang.exchange import Exchange, parse_request_id, request_id
+from mismatchscope.engines.sglang.exchange import Batch, Exchange, parse_request_id, request_id
 from mismatchscope.errors import EngineError, ModelError
-from mismatchscope.records import Observed, SequenceRecord
+from mismatchscope.records import Evidence, Observed, Request, SequenceRecord, Task
+
+IDS = np.array([4, 9, 3, 5, 8], dtype=np.int32)
 
 
 def record(sequence_id: int, *, raw: bool) -> SequenceRecord:
@@ -24,7 +25,8 @@ def record(sequence_id: int, *, raw: bool) -> SequenceRecord:
 
 def test_a_sequence_is_handed_over_once_and_whole(tmp_path: Path) -> None:
     worker, scheduler = Exchange(tmp_path), Exchange(tmp_path)
-    work = batch(score("decode", TOPK), number=4)
+    requests = [Request(10 + n, n, IDS[:n], response_token_ids=IDS[n:]) for n in (1, 4)]
+    work = Batch(4, Task("t", "score", "", "", Evidence("topk", k=3), path="decode"), requests, [4, 1], [2])
     worker.post(work)
     read = scheduler.read(4)
     assert (read.task, read.lengths, read.stop_ids) == (work.task, work.lengths, work.stop_ids)

@@ -1,14 +1,13 @@
-"""The keys of `sglang:`, what of them takes effect, and an SGLang that is not there or does not import."""
+"""What an `sglang` SPEC may say, what becomes of it, and what is said of an SGLang that does not import."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from sglang_scheduler import requests, rollout
 
 from mismatchscope.engines.common.options import check_arguments
 from mismatchscope.engines.runtime.launcher import job_for, run_job
@@ -16,7 +15,7 @@ from mismatchscope.engines.sglang.facts import effective_settings
 from mismatchscope.engines.sglang.options import SglangOptions
 from mismatchscope.engines.spec import parse_spec, resolve_options
 from mismatchscope.errors import CapabilityError, EngineError, SpecError
-from mismatchscope.records import write_requests
+from mismatchscope.records import Request, Task, write_requests
 
 
 def options(spec: str) -> Any:
@@ -100,8 +99,8 @@ def test_an_sglang_that_does_not_import(
     if source is not None:
         (tmp_path / "sglang.py").write_text(source)
         monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    write_requests(tmp_path / "requests", requests(scored=False))
-    task = replace(rollout(), requests=str(tmp_path / "requests"), parts=str(tmp_path / "parts"))
+    write_requests(tmp_path / "requests", [Request(0, 0, np.ones(3, np.int32))])
+    task = Task("roll", "rollout", str(tmp_path / "requests"), str(tmp_path / "parts"))
     with pytest.raises(EngineError, match=says) as caught:
         run_job(
             job_for(parse_spec("sglang"), "any", [task]),
