@@ -145,8 +145,8 @@ class SequenceRecord:
     extra: dict[str, Any] = field(default_factory=dict)
 
 
-_OBSERVED = ("logprob_T", "topk_ids_TK", "topk_logprobs_TK", "tail_overlap_T", "full_row_R", "full_logprobs_RV")
-_ARRAYS = ("prompt_token_ids", "response_token_ids", "experts", "observed", "raw")
+_RECORD_ARRAYS = ("prompt_token_ids", "response_token_ids", "experts")
+_RECORD_VIEWS = ("observed", "raw")
 
 
 def write_part(directory: Path, record: SequenceRecord) -> Path:
@@ -154,18 +154,14 @@ def write_part(directory: Path, record: SequenceRecord) -> Path:
     import numpy as np
     from safetensors.numpy import save
 
-    arrays = {"prompt_token_ids": record.prompt_token_ids, "response_token_ids": record.response_token_ids}
-    if record.experts is not None:
-        arrays["experts"] = record.experts
-    for prefix, observed in (("observed.", record.observed), ("raw.", record.raw)):
-        for name in _OBSERVED if observed is not None else ():
-            value = getattr(observed, name)
-            if value is not None:
-                arrays[prefix + name] = value
-    scalars = {name: value for name, value in vars(record).items() if name not in _ARRAYS}
-    arrays = {name: np.ascontiguousarray(value) for name, value in arrays.items()}
+    values = dict(vars(record))
+    arrays = {name: values.pop(name) for name in _RECORD_ARRAYS}
+    for view in _RECORD_VIEWS:
+        observed = values.pop(view)
+        arrays |= {} if observed is None else {f"{view}.{name}": array for name, array in vars(observed).items()}
+    arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items() if array is not None}
     path = directory / f"{record.sequence_id:09d}.safetensors"
-    write_atomic(path, save(arrays, metadata={"record": json.dumps(scalars)}))
+    write_atomic(path, save(arrays, metadata={"record": json.dumps(values)}))
     return path
 
 
@@ -176,17 +172,17 @@ def read_part(path: Path) -> SequenceRecord:
     with safe_open(path, framework="numpy") as part:
         scalars = json.loads(part.metadata()["record"])
         arrays = {name: part.get_tensor(name) for name in part.keys()}  # noqa: SIM118 - not a mapping
-    views = {}
-    for prefix in ("observed.", "raw."):
-        found = {name: arrays.get(prefix + name) for name in _OBSERVED}
-        views[prefix] = Observed(**found) if found["logprob_T"] is not None else None
+    views: dict[str, dict[str, np.ndarray]] = {view: {} for view in _RECORD_VIEWS}
+    for key in [key for key in arrays if key not in _RECORD_ARRAYS]:
+        view, _, name = key.partition(".")
+        views[view][name] = arrays[key]
     return SequenceRecord(
         **scalars,
         prompt_token_ids=arrays["prompt_token_ids"],
         response_token_ids=arrays["response_token_ids"],
         experts=arrays.get("experts"),
-        observed=views["observed."],
-        raw=views["raw."],
+        observed=Observed(**views["observed"]),
+        raw=Observed(**views["raw"]) if views["raw"] else None,
     )
 
 
@@ -215,14 +211,10 @@ def write_requests(path: Path, requests: Iterable[Request]) -> None:
     arrays: dict[str, np.ndarray] = {}
     for name in _REQUEST_ARRAYS:
         values = [getattr(request, name) for request in requests]
-        present = [value for value in values if value is not None]
-        if present:
+        if present := [value for value in values if value is not None]:
             arrays[name] = np.concatenate(present)
             arrays[f"{name}.length"] = np.array([-1 if v is None else len(v) for v in values], dtype=np.int64)
-    scalars = [
-        {k: v for k, v in vars(request).items() if k not in _REQUEST_ARRAYS and v is not None}
-        for request in requests
-    ]
+    scalars = [{k: v for k, v in vars(r).items() if k not in _REQUEST_ARRAYS and v is not None} for r in requests]
     # An empty file has no tensors to hang the metadata on, hence the count.
     arrays["count"] = np.array([len(requests)], dtype=np.int64)
     write_atomic(path, save(arrays, metadata={"requests": json.dumps(scalars)}))
@@ -238,9 +230,7 @@ def read_requests(path: Path) -> list[Request]:
     with safe_open(path, framework="numpy") as file:
         scalars = json.loads(file.metadata()["requests"])
         arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-    for name in _REQUEST_ARRAYS:
-        if name not in arrays:
-            continue
+    for name in [name for name in _REQUEST_ARRAYS if name in arrays]:
         start = 0
         for entry, length in zip(scalars, arrays[f"{name}.length"].tolist(), strict=True):
             if length >= 0:

@@ -15,9 +15,10 @@ if TYPE_CHECKING:
 
 def flat(lists: pa.Array) -> tuple[np.ndarray, np.ndarray]:
     """All entries end to end [F], and how many each row has [N]; a null list has none."""
-    import pyarrow.compute as pc
+    import pyarrow as pa
 
-    length_N = pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False).astype(np.int64)
+    assert isinstance(lists, pa.ListArray), "a list column"
+    length_N = lists.value_lengths().fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
     return lists.flatten().to_numpy(zero_copy_only=False), length_N
 
 

@@ -79,7 +79,7 @@ class Packer:
     def add(self, record: SequenceRecord, observed: Observed) -> None:
         """Append one sequence as one of its views saw it."""
         self._check(record, observed)
-        if observed.full_logprobs_RV is not None:
+        if observed.full_row_R is not None and observed.full_logprobs_RV is not None:
             self._distributions.add(observed.full_row_R + self._n_tokens, observed.full_logprobs_RV)
         length = len(record.response_token_ids)
         self._last_id = record.sequence_id
@@ -109,9 +109,12 @@ class Packer:
         return counts, {file.path.name: sha256_of(file.path) for file in written}
 
     def _check(self, record: SequenceRecord, observed: Observed) -> None:
+        def refusal(what: str) -> TraceError:
+            return TraceError(f"Sequence {record.sequence_id} cannot go into {self.directory}: {what}.")
+
         def demand(condition: bool, what: str) -> None:
             if not condition:
-                raise TraceError(f"Sequence {record.sequence_id} cannot go into {self.directory}: {what}.")
+                raise refusal(what)
 
         length = len(record.response_token_ids)
         ids_TK, logp_TK, tail_T = observed.topk_ids_TK, observed.topk_logprobs_TK, observed.tail_overlap_T
@@ -131,9 +134,10 @@ class Packer:
         if row_R is None or not len(row_R):
             demand(logp_RV is None or not len(logp_RV), "distributions without their positions")
             return
-        demand(logp_RV is not None and len(logp_RV) == len(row_R), "positions without their distributions")
+        if logp_RV is None or len(logp_RV) != len(row_R):
+            raise refusal("positions without their distributions")
         rising = row_R[0] >= 0 and row_R[-1] < length and (np.diff(row_R) > 0).all()
-        demand(rising, "positions of distributions out of order or range")
+        demand(bool(rising), "positions of distributions out of order or range")
         width = self._distributions.width
         demand(width in (None, logp_RV.shape[1]), f"a vocabulary of {logp_RV.shape[1]} after one of {width}")
 
@@ -168,11 +172,13 @@ def _token_columns(records: list[SequenceRecord]) -> dict[str, Any]:
         "token_id": np.concatenate([record.response_token_ids for record in records]),
         "logprob": np.concatenate([each.logprob_T for each in seen]),
     }
-    if seen[0].topk_ids_TK is not None:
-        listed = [each.topk_ids_TK >= 0 for each in seen]  # -1 pads rows to one width in memory, not on disk
-        offsets = _offsets(np.concatenate([mask_TK.sum(axis=1) for mask_TK in listed]))
-        for column, name in (("topk_ids", "topk_ids_TK"), ("topk_logprobs", "topk_logprobs_TK")):
-            values = [getattr(each, name)[mask_TK] for each, mask_TK in zip(seen, listed, strict=True)]
+    ids = [each.topk_ids_TK for each in seen if each.topk_ids_TK is not None]
+    logprobs = [each.topk_logprobs_TK for each in seen if each.topk_logprobs_TK is not None]
+    if ids:
+        listed = [ids_TK >= 0 for ids_TK in ids]  # -1 pads rows to one width in memory, not on disk
+        offsets = _offsets(np.concatenate([listed_TK.sum(axis=1) for listed_TK in listed]))
+        for column, arrays in (("topk_ids", ids), ("topk_logprobs", logprobs)):
+            values = [array_TK[listed_TK] for array_TK, listed_TK in zip(arrays, listed, strict=True)]
             columns[column] = pa.ListArray.from_arrays(offsets, pa.array(np.concatenate(values)))
     if seen[0].tail_overlap_T is not None:
         columns["tail_overlap"] = np.concatenate([each.tail_overlap_T for each in seen])
@@ -190,8 +196,10 @@ def _ragged(values: list[np.ndarray]) -> pa.ListArray:
     return pa.ListArray.from_arrays(_offsets([len(v) for v in values]), pa.array(np.concatenate(values)))
 
 
-def _offsets(lengths: Any) -> np.ndarray:
-    return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+def _offsets(lengths: Any) -> pa.Int32Array:
+    import pyarrow as pa
+
+    return pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int32())
 
 
 class _Table:
@@ -202,13 +210,14 @@ class _Table:
 
         self.path, self.temporary = path, path.with_name(f".{path.name}.tmp")
         self._schema = schema
+        dictionary = [name for name in _DICTIONARY if name in schema.names]
         self._handle = open(self.temporary, "wb")  # noqa: SIM115 - closed by close or discard
         self._writer = pq.ParquetWriter(
             self._handle,
             schema,
             compression="zstd",
             write_page_checksum=True,
-            use_dictionary=[name for name in _DICTIONARY if name in schema.names],
+            use_dictionary=dictionary,  # type: ignore[arg-type] # the stub knows bool alone
             use_byte_stream_split=[name for name in _FLOATS if name.split(".")[0] in schema.names],
         )
 
@@ -258,7 +267,7 @@ class _Distributions:
 
     def close(self) -> bool:
         """False when there was nothing to write."""
-        if self._handle is None:
+        if self._handle is None or self.width is None:
             return False
         n, size = self.rows, 4 * self.rows * self.width
         header = {

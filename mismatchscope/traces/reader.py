@@ -149,8 +149,8 @@ class Trace:
             groups = []
             for group in range(file.num_row_groups):
                 ids = file.metadata.row_group(group).column(at).statistics
-                bounded = ids is not None and ids.has_min_max
-                if not bounded or any(ids.min <= sequence_id <= ids.max for sequence_id in sequence_ids):
+                low, high = (None, None) if ids is None else (ids.min, ids.max)
+                if low is None or high is None or any(low <= sequence_id <= high for sequence_id in sequence_ids):
                     groups.append(group)
             table = file.read_row_groups(groups, columns=["sequence_id", *columns])
             return table.filter(pc.is_in(table["sequence_id"], pa.array(sorted(sequence_ids), pa.int64())))

@@ -11,7 +11,7 @@ TRACE/
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Tag, ValidationError
 
@@ -21,7 +21,7 @@ from ..records import Evidence, Policy, Role, Sampling, Transforms
 if TYPE_CHECKING:
     import pyarrow as pa
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION: Final = 1
 MANIFEST = "manifest.json"
 SEQUENCES = "sequences.parquet"
 TOKENS = "tokens.parquet"
@@ -178,7 +178,7 @@ def tokens_schema(*, topk: bool, tail_overlap: bool, experts: bool) -> pa.Schema
     """
     import pyarrow as pa
 
-    fields = [
+    fields: list[pa.Field[Any]] = [
         pa.field("sequence_id", pa.int64(), nullable=False),
         pa.field("position", pa.int32(), nullable=False),
         pa.field("token_id", pa.int32(), nullable=False),

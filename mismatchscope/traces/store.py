@@ -110,6 +110,7 @@ def _pack(path: Path, manifest: Manifest, records: Iterable[SequenceRecord], raw
     with Packer(path) as packer, Packer(raw_path) as raw_packer:
         for record in _with_raw(True, first, iterator):
             packer.add(record, record.observed)
+            assert record.raw is not None, "_with_raw lets no other through"
             raw_packer.add(record, record.raw)
         _complete(raw_path, raw, raw_packer)
         return _complete(path, manifest, packer)

@@ -132,7 +132,7 @@ def check_free(path: Path, *, resume: bool = False) -> None:
 
 def _sampling(temperature: float | None, top_p: float | None, top_k: int | None) -> Transforms | None:
     """Unknown where nothing is given; what is left out beside something given changes nothing."""
-    given = {"temperature": temperature, "top_p": top_p, "top_k": top_k}
+    given: dict[str, Any] = {"temperature": temperature, "top_p": top_p, "top_k": top_k}
     known = {name: value for name, value in given.items() if value is not None}
     return Transforms(**known) if known else None
 

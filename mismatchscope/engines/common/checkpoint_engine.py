@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,6 +14,7 @@ from ...records import Request, Sampling, Task
 from ..base import Capabilities, Engine
 from .checkpoint import Tokenizer, check_prompt, check_vocabulary, describe, locate, stop_token_ids
 from .provenance import torch_environment
+from .tokenized import ScoreRequest, TokenizedRequest
 
 
 class CheckpointEngine(Engine):
@@ -39,22 +40,33 @@ class CheckpointEngine(Engine):
 
     def check(self, requests: Sequence[Request], task: Task) -> None:
         """Refuse, by name, what cannot be run: prompts before anything is sampled, responses before a score."""
-        for request in self._with_prompts(requests):
-            if task.kind == "score":
-                self._check_response(request, task)
+        if task.kind == "score":
+            self._to_score(requests, task)
+        else:
+            self._with_prompts(requests)
 
     @abstractmethod
-    def _check_response(self, request: Request, task: Task) -> np.ndarray:
+    def _check_response(self, request: TokenizedRequest, task: Task) -> np.ndarray:
         """`checkpoint.check_response` with the limit of this engine along the task's path, and what sets it."""
 
-    def _with_prompts(self, requests: Sequence[Request]) -> list[Request]:
+    def _with_prompts(self, requests: Sequence[Request]) -> list[TokenizedRequest]:
         """The requests, with their prompts as token ids. Raises `PromptsError` for one that cannot be run."""
         prompts = [self._tokenizer.encode(request) for request in requests]
         for request, prompt in zip(requests, prompts, strict=True):
             check_prompt(request.prompt_id, prompt, self._vocabulary_size, self._longest_prompt)
-        return [replace(request, prompt_token_ids=p) for request, p in zip(requests, prompts, strict=True)]
+        return [
+            TokenizedRequest(**vars(request) | {"prompt_token_ids": prompt})
+            for request, prompt in zip(requests, prompts, strict=True)
+        ]
 
-    def _longest_response(self, request: Request, sampling: Sampling) -> int:
+    def _to_score(self, requests: Sequence[Request], task: Task) -> list[ScoreRequest]:
+        """As `_with_prompts`, with their responses, checked by `_check_response`."""
+        return [
+            ScoreRequest(**vars(request) | {"response_token_ids": self._check_response(request, task)})
+            for request in self._with_prompts(requests)
+        ]
+
+    def _longest_response(self, request: TokenizedRequest, sampling: Sampling) -> int:
         """Tokens that may be sampled: what is asked for, or what the longest sequence leaves."""
         if self._max_length is None:
             return sampling.max_new_tokens

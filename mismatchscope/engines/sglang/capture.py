@@ -47,7 +47,9 @@ class Capture:
         self._token_BT = np.zeros((len(batch.requests), longest), dtype=np.int64)
         if self._scores:
             for token_T, request in zip(self._token_BT, batch.requests, strict=True):
-                token_T[: len(request.response_token_ids)] = request.response_token_ids
+                response = request.response_token_ids
+                assert response is not None, "what is scored has a response"
+                token_T[: len(response)] = response
         else:
             ids = [request.sequence_id for request in batch.requests]
             self._uniform_BT = uniforms(self._task.sampling.seed, ids, longest)

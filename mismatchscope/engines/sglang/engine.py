@@ -21,6 +21,7 @@ from ..base import Options
 from ..common.checkpoint import check_response
 from ..common.checkpoint_engine import CheckpointEngine
 from ..common.options import check_arguments
+from ..common.tokenized import ScoreRequest, TokenizedRequest
 from .exchange import Batch, Exchange, request_id
 from .facts import effective_settings
 from .options import SglangOptions, prepare_process
@@ -70,7 +71,7 @@ class SglangEngine(CheckpointEngine):
 
     def score(self, batch: Sequence[Request], task: Task) -> Iterator[SequenceRecord]:
         """Teacher-force; a `raw` policy is the model's own, any other what `task.sampling` makes of it."""
-        requests = self._with_prompts(batch)
+        requests = self._to_score(batch, task)
         lengths = [len(request.response_token_ids) for request in requests]
         work = Batch(next(self._numbers), task, requests, lengths, ())
         if task.path == "decode":
@@ -89,7 +90,7 @@ class SglangEngine(CheckpointEngine):
             cache_salt=[f"{work.number}-{request.sequence_id}" for request in requests],  # every state is computed
         )
 
-    def _forced_params(self, request: Request, sampling: Sampling) -> dict[str, Any]:
+    def _forced_params(self, request: ScoreRequest, sampling: Sampling) -> dict[str, Any]:
         """Let a response end as it did when it was sampled: SGLang learns of a stop token one step later than of a
         length, so that a sequence keeps the same neighbours from the first token to the last."""
         response = request.response_token_ids
@@ -114,7 +115,7 @@ class SglangEngine(CheckpointEngine):
             raise EngineError(f"SGLang ended sequences {sorted(unfinished)} before their last token")
         self._exchange.close(work.number)
 
-    def _check_response(self, request: Request, task: Task) -> np.ndarray:
+    def _check_response(self, request: TokenizedRequest, task: Task) -> np.ndarray:
         return check_response(
             request,
             request.prompt_token_ids,

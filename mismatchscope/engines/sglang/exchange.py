@@ -24,7 +24,6 @@ import numpy as np
 from ... import errors
 from ...errors import EngineError, MismatchScopeError
 from ...records import (
-    Request,
     SequenceRecord,
     Task,
     read_part,
@@ -33,6 +32,7 @@ from ...records import (
     write_part,
     write_requests,
 )
+from ..common.tokenized import TokenizedRequest
 
 _POLICIES = ("observed", "raw")
 
@@ -41,13 +41,13 @@ _POLICIES = ("observed", "raw")
 class Batch:
     """A batch as the scheduler has to know it.
 
-    Every request carries its prompt's token ids, and its response where that is scored. `lengths` is how many
-    tokens each of them gets at most, `stop_ids` what ends a sample earlier.
+    Every request carries its response where that is scored. `lengths` is how many tokens each of them gets at most,
+    `stop_ids` what ends a sample earlier.
     """
 
     number: int
     task: Task
-    requests: Sequence[Request]
+    requests: Sequence[TokenizedRequest]
     lengths: Sequence[int]
     stop_ids: Sequence[int]
 
@@ -80,7 +80,8 @@ class Exchange:
     def read(self, number: int) -> Batch:
         """Scheduler: the batch of that number."""
         content = json.loads((self._directory / f"{number}.batch").read_bytes())
-        requests = read_requests(self._directory / f"{number}.requests")
+        read = read_requests(self._directory / f"{number}.requests")
+        requests = [TokenizedRequest(**vars(request)) for request in read]
         return Batch(number, Task.from_json(content["task"]), requests, content["lengths"], content["stop_ids"])
 
     def put(self, number: int, record: SequenceRecord) -> None:

@@ -90,12 +90,13 @@ class Listener:
     def sample(self, original: Callable[..., Tensor], runner: Any, output: Any, forward_batch: Any) -> Tensor:
         """The next token of every request [S]; in place of SGLang's sampler where the requests are ours."""
         try:
-            row_S = self._rows(forward_batch.rids)
-            if row_S is None:
+            current = self._current(forward_batch.rids)
+            if current is None:
                 return original(runner, output, forward_batch)
+            capture, row_S = current
             lengths = forward_batch.seq_lens if forward_batch.seq_lens_cpu is None else forward_batch.seq_lens_cpu
             size = len(row_S)  # what is longer is padded
-            return self._capture.sample(row_S, lengths[:size].cpu().numpy(), output.next_token_logits[:size])
+            return capture.sample(row_S, lengths[:size].cpu().numpy(), output.next_token_logits[:size])
         except Exception as error:
             self._exchange.fail(error)
             raise
@@ -106,16 +107,17 @@ class Listener:
         if forward_batch is None or not forward_batch.forward_mode.is_extend():
             return
         try:
-            row_S = self._rows(forward_batch.rids)
-            if row_S is None or not self._capture.prefills:
+            current = self._current(forward_batch.rids)
+            if current is None or not current[0].prefills:
                 return
+            capture, row_S = current
             from sglang.srt.layers.logits_processor import LogitsMetadata
             from sglang.srt.model_executor.forward_batch_info import ForwardMode
 
             _, hidden_PH, head, *_ = args
             # To the logits processor, every row of a decoding step is the last state of a sequence of its own.
             each_row = LogitsMetadata(forward_mode=ForwardMode.DECODE)
-            self._capture.prefill(
+            capture.prefill(
                 row_S,
                 np.asarray(forward_batch.extend_prefix_lens_cpu),
                 np.asarray(forward_batch.extend_seq_lens_cpu),
@@ -125,17 +127,20 @@ class Listener:
             self._exchange.fail(error)
             raise
 
-    def _rows(self, request_ids: list[str]) -> np.ndarray | None:
-        """The row in the current batch of every request, -1 for what is left of an earlier one; None: not ours."""
-        places = [parse_request_id(request_id) for request_id in request_ids]
-        if not places or None in places:
+    def _current(self, request_ids: list[str]) -> tuple[Capture, np.ndarray] | None:
+        """The current batch, and every request's row in it [S], -1 for what is left of an earlier batch.
+
+        None where there is no request, or one that is not ours.
+        """
+        places = [place for place in map(parse_request_id, request_ids) if place is not None]
+        if not places or len(places) < len(request_ids):
             return None
         number = max(number for number, _ in places)
-        if number > self._number:
+        if self._capture is None or number > self._number:
             batch = self._exchange.read(number)
             put = (lambda record: self._exchange.put(number, record)) if _is_first_rank() else None
             self._number, self._capture = number, Capture(batch, put)
-        return np.array([row if number == self._number else -1 for number, row in places])
+        return self._capture, np.array([row if number == self._number else -1 for number, row in places])
 
 
 def _check_head(model: Any) -> None:

@@ -24,6 +24,7 @@ from ..base import Options
 from ..common.checkpoint import check_response, read_config
 from ..common.checkpoint_engine import CheckpointEngine
 from ..common.json_values import dtype_names, to_json_value
+from ..common.tokenized import ScoreRequest, TokenizedRequest
 from .options import TransformersOptions
 
 if TYPE_CHECKING:
@@ -106,26 +107,23 @@ class TransformersEngine(CheckpointEngine):
 
     def score(self, batch: Sequence[Request], task: Task) -> Iterator[SequenceRecord]:
         """Teacher-force; a `raw` policy is the model's own, any other what `task.sampling` makes of it."""
-        requests = self._with_prompts(batch)
-        responses = [self._check_response(request, task) for request in requests]
+        requests = self._to_score(batch, task)
         with _batch_memory_errors(len(batch)):
             if task.path == "decode":
-                yield from self._score_decode(requests, task, responses)
+                yield from self._score_decode(requests, task)
             else:
-                yield from self._score_prefill(requests, task, responses)
+                yield from self._score_prefill(requests, task)
 
-    def _score_decode(
-        self, requests: Sequence[Request], task: Task, responses: list[np.ndarray]
-    ) -> Iterator[SequenceRecord]:
+    def _score_decode(self, requests: Sequence[ScoreRequest], task: Task) -> Iterator[SequenceRecord]:
         import torch
 
         from ..common.capture import LogitRange, TaskRecorder
         from .decoding import decode
 
-        length_B = np.array([len(response) for response in responses])
+        length_B = np.array([len(request.response_token_ids) for request in requests])
         token_BT = np.zeros((len(requests), length_B.max()), dtype=np.int64)
-        for row, response in enumerate(responses):
-            token_BT[row, : len(response)] = response
+        for token_T, length, request in zip(token_BT, length_B, requests, strict=True):
+            token_T[:length] = request.response_token_ids
         recorder = TaskRecorder(task, requests, length_B.max())
         logit_range = LogitRange(len(requests))
 
@@ -137,17 +135,17 @@ class TransformersEngine(CheckpointEngine):
 
         for row, length in decode(self._lm, [request.prompt_token_ids for request in requests], choose):
             [observed] = recorder.finish(row, length)
-            yield self._record(requests[row], responses[row], observed, logit_range.largest_S[row])
+            response = requests[row].response_token_ids
+            yield self._record(requests[row], response, observed, logit_range.largest_S[row])
 
-    def _score_prefill(
-        self, requests: Sequence[Request], task: Task, responses: list[np.ndarray]
-    ) -> Iterator[SequenceRecord]:
+    def _score_prefill(self, requests: Sequence[ScoreRequest], task: Task) -> Iterator[SequenceRecord]:
         import torch
 
         from ..common.capture import LogitRange, TaskRecorder
         from .prefilling import lay_out, prefill
 
         padding: Padding = task.composition.padding or self.options.padding
+        responses = [request.response_token_ids for request in requests]
         layout = lay_out([request.prompt_token_ids for request in requests], responses, padding)
         token_N = torch.from_numpy(np.concatenate(responses).astype(np.int64)).to(self._lm.head_device)
         recorder = TaskRecorder(task, requests, max(len(response) for response in responses))
@@ -161,13 +159,13 @@ class TransformersEngine(CheckpointEngine):
             yield self._record(request, response, observed, logit_range.largest_S[row])
 
     def _record(
-        self, request: Request, response: np.ndarray, observed: Observed, largest_logit: float
+        self, request: TokenizedRequest, response: np.ndarray, observed: Observed, largest_logit: float
     ) -> SequenceRecord:
         return self._tokenizer.record(
             request, request.prompt_token_ids, response, observed, max_abs_logit=float(largest_logit)
         )
 
-    def _check_response(self, request: Request, task: Task) -> np.ndarray:
+    def _check_response(self, request: TokenizedRequest, task: Task) -> np.ndarray:
         return check_response(
             request,
             request.prompt_token_ids,

@@ -66,12 +66,12 @@ def prefill(model: CausalLM, batch: MicroBatch, chunk: int) -> Iterator[tuple[sl
 
 
 def _scored_hidden(model: CausalLM, batch: MicroBatch) -> Tensor:
-    def on_device(array: np.ndarray | None) -> Tensor | None:
-        return None if array is None else torch.from_numpy(array).to(model.device)
+    def on_device(array: np.ndarray) -> Tensor:
+        return torch.from_numpy(array).to(model.device)
+
+    mask_BT = None if batch.mask_BT is None else on_device(batch.mask_BT)
 
     # A trainer's training forward builds the autograd graph, and gradient checkpointing acts in it alone.
     with torch.set_grad_enabled(model.train_mode), model.training():
-        hidden_BTH = model.hidden(
-            on_device(batch.input_ids_BT), on_device(batch.mask_BT), on_device(batch.position_ids_BT)
-        ).detach()
+        hidden_BTH = model.hidden(on_device(batch.input_ids_BT), mask_BT, on_device(batch.position_ids_BT)).detach()
     return hidden_BTH[torch.from_numpy(batch.row_N), torch.from_numpy(batch.column_N)]

@@ -17,9 +17,10 @@ import torch
 from torch import Tensor
 
 from ...errors import EngineError
-from ...records import Observed, Request, Sampling, Task
+from ...records import Observed, Sampling, Task
 from ..common.capture import TaskRecorder
 from ..common.sampling import process_logits
+from ..common.tokenized import TokenizedRequest
 from .normaliser import Normaliser
 
 
@@ -69,7 +70,9 @@ class Capture:
     that it computes again after it had to evict a sequence. What counts is the position that is next.
     """
 
-    def __init__(self, task: Task, requests: Sequence[Request], length_B: np.ndarray, *, record: bool) -> None:
+    def __init__(
+        self, task: Task, requests: Sequence[TokenizedRequest], length_B: np.ndarray, *, record: bool
+    ) -> None:
         self.prefill = task.kind == "score" and task.path == "prefill"
         self._forced = [request.response_token_ids for request in requests] if task.kind == "score" else None
         self._prompt_length_B = np.array([len(request.prompt_token_ids) for request in requests])

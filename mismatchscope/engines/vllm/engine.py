@@ -17,6 +17,7 @@ from ..base import Options
 from ..common.checkpoint import check_response
 from ..common.checkpoint_engine import CheckpointEngine
 from ..common.options import check_arguments
+from ..common.tokenized import TokenizedRequest
 from .facts import effective_settings, examine
 from .options import VllmOptions, prepare_process
 from .start import import_vllm, load_errors, memory_errors
@@ -64,7 +65,7 @@ class VllmEngine(CheckpointEngine):
             )
         super().check(requests, task)
 
-    def _check_response(self, request: Request, task: Task) -> np.ndarray:
+    def _check_response(self, request: TokenizedRequest, task: Task) -> np.ndarray:
         return check_response(
             request,
             request.prompt_token_ids,
@@ -108,7 +109,7 @@ class VllmEngine(CheckpointEngine):
 
     def score(self, batch: Sequence[Request], task: Task) -> Iterator[SequenceRecord]:
         """Teacher-force; a `raw` policy is the model's own, any other what `task.sampling` makes of it."""
-        requests = self._with_prompts(batch)
+        requests = self._to_score(batch, task)
         prompts = [request.prompt_token_ids for request in requests]
         responses = [request.response_token_ids for request in requests]
         length_B = np.array([len(response) for response in responses])
@@ -129,7 +130,7 @@ class VllmEngine(CheckpointEngine):
     def _run(
         self,
         task: Task,
-        requests: Sequence[Request],
+        requests: Sequence[TokenizedRequest],
         length_B: np.ndarray,
         prompts: Sequence[np.ndarray],
         params: Sequence[Any],

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from ...errors import EngineError
-from ...records import Observed, Request, Task
+from ...records import Observed, Task
+from ..common.tokenized import TokenizedRequest
 from .capture import Capture, Step
 
 PREFILL_CHUNK = 256
@@ -57,7 +58,9 @@ class Listener:
         for start in range(0, len(rows), PREFILL_CHUNK):
             chunk = rows[start : start + PREFILL_CHUNK]
             logprobs = capture.logprobs(compute_logits(chunk.of(hidden)))
-            capture.add(chunk, logprobs, capture.forced_tokens(chunk))
+            forced_N = capture.forced_tokens(chunk)
+            assert forced_N is not None, "a prefill scores given tokens"
+            capture.add(chunk, logprobs, forced_N)
 
 
 class ListeningSampler:
@@ -88,8 +91,8 @@ def install(worker: Any) -> None:
     runner.mismatchscope = listener
 
 
-def begin(worker: Any, task: Task, requests: Sequence[Request], length_B: np.ndarray) -> None:
-    """Record a batch; its requests carry the ids of their prompts, and `length_B` the most tokens of each."""
+def begin(worker: Any, task: Task, requests: Sequence[TokenizedRequest], length_B: np.ndarray) -> None:
+    """Record a batch; `length_B` is the most tokens of each response."""
     listener = worker.model_runner.mismatchscope
     listener.capture = Capture(task, requests, length_B, record=listener.records)
 
@@ -115,7 +118,8 @@ def _install_v1(runner: Any, listener: Listener) -> None:
         if runner.device.type == "cpu":
             generators = runner.input_batch.generators
             discarded_S = runner.discard_request_mask.np[: len(runner.input_batch.req_ids)]
-            aside.update({index: generators[index] for index in np.flatnonzero(discarded_S) if index in generators})
+            discarded = np.flatnonzero(discarded_S).tolist()
+            aside.update({index: generators[index] for index in discarded if index in generators})
             generators.update({index: _SpareGenerator() for index in aside})
         return listener.sample(step, logits, draw)
 
@@ -138,8 +142,8 @@ class _SpareGenerator(torch.Generator):
     def get_offset(self) -> int:
         return 0
 
-    def set_offset(self, offset: int) -> None:
-        return None
+    def set_offset(self, offset: int) -> torch.Generator:
+        return self
 
 
 def _install_v2(runner: Any, listener: Listener) -> None:

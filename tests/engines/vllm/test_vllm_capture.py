@@ -15,9 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mismatchscope.engines.common.sampling import process_logits
+from mismatchscope.engines.common.tokenized import ScoreRequest, TokenizedRequest
 from mismatchscope.engines.vllm import listener as vllm_listener
 from mismatchscope.errors import EngineError
-from mismatchscope.records import Evidence, Request, Sampling, SequenceRecord, Task
+from mismatchscope.records import Evidence, Sampling, SequenceRecord, Task
 
 VOCABULARY = 11
 LENGTHS = ((1, 3), (7, 5), (4, 1), (12, 4))  # of the prompts and of the responses
@@ -125,7 +126,7 @@ def record(runner_type: type[Runner], task: Task, seed: int) -> list[SequenceRec
     rng = np.random.default_rng([seed, 1])
     answers = [rng.integers(1, VOCABULARY, response).astype(np.int32) for _, response in LENGTHS]
     batch = [
-        Request(10 + i, i, rng.integers(1, VOCABULARY, prompt).astype(np.int32), response_token_ids=answers[i])
+        ScoreRequest(10 + i, i, rng.integers(1, VOCABULARY, prompt).astype(np.int32), response_token_ids=answers[i])
         for i, (prompt, _) in enumerate(LENGTHS)
     ]
     prompts, length_B = [request.prompt_token_ids.tolist() for request in batch], [len(one) for one in answers]
@@ -197,7 +198,7 @@ def test_a_prefill_is_scored_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_other_processes_force_and_do_not_record() -> None:
     runner = RunnerV2([[1, 2]], [2], 0)
     worker = SimpleNamespace(model_runner=runner, rank=1)
-    request = Request(0, 0, np.array([1, 2]), response_token_ids=np.array([5, 6]))
+    request = ScoreRequest(0, 0, np.array([1, 2]), response_token_ids=np.array([5, 6]))
     vllm_listener.install(worker)
     vllm_listener.begin(worker, Task("t", "score", "", "", FULL, path="decode"), [request], np.array([2]))
     while not runner.step():
@@ -211,7 +212,7 @@ def test_a_token_that_nobody_saw_is_an_error() -> None:
     worker = SimpleNamespace(model_runner=runner, rank=0)
     vllm_listener.install(worker)
     vllm_listener.begin(
-        worker, Task("t", "rollout", "", "", FULL), [Request(0, 0, np.array([1, 2]))], np.array([2])
+        worker, Task("t", "rollout", "", "", FULL), [TokenizedRequest(0, 0, np.array([1, 2]))], np.array([2])
     )
     while not runner.step():
         pass
