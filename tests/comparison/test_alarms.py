@@ -120,7 +120,9 @@ def test_a_slope_that_explains_less_than_half_is_no_temperature(
 @pytest.mark.parametrize(("logp", "raised"), [(-np.inf, True), (-300.0, False)])
 def test_a_drawn_token_is_impossible_only_at_probability_0(tmp_path: Path, logp: float, raised: bool) -> None:
     mu = [np.full(4, -1.0)] * 3
-    alarm = found(sampled_pair(tmp_path, mu, [np.array([-1.0, logp, -1.0, logp]), *mu[1:]])).get("impossible_tokens")
+    alarm = found(sampled_pair(tmp_path, mu, [np.array([-1.0, logp, -1.0, logp]), *mu[1:]])).get(
+        "impossible_tokens"
+    )
     assert (alarm is not None) == raised
     if alarm is not None:
         assert alarm.evidence["tokens"] == 2

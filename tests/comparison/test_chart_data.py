@@ -14,7 +14,9 @@ from mismatchscope.comparison.pair import Pair
 from mismatchscope.measures.selected_states import POINTS
 
 
-def random_pair(directory: Path, seed: int, sequences: int = 40, spread: float = 0.1) -> tuple[Pair, list[np.ndarray]]:
+def random_pair(
+    directory: Path, seed: int, sequences: int = 40, spread: float = 0.1
+) -> tuple[Pair, list[np.ndarray]]:
     """Sequences of unlike length that are the same for every seed; and their log-ratios."""
     length_S = np.random.default_rng(99).integers(3, 60, sequences)
     rng = np.random.default_rng(seed)

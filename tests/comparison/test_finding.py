@@ -16,9 +16,7 @@ def found(floors: Floors, alpha: Alpha = ALPHA, *, identical: bool = False) -> F
     return finding(alpha, floors, COUNTS, identical=identical)
 
 
-def floors_with(
-    excess: Interval | None, behavior: float | None = 0.004, reference: float | None = 0.002
-) -> Floors:
+def floors_with(excess: Interval | None, behavior: float | None = 0.004, reference: float | None = 0.002) -> Floors:
     def floor(mean: float | None) -> Floor:
         return Floor(observed_max=0.01, mean=Interval(mean), identical=False)
 
@@ -32,8 +30,18 @@ def test_only_an_interval_wholly_above_0_is_above_the_floor(low: float | None, c
     assert found(floors_with(Interval(0.016, low, 0.03))).code == code
 
 
-def test_without_a_paired_excess_nothing_is_resolved() -> None:
-    assert found(floors_with(None)).code == "unresolved"
+@pytest.mark.parametrize(
+    ("excess", "reason"),
+    [
+        (None, "Cannot be paired"),
+        (Interval(0.016, n=400, clusters=1), "Too few prompts"),
+        (Interval(0.016, n=1200, clusters=3), "All prompts are as far"),
+    ],
+)
+def test_an_excess_without_an_interval_resolves_nothing_and_says_why(excess: Interval | None, reason: str) -> None:
+    unresolved = found(floors_with(excess))
+    assert unresolved.code == "unresolved"
+    assert unresolved.sentence.startswith(reason) and "the repeat floor of 0.00400" in unresolved.sentence
 
 
 def test_without_a_floor_there_is_none_to_compare_with() -> None:
@@ -60,7 +68,12 @@ def test_a_floor_of_identical_repeats_has_no_multiples() -> None:
 
 
 def test_every_sentence_says_of_how_much_it_speaks() -> None:
-    cases = [Floors(), floors_with(None), floors_with(Interval(0.0, -1.0, 1.0)), floors_with(Interval(1.0, 0.5, 2.0))]
+    cases = [
+        Floors(),
+        floors_with(None),
+        floors_with(Interval(0.0, -1.0, 1.0)),
+        floors_with(Interval(1.0, 0.5, 2.0)),
+    ]
     for floors in cases:
         for identical in (True, False):
             assert found(floors, identical=identical).sentence.endswith("(1,200 tokens of 3 prompts).")
