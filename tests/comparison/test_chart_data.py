@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -73,7 +74,7 @@ def test_position_bins_hold_every_state_and_its_tv(tmp_path: Path) -> None:
     tv_N = np.exp(-9.0) * np.abs(np.expm1(np.concatenate(log_ratio_ST)))
     bins = chart_data(pair, None).tv_by_position
     assert bins[0].low == 0 and bins[-1].high == position_N.max()
-    assert all(after.low == before.high + 1 for before, after in zip(bins, bins[1:], strict=False))
+    assert all(after.low == before.high + 1 for before, after in pairwise(bins))
     assert sum(place.n for place in bins) == len(tv_N)
     for place in bins:
         here_N = tv_N[(position_N >= place.low) & (position_N <= place.high)]

@@ -100,7 +100,7 @@ def test_a_mismatch_is_above_a_smaller_floor_and_not_above_a_larger_one(
 
 @pytest.mark.parametrize("kept", [PROMPTS - 1, PROMPTS])
 def test_a_repeat_of_other_sequences_cannot_be_paired(tmp_path: Path, mu: Trace, pi: Trace, kept: int) -> None:
-    """The floor stays what it is; only what needs the same sequences is left out, and the prompts are not blamed."""
+    """The floor stays what it is, only the excess needs the same sequences; and the prompts are not blamed."""
     again = shifted(tmp_path / "mu-again", NOISE_S[:kept], LENGTH_S[:kept])
     report = compare(mu, pi, repeats=Repeats(behavior=again))
     assert report.floor.behavior.mean.value > 0
