@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..measures.results import Alpha
+from ..measures.results import Alpha, Interval
 from ..reports.document import Counts, Finding, Floors
 from ..reports.text import count, estimate, number
 
@@ -23,11 +23,20 @@ def finding(alpha: Alpha, floors: Floors, counts: Counts, *, identical: bool) ->
     excess, noise = floors.excess, max(noises)
     floor = f"the repeat floor of {number(noise)}" if noise > 0 else "the repeat floor (repeats are identical)"
     if excess is None or excess.low is None:
-        return Finding(code="unresolved", sentence=f"Too few prompts to tell from {floor}: {measured} ({sample}).")
+        unresolved = _why_unresolved(excess, floor)
+        return Finding(code="unresolved", sentence=f"{unresolved}: {measured} ({sample}).")
     if excess.low > 0:
         times = f", {number(alpha.mean.value / noise)} times it" if noise > 0 and alpha.mean.value else ""
         return Finding(code="above_floor", sentence=f"Above {floor}{times}: {measured} ({sample}).")
     return Finding(code="within_floor", sentence=f"Within {floor}: {measured} ({sample}).")
+
+
+def _why_unresolved(excess: Interval | None, floor: str) -> str:
+    if excess is None:  # a repeat of other sequences, or no figure that means TV on both
+        return f"Cannot be paired by prompt with {floor}"
+    if excess.clusters < 2:
+        return f"Too few prompts to tell from {floor}"
+    return f"All prompts are as far from {floor}, so no interval tells them apart"
 
 
 def _mean(alpha: Alpha) -> str:

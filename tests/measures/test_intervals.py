@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import itertools
 import math
-import sys
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -221,13 +221,10 @@ class TestRequiredClusters:
             required_clusters(1.0)
 
 
-def load_benchmark():
-    path = Path(__file__).parents[2] / "benchmarks" / "calibration.py"
-    spec = importlib.util.spec_from_file_location("calibration_benchmark", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
+@pytest.fixture
+def benchmark(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
+    return importlib.import_module("calibration")
 
 
 def assert_calibrated(row) -> None:
@@ -248,14 +245,12 @@ def assert_calibrated(row) -> None:
 class TestCalibration:
     """A thousand audits each; the committed table is benchmarks/results/calibration.md."""
 
-    def test_clustered_skewed_states(self) -> None:
-        benchmark = load_benchmark()
+    def test_clustered_skewed_states(self, benchmark: ModuleType) -> None:
         design = next(d for d in benchmark.DESIGNS if d.name == "moderate")
         assert_calibrated(benchmark.calibrate(design, 64, 1000, seed=20, peers=False))
 
     @pytest.mark.slow
-    def test_every_design(self) -> None:
-        benchmark = load_benchmark()
+    def test_every_design(self, benchmark: ModuleType) -> None:
         for design in benchmark.DESIGNS:
             for prompts in benchmark.PROMPTS:
                 assert_calibrated(benchmark.calibrate(design, prompts, 1000, seed=21, peers=False))
