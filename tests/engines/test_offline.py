@@ -225,7 +225,7 @@ def test_a_run_that_is_killed_twice_resumes_to_the_same_bytes(engine: Engine) ->
         with pytest.raises(WorkerError, match="SIGKILL"):
             engine.bfloat16("wide", "killed", on_event=kill_after(6, task))
         assert 6 <= len(engine.left("killed wide").parts(task)) < 12
-    killed = engine.bfloat16("wide", "killed")
+    killed = engine.bfloat16("wide", "killed", fresh=True)
     for task in ("roll", *BOTH_PATHS, "cut", "again"):
         contents = [{i: path.read_bytes() for i, path in run.parts(task).items()} for run in (calm, killed)]
         assert len(contents[0]) == 12 and contents[0] == contents[1]

@@ -1,16 +1,12 @@
-"""What is recorded inside SGLang, with a stand-in for its scheduler; and the files between the two processes.
+"""What is recorded inside SGLang, with a stand-in for its scheduler.
 
 Shapes: B requests, S requests of a step, T response tokens, V vocabulary.
 """
 
 from __future__ import annotations
 
-import errno
 import math
-from collections import defaultdict
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -18,16 +14,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mismatchscope.engines.common.options import check_arguments
 from mismatchscope.engines.common.sampling import process_logits, uniforms
-from mismatchscope.engines.runtime.launcher import job_for, run_job
 from mismatchscope.engines.sglang.capture import Capture
-from mismatchscope.engines.sglang.exchange import Batch, Exchange, parse_request_id, request_id
-from mismatchscope.engines.sglang.facts import effective_settings
-from mismatchscope.engines.sglang.options import SglangOptions
-from mismatchscope.engines.spec import parse_spec, resolve_options
-from mismatchscope.errors import CapabilityError, EngineError, ModelError, SpecError
-from mismatchscope.records import Evidence, Observed, Request, Sampling, SequenceRecord, Task, write_requests
+from mismatchscope.engines.sglang.exchange import Batch
+from mismatchscope.errors import EngineError
+from mismatchscope.records import Evidence, Request, Sampling, SequenceRecord, Task
 
 VOCABULARY = 11
 LENGTHS = ((1, 3), (7, 5), (4, 1), (12, 4))  # of the prompts and of the responses
@@ -160,9 +151,6 @@ def close(left: np.ndarray, right: np.ndarray) -> None:
     np.testing.assert_allclose(left, right, atol=2e-6)
 
 
-# Draws and evidence
-
-
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.sampled_from(SAMPLINGS))
 def test_a_rollout_draws_from_what_it_records(seed: int, sampling: Sampling) -> None:
@@ -258,151 +246,3 @@ def test_logits_that_are_not_finite_are_named() -> None:
     with pytest.raises(EngineError, match="not finite") as caught:
         capture.sample(np.array([0]), np.array([1]), torch.full((1, VOCABULARY), torch.nan))
     assert "float32" in caught.value.hint
-
-
-# The files between
-
-
-def record(sequence_id: int, *, raw: bool) -> SequenceRecord:
-    seen = Observed(np.zeros(3), full_row_R=np.arange(3), full_logprobs_RV=np.full((3, 5), sequence_id, np.float32))
-    tokens = np.arange(3, dtype=np.int32)
-    return SequenceRecord(sequence_id, 7, tokens, tokens, "stop", seen, replace(seen) if raw else None)
-
-
-def test_a_sequence_is_handed_over_once_and_whole(tmp_path: Path) -> None:
-    worker, scheduler = Exchange(tmp_path), Exchange(tmp_path)
-    work = batch(score("decode", TOPK), number=4)
-    worker.post(work)
-    read = scheduler.read(4)
-    assert (read.task, read.lengths, read.stop_ids) == (work.task, work.lengths, work.stop_ids)
-    for mine, other in zip(work.requests, read.requests, strict=True):
-        np.testing.assert_array_equal(mine.response_token_ids, other.response_token_ids)
-    assert worker.take(4) == []
-    for sequence_id in (12, 3):
-        scheduler.put(4, record(sequence_id, raw=sequence_id == 3))
-    taken = worker.take(4)
-    assert [one.sequence_id for one in taken] == [3, 12] and worker.take(4) == []
-    assert (taken[0].raw is None, taken[1].raw is None) == (False, True)
-    worker.close(4)
-    assert list(tmp_path.iterdir()) == [], "nothing stays behind"
-    np.testing.assert_array_equal(taken[0].raw.full_logprobs_RV, np.full((3, 5), 3, np.float32))
-
-
-def test_a_failure_crosses_over(tmp_path: Path) -> None:
-    for number, (error, kind, says) in enumerate(
-        [
-            (ModelError("no such model", hint="another"), ModelError, "no such model"),
-            (ValueError("odd"), EngineError, "ValueError: odd"),
-            (OSError(errno.ENOSPC, "No space left on device", "/tmp/x"), OSError, "No space left"),
-        ]
-    ):
-        exchange = Exchange(tmp_path / str(number))
-        (tmp_path / str(number)).mkdir()
-        assert exchange.failure() is None
-        exchange.fail(error)
-        exchange.fail(ValueError("and then everything else"))
-        failure = exchange.failure()
-        assert type(failure) is kind and says in str(failure)
-        assert getattr(failure, "hint", None) == getattr(error, "hint", None)
-        assert getattr(failure, "errno", None) == getattr(error, "errno", None)
-
-
-@given(st.integers(0, 10**6), st.integers(0, 10**6))
-def test_request_ids_are_told_from_others(number: int, row: int) -> None:
-    assert parse_request_id(request_id(number, row)) == (number, row)
-    assert parse_request_id(f"HEALTH_CHECK_{number}-{row}") is None
-
-
-# Settings
-
-
-def options(spec: str) -> Any:
-    return resolve_options(parse_spec(spec))
-
-
-def test_any_argument_is_a_key() -> None:
-    mine = options("sglang:dtype=float32,tp_size=2,schedule_policy=lpm,random_seed=7,chunked_prefill_size=-1")
-    assert mine.arguments() == {
-        "dtype": "float32",
-        "tp_size": 2,
-        "schedule_policy": "lpm",
-        "random_seed": 7,
-        "chunked_prefill_size": -1,
-        "trust_remote_code": False,
-    }
-
-
-@pytest.mark.parametrize(
-    ("spec", "error"),
-    [
-        ("batch_size=0", SpecError),
-        ("tp_size=-1", SpecError),
-        ("dtype=float8", SpecError),
-        ("model_path=x", SpecError),
-        ("speculative_algorithm=EAGLE", CapabilityError),
-        ("dp_size=2", CapabilityError),
-        ("pp_size=2", CapabilityError),
-    ],
-)
-def test_what_cannot_be_recorded_is_refused(spec: str, error: type[Exception]) -> None:
-    with pytest.raises(error) as caught:
-        options(f"sglang:{spec}")
-    assert caught.value.hint
-
-
-def test_an_unknown_argument_is_named() -> None:
-    known = [*SglangOptions.keys(), "schedule_policy"]
-    check_arguments(options("sglang:schedule_policy=lpm"), known, "SGLang 0.5.23")
-    with pytest.raises(SpecError, match="no engine argument 'chunked_prefil_size'") as caught:
-        check_arguments(options("sglang:chunked_prefil_size=4"), known, "SGLang 0.5.23")
-    assert caught.value.hint == "did you mean chunked_prefill_size?"
-
-
-def test_without_a_gpu_the_defaults_give_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    for gpus in ([], [{"name": "H100"}]):
-        monkeypatch.setattr("mismatchscope.engines.sglang.options.hardware", lambda gpus=gpus: {"gpus": gpus})
-        arguments = SglangOptions(batch_size=5, max_total_tokens=9).engine_arguments()
-        assert arguments["max_total_tokens"] == 9
-        assert arguments.get("attention_backend") == (None if gpus else "torch_native")
-        assert arguments.get("max_running_requests") == (None if gpus else 5)
-
-
-def test_what_runs_goes_before_what_was_configured() -> None:
-    resolved = defaultdict(
-        lambda: None,
-        enable_torch_compile=True,
-        sampling_backend="flashinfer",
-        schedule_policy="lpm",
-        cuda_graph_config={"decode": {"backend": "disabled"}, "prefill": {"backend": "disabled"}},
-    )
-    examined = {"graph_runner": None, "chunked_prefill_size": 8}
-    effective = effective_settings(resolved, examined, ["enable_torch_compile", "sampling_backend", "dist_timeout"])
-    assert effective["enable_torch_compile"] is False, "it compiles what it captures"
-    assert (effective["chunked_prefill_size"], effective["schedule_policy"]) == (8, "lpm")
-    assert effective["sampling_backend"] == "mismatchscope" and effective["decode_cuda_graph"] == "disabled"
-    assert effective["dist_timeout"] is None
-
-
-@pytest.mark.parametrize(
-    ("source", "says"),
-    [
-        (None, "needs the package sglang"),
-        ("raise ImportError('libnuma.so is not there')", "importing it fails: libnuma.so is not there"),
-        ("import no_such_kernels", "importing it fails: No module named 'no_such_kernels'"),
-    ],
-)
-def test_an_sglang_that_does_not_import(
-    source: str | None, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if source is not None:
-        (tmp_path / "sglang.py").write_text(source)
-        monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    write_requests(tmp_path / "requests", requests(scored=False))
-    task = replace(rollout(), requests=str(tmp_path / "requests"), parts=str(tmp_path / "parts"))
-    with pytest.raises(EngineError, match=says) as caught:
-        run_job(
-            job_for(parse_spec("sglang"), "any", [task]),
-            log_path=tmp_path / "log",
-            on_event=lambda event: None,
-        )
-    assert caught.value.hint

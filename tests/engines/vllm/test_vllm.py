@@ -28,7 +28,7 @@ def test_vllm_reports_what_is_recorded(engine: Engine, mode: str, samplings: lis
 
 def test_what_vllm_does_not_follow_shows(engine: Engine) -> None:
     options = 'dtype=float32,attention_backend=FLASH_ATTN,block_size=64,compilation_config={"mode":3}'
-    facts = engine.run("settings", "dense", options, {"roll": {"evidence": SAMPLED}}).facts
+    facts = engine.run("settings", "dense", options, {"roll": {"evidence": SAMPLED}}, fresh=True).facts
     settings, effective = facts["settings"], facts["effective"]
     assert (settings["attention_backend"], effective["attention_backend"]) == ("FLASH_ATTN", "CPU_ATTN")
     assert settings["engine_args"] == {"block_size": 64, "compilation_config": {"mode": 3}}
