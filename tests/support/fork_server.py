@@ -87,12 +87,13 @@ def call(address: str) -> None:
     sys.exit(status)
 
 
-def serve(address: str, engine: str) -> dict[str, str] | None:
+def serve(address: str, ready: int) -> dict[str, str] | None:
     """Fork until standard input ends. Returns once in every forked process: what it is to run."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as server:
         server.bind(address)
         server.listen()
-        print("ready", flush=True)
+        os.write(ready, b"ready\n")
+        os.close(ready)
         while server in select.select([server, 0], [], [])[0]:
             connection, _ = server.accept()
             with connection:
@@ -157,11 +158,13 @@ def fork_instead_of_spawning() -> None:
 
 
 if __name__ == "__main__":
+    ready = os.dup(1)
+    os.dup2(2, 1)  # engines print while they are imported
     for name in MODULES.get(sys.argv[2], []):
         importlib.import_module(name)
     gc.freeze()  # what all share is collected by none, and so stays shared
     if sys.argv[2] == "sglang":
         fork_instead_of_spawning()
-    wanted = serve(*sys.argv[1:])
+    wanted = serve(sys.argv[1], ready)
     if wanted is not None:
         run(**wanted)
