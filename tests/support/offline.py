@@ -5,7 +5,6 @@ Shapes: T response tokens, R states with a full distribution, V vocabulary.
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 from collections.abc import Callable

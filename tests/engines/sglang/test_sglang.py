@@ -28,7 +28,7 @@ def test_sglang_reports_what_is_recorded(engine: Engine) -> None:
 def test_what_sglang_does_not_follow_shows(engine: Engine) -> None:
     options = (
         "dtype=float32,sampling_backend=flashinfer,max_total_tokens=100000000,schedule_policy=lpm,"
-        "disable_cuda_graph=false,disable_radix_cache=true,chunked_prefill_size=-1,mem_fraction_static=0.05"
+        "disable_cuda_graph=false,disable_radix_cache=true,chunked_prefill_size=-1"
     )
     facts = engine.run("settings", "dense", options, {"roll": {"evidence": SAMPLED}}, fresh=True).facts
     settings, effective = facts["settings"], facts["effective"]
