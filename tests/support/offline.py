@@ -5,7 +5,6 @@ Shapes: T response tokens, R states with a full distribution, V vocabulary.
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import fork_server
 import numpy as np
 import pytest
 
@@ -73,8 +73,15 @@ class Run:
         return (self.directory / "log").read_text()
 
 
+_DONE: dict[Path, Run] = {}
+"""The jobs of this session by their directory."""
+
+
 class Engine:
-    """One engine version. A job of the same name is done once and then found done, by whichever test asks."""
+    """One engine version. A job of the same name is done once, for whichever tests ask; one that failed goes on.
+
+    Each job has a worker of its own, forked from a process that has imported the engine, or `fresh` as a user's is.
+    """
 
     def __init__(self, spec: str, models: dict[str, Path], directory: Path) -> None:
         name, _, version = spec.partition("==")
@@ -82,7 +89,7 @@ class Engine:
         if environment is None:
             pytest.skip(f"no environment: mismatchscope env create {spec}")
         self.name = name
-        self._python, self._models, self._directory = str(environment.python), models, directory
+        self._python, self._models, self._directory = environment.python, models, directory
 
     def run(
         self,
@@ -92,6 +99,7 @@ class Engine:
         tasks: dict[str, dict[str, Any]],
         *,
         reporting: bool = False,
+        fresh: bool = False,
         requests: list[Request] | None = None,
         on_event: Callable[[dict[str, Any]], None] = lambda event: None,
     ) -> Run:
@@ -100,6 +108,8 @@ class Engine:
         `reporting`: the engine's own log-probs are in `extra["reported"]` of every record.
         """
         directory = self._directory / name
+        if directory in _DONE:
+            return _DONE[directory]
         directory.mkdir(parents=True, exist_ok=True)
         if requests is None:
             requests = [Request(2 * i + s, i, ids) for i, ids in enumerate(prompt_ids(model, 6)) for s in (0, 1)]
@@ -116,11 +126,10 @@ class Engine:
         )
         if reporting:
             job = replace(job, engine=f"{self.name}_reporting:ReportingEngine")
-        facts = directory / "facts.json"
-        if not facts.exists():
-            result = run_job(job, python=self._python, log_path=directory / "log", on_event=on_event)
-            facts.write_text(json.dumps(result.facts))
-        return Run(directory, json.loads(facts.read_text()))
+        python = self._python if fresh else _forking(self._python, self.name)
+        result = run_job(job, python=str(python), log_path=directory / "log", on_event=on_event)
+        _DONE[directory] = Run(directory, result.facts)
+        return _DONE[directory]
 
     def left(self, name: str) -> Run:
         """What a job that failed has left."""
@@ -162,7 +171,16 @@ class Engine:
         return self.run(f"{name} {model}", model, "dtype=bfloat16,batch_size=4", tasks, **how)
 
     def _always(self, options: str) -> str:
-        return f"enforce_eager=true,{options}" if self.name == "vllm" else options
+        """Without compiling, and with no more cache than it takes: a CPU writes to all of it at the start."""
+        if self.name != "vllm":
+            return options
+        cache = "" if "VLLM_CPU_KVCACHE_SPACE" in os.environ else f"kv_cache_memory_bytes={2**28},"
+        return f"enforce_eager=true,{cache}{options}"
+
+
+@cache
+def _forking(python: Path, engine: str) -> Path:
+    return fork_server.interpreter(python, engine)
 
 
 @cache

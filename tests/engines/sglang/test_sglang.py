@@ -30,7 +30,7 @@ def test_what_sglang_does_not_follow_shows(engine: Engine) -> None:
         "dtype=float32,sampling_backend=flashinfer,max_total_tokens=100000000,schedule_policy=lpm,"
         "disable_cuda_graph=false,disable_radix_cache=true,chunked_prefill_size=-1"
     )
-    facts = engine.run("settings", "dense", options, {"roll": {"evidence": SAMPLED}}).facts
+    facts = engine.run("settings", "dense", options, {"roll": {"evidence": SAMPLED}}, fresh=True).facts
     settings, effective = facts["settings"], facts["effective"]
     assert settings["server_args"] == {"sampling_backend": "flashinfer", "schedule_policy": "lpm"}
     assert effective["sampling_backend"] == "mismatchscope"
@@ -46,7 +46,8 @@ def test_what_sglang_does_not_follow_shows(engine: Engine) -> None:
 def test_a_scheduler_that_is_killed_is_an_error_and_keeps_what_was_finished(engine: Engine) -> None:
     began = time.monotonic()
     with pytest.raises(EngineError, match=r"process of SGLang's has ended") as caught:
-        engine.run("headless", "dense", "batch_size=4", {"roll": {}}, on_event=kill_after(4, "roll", scheduler_of))
+        listen = kill_after(4, "roll", scheduler_of)
+        engine.run("headless", "dense", "batch_size=4", {"roll": {}}, fresh=True, on_event=listen)
     assert "--resume" in caught.value.hint and time.monotonic() - began < 300
     assert 4 <= len(engine.left("headless").of("roll")) < 12
 

@@ -26,9 +26,10 @@ def test_vllm_reports_what_is_recorded(engine: Engine, mode: str, samplings: lis
         assert sum(assert_reported(record, policy, tolerance=2e-6) for record in run.of(task).values()) > 2000
 
 
-def test_what_vllm_does_not_follow_shows(engine: Engine) -> None:
+def test_what_vllm_does_not_follow_shows(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
     options = 'dtype=float32,attention_backend=FLASH_ATTN,block_size=64,compilation_config={"mode":3}'
-    facts = engine.run("settings", "dense", options, {"roll": {"evidence": SAMPLED}}).facts
+    facts = engine.run("settings", "dense", options, {"roll": {"evidence": SAMPLED}}, fresh=True).facts
     settings, effective = facts["settings"], facts["effective"]
     assert (settings["attention_backend"], effective["attention_backend"]) == ("FLASH_ATTN", "CPU_ATTN")
     assert settings["engine_args"] == {"block_size": 64, "compilation_config": {"mode": 3}}
