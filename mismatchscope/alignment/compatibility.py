@@ -1,4 +1,4 @@
-"""May two traces be compared at all, as far as their manifests say? Tokens are looked at in `align`."""
+"""May two traces be compared at all, as far as their manifests say? Their tokens are looked at in `alignment`."""
 
 from __future__ import annotations
 

@@ -47,7 +47,9 @@ def measure(mu_NV: torch.Tensor, pi_NV: torch.Tensor, normalised: bool, log_floo
 
 
 @triton.jit
-def _add_block(x_B, top, total, weighted):
+def _add_block(
+    x_B: tl.tensor, top: tl.tensor, total: tl.tensor, weighted: tl.tensor
+) -> tuple[tl.tensor, tl.tensor, tl.tensor]:
     """Online softmax: the largest so far, sum exp(x - top) and sum exp(x - top) (x - top), with one more block."""
     new_top = tl.maximum(top, tl.max(x_B, 0))
     scale = tl.exp((top - new_top).to(tl.float64))
@@ -59,7 +61,16 @@ def _add_block(x_B, top, total, weighted):
 
 
 @triton.jit
-def _divergences(mu_ptr, pi_ptr, out_ptr, mu_stride, pi_stride, V, log_floor, BLOCK: tl.constexpr):
+def _divergences(
+    mu_ptr: tl.tensor,
+    pi_ptr: tl.tensor,
+    out_ptr: tl.tensor,
+    mu_stride: int,
+    pi_stride: int,
+    V: int,
+    log_floor: float,
+    BLOCK: tl.constexpr,
+) -> None:
     """The same sums as full.c, which says why they have this form."""
     row = tl.program_id(0).to(tl.int64)
     mu_ptr += row * mu_stride
