@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
 import tomllib
 from pathlib import Path
 
@@ -118,3 +119,13 @@ def test_the_licence_is_the_one_that_is_named() -> None:
     text = (ROOT / file).read_text(encoding="utf-8")
     assert re.search(r"Apache License\s+Version 2\.0, January 2004", text)
     assert "END OF TERMS AND CONDITIONS" in text
+
+
+def test_nothing_large_and_nothing_built_is_tracked() -> None:
+    """The largest files are the embedded models; a wheel or a cache in the history stays with every clone."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if listed.returncode:
+        pytest.skip("not a clone")
+    paths = [ROOT / name for name in listed.stdout.split("\0") if name]
+    assert {path.name for path in paths if path.exists() and path.stat().st_size > 10 * 2**20} == set()
+    assert not [path for path in paths if path.suffix in {".whl", ".pyc", ".so"} or ".mypy_cache" in path.parts]

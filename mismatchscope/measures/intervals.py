@@ -123,7 +123,8 @@ def ratio_interval(
         return Interval(mean, None, None, confidence, int(total), clusters, "no-between-cluster-variance")
     shift_C = residual_C / (total - count_C)  # mean - (mean without cluster c)
     shift_C -= shift_C.mean()
-    error = math.sqrt((clusters - 1) / clusters * float(shift_C @ shift_C))
+    with np.errstate(over="ignore"):  # beyond 1e154 nothing bounds the mean: the error is infinite
+        error = math.sqrt((clusters - 1) / clusters * float(shift_C @ shift_C))
 
     effective = total**2 / float(count_C @ count_C)
     t = float(stdtrit(max(1.0, effective - 1), 0.5 + confidence / 2))

@@ -254,3 +254,10 @@ class TestCalibration:
         for design in benchmark.DESIGNS:
             for prompts in benchmark.PROMPTS:
                 assert_calibrated(benchmark.calibrate(design, prompts, 1000, seed=21, peers=False))
+
+
+@pytest.mark.filterwarnings("error")
+def test_values_near_the_end_of_float64_leave_the_mean_unbounded() -> None:
+    """exp |log ρ| of a token that one side all but excludes is as large as that."""
+    interval = ratio_interval(np.array([1e304, 1.0, 2.0, 3.0]), np.full(4, 10.0), bounds=(0.0, math.inf))
+    assert (interval.value, interval.low, interval.high) == (2.5e302, 0.0, math.inf)
