@@ -136,13 +136,6 @@ def ratio_interval(
     return Interval(mean, low, high, confidence, int(total), clusters, "cluster-jackknife-hall")
 
 
-def paired_difference(
-    a_N: np.ndarray, b_N: np.ndarray, cluster_N: np.ndarray, *, confidence: float = 0.95
-) -> Interval:
-    """Mean of a - b over the same tokens: what two measurements share cancels, prompt by prompt."""
-    return clustered_mean(_checked(a_N) - _checked(b_N), cluster_N, confidence=confidence)
-
-
 def empirical_bernstein(mean_C: np.ndarray, *, confidence: float = 0.95, side: Side = "both") -> Interval:
     """A bound that holds for any distribution on [0, 1] and any number of clusters.
 

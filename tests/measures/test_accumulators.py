@@ -17,7 +17,7 @@ from mismatchscope.measures.accumulators import (
     Covariance,
     paired_interval,
 )
-from mismatchscope.measures.intervals import clustered_mean, paired_difference
+from mismatchscope.measures.intervals import clustered_mean
 
 TAUS = (0.01, 0.1, 0.5)
 
@@ -96,13 +96,24 @@ def test_what_two_measurements_share_cancels(seed: int) -> None:
     value_N, length_S, prompt_S = sequences(seed)
     prompt_N = np.repeat(prompt_S, length_S)
     other_N = value_N + np.random.default_rng(seed).normal(0, 1e-3, value_N.size)
-    expected = paired_difference(value_N, other_N, prompt_N)
+    expected = clustered_mean(value_N - other_N, prompt_N)
     found = paired_interval(ClusterSums.of(value_N, prompt_N), ClusterSums.of(other_N, prompt_N))
     assert found.value == pytest.approx(expected.value, abs=1e-12)
     if expected.low is not None:
         assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=1e-9)
     same = paired_interval(*[ClusterSums.of(value_N, prompt_N)] * 2)
     assert (same.value, same.method) == (0.0, "all-zero") or same.clusters == 1
+
+
+def test_a_paired_interval_is_far_shorter_than_that_of_one_side() -> None:
+    rng = np.random.default_rng(0)
+    prompt_N = np.repeat(np.arange(40), rng.integers(1, 40, 40))
+    shared_N = rng.beta(0.2, 5, prompt_N.size) * rng.gamma(0.5, 1, 40)[prompt_N]
+    moved_N = shared_N + rng.normal(0.01, 1e-3, prompt_N.size)
+    paired = paired_interval(ClusterSums.of(moved_N, prompt_N), ClusterSums.of(shared_N, prompt_N))
+    assert paired.low < 0.01 < paired.high
+    alone = clustered_mean(shared_N, prompt_N)
+    assert paired.high - paired.low < 0.05 * (alone.high - alone.low)
 
 
 def test_means_of_other_tokens_are_not_paired() -> None:

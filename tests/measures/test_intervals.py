@@ -19,7 +19,6 @@ from mismatchscope.measures.intervals import (
     cluster_index,
     clustered_mean,
     empirical_bernstein,
-    paired_difference,
     proportion_interval,
     ratio_interval,
     required_clusters,
@@ -143,18 +142,9 @@ class TestClusteredMean:
             clustered_mean(np.ones(3), np.arange(3), confidence=95)
 
 
-class TestPairedDifference:
-    def test_shared_variation_cancels(self) -> None:
-        shared_N, cluster_N = skewed_audit(40)
-        noise_N = np.random.default_rng(1).normal(0.01, 1e-3, shared_N.size)
-        paired = paired_difference(shared_N + noise_N, shared_N, cluster_N)
-        assert paired.low < 0.01 < paired.high
-        alone = clustered_mean(shared_N, cluster_N)
-        assert paired.high - paired.low < 0.05 * (alone.high - alone.low)
-
-    def test_infinity_minus_infinity_is_no_difference(self) -> None:
-        with pytest.raises(NotComparableError), np.errstate(invalid="ignore"):
-            paired_difference(np.array([math.inf, 1.0]), np.array([math.inf, 0.5]), np.array([0, 1]))
+def test_infinity_minus_infinity_is_no_difference() -> None:
+    with pytest.raises(NotComparableError), np.errstate(invalid="ignore"):
+        clustered_mean(np.array([math.inf, 1.0]) - np.array([math.inf, 0.5]), np.array([0, 1]))
 
 
 class TestEmpiricalBernstein:
