@@ -1,1 +1,1 @@
-"""How the answer is shown. Every renderer sees a finished `Report` and nothing else."""
+"""How a report is shown. Every renderer sees a finished `Report` and nothing else."""

@@ -1,4 +1,4 @@
-"""The finished answer as one frozen document. Renderers and the gate read it and see nothing else.
+"""The report as one frozen document. Renderers and the gate read it and see nothing else.
 
 `report.json` is its dump. A field that was not or cannot be measured is None, never 0. Infinities are legal
 (KL under a support leak) and are written as the strings "Infinity" and "-Infinity", so that the file stays JSON.

@@ -15,8 +15,8 @@ from typing import Any
 from ..errors import OutputExistsError
 from .schema import MANIFEST, Manifest, read_manifest
 
-OUTCOME = ("counts", "files", "created", "complete", "notes")
-"""How a run went, which says nothing of what it was asked for."""
+PRODUCED = ("counts", "files", "created", "complete", "notes")
+"""What a run produced, and when: nothing of what it was asked for."""
 
 FACTS = (
     "engine_version",
@@ -61,12 +61,12 @@ def joined(earlier: Manifest, manifest: Manifest) -> Manifest:
 
 def request_sha256(manifest: Manifest) -> str:
     """Names what a run was asked for, before its engine has said anything."""
-    asked = manifest.model_dump(mode="json", exclude={*OUTCOME, *FACTS})
+    asked = manifest.model_dump(mode="json", exclude={*PRODUCED, *FACTS})
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
 
 def _identity(manifest: Manifest) -> dict[str, Any]:
-    return manifest.model_dump(mode="json", exclude=set(OUTCOME))
+    return manifest.model_dump(mode="json", exclude=set(PRODUCED))
 
 
 def _differences(earlier: dict[str, Any], wanted: dict[str, Any], within: str = "") -> list[str]:
