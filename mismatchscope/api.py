@@ -80,7 +80,7 @@ def audit(
     given = dict(locals())
     from rich.console import Console
 
-    from .probes.audit import audit as run_audit
+    from .probes.audit import run_audit
     from .progress import ProgressReporter
 
     with ExitStack() as stack:

@@ -183,7 +183,7 @@ def test_the_example_engine_and_format_work(unigram: None, tmp_path: Path, monke
         [],
     )
     (tmp_path / "run").mkdir()
-    found = audit.audit(settings, tmp_path / "run", command="", on_event=lambda event: None)
+    found = audit.run_audit(settings, tmp_path / "run", command="", on_event=lambda event: None)
     assert found.finding.code == "above_floor"
     assert found.floor.behavior.identical and found.floor.reference.identical
     assert found.counts.tokens == 8 * 2 * 30

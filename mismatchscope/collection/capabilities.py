@@ -16,13 +16,13 @@ from .embedded import resolve_model
 from .evidence import StatesToRecord, choose_evidence
 
 
-def capabilities(spec: EngineSpec) -> Capabilities:
+def capabilities_of(spec: EngineSpec) -> Capabilities:
     return engine_class(spec.name, served=spec.served).capabilities
 
 
 def check_capabilities(spec: EngineSpec, *, evidence: Evidence, path: str | None, rollout: bool) -> None:
     """Raise `CapabilityError` when the engine cannot see or do what is about to be asked of it."""
-    able = capabilities(spec)
+    able = capabilities_of(spec)
     if rollout and not able.rollout:
         raise CapabilityError(f"The engine {spec.name} cannot sample.", hint="use it with --reference, or score")
     if evidence.level not in able.evidence:
@@ -48,7 +48,7 @@ def plan_evidence(settings: AuditSettings, engines: Sequence[EngineSpec], *, pro
         tokens=prompts * sampling.samples * sampling.max_new_tokens,
         traces=traces,
         vocabulary=_vocabulary_size(engines[0], resolve_model(settings.model)),
-        visible=set.intersection(*(set(capabilities(spec).evidence) for spec in engines)),
+        visible=set.intersection(*(set(capabilities_of(spec).evidence) for spec in engines)),
     )
     return choose_evidence(settings, states)
 

@@ -11,7 +11,7 @@ from ..config import AuditSettings
 from ..engines.spec import EngineSpec
 from ..records import Evidence, Policy, Role, Sampling
 from ..traces.store import raw_path_of
-from .capabilities import capabilities
+from .capabilities import capabilities_of
 
 # Any seed will do, as long as it is another order than the first one.
 REPEAT_SHUFFLE_SEED = 1
@@ -49,7 +49,7 @@ def scoring(sampler: Sampling, role: Role, temperature: float | None) -> Samplin
 
 def decodes(spec: EngineSpec) -> bool:
     """Whether the engine can force tokens through the path that sampling takes; a server cannot."""
-    return "decode" in capabilities(spec).paths
+    return "decode" in capabilities_of(spec).paths
 
 
 def plan_audit(

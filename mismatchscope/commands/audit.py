@@ -42,14 +42,14 @@ def command(
     """Sample, score, compare: the whole way, ending with a verdict. Needs no option at all."""
     from ..collection.output import prepare_output
     from ..config import load_settings
-    from ..probes.audit import audit
+    from ..probes.audit import run_audit
 
     settings = load_settings(config, overrides, assignments or [])
     create_missing_environments([settings.behavior, settings.reference, settings.baseline])
     directory = output or _unnamed_directory(resume=resume)
     prepare_output(directory, force=force, resume=resume, inputs=[settings.prompts, Path(settings.model)])
     with progress() as on_event:
-        report = audit(settings, directory, command=command_line(), on_event=on_event)
+        report = run_audit(settings, directory, command=command_line(), on_event=on_event)
     write_and_exit(report, directory)
 
 

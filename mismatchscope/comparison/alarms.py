@@ -16,7 +16,7 @@ _SLOPE_TOKENS = 200
 _PARETO_LIMIT = 0.7
 
 
-def alarms(pair: Pair, counts: Counts, floors: Floors) -> list[Alarm]:
+def find_alarms(pair: Pair, counts: Counts, floors: Floors) -> list[Alarm]:
     """Everything that makes the figures of this comparison mean less, or something else, than they seem to."""
     found = [
         *(_ratio_alarm(pair.statistics) if pair.context.on_policy else _off_policy_alarm()),

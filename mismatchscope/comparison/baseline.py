@@ -10,7 +10,7 @@ from ..reports.text import count, estimate, number
 from ..traces.reader import Trace
 from .pair import Pair, measure_pair
 from .paired_states import PairedDifferences
-from .provenance import differences, provenance
+from .provenance import differences, provenance_of
 
 
 class BaselineVerdict(NamedTuple):
@@ -36,9 +36,9 @@ def compare_with_baseline(pair: Pair, old: Trace, floor: Floor | None) -> Baseli
         tv_difference=paired.tv,
         kl_difference=paired.kl,
         abs_logprob_difference=paired.abs_logprob_diff or Interval(None, confidence=pair.context.confidence),
-        provenance=provenance(old),
+        provenance=provenance_of(old),
         # The old engine decodes the tokens that the new one drew: the same path, one token at a time.
-        difference=differences(provenance(pair.mu) | {"path": "decode"}, provenance(old)),
+        difference=differences(provenance_of(pair.mu) | {"path": "decode"}, provenance_of(old)),
     )
 
 

@@ -14,7 +14,7 @@ from .statistics import PairStatistics
 _RATIO_BINS = 61
 
 
-def chart_data(pair: Pair, floor: Pair | None) -> Figures:
+def chart_data_of(pair: Pair, floor: Pair | None) -> Figures:
     """The data of every chart; `floor` is the larger repeat floor, drawn on the same axes where there is one."""
     ours, noise = pair.statistics, None if floor is None else floor.statistics
     return Figures(

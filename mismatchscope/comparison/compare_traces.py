@@ -14,15 +14,15 @@ from ..measures.results import Alpha
 from ..records import Policy
 from ..reports.document import Counts, Provenance, Report
 from ..traces.reader import Trace
-from .alarms import alarms
+from .alarms import find_alarms
 from .baseline import compare_with_baseline
-from .chart_data import chart_data
-from .finding import finding
+from .chart_data import chart_data_of
+from .finding import finding_of
 from .floors import NO_REPEATS, Repeats, measure_floors
 from .pair import Context, Pair, measure_pair
-from .provenance import differences, provenance
+from .provenance import differences, provenance_of
 from .rounding import rounding_floor
-from .worst_tokens import worst_tokens
+from .worst_tokens import worst_tokens_of
 
 
 def compare(
@@ -55,7 +55,7 @@ def compare(
     others = _other_pairs(pair, target)
     counts, figures = _counts(pair), pair.figures
     return Report(
-        finding=finding(figures.alpha, noise.floors, counts, identical=figures.identical),
+        finding=finding_of(figures.alpha, noise.floors, counts, identical=figures.identical),
         evidence=figures.evidence,
         policy=context.policy,
         counts=counts,
@@ -70,14 +70,14 @@ def compare(
         rounding_floor=rounding_floor(behavior, reference),
         corrections=list(figures.corrections),
         bounds=replace(figures.bounds, slack_observed_max=others.slack_observed_max, slack_mean=others.slack_mean),
-        alarms=alarms(pair, counts, noise.floors),
-        worst=worst_tokens(pair),
-        figures=chart_data(pair, noise.largest),
+        alarms=find_alarms(pair, counts, noise.floors),
+        worst=worst_tokens_of(pair),
+        figures=chart_data_of(pair, noise.largest),
         provenance=Provenance(
-            behavior=provenance(behavior),
-            reference=provenance(reference),
-            target=None if target is None else provenance(target),
-            difference=differences(provenance(behavior), provenance(reference)),
+            behavior=provenance_of(behavior),
+            reference=provenance_of(reference),
+            target=None if target is None else provenance_of(target),
+            difference=differences(provenance_of(behavior), provenance_of(reference)),
             machine=machine_facts(),
             command=command,
             duration_s=round(time.monotonic() - started, 3),

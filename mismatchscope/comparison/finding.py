@@ -7,7 +7,7 @@ from ..reports.document import Counts, Finding, Floors
 from ..reports.text import count, estimate, number
 
 
-def finding(alpha: Alpha, floors: Floors, counts: Counts, *, identical: bool) -> Finding:
+def finding_of(alpha: Alpha, floors: Floors, counts: Counts, *, identical: bool) -> Finding:
     """What was found: bit-identical, within the repeat floor, above it (and by how much), or without one to say.
 
     Above the floor means that the whole interval of the prompt-paired excess lies above zero.

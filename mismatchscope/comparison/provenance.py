@@ -52,7 +52,7 @@ _IRRELEVANT = (
 )
 
 
-def provenance(trace: Trace) -> dict[str, Any]:
+def provenance_of(trace: Trace) -> dict[str, Any]:
     """What the manifest says of how the trace was made; its counts and checksums say nothing of that."""
     return trace.manifest.model_dump(
         mode="json",

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..measures.accumulators import ClusterSums
-from ..measures.alpha import alpha
+from ..measures.alpha import alpha_of
 from ..measures.bounds import finite_horizon_bounds
 from ..measures.intervals import clustered_mean
 from ..measures.results import (
@@ -94,7 +94,7 @@ def reduce_alpha(statistics: PairStatistics, *, on_policy: bool, confidence: flo
     """The α block of one pair of policies (α₁ of μ and π_old; α₀ and β of the other pairs)."""
     upper = statistics.tv_upper if statistics.bounded else None
     values = mean_tv(statistics, on_policy=on_policy)
-    found = alpha(statistics.tv_lower, upper, mean_of=values, confidence=confidence, tail=tail)
+    found = alpha_of(statistics.tv_lower, upper, mean_of=values, confidence=confidence, tail=tail)
     if upper is None and values is None:
         # Binary TV bounds every state from below, so its mean is a lower bound and no estimate.
         return replace(found, mean=replace(found.mean, value=None, high=None))

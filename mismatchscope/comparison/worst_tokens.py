@@ -8,7 +8,7 @@ from ..traces.reader import Trace
 from .pair import Pair
 
 
-def worst_tokens(pair: Pair) -> list[WorstToken]:
+def worst_tokens_of(pair: Pair) -> list[WorstToken]:
     """The states of largest known TV, largest first; the behaviour trace gives their text where it has one."""
     states = pair.statistics.largest.states()
     pieces = _pieces(pair.mu, {state.sequence_id for state in states})

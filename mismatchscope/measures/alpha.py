@@ -64,7 +64,7 @@ class TotalVariation:
         return self.sums.largest
 
 
-def alpha(
+def alpha_of(
     lower: TotalVariation,
     upper: TotalVariation | None,
     *,

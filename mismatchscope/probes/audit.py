@@ -31,7 +31,7 @@ from ..reports.document import Report
 from .version import baseline_pass
 
 
-def audit(settings: AuditSettings, directory: Path, *, command: str, on_event: Events) -> Report:
+def run_audit(settings: AuditSettings, directory: Path, *, command: str, on_event: Events) -> Report:
     """Run the audit that `settings` describe in `directory` and return its report, gates decided.
 
     Events are those of the engines' workers, each with the `side` it belongs to, and {"event": "measured", "rows"}.

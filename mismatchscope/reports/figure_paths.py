@@ -109,10 +109,10 @@ def known_paths() -> tuple[str, ...]:
     """Every path at which a report can have a figure, with the usual names of entries."""
     from .document import Report
 
-    return tuple(path for path in figure_paths(Report) if path.partition(".")[0] in SECTIONS)
+    return tuple(path for path in paths_below(Report) if path.partition(".")[0] in SECTIONS)
 
 
-def figure_paths(kind: type, prefix: str = "", settings: Sequence[str] = ()) -> Iterator[str]:
+def paths_below(kind: type, prefix: str = "", settings: Sequence[str] = ()) -> Iterator[str]:
     """Every path below a pydantic model or a dataclass that ends at a figure; `settings` are fields that do not."""
     for name, hint in field_types(kind).items():
         if name in _SETTINGS or name in settings:
@@ -133,7 +133,7 @@ def _record_paths(kind: type, path: str, settings: Sequence[str] = ()) -> Iterat
     names = field_types(kind).keys()
     if {"low", "high"} <= names and not names.isdisjoint(_CENTERS):
         yield path
-    yield from figure_paths(kind, f"{path}.", settings)
+    yield from paths_below(kind, f"{path}.", settings)
 
 
 def _alternatives(hint: Any) -> Iterator[Any]:

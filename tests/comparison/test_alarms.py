@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 from written_traces import full_trace, pair_of, pair_with_ratios, sampled_pair, sampled_trace
 
-from mismatchscope.comparison.alarms import alarms
+from mismatchscope.comparison.alarms import find_alarms
 from mismatchscope.comparison.pair import Context, Pair
 from mismatchscope.measures.results import Interval
 from mismatchscope.records import Sampling
@@ -20,7 +20,7 @@ COUNTS = Counts(prompts=2, sequences=4, tokens=64)
 
 
 def found(pair: Pair, counts: Counts = COUNTS, floors: Floors | None = None) -> dict[str, Alarm]:
-    every = alarms(pair, counts, floors or Floors())
+    every = find_alarms(pair, counts, floors or Floors())
     assert len({alarm.code for alarm in every}) == len(every)
     return {alarm.code: alarm for alarm in every}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mismatchscope.comparison.finding import finding
+from mismatchscope.comparison.finding import finding_of
 from mismatchscope.measures.results import Alpha, Interval
 from mismatchscope.reports.document import Counts, Finding, Floor, Floors
 
@@ -13,7 +13,7 @@ ALPHA = Alpha(observed_max=0.25, mean=Interval(0.02, 0.015, 0.025))
 
 
 def found(floors: Floors, alpha: Alpha = ALPHA, *, identical: bool = False) -> Finding:
-    return finding(alpha, floors, COUNTS, identical=identical)
+    return finding_of(alpha, floors, COUNTS, identical=identical)
 
 
 def floors_with(excess: Interval | None, behavior: float | None = 0.004, reference: float | None = 0.002) -> Floors:

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from synthetic_pair import make_pair
 
 from mismatchscope.alignment.alignment import Alignment
-from mismatchscope.comparison.chart_data import chart_data
+from mismatchscope.comparison.chart_data import chart_data_of
 from mismatchscope.comparison.pair import Context, Pair, measure_pair
 from mismatchscope.comparison.states import States, measured
 from mismatchscope.comparison.statistics import PairStatistics
@@ -99,7 +99,7 @@ def test_any_split_and_order_of_chunks_gives_the_same_report(pair: Pair, seed: i
             statistics.merge(into)
     other = dataclasses.replace(pair, statistics=statistics)
     assert not list(differences(pair.figures, other.figures))
-    assert not list(differences(chart_data(pair, pair), chart_data(other, other)))
+    assert not list(differences(chart_data_of(pair, pair), chart_data_of(other, other)))
     assert not list(differences(pair.statistics.largest.states(), other.statistics.largest.states()))
 
 

@@ -9,7 +9,7 @@ import pytest
 from written_traces import pair_of, sampled_trace
 
 from mismatchscope.comparison.pair import Pair
-from mismatchscope.comparison.worst_tokens import worst_tokens
+from mismatchscope.comparison.worst_tokens import worst_tokens_of
 from mismatchscope.measures.selected_states import AFTER, BEFORE
 
 
@@ -22,7 +22,7 @@ def pair_with_tvs(directory: Path, tv_ST: list[np.ndarray], pieces: dict[int, li
 
 def test_the_ten_largest_come_first_and_in_order(tmp_path: Path) -> None:
     tv_ST = np.random.default_rng(0).uniform(0, 0.5, (5, 20))
-    worst = worst_tokens(pair_with_tvs(tmp_path, list(tv_ST)))
+    worst = worst_tokens_of(pair_with_tvs(tmp_path, list(tv_ST)))
     expected = np.argsort(-tv_ST.ravel())[:10]
     assert [(token.sequence_id, token.position) for token in worst] == [divmod(int(at), 20) for at in expected]
     np.testing.assert_allclose([token.tv for token in worst], tv_ST.ravel()[expected], rtol=1e-12)
@@ -36,15 +36,15 @@ def test_the_ten_largest_come_first_and_in_order(tmp_path: Path) -> None:
 
 def test_equal_states_are_in_order_of_sequence_and_position(tmp_path: Path) -> None:
     tv_ST = [np.array([0.0, 0.2, 0.2]), np.array([0.2, 0.3, 0.2])]
-    worst = worst_tokens(pair_with_tvs(tmp_path, tv_ST))
+    worst = worst_tokens_of(pair_with_tvs(tmp_path, tv_ST))
     assert [(token.sequence_id, token.position) for token in worst] == [(1, 1), (0, 1), (0, 2), (1, 0), (1, 2)]
 
 
 def test_there_are_no_more_than_differ(tmp_path: Path) -> None:
     """Three states differ, of eight: a state without TV is not among the worst."""
-    worst = worst_tokens(pair_with_tvs(tmp_path, [np.array([0, 0.1, 0, 0.3]), np.array([0, 0, 0.2, 0])]))
+    worst = worst_tokens_of(pair_with_tvs(tmp_path, [np.array([0, 0.1, 0, 0.3]), np.array([0, 0, 0.2, 0])]))
     assert [token.tv for token in worst] == pytest.approx([0.3, 0.2, 0.1])
-    assert worst_tokens(pair_with_tvs(tmp_path / "equal", [np.zeros(4), np.zeros(4)])) == []
+    assert worst_tokens_of(pair_with_tvs(tmp_path / "equal", [np.zeros(4), np.zeros(4)])) == []
 
 
 @pytest.mark.parametrize("position", [0, 3, BEFORE, BEFORE + 1, 20, 29 - AFTER, 28, 29])
@@ -52,7 +52,7 @@ def test_the_text_around_a_state_is_that_of_its_places(tmp_path: Path, position:
     tv_T = np.linspace(0.001, 0.1, 30)
     tv_T[position] = 0.4
     pieces = [f"<{at}>" for at in range(30)]
-    token = worst_tokens(pair_with_tvs(tmp_path, [tv_T, np.zeros(2)], {0: pieces}))[0]
+    token = worst_tokens_of(pair_with_tvs(tmp_path, [tv_T, np.zeros(2)], {0: pieces}))[0]
     window = range(max(0, position - BEFORE), min(30, position + AFTER + 1))
     assert token.position == position
     assert [piece.text for piece in token.context] == [f"<{at}>" for at in window]
@@ -64,7 +64,7 @@ def test_the_text_around_a_state_is_that_of_its_places(tmp_path: Path, position:
 def test_a_token_that_was_not_compared_has_text_and_no_tv(tmp_path: Path) -> None:
     mu = sampled_trace(tmp_path / "mu", [np.full(3, np.log(0.5))] * 2, pieces={0: ["a", "b", "c"]})
     pi = [np.log([0.5, np.nan, 0.9]), np.log([0.5, 0.5, 0.5])]
-    (token,) = worst_tokens(pair_of(mu, sampled_trace(tmp_path / "pi", pi, role="reference")))
+    (token,) = worst_tokens_of(pair_of(mu, sampled_trace(tmp_path / "pi", pi, role="reference")))
     assert (token.position, token.focus) == (2, 2)
     assert [(piece.text, piece.tv) for piece in token.context] == [("a", 0.0), ("b", None), ("c", token.tv)]
 
@@ -72,6 +72,6 @@ def test_a_token_that_was_not_compared_has_text_and_no_tv(tmp_path: Path) -> Non
 def test_a_sequence_without_text_has_no_context(tmp_path: Path) -> None:
     """The text of one sequence is never taken for another's."""
     pair = pair_with_tvs(tmp_path, [np.array([0.0, 0.3]), np.array([0.2, 0.0])], {1: ["x", "y"]})
-    first, second = worst_tokens(pair)
+    first, second = worst_tokens_of(pair)
     assert (first.sequence_id, first.context, first.focus) == (0, [], 0)
     assert (second.sequence_id, [piece.text for piece in second.context]) == (1, ["x", "y"])

@@ -12,7 +12,7 @@ from mismatchscope.measures.accumulators import ClusterSums
 from mismatchscope.measures.alpha import (
     TAUS,
     TotalVariation,
-    alpha,
+    alpha_of,
     check_ends,
     exceedance_curve,
     tolerance_bound,
@@ -33,7 +33,7 @@ def alpha1(
 ) -> Alpha:
     """α from whole arrays."""
     check_ends(lower_N, upper_N)
-    return alpha(
+    return alpha_of(
         TotalVariation.of(lower_N, cluster_N),
         None if upper_N is None else TotalVariation.of(upper_N, cluster_N),
         mean_of=None if unbiased_N is None else ClusterSums.of(unbiased_N, cluster_N),

@@ -14,7 +14,7 @@ from trace_contents import files
 from mismatchscope.collection.output import prepare_output
 from mismatchscope.config import AuditSettings
 from mismatchscope.errors import OutputExistsError
-from mismatchscope.probes.audit import audit
+from mismatchscope.probes.audit import run_audit
 from mismatchscope.reports.document import Report
 from mismatchscope.traces import store as store_module
 
@@ -39,7 +39,7 @@ def run(directory: Path, **changes: Any) -> tuple[Report, list[str]]:
             started.append(event["side"])
 
     prepare_output(directory, force=False, resume=True)
-    return audit(AuditSettings(**WHOLE | changes), directory, command="", on_event=on_event), started
+    return run_audit(AuditSettings(**WHOLE | changes), directory, command="", on_event=on_event), started
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from mismatchscope.measures import alpha, corrections
 from mismatchscope.measures.results import Correction
 from mismatchscope.reports.document import Report
 from mismatchscope.reports.entry_names import ENTRY_NAMES
-from mismatchscope.reports.figure_paths import Figure, check_path, figure_at, figure_paths, known_paths
+from mismatchscope.reports.figure_paths import Figure, check_path, figure_at, known_paths, paths_below
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Outer:
 
 
 def test_paths_lead_through_models_and_dataclasses_alike() -> None:
-    found = set(figure_paths(Outer))
+    found = set(paths_below(Outer))
     assert {path for path in found if "exceedance" not in path} == {
         "identical",
         "block",
