@@ -36,7 +36,7 @@ _HOMES = {
     "Trace": "traces.reader:Trace",
     "audit": "api:audit",
     "compare": "api:compare",
-    "divergences": "measures.full:divergences",
+    "divergences": "api:divergences",
     "errors": "errors",
     "load_report": "api:load_report",
     "open_trace": "api:open_trace",
@@ -45,8 +45,7 @@ _HOMES = {
 
 if TYPE_CHECKING:  # type checkers and editors see the names without running `__getattr__`
     from . import errors
-    from .api import audit, compare, load_report, open_trace
-    from .measures.full import divergences
+    from .api import audit, compare, divergences, load_report, open_trace
     from .reports.document import Report
     from .traces.reader import Trace
     from .traces.writing import write_trace

@@ -1,7 +1,7 @@
 """The public functions that measure and read; `import mismatchscope as ms` shows them.
 
 Each raises the exceptions of `errors` and no other on purpose: `message` says what happened and why, `hint` what to
-do next. Defaults are those of the command line; they stand in `config`.
+do next. Defaults are those of the command line; they stand in `defaults`.
 """
 
 from __future__ import annotations
@@ -11,17 +11,23 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .config import SamplingSettings, load_settings
-from .errors import PromptsError
+from .errors import PromptsError, UsageError
 from .records import Policy, write_atomic
 from .reports.document import Report
 from .traces.arrays import numbers, token_ids
 from .traces.reader import Trace
 from .traces.writing import check_free
+
+if TYPE_CHECKING:
+    import torch
+    from numpy.typing import ArrayLike
+
+    from .measures.full import Divergences
 
 Prompt = str | Sequence[Mapping[str, str]] | Sequence[int] | np.ndarray
 """A text, a chat (messages with `role` and `content`), or token ids."""
@@ -174,6 +180,43 @@ def open_trace(path: str | Path, *, verify: bool = True) -> Trace:
 def load_report(path: str | Path) -> Report:
     """Read report.json, or the one in a directory. Raises `TraceError` when there is none that can be read."""
     return Report.load(Path(path))
+
+
+def divergences(
+    mu_NV: ArrayLike | torch.Tensor,
+    pi_NV: ArrayLike | torch.Tensor,
+    token_id_N: ArrayLike | torch.Tensor | None = None,
+    *,
+    normalised: bool = False,
+    mass_floor: float = 1e-4,
+    threads: int | None = None,
+) -> Divergences:
+    """TV, KL, χ², JS and more of behaviour μ and reference π at each of N states, float64 [N].
+
+    Args:
+        mu_NV, pi_NV: blocks of logits or natural log-probs, [N, V]: lists, numpy, or torch on a CPU or a GPU, both
+            on the same device. float32 and bfloat16 are measured where they lie.
+        token_id_N: the sampled tokens, whose `log_ratio` is asked for.
+        normalised: the rows are log-probs that somebody stored: they are taken as they are and must sum to one.
+        mass_floor: the probability from which on an id counts for `max_abs_dlogp`.
+        threads: by default the cores that this process may use.
+
+    Raises:
+        UsageError: values that are no floats, shapes or devices that differ, a token id outside the vocabulary, a
+            row that is no distribution. The row is named.
+        EmptyComparisonError: no states, or no ids.
+        MissingDependencyError: the blocks are on a GPU and Triton is not installed.
+    """
+    from .measures import full
+
+    try:
+        return full.divergences(
+            mu_NV, pi_NV, token_id_N, normalised=normalised, mass_floor=mass_floor, threads=threads
+        )
+    except (TypeError, ValueError) as error:
+        raise UsageError(
+            f"The blocks cannot be measured: {error}.", hint="give logits or log-probs [states, vocabulary], floats"
+        ) from error
 
 
 def _opened(trace: str | Path | Trace) -> Trace:

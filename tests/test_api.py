@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import command
+import numpy as np
 import pytest
 from synthetic_pair import Pair, make_pair
 
@@ -222,3 +223,25 @@ def test_an_altered_trace_is_opened_only_unverified(pair: Pair, tmp_path: Path) 
 def test_a_report_that_is_none_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ms.errors.TraceError, match=r"report\.json does not exist"):
         ms.load_report(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("mu", "pi", "options", "message"),
+    [
+        ([[0.0, 1.0]], [[0.0, 1.0, 2.0]], {}, "shapes must be the same"),
+        (np.zeros((1, 2), dtype=np.int64), [[0.0, 1.0]], {}, "the behaviour is int64"),
+        ([[0.0, np.nan]], [[0.0, 1.0]], {}, "row 0 of the behaviour holds nan"),
+        ([[0.0, 1.0]], [[0.0, 1.0]], {"normalised": True}, "not normalised"),
+        ([[0.0, 1.0]], [[0.0, 1.0]], {"token_id_N": [2]}, "outside the vocabulary"),
+    ],
+)
+def test_blocks_that_cannot_be_measured_are_an_error(
+    mu: Any, pi: Any, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ms.errors.UsageError, match=message):
+        ms.divergences(mu, pi, **options)
+
+
+def test_no_states_are_an_empty_comparison() -> None:
+    with pytest.raises(ms.errors.EmptyComparisonError):
+        ms.divergences(np.zeros((0, 3)), np.zeros((0, 3)))
