@@ -20,8 +20,8 @@ from .errors import PromptsError, UsageError
 from .records import Policy, write_atomic
 from .reports.document import Report
 from .traces.arrays import numbers, token_ids
+from .traces.identity import check_free
 from .traces.reader import Trace
-from .traces.writing import check_free
 
 if TYPE_CHECKING:
     import torch
@@ -98,7 +98,7 @@ def audit(
             lines = _prompt_lines(prompts)
             overrides["prompts"] = path / "prompts.jsonl"
         settings = load_settings(None, overrides, [])
-        check_free(path, resume=resume)
+        check_free(path, resume=resume, hint="choose another directory, or remove this one yourself")
         path.mkdir(parents=True, exist_ok=True)
         if lines is not None:
             write_atomic(path / "prompts.jsonl", lines.encode())

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import OutputExistsError
+from ..traces.identity import check_free, is_free
 
 _OURS = {
     "manifest.json": {"schema_version", "engine", "policy"},
@@ -16,17 +17,15 @@ _OURS = {
 }
 
 
-def prepare_output(directory: Path, *, force: bool, resume: bool, inputs: Sequence[Path | None] = ()) -> Path:
-    """The directory a run may write to. Raises `OutputExistsError` for one that is taken.
+def prepare_output(directory: Path, *, force: bool, resume: bool, inputs: Sequence[Path | None] = ()) -> None:
+    """Make the directory that a run writes to. Raises `OutputExistsError` for one that is taken.
 
     `inputs` is what the run reads: a directory that holds any of it is not replaced.
     """
-    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())) and not resume:
-        if not force:
-            raise OutputExistsError(
-                f"{directory} exists and is not empty.", hint="choose another -o, or add --force or --resume"
-            )
-        if not directory.is_dir() or not _is_ours(directory):
+    if resume or not force:
+        check_free(directory, resume=resume, hint="choose another -o, or add --force or --resume")
+    elif not is_free(directory):
+        if not _is_ours(directory):
             raise OutputExistsError(
                 f"{directory} holds files that no run of mismatchscope wrote, so --force will not replace it.",
                 hint="choose another -o, or remove it yourself",
@@ -39,7 +38,6 @@ def prepare_output(directory: Path, *, force: bool, resume: bool, inputs: Sequen
                 )
         shutil.rmtree(directory)
     directory.mkdir(parents=True, exist_ok=True)
-    return directory
 
 
 def _is_ours(directory: Path) -> bool:

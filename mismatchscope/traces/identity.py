@@ -1,4 +1,4 @@
-"""May a run go on in a directory? Decided here and nowhere else, from two manifests.
+"""May a run begin or go on in a directory? Decided here and nowhere else, from what is there and two manifests.
 
 The manifest on disk says what an earlier run was asked for and what its engine said of itself. A run goes on from
 there exactly when it is asked for the same, and when no fact that its own engine states contradicts that account.
@@ -43,13 +43,24 @@ def earlier_manifest(path: Path, manifest: Manifest) -> Manifest | None:
             raise OutputExistsError(f"{path} is not empty and no trace.", hint="choose another directory with -o")
         return None
     earlier = read_manifest(path)
-    differences = _differences(_identity(earlier), _identity(manifest))
+    differences = _differences(_identity_of(earlier), _identity_of(manifest))
     if differences:
         shown = "; ".join(differences[:3]) + ("; …" if len(differences) > 3 else "")
         raise OutputExistsError(
             f"{path} holds another trace: {shown}.", hint="choose another directory with -o, or add --force"
         )
     return earlier
+
+
+def check_free(path: Path, *, resume: bool = False, hint: str) -> None:
+    """Raise `OutputExistsError` unless `path` is free or an empty directory; to `resume`, any directory will do."""
+    if not is_free(path) and not (resume and path.is_dir()):
+        raise OutputExistsError(f"{path} exists and is not empty.", hint=hint)
+
+
+def is_free(path: Path) -> bool:
+    """Whether nothing is there, or an empty directory."""
+    return not path.exists() or (path.is_dir() and not any(path.iterdir()))
 
 
 def joined(earlier: Manifest, manifest: Manifest) -> Manifest:
@@ -65,7 +76,7 @@ def request_sha256(manifest: Manifest) -> str:
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
 
-def _identity(manifest: Manifest) -> dict[str, Any]:
+def _identity_of(manifest: Manifest) -> dict[str, Any]:
     return manifest.model_dump(mode="json", exclude=set(PRODUCED))
 
 

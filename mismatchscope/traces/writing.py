@@ -10,10 +10,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
 
-from ..errors import OutputExistsError, UsageError
+from ..errors import UsageError
 from ..records import Policy, Role, Transforms
 from . import store
 from .arrays import PerSequence, Rows
+from .identity import check_free
 from .reader import Trace
 from .record_builder import RecordBuilder
 from .schema import Manifest, ModelFacts
@@ -85,7 +86,7 @@ def write_trace(
         DiskFullError: no room.
     """
     path = Path(path)
-    check_free(path)
+    check_free(path, hint="choose another directory, or remove this one yourself")
     for name, value, known in (("role", role, get_args(Role)), ("policy", policy, get_args(Policy))):
         if value not in known:
             raise UsageError(f"{name} is {value!r}.", hint=f"{name} is one of {', '.join(known)}")
@@ -120,14 +121,6 @@ def write_trace(
     )
     store.write_trace(path, manifest, records)
     return Trace.open(path, verify=False)
-
-
-def check_free(path: Path, *, resume: bool = False) -> None:
-    """Raise `OutputExistsError` unless `path` is free or an empty directory; to `resume`, any directory will do."""
-    if path.exists() and not (path.is_dir() and (resume or not any(path.iterdir()))):
-        raise OutputExistsError(
-            f"{path} exists and is not empty.", hint="choose another directory, or remove this one yourself"
-        )
 
 
 def _sampling(temperature: float | None, top_p: float | None, top_k: int | None) -> Transforms | None:
