@@ -14,9 +14,9 @@ import math
 
 import numpy as np
 
-from mismatchscope.errors import NotComparableError
-from mismatchscope.measures.intervals import ratio_interval, sums_interval
-from mismatchscope.measures.results import Interval
+from ..errors import NotComparableError
+from .intervals import ratio_interval, sums_interval
+from .results import Interval
 
 Array = np.ndarray
 

@@ -11,16 +11,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from mismatchscope.errors import EmptyComparisonError, NotComparableError
-from mismatchscope.measures.accumulators import ClusterExceedance, Clusters, ClusterSums
-from mismatchscope.measures.intervals import (
+from ..errors import EmptyComparisonError, NotComparableError
+from .accumulators import ClusterExceedance, Clusters, ClusterSums
+from .intervals import (
     empirical_bernstein,
     proportion_interval,
     ratio_interval,
     required_clusters,
 )
-from mismatchscope.measures.results import Alpha, Exceedance, Interval, Tolerance
-from mismatchscope.measures.tail import tail_extrapolation
+from .results import Alpha, Exceedance, Interval, Tolerance
+from .tail import tail_extrapolation
 
 Array = np.ndarray
 

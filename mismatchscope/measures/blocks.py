@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mismatchscope.measures import kernel
+from . import kernel
 
 if TYPE_CHECKING:
     import torch

@@ -15,7 +15,7 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mismatchscope.measures.results import Bounds
+from .results import Bounds
 
 Array = np.ndarray
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from mismatchscope.measures.sampled import k3
+from .sampled import k3
 
 Array = np.ndarray
 

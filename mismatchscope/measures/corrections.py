@@ -20,9 +20,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mismatchscope.measures.results import Correction
-from mismatchscope.measures.sampled import SampledEstimators, k3, shortfall
-from mismatchscope.measures.sequence_sums import checked_offsets, checked_tokens
+from .results import Correction
+from .sampled import SampledEstimators, k3, shortfall
+from .sequence_sums import checked_offsets, checked_tokens
 
 Array = np.ndarray
 

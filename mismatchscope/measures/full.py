@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mismatchscope.errors import EmptyComparisonError
-from mismatchscope.measures import kernel
-from mismatchscope.measures.blocks import Block, checked_token_ids
-from mismatchscope.measures.cells import MASS_TOLERANCE, Cells, row_chunks
+from ..errors import EmptyComparisonError
+from . import kernel
+from .blocks import Block, checked_token_ids
+from .cells import MASS_TOLERANCE, Cells, row_chunks
 
 if TYPE_CHECKING:
     import torch
@@ -126,7 +126,7 @@ def _measured(mu: Block, pi: Block, normalised: bool, mass_floor: float, threads
     """`kernel.FULL_RESULT` [N], by the fastest way there is."""
     precisions, library = {mu.precision, pi.precision}, kernel.library()
     if mu.on_gpu or pi.on_gpu:
-        from mismatchscope.measures import full_triton
+        from . import full_triton
 
         result_N = full_triton.measure(mu.values, pi.values, normalised, _log(mass_floor))
     elif "float64" in precisions or (normalised and "bfloat16" in precisions) or library is None:

@@ -11,8 +11,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from mismatchscope.errors import MissingDependencyError
-from mismatchscope.measures.kernel import FULL_RESULT
+from ..errors import MissingDependencyError
+from .kernel import FULL_RESULT
 
 try:
     import triton

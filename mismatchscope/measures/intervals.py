@@ -13,8 +13,8 @@ from typing import Literal
 
 import numpy as np
 
-from mismatchscope.errors import EmptyComparisonError, NotComparableError
-from mismatchscope.measures.results import Interval
+from ..errors import EmptyComparisonError, NotComparableError
+from .results import Interval
 
 Side = Literal["both", "lower", "upper"]
 

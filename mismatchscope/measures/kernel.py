@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from mismatchscope.measures import compiled
+from . import compiled
 
 _PIECES_PER_THREAD = 4  # so that a thread which loses its core does not make the others wait
 

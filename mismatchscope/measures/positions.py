@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mismatchscope.measures.accumulators import grown
-from mismatchscope.measures.sketches import EXACT_VALUES, QuantileSketch, sample_quantiles
+from .accumulators import grown
+from .sketches import EXACT_VALUES, QuantileSketch, sample_quantiles
 
 Array = np.ndarray
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mismatchscope.errors import EmptyComparisonError
+from ..errors import EmptyComparisonError
 
 Array = np.ndarray
 

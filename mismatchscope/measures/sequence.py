@@ -11,12 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mismatchscope.errors import EmptyComparisonError
-from mismatchscope.measures.intervals import clustered_mean
-from mismatchscope.measures.results import Interval, LengthBin, SequenceMeasures, Statistic
-from mismatchscope.measures.sequence_sums import SequenceSums
-from mismatchscope.measures.summary import summarise
-from mismatchscope.measures.tail import pareto_k
+from ..errors import EmptyComparisonError
+from .intervals import clustered_mean
+from .results import Interval, LengthBin, SequenceMeasures, Statistic
+from .sequence_sums import SequenceSums
+from .summary import summarise
+from .tail import pareto_k
 
 Array = np.ndarray
 

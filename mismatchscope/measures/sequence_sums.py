@@ -12,8 +12,8 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mismatchscope.errors import EmptyComparisonError
-from mismatchscope.measures.sampled import SampledEstimators, shortfall
+from ..errors import EmptyComparisonError
+from .sampled import SampledEstimators, shortfall
 
 Array = np.ndarray
 

@@ -9,9 +9,9 @@ import math
 
 import numpy as np
 
-from mismatchscope.measures.intervals import clustered_mean
-from mismatchscope.measures.results import Interval, Statistic
-from mismatchscope.measures.sketches import sample_quantiles
+from .intervals import clustered_mean
+from .results import Interval, Statistic
+from .sketches import sample_quantiles
 
 LEVELS = (0.5, 0.9, 0.99, 0.999)
 """Of the quantiles that a statistic names."""

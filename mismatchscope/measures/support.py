@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from mismatchscope.errors import EmptyComparisonError
-from mismatchscope.measures.cells import row_chunks
+from ..errors import EmptyComparisonError
+from .cells import row_chunks
 
 Array = np.ndarray
 

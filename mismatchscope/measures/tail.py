@@ -9,8 +9,8 @@ import math
 
 import numpy as np
 
-from mismatchscope.errors import EmptyComparisonError, NotComparableError
-from mismatchscope.measures.results import TailExtrapolation
+from ..errors import EmptyComparisonError, NotComparableError
+from .results import TailExtrapolation
 
 MIN_WEIGHTS = 25
 MIN_EXCEEDANCES = 20

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mismatchscope.errors import EmptyComparisonError
-from mismatchscope.measures import kernel
-from mismatchscope.measures.cells import MASS_TOLERANCE, Cells, row_chunks
+from ..errors import EmptyComparisonError
+from . import kernel
+from .cells import MASS_TOLERANCE, Cells, row_chunks
 
 Array = np.ndarray
 
