@@ -33,7 +33,7 @@ def command(
     from ..comparison.compare_traces import compare
     from ..comparison.floors import Repeats
     from ..config import load_settings
-    from ..traces.store import Trace
+    from ..traces.reader import Trace
 
     def opened(path: Path | None) -> Trace | None:
         return None if path is None else Trace.open(path)

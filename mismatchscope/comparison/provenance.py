@@ -10,6 +10,7 @@ from fnmatch import fnmatch
 from typing import Any
 
 from ..reports.document import Difference
+from ..reports.fields import flatten
 from ..traces.reader import Trace
 
 # (pattern, why it can move log-probs), from what changes the distribution itself to what only reorders sums.
@@ -85,15 +86,3 @@ def differences(behavior: dict[str, Any], reference: dict[str, Any]) -> list[Dif
 def _known(key: str) -> int | None:
     """The row of `KNOWN_CAUSES` that a key falls under."""
     return next((row for row, (pattern, _) in enumerate(KNOWN_CAUSES) if fnmatch(key, pattern)), None)
-
-
-def flatten(document: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested dictionaries as one, keys joined by dots."""
-    flat: dict[str, Any] = {}
-    for key, value in document.items():
-        path = f"{prefix}{key}"
-        if isinstance(value, dict):
-            flat |= flatten(value, f"{path}.")
-        else:
-            flat[path] = value
-    return flat

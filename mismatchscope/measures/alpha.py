@@ -70,7 +70,6 @@ def alpha_of(
     *,
     mean_of: ClusterSums | None = None,
     confidence: float = 0.95,
-    quantiles: tuple[float, ...] = TOLERANCE_QUANTILES,
     tail: bool = False,
 ) -> Alpha:
     """Everything that can be said of α from the visited states.
@@ -91,7 +90,7 @@ def alpha_of(
         observed_upper=None if upper is None else upper.largest,
         mean=_mean(lower.sums, None if upper is None else upper.sums, mean_of, confidence),
         certified_mean_high=None if bounding is None else _certified_mean_high(bounding, confidence),
-        tolerance=tuple(tolerance_bound(max_C, q, confidence=confidence) for q in quantiles),
+        tolerance=tuple(tolerance_bound(max_C, q, confidence=confidence) for q in TOLERANCE_QUANTILES),
         exceedance=exceedance_curve(lower, upper, confidence=confidence),
         tail=tail_extrapolation(max_C, confidence=confidence) if tail else None,
     )

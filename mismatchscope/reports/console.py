@@ -37,6 +37,7 @@ from .text import UNKNOWN, estimate, number, probability, setting, share, visibl
 _STYLE = {"good": "bold green", "bad": "bold red", "caution": "bold yellow", "neutral": "bold cyan"}
 _VERDICT_STYLE = {"pass": "green", "fail": "red", "inconclusive": "yellow"}
 _LABEL_WIDTH = 18
+_CONTEXT_WIDTH = 20  # characters before the worst token
 _NARROW = 76  # below this many columns the notes are left out
 _QUANTILES = {"p50": "p50", "p90": "p90", "p99": "p99", "p99.9": "p999", "max": "max"}
 
@@ -253,13 +254,13 @@ def _show_worst(report: Report, console: Console, limit: int) -> None:
     console.print(table)
 
 
-def _context(token: WorstToken, before: int = 20) -> Text:
+def _context(token: WorstToken) -> Text:
     """The end of what comes before the token, the token, and what follows as far as the line goes."""
     pieces = [visible(piece.text) for piece in token.context]
     left = "".join(pieces[: token.focus])
     focus = pieces[token.focus] if pieces else f"id {token.token_id}"
     return Text.assemble(
-        (f"…{left[-before:]}" if len(left) > before else left, "dim"),
+        (f"…{left[-_CONTEXT_WIDTH:]}" if len(left) > _CONTEXT_WIDTH else left, "dim"),
         (f"»{focus}«", "bold reverse"),
         ("".join(pieces[token.focus + 1 :]), "dim"),
     )

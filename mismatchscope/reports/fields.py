@@ -1,4 +1,4 @@
-"""Where a report has figures, and the fields of its records: pydantic models and dataclasses alike."""
+"""Where a report has figures, and the fields of its records: pydantic models, dataclasses and dictionaries."""
 
 from __future__ import annotations
 
@@ -36,3 +36,11 @@ def field_types(kind: type) -> dict[str, Any]:
     declared = getattr(kind, "model_fields", None)
     names = declared if declared is not None else [field.name for field in dataclasses.fields(kind)]
     return {name: hints[name] for name in names}
+
+
+def flatten(document: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested dictionaries as one, keys joined by dots."""
+    flat: dict[str, Any] = {}
+    for key, value in document.items():
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat

@@ -16,6 +16,7 @@ from ..measures.results import Interval, Statistic
 from .baseline import PAIRED_MEANING, VERDICT_TONE, compared_engines, pair_rows, paired_rows
 from .charts import draw_charts
 from .document import Report
+from .fields import flatten
 from .glossary import ALPHA, BOUNDS, EVIDENCE, POLICY, Measure
 from .summary import (
     alpha_rows,
@@ -146,16 +147,9 @@ def _tv_level(tv: float | None) -> int:
 def _provenance(report: Report) -> list[tuple[str, list[str], bool]]:
     """(key, its value on each side, whether μ and π differ) for every key of any side."""
     provenance = report.provenance
-    sides = [_flatten(provenance.behavior), _flatten(provenance.reference)]
+    sides = [flatten(provenance.behavior), flatten(provenance.reference)]
     if provenance.target is not None:
-        sides.append(_flatten(provenance.target))
+        sides.append(flatten(provenance.target))
     differing = {difference.key for difference in provenance.difference}
     keys = dict.fromkeys(key for side in sides for key in side)
     return [(key, [one_line(side.get(key), 80) for side in sides], key in differing) for key in keys]
-
-
-def _flatten(document: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in document.items():
-        flat |= _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat

@@ -188,13 +188,13 @@ class Trace:
         at = layout.logprobs_at + 4 * layout.width * start
         return np.asarray(np.memmap(self.path / DISTRIBUTIONS, dtype="<f4", mode="r", offset=at, shape=shape))
 
-    def requests(self, evidence: Evidence | None = None, limit: int | None = None) -> Iterator[Request]:
-        """The first `limit` sequences as requests to score the same tokens, with `evidence` (default: the trace's).
+    def requests(self, evidence: Evidence | None = None) -> Iterator[Request]:
+        """Its sequences as requests to score the same tokens, with `evidence` (default: the trace's).
 
         They are those that `records.request_to_score` makes of the sequences before they are packed.
         """
         names = ("sequence_id", "prompt_id", "prompt_token_ids", "response_token_ids", "finish_reason")
-        sequences = self.read_sequences(list(names)).slice(0, limit)
+        sequences = self.read_sequences(list(names))
         evidence = evidence or self.evidence
         _, length_S = flat(sequences["response_token_ids"].combine_chunks())
         topk = evidence.level == "topk" and "topk_ids" in self.token_columns
@@ -207,9 +207,7 @@ class Trace:
                 prompt_token_ids=prompt.values.to_numpy(),
                 response_token_ids=response.values.to_numpy(),
                 finish_reason=reason.as_py(),
-                observed=Observed(
-                    np.empty(0), ids_TK, logprobs_TK
-                ),  # the log-probs of the tokens are not asked for
+                observed=Observed(np.empty(0), ids_TK, logprobs_TK),  # nobody asks for the tokens' log-probs
             )
             yield request_to_score(record, evidence, self.manifest.policy)
 

@@ -15,10 +15,7 @@ from ..errors import OutputExistsError, TraceError
 from ..records import SequenceRecord, finished_parts, read_part, write_atomic
 from .identity import earlier_manifest, joined
 from .packing import Packer, disk_full_guard
-from .reader import Trace
 from .schema import MANIFEST, PARTS, RESUME, Manifest, TraceCounts, read_manifest
-
-__all__ = ["Manifest", "Trace", "create", "finish", "read_manifest", "write_trace"]
 
 
 def create(path: Path, manifest: Manifest) -> Path:
@@ -36,7 +33,7 @@ def create(path: Path, manifest: Manifest) -> Path:
 
 
 def raw_path_of(path: Path) -> Path:
-    """Where the raw view of a trace is, unless another place was asked for: beside it, named with "-raw"."""
+    """Where the raw view of a trace is: beside it, named with "-raw"."""
     return path.with_name(f"{path.name}-raw")
 
 
@@ -45,13 +42,13 @@ def is_complete(path: Path) -> bool:
     return (path / MANIFEST).exists() and read_manifest(path).complete
 
 
-def finish(path: Path, *, raw_path: Path | None = None) -> Manifest:
+def finish(path: Path) -> Manifest:
     """Pack the parts of a run into the trace's files, and complete its manifest.
 
-    Where records carry a second, raw view of the same tokens it becomes a complete trace of its own, at `raw_path`
-    (default: `raw_path_of`). Does nothing to a trace that is complete already, and gives the same
-    bytes however often it was killed before. Raises `TraceError`, `OutputExistsError` (the raw one),
-    `DiskFullError`; the parts stay until the trace is complete.
+    Where records carry a second, raw view of the same tokens it becomes a complete trace of its own, at
+    `raw_path_of`. Does nothing to a trace that is complete already, and gives the same bytes however often it was killed before.
+    Raises `TraceError`, `OutputExistsError` (the raw one), `DiskFullError`; the parts stay until the trace is
+    complete.
     """
     manifest = read_manifest(path)
     if not manifest.complete:
@@ -60,14 +57,12 @@ def finish(path: Path, *, raw_path: Path | None = None) -> Manifest:
             raise TraceError(f"{path} holds no finished sequence.", hint=RESUME)
         kept = f"{path} could not be packed. Its {len(parts)} finished sequences are kept in {path / PARTS}."
         with disk_full_guard(kept, hint=f"make room, then {RESUME}"):
-            manifest = _pack(path, manifest, (_read_part(part) for _, part in parts), raw_path)
+            manifest = _pack(path, manifest, (_read_part(part) for _, part in parts))
     shutil.rmtree(path / PARTS, ignore_errors=True)
     return manifest
 
 
-def write_trace(
-    path: Path, manifest: Manifest, records: Iterable[SequenceRecord], *, raw_path: Path | None = None
-) -> Manifest:
+def write_trace(path: Path, manifest: Manifest, records: Iterable[SequenceRecord]) -> Manifest:
     """Write a whole trace from records in rising order of `sequence_id`, without parts: for logs and tests.
 
     Raises `OutputExistsError` when a complete trace, or another one, is there; `TraceError`, `DiskFullError`.
@@ -76,7 +71,7 @@ def write_trace(
         claimed = _claim(path, manifest)
         if claimed.complete:
             raise OutputExistsError(f"{path} holds a complete trace.", hint="choose another directory with -o")
-        return _pack(path, claimed, records, raw_path)
+        return _pack(path, claimed, records)
 
 
 def _claim(path: Path, manifest: Manifest) -> Manifest:
@@ -93,8 +88,7 @@ def _claim(path: Path, manifest: Manifest) -> Manifest:
     return manifest
 
 
-def _pack(path: Path, manifest: Manifest, records: Iterable[SequenceRecord], raw_path: Path | None) -> Manifest:
-    raw_path = raw_path or raw_path_of(path)
+def _pack(path: Path, manifest: Manifest, records: Iterable[SequenceRecord]) -> Manifest:
     iterator = iter(records)
     first = next(iterator, None)
     if first is None:
@@ -105,6 +99,7 @@ def _pack(path: Path, manifest: Manifest, records: Iterable[SequenceRecord], raw
             for record in _with_raw(False, first, iterator):
                 packer.add(record, record.observed)
             return _complete(path, manifest, packer)
+    raw_path = raw_path_of(path)
     raw = _claim(raw_path, manifest.model_copy(update={"policy": "raw", "temperature": 1.0}))
     _sweep(raw_path)
     with Packer(path) as packer, Packer(raw_path) as raw_packer:

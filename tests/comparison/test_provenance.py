@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mismatchscope.comparison.provenance import differences, flatten
+from mismatchscope.comparison.provenance import differences
 
 SIDE = {
     "engine": "transformers",
@@ -45,7 +45,3 @@ def test_a_setting_of_one_engine_alone_differs_but_is_no_known_cause() -> None:
     found = differences(SIDE, changed(effective={"enforce_eager": False}))
     assert [(one.key, one.behavior, one.reference) for one in found] == [("effective.enforce_eager", None, False)]
     assert found[0].rank == 0
-
-
-def test_flatten_joins_keys() -> None:
-    assert flatten({"a": {"b": {"c": 1}}, "d": 2}) == {"a.b.c": 1, "d": 2}

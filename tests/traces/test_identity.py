@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -47,8 +48,9 @@ def test_the_raw_view_never_overwrites_another_trace(filled: Path, tmp_path: Pat
     write_trace(tmp_path / "trace-raw", manifest(engine="vllm"), records([3]))
     with pytest.raises(OutputExistsError, match="engine is 'vllm' there"):
         finish(filled)
-    assert finish(filled, raw_path=tmp_path / "elsewhere").complete
-    assert Trace.open(tmp_path / "elsewhere").manifest.policy == "raw"
+    shutil.rmtree(tmp_path / "trace-raw")
+    assert finish(filled).complete
+    assert Trace.open(tmp_path / "trace-raw").manifest.policy == "raw"
 
 
 def test_a_complete_trace_is_never_written_again(tmp_path: Path) -> None:
