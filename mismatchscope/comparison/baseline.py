@@ -25,7 +25,7 @@ def compare_with_baseline(pair: Pair, old: Trace, floor: Floor | None) -> Baseli
     were drawn from the new engine, so the old pair has no sampled-token estimators of TV and KL.
     """
     old_reference = measure_pair(old, pair.pi, pair.context.of_other_engine())
-    new_old = measure_pair(pair.mu, old, pair.context.of_new_against_old())
+    new_old = measure_pair(pair.mu, old, pair.context.of_behavior())
     paired = PairedDifferences.of(pair, old_reference)
     verdict = _verdict(new_old, paired.tv, floor)
     return BaselineComparison(

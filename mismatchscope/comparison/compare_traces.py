@@ -17,9 +17,10 @@ from ..traces.reader import Trace
 from .alarms import find_alarms
 from .baseline import compare_with_baseline
 from .chart_data import chart_data_of
+from .context import Context
 from .finding import finding_of
 from .floors import NO_REPEATS, Repeats, measure_floors
-from .pair import Context, Pair, measure_pair
+from .pair import Pair, measure_pair
 from .provenance import differences, provenance_of
 from .rounding import rounding_floor
 from .worst_tokens import worst_tokens_of
@@ -100,7 +101,7 @@ def _other_pairs(pair: Pair, target: Trace | None) -> OtherPairs:
     if target is None:
         return OtherPairs()
     alpha0 = measure_pair(pair.pi, target, pair.context.of_reference(pair.pi)).alpha
-    beta = measure_pair(pair.mu, target, pair.context.of_target()).alpha
+    beta = measure_pair(pair.mu, target, pair.context.of_behavior()).alpha
     return OtherPairs(
         alpha0,
         beta,

@@ -28,6 +28,7 @@ from ..measures.sequence import finite, mean_alone, sequence_measures
 from ..measures.sketches import QuantileSketch
 from ..measures.summary import LEVELS, statistic_of
 from ..records import EvidenceLevel
+from .context import Context
 from .statistics import PairStatistics
 
 UNIT = (0.0, 1.0)
@@ -53,31 +54,32 @@ class PairFigures:
     bounds: Bounds
 
 
-def reduce_pair(
-    statistics: PairStatistics, *, on_policy: bool, confidence: float, tail: bool = False
-) -> PairFigures:
+def reduce_pair(statistics: PairStatistics, context: Context) -> PairFigures:
     """All figures of a pair.
 
-    `on_policy` says that the tokens were drawn from the μ that is measured; otherwise sampled-token estimators of
+    Where the tokens were not drawn from the μ that is measured (`Context.on_policy`), sampled-token estimators of
     TV and KL say nothing and are left out, and so are expectations over μ's states.
     """
     evidence: EvidenceLevel = "full" if statistics.exact_states else "topk" if statistics.topk else "sampled"
-    reduced_alpha = reduce_alpha(statistics, on_policy=on_policy, confidence=confidence, tail=tail)
+    alpha = reduce_alpha(statistics, context)
     sequence = sequence_measures(
-        statistics.sequences, on_policy=on_policy, exact=statistics.all_exact, confidence=confidence
+        statistics.sequences,
+        on_policy=context.on_policy,
+        exact=statistics.all_exact,
+        confidence=context.confidence,
     )
     return PairFigures(
         evidence=evidence,
         identical=statistics.identical,
-        alpha=reduced_alpha,
-        token=_tokens(statistics, evidence, on_policy=on_policy, confidence=confidence),
+        alpha=alpha,
+        token=_tokens(statistics, evidence, context),
         sequence=sequence,
-        corrections=statistics.corrections.results() if on_policy else (),
-        bounds=_bounds(statistics, reduced_alpha, sequence, on_policy=on_policy, confidence=confidence),
+        corrections=statistics.corrections.results() if context.on_policy else (),
+        bounds=_bounds(statistics, alpha, sequence, context),
     )
 
 
-def mean_tv(statistics: PairStatistics, *, on_policy: bool) -> ClusterSums | None:
+def mean_tv(statistics: PairStatistics, context: Context) -> ClusterSums | None:
     """The values whose mean estimates E TV where no interval of every state's TV does; None where nothing does.
 
     Of a random subset of states that were seen whole the exact TV, which is less noisy than the sampled tokens'
@@ -87,24 +89,22 @@ def mean_tv(statistics: PairStatistics, *, on_policy: bool) -> ClusterSums | Non
         return None
     if statistics.exact_states:
         return statistics.sums["tv"]
-    return statistics.sums["shortfall"] if on_policy else None
+    return statistics.sums["shortfall"] if context.on_policy else None
 
 
-def reduce_alpha(statistics: PairStatistics, *, on_policy: bool, confidence: float, tail: bool = False) -> Alpha:
+def reduce_alpha(statistics: PairStatistics, context: Context) -> Alpha:
     """The α block of one pair of policies (α₁ of μ and π_old; α₀ and β of the other pairs)."""
     upper = statistics.tv_upper if statistics.bounded else None
-    values = mean_tv(statistics, on_policy=on_policy)
-    found = alpha_of(statistics.tv_lower, upper, mean_of=values, confidence=confidence, tail=tail)
+    values = mean_tv(statistics, context)
+    found = alpha_of(statistics.tv_lower, upper, mean_of=values, confidence=context.confidence, tail=context.tail)
     if upper is None and values is None:
         # Binary TV bounds every state from below, so its mean is a lower bound and no estimate.
         return replace(found, mean=replace(found.mean, value=None, high=None))
     return found
 
 
-def _tokens(
-    statistics: PairStatistics, evidence: EvidenceLevel, *, on_policy: bool, confidence: float
-) -> TokenMeasures:
-    sums, sketches = statistics.sums, statistics.sketches
+def _tokens(statistics: PairStatistics, evidence: EvidenceLevel, context: Context) -> TokenMeasures:
+    sums, sketches, confidence = statistics.sums, statistics.sketches, context.confidence
 
     def of(
         name: str,
@@ -138,7 +138,7 @@ def _tokens(
         kl = of("kl_lower", bound, NONNEGATIVE)
         reverse_kl = of("reverse_kl_lower", bound, NONNEGATIVE)
         js = of("js_lower", bound, NONNEGATIVE)
-        if on_policy and shortfall is not None and k3 is not None:
+        if context.on_policy and shortfall is not None and k3 is not None:
             tv = replace(mean_alone(shortfall), estimator="E(1−ρ)₊ over sampled tokens, unbiased for the mean")
             kl = kl or replace(mean_alone(k3), estimator="E k3 over sampled tokens, KL less leak")
     return TokenMeasures(
@@ -179,9 +179,7 @@ def _exp(value: float) -> float:
         return float(np.exp(value))
 
 
-def _bounds(
-    statistics: PairStatistics, alpha1: Alpha, sequence: SequenceMeasures, *, on_policy: bool, confidence: float
-) -> Bounds:
+def _bounds(statistics: PairStatistics, alpha: Alpha, sequence: SequenceMeasures, context: Context) -> Bounds:
     """The finite-horizon family, as far as the evidence goes, over responses as long as the longest one seen.
 
     Maxima over all states are not to be had: those over the visited states stand in for them. Expectations over μ's
@@ -192,22 +190,22 @@ def _bounds(
     by_index = statistics.upper_tv_by_index if statistics.bounded else statistics.estimated_tv_by_index
     family = finite_horizon_bounds(
         horizon,
-        max_tv=alpha1.observed_upper,
+        max_tv=alpha.observed_upper,
         max_kl=statistics.sums["kl"].largest if statistics.all_exact else None,
         sequence_tv=_estimate(sequence.tv),
         sequence_kl=_estimate(sequence.kl),
-        mean_tv_T=by_index.mean(horizon) if on_policy else None,
+        mean_tv_T=by_index.mean(horizon) if context.on_policy else None,
     )
     infinite = {
         name: None for name, value in vars(family).items() if isinstance(value, float) and math.isinf(value)
     }
     family = replace(family, **infinite)
-    if not on_policy:
+    if not context.on_policy:
         return family
     tv_S = sums.sum_tv if statistics.bounded else sums.sum_shortfall
 
     def mean(value_S: np.ndarray) -> Interval:
-        return clustered_mean(value_S, sums.prompt_id, confidence=confidence, bounds=NONNEGATIVE)
+        return clustered_mean(value_S, sums.prompt_id, confidence=context.confidence, bounds=NONNEGATIVE)
 
     return replace(
         family,

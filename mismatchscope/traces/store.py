@@ -45,10 +45,10 @@ def is_complete(path: Path) -> bool:
 def finish(path: Path) -> Manifest:
     """Pack the parts of a run into the trace's files, and complete its manifest.
 
-    Where records carry a second, raw view of the same tokens it becomes a complete trace of its own, at
-    `raw_path_of`. Does nothing to a trace that is complete already, and gives the same bytes however often it was killed before.
-    Raises `TraceError`, `OutputExistsError` (the raw one), `DiskFullError`; the parts stay until the trace is
-    complete.
+    Where records carry a second, raw view of the same tokens it becomes a complete trace of its own (see
+    `raw_path_of`). Does nothing to a trace that is complete already, and gives the same bytes however often it was
+    killed before. Raises `TraceError`, `OutputExistsError` (the raw one), `DiskFullError`; the parts stay until the
+    trace is complete.
     """
     manifest = read_manifest(path)
     if not manifest.complete:

@@ -10,7 +10,8 @@ from scipy import stats
 from written_traces import full_trace, pair_of, pair_with_ratios, sampled_pair, sampled_trace
 
 from mismatchscope.comparison.alarms import find_alarms
-from mismatchscope.comparison.pair import Context, Pair
+from mismatchscope.comparison.context import Context
+from mismatchscope.comparison.pair import Pair
 from mismatchscope.measures.results import Interval
 from mismatchscope.records import Sampling
 from mismatchscope.reports.document import Alarm, Counts, Floor, Floors

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from written_traces import pair_with_ratios, sampled_trace
 
-from mismatchscope.comparison.pair import Context, measure_pair
+from mismatchscope.comparison.context import Context
+from mismatchscope.comparison.pair import measure_pair
 from mismatchscope.errors import NotComparableError
 from mismatchscope.records import Sampling
 from mismatchscope.traces import Trace
@@ -84,8 +85,7 @@ def test_derived_contexts_change_what_is_other_and_keep_the_rest(tmp_path: Path)
     own_ids = replace(first, ids_of_behavior=True, tail=False)
     assert first.of_repeat(reference) == replace(own_ids, policy="raw")
     assert first.of_other_engine() == replace(first, on_policy=False, tail=False)
-    assert first.of_target() == own_ids
-    assert first.of_new_against_old() == own_ids
+    assert first.of_behavior() == own_ids
     assert first.of_reference(reference) == replace(own_ids, policy="raw", on_policy=False, truncated=False)
 
 

@@ -10,6 +10,7 @@ import pytest
 from synthetic_pair import make_pair
 from written_traces import full_trace, pair_of, pair_with_ratios, sampled_pair
 
+from mismatchscope.comparison.context import Context
 from mismatchscope.comparison.pair import Pair
 from mismatchscope.comparison.reduction import PairFigures, mean_tv, reduce_pair
 from mismatchscope.records import Evidence
@@ -19,7 +20,7 @@ OFFSETS = np.cumsum(LENGTHS)[:-1]
 
 
 def figures_of(pair: Pair, *, on_policy: bool = True) -> PairFigures:
-    return reduce_pair(pair.statistics, on_policy=on_policy, confidence=0.95)
+    return reduce_pair(pair.statistics, Context(on_policy=on_policy))
 
 
 def random_pair(directory: Path) -> tuple[Pair, np.ndarray, np.ndarray]:
@@ -130,11 +131,11 @@ def test_an_infinite_bound_is_none(tmp_path: Path) -> None:
 
 def test_the_mean_comes_from_the_best_that_the_evidence_gives(tmp_path: Path) -> None:
     whole = whole_pair(tmp_path / "whole", [[[0.4, 0.3, 0.3]] * 2] * 2).statistics
-    assert mean_tv(whole, on_policy=True) is None  # the ends of every state's interval say it
+    assert mean_tv(whole, Context()) is None  # the ends of every state's interval say it
     drawn = pair_with_ratios(tmp_path / "drawn", [[0.9, 1.1], [1.0, 0.8]]).statistics
-    assert mean_tv(drawn, on_policy=True) is drawn.sums["shortfall"]
-    assert mean_tv(drawn, on_policy=False) is None
+    assert mean_tv(drawn, Context()) is drawn.sums["shortfall"]
+    assert mean_tv(drawn, Context(on_policy=False)) is None
     made = make_pair(tmp_path / "some", evidence=Evidence("full", fraction=0.3))
     some = pair_of(made.behavior, made.reference).statistics
     assert 0 < some.exact_states < some.tokens
-    assert mean_tv(some, on_policy=False) is some.sums["tv"]
+    assert mean_tv(some, Context(on_policy=False)) is some.sums["tv"]

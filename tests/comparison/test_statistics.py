@@ -16,7 +16,8 @@ from synthetic_pair import make_pair
 
 from mismatchscope.alignment.alignment import Alignment
 from mismatchscope.comparison.chart_data import chart_data_of
-from mismatchscope.comparison.pair import Context, Pair, measure_pair
+from mismatchscope.comparison.context import Context
+from mismatchscope.comparison.pair import Pair, measure_pair
 from mismatchscope.comparison.states import States, measured
 from mismatchscope.comparison.statistics import PairStatistics
 from mismatchscope.engines.synthetic.policy import SyntheticOptions

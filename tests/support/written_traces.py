@@ -12,7 +12,8 @@ from typing import Any
 import builders
 import numpy as np
 
-from mismatchscope.comparison.pair import Context, Pair, measure_pair
+from mismatchscope.comparison.context import Context
+from mismatchscope.comparison.pair import Pair, measure_pair
 from mismatchscope.records import Evidence, Observed, SequenceRecord
 from mismatchscope.traces import Trace, write_trace
 

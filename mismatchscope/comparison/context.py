@@ -1,0 +1,89 @@
+"""What holds for every pair of a comparison, decided once and never passed along by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from ..errors import NotComparableError
+from ..records import Policy
+from ..traces.reader import Trace
+
+OnRows = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Context:
+    """What holds for every pair of a comparison.
+
+    `policy` is that of the behaviour side; "support" renormalises the reference on μ's kept ids. `on_policy` says
+    that the tokens were drawn from the μ that is measured: not where the raw policy of a tempered or truncated
+    sampler is, nor where another engine drew them. `ids_of_behavior` says that observed top-k ids are μ's own.
+    `on_rows` is told of measured states.
+    """
+
+    policy: Policy = "processed"
+    on_policy: bool = True
+    ids_of_behavior: bool = True
+    truncated: bool = False
+    confidence: float = 0.95
+    tail: bool = False
+    on_rows: OnRows | None = field(default=None, compare=False)
+
+    @classmethod
+    def of(cls, mu: Trace, pi: Trace, policy: Policy | None, **settings: Any) -> Context:
+        """The context of μ against π. `policy` is that of the trace unless it is "support", or names the same
+        thing.
+
+        Raises `NotComparableError` for a policy that the behaviour trace does not hold.
+        """
+        sampling = mu.manifest.sampling
+        policy = _checked_policy(policy, mu)
+        return cls(
+            policy=policy,
+            on_policy=policy != "raw" or sampling is None or not sampling.transforms,
+            # A repeat of the same run does not say whose ids they are.
+            ids_of_behavior=pi.manifest.parent in (None, mu.sha256),
+            truncated=sampling is not None and sampling.truncates,
+            **settings,
+        )
+
+    def of_repeat(self, first: Trace) -> Context:
+        """A trace against itself once more."""
+        return replace(self, policy=first.manifest.policy, ids_of_behavior=True, tail=False)
+
+    def of_other_engine(self) -> Context:
+        """Another engine that was given these tokens, against the same reference."""
+        return replace(self, on_policy=False, ids_of_behavior=False, tail=False)
+
+    def of_behavior(self) -> Context:
+        """The behaviour against a third policy that was given its tokens: a target, another engine."""
+        return replace(self, ids_of_behavior=True, tail=False)
+
+    def of_reference(self, reference: Trace) -> Context:
+        """The reference against a third policy, on tokens that are neither's own."""
+        return replace(
+            self,
+            policy=reference.manifest.policy,
+            on_policy=False,
+            ids_of_behavior=True,
+            truncated=False,
+            tail=False,
+        )
+
+
+def _checked_policy(policy: Policy | None, behavior: Trace) -> Policy:
+    recorded, sampling = behavior.manifest.policy, behavior.manifest.sampling
+    if policy is None or policy == recorded:
+        return recorded
+    if policy == "support" and recorded == "processed":
+        return policy
+    if {policy, recorded} == {"raw", "processed"} and (sampling is None or not sampling.transforms):
+        return policy  # with temperature 1 and nothing cut off they are the same distribution
+    raise NotComparableError(
+        f"The behaviour trace holds the {recorded} policy, so the {policy} one cannot be compared.",
+        hint="compare the trace named …-raw beside it"
+        if policy == "raw"
+        else "compare the trace it was split from",
+    )
