@@ -47,7 +47,7 @@ def takes_settings(*keys: str) -> Callable[[Callable[..., None]], Callable[..., 
         for parameter in signature.parameters.values():
             others = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)]
             parameters += options.values() if parameter.name == "overrides" else others
-        run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+        vars(run)["__signature__"] = signature.replace(parameters=parameters)
         return run
 
     return decorate

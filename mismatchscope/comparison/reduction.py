@@ -14,7 +14,7 @@ import numpy as np
 from ..measures.accumulators import ClusterSums
 from ..measures.alpha import alpha_of
 from ..measures.bounds import finite_horizon_bounds
-from ..measures.intervals import clustered_mean
+from ..measures.intervals import ANY, NONNEGATIVE, UNIT, clustered_mean
 from ..measures.results import (
     Alpha,
     Bounds,
@@ -30,10 +30,6 @@ from ..measures.summary import LEVELS, statistic_of
 from ..records import EvidenceLevel
 from .context import Context
 from .statistics import PairStatistics
-
-UNIT = (0.0, 1.0)
-NONNEGATIVE = (0.0, math.inf)
-ANY = (-math.inf, math.inf)
 
 # A reward in [0, 1], centred: ξ = max |R|.
 REWARD_BOUND = 0.5

@@ -15,7 +15,7 @@ import math
 import numpy as np
 
 from ..errors import NotComparableError
-from .intervals import ratio_interval, sums_interval
+from .intervals import ANY, ratio_interval, sums_interval
 from .results import Interval
 
 Array = np.ndarray
@@ -99,9 +99,7 @@ class ClusterSums:
         seen_C = self._count_C > 0
         return self._sum_C[seen_C], self._count_C[seen_C]
 
-    def interval(
-        self, *, confidence: float = 0.95, bounds: tuple[float, float] = (-math.inf, math.inf)
-    ) -> Interval:
+    def interval(self, *, confidence: float = 0.95, bounds: tuple[float, float] = ANY) -> Interval:
         """The pooled mean and its interval: see `intervals.clustered_mean`, which says what it raises."""
         sum_C, count_C = self.by_cluster()
         return sums_interval(sum_C, count_C, (self.smallest, self.largest), confidence=confidence, bounds=bounds)

@@ -14,6 +14,7 @@ import numpy as np
 from ..errors import EmptyComparisonError, NotComparableError
 from .accumulators import ClusterExceedance, Clusters, ClusterSums
 from .intervals import (
+    UNIT,
     empirical_bernstein,
     proportion_interval,
     ratio_interval,
@@ -26,7 +27,6 @@ Array = np.ndarray
 
 TAUS = tuple(float(f"{step}e{exponent}") for exponent in range(-6, 0) for step in (1, 2, 5))
 TOLERANCE_QUANTILES = (0.5, 0.9, 0.95, 0.99, 0.999)
-UNIT = (0.0, 1.0)
 
 
 class TotalVariation:

@@ -1,6 +1,6 @@
 """Policy improvement bounds: how much the mismatch can cost the surrogate objective.
 
-Legend: T = token positions of the horizon; N = sampled tokens of all sequences.
+Legend: T = token positions of the horizon.
 
 The objective J(pi) differs from its first-order surrogate at mu by at most each bound, for rewards whose range
 is one. Most of them need a maximum over all states, which no sample gives: with an observed maximum they are

@@ -18,6 +18,11 @@ from .results import Interval
 
 Side = Literal["both", "lower", "upper"]
 
+# The ranges that a mean cannot leave.
+ANY = (-math.inf, math.inf)
+NONNEGATIVE = (0.0, math.inf)
+UNIT = (0.0, 1.0)
+
 
 def cluster_index(cluster_N: np.ndarray) -> np.ndarray:
     """Renumber arbitrary cluster labels as 0 … C-1, in the order of the labels."""
@@ -40,7 +45,7 @@ def clustered_mean(
     cluster_N: np.ndarray,
     *,
     confidence: float = 0.95,
-    bounds: tuple[float, float] = (-math.inf, math.inf),
+    bounds: tuple[float, float] = ANY,
 ) -> Interval:
     """The mean over all tokens, with an interval that treats the prompt as the unit.
 
@@ -74,7 +79,7 @@ def sums_interval(
     extremes: tuple[float, float],
     *,
     confidence: float = 0.95,
-    bounds: tuple[float, float] = (-math.inf, math.inf),
+    bounds: tuple[float, float] = ANY,
 ) -> Interval:
     """`clustered_mean` from the sum and the count of each cluster, and the smallest and largest of all values."""
     smallest, largest = extremes
@@ -95,7 +100,7 @@ def ratio_interval(
     count_C: np.ndarray,
     *,
     confidence: float = 0.95,
-    bounds: tuple[float, float] = (-math.inf, math.inf),
+    bounds: tuple[float, float] = ANY,
 ) -> Interval:
     """Interval of Σ_c sum_c / Σ_c count_c over independent clusters.
 

@@ -12,17 +12,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..errors import EmptyComparisonError
-from .intervals import clustered_mean
+from .intervals import ANY, NONNEGATIVE, UNIT, clustered_mean
 from .results import Interval, LengthBin, SequenceMeasures, Statistic
 from .sequence_sums import SequenceSums
 from .summary import summarise
 from .tail import pareto_k
 
 Array = np.ndarray
-
-_ANY = (-math.inf, math.inf)
-_NONNEGATIVE = (0.0, math.inf)
-_UNIT = (0.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -53,20 +49,20 @@ def sequence_measures(sums: SequenceSums, *, on_policy: bool, exact: bool, confi
     end = "exact" if exact else "upper end"
     tv_known = not np.isnan(sums.sum_tv).any()
 
-    def of(values_S: Array, estimator: str, bounds: tuple[float, float] = _ANY) -> Statistic:
+    def of(values_S: Array, estimator: str, bounds: tuple[float, float] = ANY) -> Statistic:
         return summarise(values_S, sums.prompt_id, estimator=estimator, confidence=confidence, bounds=bounds)
 
     weights = importance_weights(sums.log_ratio)
     return SequenceMeasures(
-        tv=mean_alone(of(sums.shortfall, "E(1−ρ(y))₊, unbiased", _UNIT)) if on_policy else None,
-        tv_bound=of(sums.sum_tv, f"Σ_t TV(s_t), {end}: its mean bounds the sequence TV", _NONNEGATIVE)
+        tv=mean_alone(of(sums.shortfall, "E(1−ρ(y))₊, unbiased", UNIT)) if on_policy else None,
+        tv_bound=of(sums.sum_tv, f"Σ_t TV(s_t), {end}: its mean bounds the sequence TV", NONNEGATIVE)
         if tv_known
         else None,
         kl=of(kl_S, kl_estimator) if on_policy or exact else None,
         log_ratio=of(sums.log_ratio, "log ρ(y) = Σ_t log ρ_t"),
-        ratio=of(sums.ratio, "ρ(y)", _NONNEGATIVE),
-        geometric_ratio=of(sums.geometric_ratio, "ρ(y)^(1/T)", _NONNEGATIVE),
-        max_tv=of(sums.max_tv, f"max_t TV(s_t), {end}", _UNIT) if tv_known else None,
+        ratio=of(sums.ratio, "ρ(y)", NONNEGATIVE),
+        geometric_ratio=of(sums.geometric_ratio, "ρ(y)^(1/T)", NONNEGATIVE),
+        max_tv=of(sums.max_tv, f"max_t TV(s_t), {end}", UNIT) if tv_known else None,
         ess_fraction=finite(weights.ess_fraction),
         chi2=weights.chi2,
         pareto_k=pareto_k(sums.log_ratio),
@@ -100,7 +96,7 @@ def _by_length(sums: SequenceSums, kl_S: Array, *, on_policy: bool, confidence: 
     for index, (low, high) in enumerate(zip(bins.shortest_B, bins.longest_B, strict=True)):
         inside_S = bins.bin_S == index
 
-        def mean(values_S: Array, bounds: tuple[float, float] = _ANY, inside_S: Array = inside_S) -> Interval:
+        def mean(values_S: Array, bounds: tuple[float, float] = ANY, inside_S: Array = inside_S) -> Interval:
             return clustered_mean(
                 values_S[inside_S], sums.prompt_id[inside_S], confidence=confidence, bounds=bounds
             )
@@ -110,7 +106,7 @@ def _by_length(sums: SequenceSums, kl_S: Array, *, on_policy: bool, confidence: 
                 low=int(low),
                 high=int(high),
                 sequences=int(inside_S.sum()),
-                tv=mean(sums.shortfall, _UNIT) if on_policy else None,
+                tv=mean(sums.shortfall, UNIT) if on_policy else None,
                 kl=mean(kl_S) if on_policy else None,
                 log_ratio=mean(sums.log_ratio),
                 ess_fraction=finite(importance_weights(sums.log_ratio[inside_S]).ess_fraction),

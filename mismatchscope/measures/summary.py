@@ -5,11 +5,9 @@ Shape suffixes: N tokens.
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
-from .intervals import clustered_mean
+from .intervals import ANY, clustered_mean
 from .results import Interval, Statistic
 from .sketches import sample_quantiles
 
@@ -23,7 +21,7 @@ def summarise(
     *,
     estimator: str,
     confidence: float = 0.95,
-    bounds: tuple[float, float] = (-math.inf, math.inf),
+    bounds: tuple[float, float] = ANY,
 ) -> Statistic:
     """Mean, clustered interval, exact quantiles and maximum of a quantity with one value a token, or a response.
 
