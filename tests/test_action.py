@@ -147,7 +147,7 @@ def test_a_server_or_an_interpreter_needs_no_environment(runner: Runner) -> None
     [
         ("token.tv.mean > 0.9\n\ncounts.rejected > 0\n", 0),
         ("token.tv.mean > 0.9\ntoken.tv.mean > 0.0001\n", 1),
-        ("alpha1.tolerance.4.value > 0.5\n", 4),
+        ("alpha1.tolerance.p999.value > 0.5\n", 4),
     ],
 )
 def test_the_exit_code_of_the_audit_is_that_of_the_step(runner: Runner, gates: str, code: int) -> None:
@@ -161,7 +161,7 @@ def test_the_exit_code_of_the_audit_is_that_of_the_step(runner: Runner, gates: s
 
 
 def test_an_inconclusive_gate_may_be_let_through(runner: Runner) -> None:
-    undecided = {"fail-on": "alpha1.tolerance.4.value > 0.5", "allow-inconclusive": "true"}
+    undecided = {"fail-on": "alpha1.tolerance.p999.value > 0.5", "allow-inconclusive": "true"}
     done = runner.run("Audit", ENGINES | undecided)
     assert done.returncode == 0
     assert "::warning::" in done.stdout
