@@ -30,7 +30,7 @@ import numpy as np
 import pyarrow
 
 from mismatchscope.records import Evidence, Observed, Role, SequenceRecord
-from mismatchscope.traces import Manifest, write_trace
+from mismatchscope.traces import Manifest, write_records
 
 SEQUENCE_TOKENS = 1000
 SAMPLES = 4
@@ -129,7 +129,7 @@ def measure(directory: Path, level: str, tokens: int) -> tuple[Cost, Cost]:
     """Of decoding alone, and of the installed command."""
     traces = [directory / "behavior", directory / "reference"]
     for role, trace, noise in zip(("behavior", "reference"), traces, (0.0, 0.02), strict=True):
-        write_trace(trace, manifest(role, level), records(level, tokens, noise=noise))
+        write_records(trace, manifest(role, level), records(level, tokens, noise=noise))
     # Once before it counts: both then find the files in the page cache.
     decoding = [cost_of([sys.executable, "-c", DECODE, *traces]) for _ in range(2)][1]
     compare = [

@@ -7,17 +7,17 @@ import numpy as np
 from ..measures.alpha import exceedance_curve
 from ..measures.results import Exceedance
 from ..measures.selected_states import POINTS
-from ..reports.document import Figures, Histogram, PositionBin, Scatter
+from ..reports.document import ChartData, Histogram, PositionBin, Scatter
 from .pair import Pair
 from .statistics import PairStatistics
 
 _RATIO_BINS = 61
 
 
-def chart_data_of(pair: Pair, floor: Pair | None) -> Figures:
+def chart_data_of(pair: Pair, floor: Pair | None) -> ChartData:
     """The data of every chart; `floor` is the larger repeat floor, drawn on the same axes where there is one."""
     ours, noise = pair.statistics, None if floor is None else floor.statistics
-    return Figures(
+    return ChartData(
         ratio_histogram=_ratio_histogram(ours, noise),
         probability_scatter=_probability_scatter(ours, noise),
         tv_by_position=_tv_by_position(ours, noise),

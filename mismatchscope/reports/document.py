@@ -128,7 +128,7 @@ class PositionBin(Frozen):
     floor_mean: float | None = None
 
 
-class Figures(Frozen):
+class ChartData(Frozen):
     """What the charts draw. `floor_*` is the larger repeat floor, on the same axes."""
 
     ratio_histogram: Histogram | None = None
@@ -220,7 +220,7 @@ class Report(Frozen):
     alarms: list[Alarm] = []
     gates: list[GateResult] = []
     worst: list[WorstToken] = []
-    figures: Figures = Figures()
+    figures: ChartData = ChartData()
     provenance: Provenance
 
     def to_json(self) -> str:

@@ -2,6 +2,6 @@
 
 from .reader import Trace
 from .schema import Manifest, ModelFacts, TraceCounts, read_manifest
-from .store import create, finish, write_trace
+from .store import create, finish, write_records
 
-__all__ = ["Manifest", "ModelFacts", "Trace", "TraceCounts", "create", "finish", "read_manifest", "write_trace"]
+__all__ = ["Manifest", "ModelFacts", "Trace", "TraceCounts", "create", "finish", "read_manifest", "write_records"]

@@ -62,7 +62,7 @@ def finish(path: Path) -> Manifest:
     return manifest
 
 
-def write_trace(path: Path, manifest: Manifest, records: Iterable[SequenceRecord]) -> Manifest:
+def write_records(path: Path, manifest: Manifest, records: Iterable[SequenceRecord]) -> Manifest:
     """Write a whole trace from records in rising order of `sequence_id`, without parts: for logs and tests.
 
     Raises `OutputExistsError` when a complete trace, or another one, is there; `TraceError`, `DiskFullError`.

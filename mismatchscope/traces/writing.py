@@ -119,7 +119,7 @@ def write_trace(
         effective=_half_precision(logprobs) | dict(effective or {}),
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     )
-    store.write_trace(path, manifest, records)
+    store.write_records(path, manifest, records)
     return Trace.open(path, verify=False)
 
 

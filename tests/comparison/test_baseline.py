@@ -15,7 +15,7 @@ from mismatchscope.engines.synthetic.engine import SyntheticEngine
 from mismatchscope.engines.synthetic.policy import SyntheticOptions
 from mismatchscope.records import Evidence, Task
 from mismatchscope.reports.document import BaselineComparison
-from mismatchscope.traces import Trace, write_trace
+from mismatchscope.traces import Trace, write_records
 
 
 def old_engine(
@@ -24,7 +24,7 @@ def old_engine(
     task = Task("old", "score", "", "", evidence=evidence, path=path, sampling=PLAIN)
     records = SyntheticEngine("synthetic", options).score(list(pair.behavior.requests()), task)
     parent = {"parent": pair.behavior.sha256, "effective": {"kernel": "old"}}
-    write_trace(directory, manifest("behavior", "decode", evidence, PLAIN, **parent), records)
+    write_records(directory, manifest("behavior", "decode", evidence, PLAIN, **parent), records)
     return Trace.open(directory)
 
 
@@ -61,7 +61,7 @@ def test_a_policy_that_was_not_sampled_from_has_no_estimate_from_sampled_tokens(
     task = Task("old", "score", "", "", evidence=evidence, path="decode", sampling=warm, policy="raw")
     records = SyntheticEngine("synthetic", SyntheticOptions(tv=0.01)).score(list(pair.behavior.requests()), task)
     parent = {"parent": pair.behavior.sha256, "policy": "raw"}
-    write_trace(tmp_path / "old", manifest("behavior", "decode", evidence, warm, **parent), records)
+    write_records(tmp_path / "old", manifest("behavior", "decode", evidence, warm, **parent), records)
     old = Trace.open(tmp_path / "old")
     report = compare(pair.behavior, pair.reference, baseline=old, repeats=Repeats(behavior=old))
     assert report.baseline.new_old.alpha.mean.value is None and report.baseline.new_old.tv is None

@@ -16,7 +16,7 @@ from mismatchscope.engines.synthetic.policy import SyntheticOptions
 from mismatchscope.errors import NotComparableError
 from mismatchscope.records import Evidence, Sampling, Task
 from mismatchscope.reports.document import Report
-from mismatchscope.traces import Trace, write_trace
+from mismatchscope.traces import Trace, write_records
 
 NOISY = SyntheticOptions(noise=0.01)
 
@@ -27,7 +27,7 @@ def repeat_of(pair: Pair, directory: Path, options: SyntheticOptions) -> Trace:
     task = Task("again", "score", "", "", path="decode", sampling=pair.sampling)
     engine = SyntheticEngine("synthetic", options)
     records = [*engine.score(requests[:10], task), *engine.score(requests[10:], task)]
-    write_trace(directory, manifest("behavior", "decode", Evidence("full"), pair.sampling), records)
+    write_records(directory, manifest("behavior", "decode", Evidence("full"), pair.sampling), records)
     return Trace.open(directory)
 
 
@@ -161,7 +161,7 @@ class TestAlarms:
         hot = make_pair(tmp_path, sampling=Sampling(max_new_tokens=24, temperature=0.7), prompts=64)
         task = Task("pi", "score", "", "", policy="raw")  # a trainer that forgot the temperature
         scored = SyntheticEngine("synthetic", hot.options[0]).score(list(hot.behavior.requests()), task)
-        write_trace(tmp_path / "cold", manifest("reference", "prefill", Evidence("full"), hot.sampling), scored)
+        write_records(tmp_path / "cold", manifest("reference", "prefill", Evidence("full"), hot.sampling), scored)
         report = compare(hot.behavior, Trace.open(tmp_path / "cold"))
         assert "temperature" in self.codes(report)
         slope = next(alarm for alarm in report.alarms if alarm.code == "temperature").evidence["slope"]
@@ -185,7 +185,7 @@ class TestAlarms:
         task = Task("pi", "score", "", "")
         scored = SyntheticEngine("synthetic", SyntheticOptions()).score(list(pair.behavior.requests()), task)
         stale = manifest("reference", "prefill", Evidence("full"), pair.sampling, model={"weights_sha256": "old"})
-        write_trace(tmp_path / "stale", stale, scored)
+        write_records(tmp_path / "stale", stale, scored)
         assert "weights" in self.codes(compare(pair.behavior, Trace.open(tmp_path / "stale")))
 
     def test_a_floor_of_one_side_alone(self, pair: Pair, tmp_path: Path) -> None:
@@ -198,7 +198,7 @@ class TestAlarms:
         records = list(SyntheticEngine("synthetic", SyntheticOptions()).score(list(pair.behavior.requests()), task))
         broken = records[1].observed
         records[1].observed = replace(broken, logprob_T=np.concatenate([[np.nan], broken.logprob_T[1:]]))
-        write_trace(
+        write_records(
             tmp_path / "holes", manifest("reference", "prefill", Evidence("full"), pair.sampling), records[1:]
         )
         report = compare(pair.behavior, Trace.open(tmp_path / "holes"))
@@ -225,7 +225,7 @@ def test_three_policies_measure_each_pair(tmp_path: Path) -> None:
     scored = SyntheticEngine("synthetic", SyntheticOptions(tv=0.2, variant=1)).score(
         list(first.behavior.requests()), task
     )
-    write_trace(tmp_path / "theta", manifest("target", "prefill", Evidence("full"), first.sampling), scored)
+    write_records(tmp_path / "theta", manifest("target", "prefill", Evidence("full"), first.sampling), scored)
     report = compare(first.behavior, first.reference, target=Trace.open(tmp_path / "theta"))
     assert report.beta.observed_max <= report.alpha0.observed_max + report.alpha1.observed_max + 1e-9
     assert report.bounds.slack_mean >= -1e-9

@@ -11,7 +11,7 @@ from mismatchscope.comparison.states import States, measured
 from mismatchscope.engines.synthetic.policy import SyntheticOptions
 from mismatchscope.errors import NotComparableError
 from mismatchscope.records import Evidence, Sampling
-from mismatchscope.traces import Trace, write_trace
+from mismatchscope.traces import Trace, write_records
 
 TRUNCATED = Sampling(max_new_tokens=24, temperature=0.8, top_k=10)
 
@@ -105,6 +105,6 @@ def test_numbers_that_no_policy_has_are_refused(tmp_path, logprob: float) -> Non
     """A positive log-prob, or −inf for a token that μ itself sampled."""
     pair = make_pair(tmp_path, evidence=Evidence("sampled"))
     pair.records[0].observed.logprob_T[2] = logprob
-    write_trace(tmp_path / "bad", pair.behavior.manifest.model_copy(update={"files": {}}), pair.records)
+    write_records(tmp_path / "bad", pair.behavior.manifest.model_copy(update={"files": {}}), pair.records)
     with pytest.raises(NotComparableError, match="not those of a policy"):
         measure_states(Alignment(Trace.open(tmp_path / "bad"), pair.reference), "processed")

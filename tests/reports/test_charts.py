@@ -11,11 +11,11 @@ import pytest
 from mismatchscope.errors import MissingDependencyError
 from mismatchscope.measures.results import Exceedance
 from mismatchscope.reports.charts import Chart, draw_charts, ratio_label, ratio_ticks
-from mismatchscope.reports.document import Figures, Histogram, PositionBin, Report, Scatter
+from mismatchscope.reports.document import ChartData, Histogram, PositionBin, Report, Scatter
 
 
 def _with_figures(report: Report, **figures: object) -> Report:
-    return report.model_copy(update={"figures": Figures(**figures)})
+    return report.model_copy(update={"figures": ChartData(**figures)})
 
 
 def _chart(report: Report, name: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from mismatchscope.records import Evidence, Observed, Sampling, SequenceRecord
-from mismatchscope.traces import Manifest, ModelFacts, Trace, write_trace
+from mismatchscope.traces import Manifest, ModelFacts, Trace, write_records
 
 V = 16
 
@@ -78,5 +78,5 @@ def stored(directory: Path, batch: list[SequenceRecord], **changes: Any) -> Trac
     seen = batch[0].observed
     level = "topk" if seen.topk_ids_TK is not None else "full" if seen.full_row_R is not None else "sampled"
     k = seen.topk_ids_TK.shape[1] if level == "topk" else 0
-    write_trace(directory / "trace", manifest(**{"evidence": Evidence(level, k)} | changes), batch)
+    write_records(directory / "trace", manifest(**{"evidence": Evidence(level, k)} | changes), batch)
     return Trace.open(directory / "trace")

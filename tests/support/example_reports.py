@@ -24,9 +24,9 @@ from mismatchscope.measures.results import (
 from mismatchscope.reports.document import (
     Alarm,
     BaselineComparison,
+    ChartData,
     Counts,
     Difference,
-    Figures,
     Finding,
     GateResult,
     Histogram,
@@ -89,7 +89,7 @@ def topk() -> Report:
                 reason="the interval reaches across the threshold",
             ),
         ],
-        figures=Figures(ratio_histogram=Histogram(edges=[0.5, 0.9, 1.1, 2.0], counts=[3, 24561, 12])),
+        figures=ChartData(ratio_histogram=Histogram(edges=[0.5, 0.9, 1.1, 2.0], counts=[3, 24561, 12])),
         provenance=Provenance(
             behavior={"engine": "sglang"},
             reference={"engine": "transformers"},
@@ -160,7 +160,7 @@ def versions() -> Report:
             "corrections": [],
             "bounds": None,
             "worst": [],
-            "figures": Figures(),
+            "figures": ChartData(),
             "baseline": BaselineComparison(
                 verdict="worse",
                 sentence="Further from the trainer than the baseline: mean TV to the trainer "

@@ -10,8 +10,8 @@ from mismatchscope.measures.results import (
     Statistic,
 )
 from mismatchscope.reports.document import (
+    ChartData,
     ContextToken,
-    Figures,
     Histogram,
     PositionBin,
     Scatter,
@@ -47,7 +47,7 @@ def curve(scale: float, shape: float, n: int = 24576, prompts: int = 128) -> tup
     return tuple(points)
 
 
-def figures() -> Figures:
+def figures() -> ChartData:
     rng = np.random.default_rng(7)
     log_ratio = rng.standard_t(2.5, 20000) * 0.008
     edges = np.exp(np.linspace(-0.2, 0.2, 42))
@@ -66,7 +66,7 @@ def figures() -> Figures:
                 low=low, high=low + 7, n=2048, mean=mean, p99=mean * 12, max=mean * 60, floor_mean=mean * 0.1
             )
         )
-    return Figures(
+    return ChartData(
         ratio_histogram=Histogram(
             edges=edges.tolist(),
             counts=np.histogram(np.exp(log_ratio), edges)[0].tolist(),

@@ -10,7 +10,7 @@ import numpy as np
 from mismatchscope.engines.synthetic.engine import SyntheticEngine
 from mismatchscope.engines.synthetic.policy import Divergences, SyntheticOptions, true_divergences
 from mismatchscope.records import Evidence, Policy, Request, Sampling, SequenceRecord, Task
-from mismatchscope.traces import Manifest, Trace, write_trace
+from mismatchscope.traces import Manifest, Trace, write_records
 
 PROMPTS, SAMPLES = 16, 2
 FULL, PLAIN = Evidence("full"), Sampling(max_new_tokens=24)
@@ -54,7 +54,7 @@ def make_pair(
     ]
     records = list(SyntheticEngine("synthetic", behavior).rollout(requests, task))
     mu_path = directory / "mu"
-    write_trace(mu_path, manifest("behavior", "rollout", evidence, sampling), records)
+    write_records(mu_path, manifest("behavior", "rollout", evidence, sampling), records)
     if policy == "raw" and sampling.transforms:
         mu_path = directory / "mu-raw"
     mu = Trace.open(mu_path)
@@ -62,7 +62,7 @@ def make_pair(
     score = replace(task, kind="score", policy=policy, sampling=trainer)
     scored = SyntheticEngine("synthetic", reference).score(list(mu.requests()), score)
     pi_manifest = manifest("reference", "prefill", evidence, trainer, policy=mu.manifest.policy)
-    write_trace(directory / "pi", pi_manifest, scored)
+    write_records(directory / "pi", pi_manifest, scored)
     return Pair(mu, Trace.open(directory / "pi"), records, (behavior, reference), sampling)
 
 

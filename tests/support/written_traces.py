@@ -15,7 +15,7 @@ import numpy as np
 from mismatchscope.comparison.context import Context
 from mismatchscope.comparison.pair import Pair, measure_pair
 from mismatchscope.records import Evidence, Observed, SequenceRecord
-from mismatchscope.traces import Trace, write_trace
+from mismatchscope.traces import Trace, write_records
 
 
 def sampled_trace(
@@ -86,5 +86,5 @@ def _record(
 
 
 def _stored(directory: Path, records: list[SequenceRecord], evidence: Evidence, manifest: dict[str, Any]) -> Trace:
-    write_trace(directory, builders.manifest(**{"evidence": evidence} | manifest), records)
+    write_records(directory, builders.manifest(**{"evidence": evidence} | manifest), records)
     return Trace.open(directory)

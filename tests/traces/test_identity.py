@@ -11,7 +11,7 @@ from trace_contents import files
 
 from mismatchscope.errors import OutputExistsError
 from mismatchscope.records import Evidence
-from mismatchscope.traces import ModelFacts, Trace, create, finish, read_manifest, write_trace
+from mismatchscope.traces import ModelFacts, Trace, create, finish, read_manifest, write_records
 
 
 def test_creating_the_same_trace_again_resumes_it_and_adds_what_was_learnt(tmp_path: Path) -> None:
@@ -45,7 +45,7 @@ def test_another_trace_is_never_overwritten(tmp_path: Path, change: dict, named:
 
 
 def test_the_raw_view_never_overwrites_another_trace(filled: Path, tmp_path: Path) -> None:
-    write_trace(tmp_path / "trace-raw", manifest(engine="vllm"), records([3]))
+    write_records(tmp_path / "trace-raw", manifest(engine="vllm"), records([3]))
     with pytest.raises(OutputExistsError, match="engine is 'vllm' there"):
         finish(filled)
     shutil.rmtree(tmp_path / "trace-raw")
@@ -54,9 +54,9 @@ def test_the_raw_view_never_overwrites_another_trace(filled: Path, tmp_path: Pat
 
 
 def test_a_complete_trace_is_never_written_again(tmp_path: Path) -> None:
-    write_trace(tmp_path / "t", manifest(), records([3]))
+    write_records(tmp_path / "t", manifest(), records([3]))
     with pytest.raises(OutputExistsError, match="complete trace"):
-        write_trace(tmp_path / "t", manifest(), records([3]))
+        write_records(tmp_path / "t", manifest(), records([3]))
     create(tmp_path / "t", manifest())
     assert Trace.open(tmp_path / "t").manifest.complete
 

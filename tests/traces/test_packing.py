@@ -17,7 +17,7 @@ from trace_contents import files
 
 from mismatchscope.errors import DiskFullError, TraceError
 from mismatchscope.records import SequenceRecord
-from mismatchscope.traces import finish, write_trace
+from mismatchscope.traces import finish, write_records
 from mismatchscope.traces import packing as packing_module
 
 
@@ -53,7 +53,7 @@ def test_a_record_that_contradicts_itself_or_others_is_refused(
     batch = records([4, 4])
     spoil(batch[1])
     with pytest.raises(TraceError, match=r"Sequence [01] "):
-        write_trace(tmp_path / "t", manifest(), batch)
+        write_records(tmp_path / "t", manifest(), batch)
     assert list(files(tmp_path / "t")) == ["manifest.json"]
 
 
@@ -117,5 +117,5 @@ def test_distributions_do_not_pile_up_while_they_are_packed(tmp_path: Path) -> N
             most = max(most, sum(reference() is not None for reference in alive))
             yield each
 
-    write_trace(tmp_path / "t", manifest(), stream())
+    write_records(tmp_path / "t", manifest(), stream())
     assert most <= 3

@@ -23,7 +23,7 @@ from mismatchscope.records import (
     write_part,
     write_requests,
 )
-from mismatchscope.traces import Trace, create, write_trace
+from mismatchscope.traces import Trace, create, write_records
 
 
 def truncate(path: Path) -> None:
@@ -39,7 +39,7 @@ def flip(path: Path) -> None:
 @pytest.mark.parametrize("name", ["sequences.parquet", "tokens.parquet", "distributions.safetensors"])
 @pytest.mark.parametrize("damage", [truncate, flip, Path.unlink])
 def test_a_damaged_file_is_named(tmp_path: Path, name: str, damage: Callable[[Path], None]) -> None:
-    write_trace(tmp_path / "t", manifest(), records(LENGTHS))
+    write_records(tmp_path / "t", manifest(), records(LENGTHS))
     damage(tmp_path / "t" / name)
     with pytest.raises(TraceError, match=rf"{name} is (missing|truncated or altered)"):
         Trace.open(tmp_path / "t")
@@ -49,7 +49,7 @@ def test_a_damaged_file_is_named(tmp_path: Path, name: str, damage: Callable[[Pa
 
 
 def test_damage_within_a_page_is_an_error_even_unverified(tmp_path: Path) -> None:
-    write_trace(tmp_path / "t", manifest(), records([400]))
+    write_records(tmp_path / "t", manifest(), records([400]))
     path = tmp_path / "t" / "tokens.parquet"
     chunk = pq.ParquetFile(path).metadata.row_group(0).column(3)
     data = bytearray(path.read_bytes())
@@ -81,7 +81,7 @@ def test_what_is_no_complete_trace_is_refused_with_the_reason(tmp_path: Path) ->
 
 
 def test_a_foreign_table_must_have_the_columns_of_the_contract(tmp_path: Path) -> None:
-    write_trace(tmp_path / "t", manifest(), records(LENGTHS))
+    write_records(tmp_path / "t", manifest(), records(LENGTHS))
     path = tmp_path / "t" / "tokens.parquet"
     table = pq.read_table(path)
     pq.write_table(table.drop_columns(["logprob"]), path)

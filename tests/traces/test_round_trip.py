@@ -15,7 +15,7 @@ from trace_contents import LENGTHS, assert_holds, files
 
 from mismatchscope.errors import TraceError
 from mismatchscope.records import Evidence
-from mismatchscope.traces import Trace, finish, write_trace
+from mismatchscope.traces import Trace, finish, write_records
 from mismatchscope.traces import packing as packing_module
 
 
@@ -33,7 +33,7 @@ def test_round_trip(
     expected = records(lengths, level=level, k=3, fraction=fraction)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(packing_module, "ROW_GROUP_TOKENS", row_group)
-        written = write_trace(path, manifest(evidence=Evidence(level, 3, fraction)), expected)
+        written = write_records(path, manifest(evidence=Evidence(level, 3, fraction)), expected)
     trace = Trace.open(path)
     assert trace.manifest == written
     assert written.counts.tokens == sum(lengths)
@@ -82,7 +82,7 @@ def test_everything_known_of_a_sequence_is_kept(tmp_path: Path) -> None:
     each.prompt_text, each.response_pieces = "1+1=", ["2", "</s>"]
     each.group, each.max_abs_logit, each.extra = "12", 31.25, {"reward": 0.5}
     each.experts = np.arange(12, dtype=np.int16).reshape(2, 3, 2)
-    write_trace(tmp_path / "t", manifest(), [each])
+    write_records(tmp_path / "t", manifest(), [each])
     trace = Trace.open(tmp_path / "t")
     (row,) = trace.read_sequences().to_pylist()
     assert (row["batch"], row["policy_version"], row["worker"], row["group"]) == (3, 17, "node1", "12")
@@ -96,13 +96,13 @@ def test_everything_known_of_a_sequence_is_kept(tmp_path: Path) -> None:
 def test_a_sequence_without_a_kept_distribution_is_no_contradiction(tmp_path: Path) -> None:
     batch = records([4, 4])
     batch[0].observed.full_row_R, batch[0].observed.full_logprobs_RV = np.zeros(0, np.int64), None
-    write_trace(tmp_path / "t", manifest(), batch)
+    write_records(tmp_path / "t", manifest(), batch)
     assert Trace.open(tmp_path / "t").full_rows().tolist() == [4, 5, 6, 7]
 
 
 def test_a_foreign_distributions_file_may_be_laid_out_otherwise(tmp_path: Path) -> None:
     """The safetensors library puts the wider dtype, `row`, first."""
-    write_trace(tmp_path / "t", manifest(), records(LENGTHS, fraction=0.5))
+    write_records(tmp_path / "t", manifest(), records(LENGTHS, fraction=0.5))
     path = tmp_path / "t" / "distributions.safetensors"
     before = Trace.open(tmp_path / "t")
     rows, logprobs = before.full_rows(), np.array(before.full_logprobs(2, 5))

@@ -15,7 +15,7 @@ from trace_contents import LENGTHS, files
 
 from mismatchscope.errors import OutputExistsError, TraceError
 from mismatchscope.records import write_part
-from mismatchscope.traces import create, finish, write_trace
+from mismatchscope.traces import create, finish, write_records
 from mismatchscope.traces import store as store_module
 
 
@@ -110,7 +110,7 @@ def test_the_manifest_is_written_once_before_the_run_and_once_when_it_is_complet
         write_part(path / "parts", each)
     finish(path)
     finish(path)
-    write_trace(tmp_path / "u", manifest(), records(LENGTHS))
+    write_records(tmp_path / "u", manifest(), records(LENGTHS))
     assert Counter(file.parent.name for file in written) == {"t": 2, "t-raw": 2, "u": 2}
 
 
@@ -127,4 +127,4 @@ def test_without_a_finished_sequence_there_is_nothing_to_pack(tmp_path: Path) ->
     with pytest.raises(TraceError, match="no finished sequence"):
         finish(tmp_path / "t")
     with pytest.raises(TraceError, match="no sequence"):
-        write_trace(tmp_path / "u", manifest(), [])
+        write_records(tmp_path / "u", manifest(), [])
