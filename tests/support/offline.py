@@ -74,7 +74,7 @@ class Run:
 
 
 _DONE: dict[Path, Run] = {}
-"""The jobs of this session by their directory."""
+"""The jobs of one run of the tests by their directory."""
 
 
 class Engine:
