@@ -215,9 +215,9 @@ def save_wide_model(directory: Path) -> None:
 def publish(rows: list[dict[str, object]], arguments: argparse.Namespace) -> None:
     import transformers
 
-    from mismatchscope.doctor import machine
+    from mismatchscope.machine import hardware
 
-    device = torch.cuda.get_device_name() if arguments.device == "cuda" else f"{machine()['cpu']}, one thread"
+    device = torch.cuda.get_device_name() if arguments.device == "cuda" else f"{hardware()['cpu']}, one thread"
     captured = [row for row in rows if row["call"].startswith(("rollout", "score"))]
     largest = max(row["ratio"] for row in captured)
     lines = [
