@@ -13,7 +13,7 @@ from ..engines.spec import EngineSpec, resolve_options
 from ..errors import CapabilityError
 from ..records import Evidence
 from .embedded import resolve_model
-from .evidence import StatesToRecord, choose_evidence
+from .evidence import PlannedEvidence, StatesToRecord, plan_recording
 
 
 def capabilities_of(spec: EngineSpec) -> Capabilities:
@@ -36,7 +36,9 @@ def check_capabilities(spec: EngineSpec, *, evidence: Evidence, path: str | None
         )
 
 
-def plan_evidence(settings: AuditSettings, engines: Sequence[EngineSpec], *, prompts: int, traces: int) -> Evidence:
+def plan_evidence(
+    settings: AuditSettings, engines: Sequence[EngineSpec], *, prompts: int, traces: int
+) -> PlannedEvidence:
     """What will be recorded of each state: all engines must see it, and `traces` traces share the byte budget.
 
     The first engine is the one that samples, and so knows the vocabulary; where its sampler changes the
@@ -50,7 +52,7 @@ def plan_evidence(settings: AuditSettings, engines: Sequence[EngineSpec], *, pro
         vocabulary=_vocabulary_size(engines[0], resolve_model(settings.model)),
         visible=set.intersection(*(set(capabilities_of(spec).evidence) for spec in engines)),
     )
-    return choose_evidence(settings, states)
+    return plan_recording(settings, states)
 
 
 def _vocabulary_size(spec: EngineSpec, model: str) -> int | None:

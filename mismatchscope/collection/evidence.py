@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -34,6 +35,39 @@ class StatesToRecord:
 
     def topk_bytes(self, k: int) -> int:
         return self.tokens * self.traces * k * _TOPK_ENTRY_BYTES
+
+
+@dataclass(frozen=True)
+class PlannedEvidence:
+    """What will be recorded and `why` that; `restore` is the option that would record whole distributions of every
+    state, None where they will be, or where no option helps."""
+
+    evidence: Evidence
+    why: str
+    restore: str | None = None
+
+    @property
+    def sentence(self) -> str:
+        """One line for a person who is about to wait."""
+        restore = f"; {self.restore} would record them" if self.restore else ""
+        return f"{self.evidence.level} evidence ({self.why}{restore})"
+
+
+def plan_recording(settings: AuditSettings, states: StatesToRecord) -> PlannedEvidence:
+    """`choose_evidence`, and the reason for what it chose. Raises `ConfigError` as that does."""
+    evidence = choose_evidence(settings, states)
+    if parse_evidence(settings.evidence)[0] != "auto":
+        return PlannedEvidence(evidence, "as asked for")
+    needed, budget = states.full_bytes(), settings.budget
+    if evidence.level == "full":
+        return PlannedEvidence(evidence, f"auto: whole distributions fit, up to {_gib(needed)} of {budget}")
+    if "full" not in states.visible:
+        return PlannedEvidence(evidence, "auto: not every engine shows its whole distributions")
+    if states.vocabulary is None:
+        why = "auto: the size of the vocabulary, and so of whole distributions, is not known before the start"
+        return PlannedEvidence(evidence, why, "--evidence full")
+    why = f"auto: whole distributions may need {_gib(needed)}, more than the budget of {budget}"
+    return PlannedEvidence(evidence, why, f"--budget {math.ceil(needed / 2**30)}GiB")
 
 
 def choose_evidence(settings: AuditSettings, states: StatesToRecord) -> Evidence:
@@ -77,4 +111,4 @@ def _strongest(states: StatesToRecord, budget: int, seed: int) -> Evidence:
 
 
 def _gib(size: float) -> str:
-    return f"{size / 2**30:.1f} GiB"
+    return f"{size / 2**30:.2g} GiB" if size < 2**30 else f"{size / 2**30:.1f} GiB"

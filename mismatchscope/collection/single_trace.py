@@ -21,7 +21,9 @@ def sample_trace(settings: AuditSettings, trace: Path, *, on_event: Events) -> M
     """Sample from `settings.behavior` into `trace`; returns its manifest. Raises any of `errors`."""
     spec = parse_spec(settings.behavior)
     prompts = chosen_prompts(settings)
-    evidence = plan_evidence(settings, [spec], prompts=len(prompts), traces=1)
+    planned = plan_evidence(settings, [spec], prompts=len(prompts), traces=1)
+    on_event({"event": "evidence", "side": "behavior", "sentence": planned.sentence})
+    evidence = planned.evidence
     check_capabilities(spec, evidence=evidence, path=None, rollout=True)
     rollout = Pass(trace, "behavior", evidence, "processed", settings.sampling.sampling())
     collector = Collector(settings.model, prompts, settings.sampling.samples)

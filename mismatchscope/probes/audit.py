@@ -19,6 +19,7 @@ from .. import gate
 from ..collection.capabilities import check_capabilities, plan_evidence
 from ..collection.collector import Collector, Events
 from ..collection.embedded import chosen_prompts
+from ..collection.evidence import PlannedEvidence
 from ..collection.passes import Pass, plan_audit
 from ..comparison.compare_traces import compare
 from ..comparison.floors import Repeats
@@ -27,7 +28,7 @@ from ..engines.spec import EngineSpec, parse_spec
 from ..environments import interpreter
 from ..errors import CapabilityError
 from ..records import write_atomic
-from ..reports.document import Report
+from ..reports.document import EvidenceChoice, Report
 from .version import baseline_pass
 
 
@@ -41,7 +42,8 @@ def run_audit(settings: AuditSettings, directory: Path, *, command: str, on_even
     gate.check_without_baseline(settings.gate.fail_on)
     specs = _specs(settings)
     prompts = chosen_prompts(settings)
-    passes = _plan(settings, directory, specs, prompts=len(prompts))
+    planned, passes = _plan(settings, directory, specs, prompts=len(prompts))
+    on_event({"event": "evidence", "side": "behavior", "sentence": planned.sentence})
     collector = Collector(settings.model, prompts, settings.sampling.samples)
     # What would only be found out after hours of rollouts is found out first.
     for side, spec in specs.items():
@@ -79,6 +81,8 @@ def run_audit(settings: AuditSettings, directory: Path, *, command: str, on_even
         started=started,
         on_rows=lambda rows: on_event({"event": "measured", "rows": rows}),
     )
+    choice = EvidenceChoice(requested=settings.evidence, why=planned.why, restore=planned.restore)
+    report = report.model_copy(update={"evidence_choice": choice})
     return gate.apply(report, settings.gate.fail_on) if settings.gate.fail_on else report
 
 
@@ -89,14 +93,15 @@ def _specs(settings: AuditSettings) -> dict[str, EngineSpec]:
 
 def _plan(
     settings: AuditSettings, directory: Path, specs: dict[str, EngineSpec], *, prompts: int
-) -> dict[str, list[Pass]]:
+) -> tuple[PlannedEvidence, dict[str, list[Pass]]]:
     """The passes of every side, with evidence that all engines can see. Raises `CapabilityError`, `ConfigError`."""
     traces = len(specs) + (2 if settings.repeats else 0)
-    evidence = plan_evidence(settings, list(specs.values()), prompts=prompts, traces=traces)
+    planned = plan_evidence(settings, list(specs.values()), prompts=prompts, traces=traces)
+    evidence = planned.evidence
     for side, spec in specs.items():
         path = "prefill" if side == "reference" else None
         check_capabilities(spec, evidence=evidence, path=path, rollout=side == "behavior")
     passes = plan_audit(settings, directory, evidence, specs["behavior"])
     if "baseline" in specs:
         passes["baseline"] = [baseline_pass(passes["behavior"][0], passes["reference"][0], specs["baseline"])]
-    return passes
+    return planned, passes

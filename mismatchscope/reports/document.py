@@ -90,6 +90,23 @@ class ContextToken(Frozen):
     tv: float | None = None
 
 
+class EvidenceChoice(Frozen):
+    """Why an audit recorded the evidence that it did."""
+
+    requested: str = Field(description="as `--evidence` said it")
+    why: str
+    restore: str | None = Field(None, description="the option that would record whole distributions at every state")
+
+
+class MovedToken(Frozen):
+    """The token whose probability differs most at a state, and its log-probs on the two sides."""
+
+    token_id: int
+    text: str | None = Field(None, description="None where the trace does not show how this token reads")
+    logprob_behavior: float
+    logprob_reference: float
+
+
 class WorstToken(Frozen):
     sequence_id: int
     prompt_id: int
@@ -99,6 +116,9 @@ class WorstToken(Frozen):
     ratio: float
     logprob_behavior: float
     logprob_reference: float
+    moved: MovedToken | None = Field(
+        None, description="of the tokens that were observed on both sides; the sampled one where it moved most"
+    )
     context: list[ContextToken] = Field([], description="the tokens around it; the worst one is at `focus`")
     focus: int = 0
 
@@ -200,6 +220,7 @@ class Report(Frozen):
     verdict: Verdict = "none"
     finding: Finding
     evidence: EvidenceLevel
+    evidence_choice: EvidenceChoice | None = Field(None, description="None where the traces came from elsewhere")
     policy: Policy
     counts: Counts
     alpha1: Alpha

@@ -94,16 +94,16 @@ class Trace:
 
     @cached_property
     def sequence_columns(self) -> list[str]:
-        return self._parquet(SEQUENCES).schema_arrow.names
+        return self.parquet(SEQUENCES).schema_arrow.names
 
     @cached_property
     def token_columns(self) -> list[str]:
-        return self._parquet(TOKENS).schema_arrow.names
+        return self.parquet(TOKENS).schema_arrow.names
 
     def token_schema(self, columns: list[str]) -> pa.Schema:
         import pyarrow as pa
 
-        schema = self._parquet(TOKENS).schema_arrow
+        schema = self.parquet(TOKENS).schema_arrow
         return pa.schema([schema.field(name) for name in columns])
 
     @property
@@ -130,8 +130,8 @@ class Trace:
 
     def read_sequences(self, columns: list[str] | None = None) -> pa.Table:
         """sequences.parquet, one row a sequence."""
-        with _reading(self.path / SEQUENCES):
-            return self._parquet(SEQUENCES).read(columns=columns)
+        with reading(self.path / SEQUENCES):
+            return self.parquet(SEQUENCES).read(columns=columns)
 
     def find_sequences(self, sequence_ids: set[int], columns: list[str]) -> pa.Table | None:
         """Some rows of sequences.parquet, with their ids; None where a column is not there.
@@ -141,8 +141,8 @@ class Trace:
         import pyarrow as pa
         import pyarrow.compute as pc
 
-        with _reading(self.path / SEQUENCES):
-            file = self._parquet(SEQUENCES)
+        with reading(self.path / SEQUENCES):
+            file = self.parquet(SEQUENCES)
             if not set(columns) <= set(file.schema_arrow.names):
                 return None
             at = file.schema_arrow.get_field_index("sequence_id")
@@ -157,15 +157,15 @@ class Trace:
 
     def iter_sequences(self, columns: list[str], batch_rows: int) -> Iterator[pa.RecordBatch]:
         """sequences.parquet in order, at most `batch_rows` rows at a time."""
-        with _reading(self.path / SEQUENCES):
-            yield from self._parquet(SEQUENCES).iter_batches(batch_size=batch_rows, columns=columns)
+        with reading(self.path / SEQUENCES):
+            yield from self.parquet(SEQUENCES).iter_batches(batch_size=batch_rows, columns=columns)
 
     def iter_tokens(
         self, columns: list[str] | None = None, batch_rows: int = BATCH_ROWS
     ) -> Iterator[pa.RecordBatch]:
         """tokens.parquet in order, at most `batch_rows` rows at a time."""
-        with _reading(self.path / TOKENS):
-            yield from self._parquet(TOKENS).iter_batches(batch_size=batch_rows, columns=columns)
+        with reading(self.path / TOKENS):
+            yield from self.parquet(TOKENS).iter_batches(batch_size=batch_rows, columns=columns)
 
     def full_rows(self) -> np.ndarray:
         """int64 [R], rising: the rows of tokens.parquet that have a full distribution."""
@@ -218,7 +218,7 @@ class Trace:
         batches = self.iter_tokens(["topk_ids", "topk_logprobs"])
         lists = (flat(batch.column(0)) for batch in self.iter_tokens(["topk_ids"]))
         width = max((int(length_N.max(initial=0)) for _, length_N in lists), default=0)  # one K for all requests
-        schema = self._parquet(TOKENS).schema_arrow
+        schema = self.parquet(TOKENS).schema_arrow
         table = pa.schema([schema.field("topk_ids"), schema.field("topk_logprobs")]).empty_table()
         for length in length_S.tolist():
             while table.num_rows < length:
@@ -252,10 +252,11 @@ class Trace:
         logprobs_at, row_at = (8 + header_bytes + header[name]["data_offsets"][0] for name in ("logprobs", "row"))
         return _Layout(logprobs_at, row_at, *shape)
 
-    def _parquet(self, name: str) -> pq.ParquetFile:
+    def parquet(self, name: str) -> pq.ParquetFile:
+        """One of its tables, opened."""
         import pyarrow.parquet as pq
 
-        with _reading(self.path / name):
+        with reading(self.path / name):
             return pq.ParquetFile(
                 self.path / name,
                 page_checksum_verification=True,
@@ -271,7 +272,7 @@ class Trace:
             (SEQUENCES, sequences_schema(), counts.sequences),
             (TOKENS, tokens, counts.tokens),
         ):
-            file = self._parquet(name)
+            file = self.parquet(name)
             for field in (field for field in schema if not field.nullable or field.name == "finish_reason"):
                 at = file.schema_arrow.get_field_index(field.name)
                 found = file.schema_arrow.field(at).type if at >= 0 else "missing"
@@ -284,7 +285,7 @@ class Trace:
 
 
 @contextmanager
-def _reading(path: Path) -> Iterator[None]:
+def reading(path: Path) -> Iterator[None]:
     """What Arrow says of a broken file, as a sentence that names it."""
     import pyarrow as pa
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mismatchscope.collection.evidence import StatesToRecord, choose_evidence
+from mismatchscope.collection.evidence import StatesToRecord, choose_evidence, plan_recording
 from mismatchscope.config import AuditSettings
 from mismatchscope.errors import ConfigError
 from mismatchscope.records import Evidence
@@ -57,3 +57,35 @@ def test_auto_keeps_to_what_every_engine_can_see() -> None:
     small = {"tokens": 1000, "vocabulary": 1024, "traces": 4}
     assert chosen("auto", "1GiB", **small, visible=("topk", "sampled")).level == "topk"
     assert chosen("auto", "1GiB", **small, visible=("sampled",)).level == "sampled"
+
+
+class TestReason:
+    """Whoever gets less than whole distributions is told why, and what would bring them back."""
+
+    def planned(self, evidence: str, **states: Any) -> tuple[str, str | None]:
+        found = plan_recording(AuditSettings(evidence=evidence, budget="1GiB"), StatesToRecord(**states))
+        return found.why, found.restore
+
+    def test_what_was_asked_for_needs_no_other(self) -> None:
+        assert self.planned("topk:8", **BIG) == ("as asked for", None)
+
+    def test_auto_that_fits_says_how_much_it_takes(self) -> None:
+        why, restore = self.planned("auto", tokens=1000, vocabulary=1024, traces=4)
+        assert (why, restore) == ("auto: whole distributions fit, up to 0.015 GiB of 1GiB", None)
+
+    def test_the_budget_that_would_hold_them_is_named_and_holds_them(self) -> None:
+        why, restore = self.planned("auto", **BIG)
+        assert why == "auto: whole distributions may need 111.8 GiB, more than the budget of 1GiB"
+        assert restore == "--budget 112GiB"
+        assert chosen("auto", restore.split()[1], **BIG).level == "full"
+
+    def test_no_budget_makes_an_engine_show_more(self) -> None:
+        assert self.planned("auto", **BIG, visible=("topk", "sampled")) == (
+            "auto: not every engine shows its whole distributions",
+            None,
+        )
+
+    def test_an_unknown_vocabulary_is_said_to_be_unknown(self) -> None:
+        why, restore = self.planned("auto", **BIG | {"vocabulary": None})
+        assert "is not known before the start" in why
+        assert restore == "--evidence full"

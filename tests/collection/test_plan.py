@@ -17,8 +17,8 @@ TEMPERED = {"temperature": 0.7, "max_new_tokens": 100, "samples": 1}
 
 def test_evidence_is_what_every_side_can_see() -> None:
     specs = [parse_spec(text) for text in ("synthetic", "synthetic", "openai@http://127.0.0.1:8000")]
-    assert plan_evidence(AuditSettings(), specs[:2], prompts=4, traces=2).level == "full"
-    assert plan_evidence(AuditSettings(), specs, prompts=4, traces=3).level == "topk"
+    assert plan_evidence(AuditSettings(), specs[:2], prompts=4, traces=2).evidence.level == "full"
+    assert plan_evidence(AuditSettings(), specs, prompts=4, traces=3).evidence.level == "topk"
 
 
 def test_the_raw_policy_beside_the_sampled_one_takes_its_share_of_the_budget() -> None:
@@ -39,6 +39,6 @@ def test_a_rollout_is_told_that_the_raw_policy_is_needed(policy: str, needed: bo
     """So that a server which cannot show it is refused before it samples anything."""
     settings = AuditSettings(policy=policy, sampling=TEMPERED)
     spec = parse_spec("synthetic")
-    evidence = plan_evidence(settings, [spec, spec], prompts=4, traces=2)
+    evidence = plan_evidence(settings, [spec, spec], prompts=4, traces=2).evidence
     rollout, *_ = plan_audit(settings, Path("run"), evidence, spec)["behavior"]
     assert (rollout.source, rollout.policy, rollout.needs_raw) == (None, "processed", needed)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from written_traces import pair_of, sampled_trace
+from written_traces import full_trace, pair_of, sampled_trace
 
 from mismatchscope.comparison.pair import Pair
 from mismatchscope.comparison.worst_tokens import worst_tokens_of
@@ -75,3 +75,28 @@ def test_a_sequence_without_text_has_no_context(tmp_path: Path) -> None:
     first, second = worst_tokens_of(pair)
     assert (first.sequence_id, first.context, first.focus) == (0, [], 0)
     assert (second.sequence_id, [piece.text for piece in second.context]) == (1, ["x", "y"])
+
+
+def test_the_token_that_moved_most_is_not_the_sampled_one(tmp_path: Path) -> None:
+    """The drawn token 0 keeps its probability; 2 loses what 3 gains, and 3 gains more than any other changes."""
+    p_mu, p_pi = np.array([[0.4, 0.3, 0.2, 0.1]]), np.array([[0.4, 0.25, 0.05, 0.3]])
+    mu = full_trace(tmp_path / "mu", [p_mu])
+    (token,) = worst_tokens_of(pair_of(mu, full_trace(tmp_path / "pi", [p_pi], role="reference")))
+    assert (token.token_id, token.moved.token_id, token.moved.text) == (0, 3, None)
+    assert np.exp([token.moved.logprob_behavior, token.moved.logprob_reference]) == pytest.approx([0.1, 0.3])
+
+
+def test_of_sampled_evidence_it_is_the_sampled_token(tmp_path: Path) -> None:
+    (token,) = worst_tokens_of(pair_with_tvs(tmp_path, [np.array([0.3])], {0: ["x"]}))
+    assert (token.moved.token_id, token.moved.text) == (token.token_id, "x")
+    assert token.moved.logprob_reference == token.logprob_reference
+
+
+def test_on_the_support_the_moved_token_is_that_of_the_renormalised_reference(tmp_path: Path) -> None:
+    """π gives the cut-off token 3 half its mass; renormalised, 0 has moved and 3 has not."""
+    p_mu, p_pi = np.array([[0.5, 0.3, 0.2, 0.0]]), np.array([[0.35, 0.1, 0.05, 0.5]])
+    mu = full_trace(tmp_path / "mu", [p_mu])
+    pair = pair_of(mu, full_trace(tmp_path / "pi", [p_pi], role="reference"), policy="support")
+    (token,) = worst_tokens_of(pair)
+    assert token.moved.token_id == 0
+    assert np.exp(token.moved.logprob_reference) == pytest.approx(0.7)

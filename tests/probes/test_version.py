@@ -20,7 +20,7 @@ SYNTHETIC, SERVER = parse_spec("synthetic"), parse_spec("vllm@http://127.0.0.1:8
 )
 def test_the_old_engine_scores_what_the_reference_scores(policy: str, recorded: str, source: str) -> None:
     settings = AuditSettings(policy=policy, sampling={"temperature": 0.7, "top_k": 8})
-    evidence = plan_evidence(settings, [SYNTHETIC, SYNTHETIC], prompts=4, traces=3)
+    evidence = plan_evidence(settings, [SYNTHETIC, SYNTHETIC], prompts=4, traces=3).evidence
     passes = plan_audit(settings, Path("run"), evidence, SYNTHETIC)
     rollout, reference = passes["behavior"][0], passes["reference"][0]
     old = baseline_pass(rollout, reference, SYNTHETIC)
