@@ -15,6 +15,7 @@ from ..measures.results import Interval
 from ..measures.selected_states import AFTER, BEFORE, LargestStates, SampledPoints, State
 from ..measures.sequence_sums import SequenceSums
 from ..measures.sketches import QuantileSketch
+from .log_odds import COLUMNS, LogOddsFit, fit_log_odds, log_odds_columns
 from .states import EXACT, LOWER_BOUNDS, States
 
 # The band outside which the share of ratios is reported: one clipping step of PPO's usual ε.
@@ -31,8 +32,6 @@ _SAMPLED = (
     "prob_diff",
     "exp_abs_diff",
 )
-# The log-odds of nearly certain tokens are all rounding.
-_CERTAIN = -1e-3
 
 
 class PairStatistics:
@@ -45,7 +44,7 @@ class PairStatistics:
     def __init__(self, *, truncated: bool = False) -> None:
         self._truncated = truncated
         self._clusters = Clusters()
-        self.sums = {name: ClusterSums() for name in (*_SAMPLED, *EXACT, *LOWER_BOUNDS)}
+        self.sums = {name: ClusterSums() for name in (*_SAMPLED, *COLUMNS, *EXACT, *LOWER_BOUNDS)}
         self.sketches = {
             name: QuantileSketch()
             for name in ("log_ratio", "k3", "prob_diff", "tv_lower", "tv_upper", *EXACT, *LOWER_BOUNDS)
@@ -53,9 +52,6 @@ class PairStatistics:
         self.tv_lower, self.tv_upper = TotalVariation(), TotalVariation()
         self.corrections = Corrections()
         self.probabilities = Covariance()
-        self.log_odds = Covariance()
-        """Of μ and of π, of their difference: see `_add_log_odds`."""
-        self.log_odds_difference = Covariance()
         self.best_tv = PositionProfile()
         self.estimated_tv_by_index, self.upper_tv_by_index = PositionSums(), PositionSums()
         self.largest = LargestStates()
@@ -106,7 +102,8 @@ class PairStatistics:
         p_mu_N, p_pi_N = np.exp(states.logp_mu_N), np.exp(states.logp_pi_N)
         self.probabilities.add(p_mu_N, p_pi_N)
         self.points.add(states.sequence_id_N, states.position_N, p_mu_N, p_pi_N)
-        self._add_log_odds(states)
+        for name, values_N in log_odds_columns(states, truncated=self._truncated).items():
+            self._add_sums(name, row_S, states, values_N)
         tv_N = states.tv_known_N
         self.best_tv.add(states.position_N, tv_N)
         candidates = self.largest.candidates(tv_N, states.sequence_id_N, states.position_N)
@@ -134,8 +131,6 @@ class PairStatistics:
         for name in (
             "corrections",
             "probabilities",
-            "log_odds",
-            "log_odds_difference",
             "best_tv",
             "estimated_tv_by_index",
             "upper_tv_by_index",
@@ -160,6 +155,11 @@ class PairStatistics:
         """Of all sequences, in rising order of their ids."""
         self._sequences = [SequenceSums.joined(self._sequences)]
         return self._sequences[0]
+
+    @property
+    def log_odds(self) -> LogOddsFit | None:
+        """How the log-odds of the sampled tokens differ; None where too few of them are known."""
+        return fit_log_odds(self.sums)
 
     @property
     def exact_states(self) -> int:
@@ -196,23 +196,6 @@ class PairStatistics:
         if upper_N.size:
             self.tv_upper.add(row_S, np.cumsum(length_S) - length_S, upper_N)
             self.sketches["tv_upper"].add(upper_N)
-
-    def _add_log_odds(self, states: States) -> None:
-        """A temperature on one side only scales the log-odds, so their difference is a multiple of themselves."""
-        logp_mu_N, logp_pi_N = states.logp_mu_N, states.logp_pi_N
-        if self._truncated:
-            if "leak" not in states.columns:
-                return
-            # Cutting ids off scales what is kept, which tilts the log-odds too: π is first put on μ's support.
-            logp_pi_N = logp_pi_N - np.log1p(-states.columns["leak"])
-        seen_N = np.isfinite(logp_pi_N) & (logp_mu_N < _CERTAIN) & (logp_pi_N < _CERTAIN)
-        odds_mu_N, odds_pi_N = _log_odds(logp_mu_N[seen_N]), _log_odds(logp_pi_N[seen_N])
-        self.log_odds.add(odds_mu_N, odds_pi_N)
-        self.log_odds_difference.add(odds_mu_N, odds_pi_N - odds_mu_N)
-
-
-def _log_odds(logp_N: np.ndarray) -> np.ndarray:
-    return logp_N - np.log(-np.expm1(logp_N))
 
 
 def _state(states: States, row: int, tv_N: np.ndarray) -> State:
