@@ -2,8 +2,8 @@
 
     python benchmarks/calibration_alarms.py
 
-Simulates audits of sampled tokens with one planted fault, or none (`alarm_designs`), and counts how often each alarm
-is raised. Prints the table and writes it to benchmarks/results/calibration_alarms.md and .json.
+Simulates audits of sampled tokens with one planted fault, or none (`alarm_designs`), and counts how often each
+alarm is raised. Prints the table and writes it to benchmarks/results/calibration_alarms.md and .json.
 """
 
 from __future__ import annotations
@@ -99,9 +99,9 @@ def document(rows: list[Row], seconds: float) -> str:
 `python benchmarks/calibration_alarms.py`, {date.today()}, Python {platform.python_version()}, numpy
 {np.__version__}, {platform.machine()}, {seconds:.0f} s. {rows[0].audits} audits a row, of {TOKENS} tokens a prompt.
 
-The share of audits that raised the alarm. Sound pairs come first, then temperatures, then other faults. The two last
-rows cannot be seen in two columns of sampled tokens, or hardly: raw log-probs on both sides agree whatever the
-temperature of the sampler was.
+The share of audits that raised the alarm. Sound pairs come first, then temperatures, then other faults. The two
+last rows cannot be seen in two columns of sampled tokens, or hardly: raw log-probs on both sides agree whatever
+the temperature of the sampler was.
 
 - `temperature` on a sound pair: at most {false:.3f}. On a planted temperature: at least {found:.3f}.
 - `temperature` on another fault: at most {wrong.temperature:.3f} ({wrong.design}, {wrong.prompts} prompts).

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from .errors import ConfigError, EmptyComparisonError, NotComparableError
 from .reports.figure_paths import Figure, check_path, figure_at
+from .reports.sampling_keys import sampling_differences
 
 if TYPE_CHECKING:
     from .reports.document import GateResult, Report
@@ -135,6 +136,12 @@ def _provenance_pairs(report: Report, baseline: Report) -> Iterator[tuple[str, A
         # What a side does not know (a log importer has no weights) cannot contradict the other.
         if ours is not None and theirs is not None:
             yield what, ours, theirs
+    samplings = (document.provenance.behavior.get("sampling") for document in (report, baseline))
+    # Other draws of one law are no other question: their intervals say how far apart such samples are.
+    named = {key.rpartition(".")[2] for key, _ in _COMPARABLE} | {"seed"}
+    for key, (ours, theirs) in sampling_differences(*samplings).items():
+        if key not in named:
+            yield f"the sampler's {key}", ours, theirs
 
 
 def _lookup(document: Any, path: str) -> Any:

@@ -11,6 +11,7 @@ from ..traces.reader import Trace
 from .pair import Pair, measure_pair
 from .paired_states import PairedDifferences
 from .provenance import differences, provenance_of
+from .rounding_size import rounding_size
 
 
 class BaselineVerdict(NamedTuple):
@@ -27,6 +28,7 @@ def compare_with_baseline(pair: Pair, old: Trace, floor: Floor | None) -> Baseli
     old_reference = measure_pair(old, pair.pi, pair.context.of_other_engine())
     new_old = measure_pair(pair.mu, old, pair.context.of_behavior())
     paired = PairedDifferences.of(pair, old_reference)
+    size = rounding_size(new_old)
     verdict = _verdict(new_old, paired.tv, floor)
     return BaselineComparison(
         verdict=verdict.verdict,
@@ -38,7 +40,8 @@ def compare_with_baseline(pair: Pair, old: Trace, floor: Floor | None) -> Baseli
         abs_logprob_difference=paired.abs_logprob_diff or Interval(None, confidence=pair.context.confidence),
         provenance=provenance_of(old),
         # The old engine decodes the tokens that the new one drew: the same path, one token at a time.
-        difference=differences(provenance_of(pair.mu) | {"path": "decode"}, provenance_of(old)),
+        difference=differences(provenance_of(pair.mu) | {"path": "decode"}, provenance_of(old), size),
+        size=size,
     )
 
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from .. import __version__
+from ..alignment.compatibility import check_roles
 from ..machine import machine_facts
 from ..measures.results import Alpha
 from ..records import Policy
@@ -23,6 +24,7 @@ from .floors import NO_REPEATS, Repeats, measure_floors
 from .pair import Pair, measure_pair
 from .provenance import differences, provenance_of
 from .rounding import rounding_floor
+from .rounding_size import rounding_size
 from .worst_tokens import worst_tokens_of
 
 
@@ -50,11 +52,12 @@ def compare(
     Raises `NotComparableError` and its kin when the traces are of different tokens or answer different questions.
     """
     started = time.monotonic() if started is None else started
+    check_roles(behavior.manifest, reference.manifest)
     context = Context.of(behavior, reference, policy, confidence=confidence, tail=tail, on_rows=on_rows)
     pair = measure_pair(behavior, reference, context)
     noise = measure_floors(pair, repeats)
     others = _other_pairs(pair, target)
-    counts, figures = _counts(pair), pair.figures
+    counts, figures, size = _counts(pair), pair.figures, rounding_size(pair)
     return Report(
         finding=finding_of(figures.alpha, noise.floors, counts, identical=figures.identical),
         evidence=figures.evidence,
@@ -78,7 +81,8 @@ def compare(
             behavior=provenance_of(behavior),
             reference=provenance_of(reference),
             target=None if target is None else provenance_of(target),
-            difference=differences(provenance_of(behavior), provenance_of(reference)),
+            difference=differences(provenance_of(behavior), provenance_of(reference), size),
+            size=size,
             machine=machine_facts(),
             command=command,
             duration_s=round(time.monotonic() - started, 3),

@@ -1,13 +1,14 @@
-"""Do the log-probs describe the law that the tokens were drawn from, and is one side's a tempered copy of the other's?
+"""Do the log-probs describe the law that the tokens were drawn from, and does one side divide its logits further?
 
-E_μ ρ = 1 − leak for every π, as long as the tokens were drawn from the μ whose log-probs are given. A temperature in
-π, older weights or other kernels leave it there.
+E_μ ρ = 1 − leak for every π, as long as the tokens were drawn from the μ whose log-probs are given. A
+temperature in π, older weights or other kernels leave it there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ..measures.accumulators import paired_interval
 from ..reports.document import Alarm
 from .pair import Pair
 from .statistics import PairStatistics
@@ -28,9 +29,9 @@ _TEMPERATURE_FACTOR = 0.005  # nobody sets a temperature nearer to 1
 _TEMPERATURE_T = 6.0
 _TEMPERATURE_EXPLAINS = 0.3
 _TEMPERATURE_CORRELATION = 0.9
-"""A temperature keeps the two log-odds in step, and its line explains most of how they differ. Measured in
-benchmarks/calibration_alarms.py: R² is 0.7 and more from τ = 0.95 on, below 0.1 for rounding and below 0.25 for other
-weights; other weights, unrelated columns and a shift have a correlation below 0.9 before their R² is above 0.1."""
+"""A temperature keeps the two log-odds in step, and its line explains most of how they differ. In the audits of
+benchmarks/calibration_alarms.py: an R² of 0.7 and more at τ = 0.95 and beyond, below 0.1 for rounding, and below
+0.25 for other weights, whose correlation is below 0.9 by then."""
 
 
 def ratio_alarm(pair: Pair) -> Iterator[Alarm]:
@@ -39,21 +40,22 @@ def ratio_alarm(pair: Pair) -> Iterator[Alarm]:
     mean = ratio.interval(confidence=_RATIO_CONFIDENCE)
     if mean.value is None or mean.low is None or mean.high is None:
         return
+    not_drawn = "the tokens were not drawn from the stated μ, or a column does not hold their log-probs"
     if mean.low > expected + _RATIO_TOLERANCE:
-        comparison, or_leak = "more than any π can give", ""
-    elif _is_low(pair.statistics, _RATIO_CONFIDENCE):
-        comparison = "less than π can give"
-        or_leak = "" if pair.statistics.sums["leak"].n else ", or π has mass where μ has none"
-    else:
+        says = f"more than any π can give on tokens drawn from μ, so {not_drawn}"
+    elif not _is_low(pair.statistics, _RATIO_CONFIDENCE):
         return
+    elif pair.statistics.all_exact:
+        says = f"less than π can give on tokens drawn from μ, so {not_drawn}"
+    else:
+        says = f"π has mass where μ has none or next to none, or {not_drawn}"
     value, target = _told_apart(mean.value, expected)
     yield Alarm(
         code="mean_ratio",
-        message=f"The mean ratio is {value}, not {target}: {comparison} on tokens drawn from μ. They were not drawn "
-        f"from the stated μ, or a column does not hold their log-probs{or_leak}.",
+        message=f"The mean ratio is {value}, not {target}: {says}.",
         evidence={"mean": mean.value, "low": mean.low, "high": mean.high, "expected": expected},
-        remedy="look for raw log-probs of a tempered sampler, top-p, top-k, min-p or a penalty, zeros or tool tokens "
-        "in a column, or the likeliest token's log-prob in place of the drawn one's",
+        remedy="look for raw log-probs of a tempered sampler, top-p, top-k, min-p or a penalty, zeros or tool "
+        "tokens in a column, or the likeliest token's log-prob in place of the drawn one's",
     )
 
 
@@ -89,11 +91,18 @@ def _expected_ratio(statistics: PairStatistics) -> float:
 
 
 def _is_low(statistics: PairStatistics, confidence: float) -> bool:
-    """Whether the mean ratio is below 1 − leak, and no few unseen tokens can hold the rest."""
+    """Whether the mean ratio is below 1 − leak for another reason than a few rare tokens that hold the rest.
+
+    Where every distribution was seen, that is whether the drawn tokens' (1 − ρ)₊, which is bounded, misses the
+    exact TV that it estimates.
+    """
     ratio, expected = statistics.sums["ratio"], _expected_ratio(statistics)
     high = ratio.interval(confidence=confidence).high
     if high is None or high >= expected - _RATIO_TOLERANCE:
         return False
+    if statistics.all_exact:
+        drawn = paired_interval(statistics.sums["shortfall"], statistics.sums["tv"], confidence=confidence)
+        return drawn.low is not None and drawn.high is not None and not drawn.low <= 0 <= drawn.high
     return (expected - ratio.mean) * ratio.n > _UNSEEN * ratio.largest
 
 

@@ -13,10 +13,11 @@ from rich.text import Text
 
 from ..measures.results import Statistic
 from .baseline import PAIRED_MEANING, VERDICT_TONE, compared_engines, pair_rows, paired_rows
-from .document import Alarm, BaselineComparison, Difference, Report, WorstToken
+from .document import Alarm, BaselineComparison, Difference, Report, RoundingSize, WorstToken
 from .glossary import ALPHA, BOUNDS, Measure
 from .quantile_table import show_figures
 from .summary import (
+    DIFFERENCES,
     Row,
     alpha_rows,
     bound_rows,
@@ -29,6 +30,7 @@ from .summary import (
     one_line,
     scalars,
     sequence_statistics,
+    size_remark,
     three_policies,
     token_statistics,
 )
@@ -59,15 +61,11 @@ def show(report: Report, console: Console, verbose: bool = False) -> None:
         _show_corrections(report, console)
         _show_bounds(report, console)
     _show_worst(report, console, limit=10 if verbose else 3)
-    differences = report.provenance.difference
-    to_explain = report.finding.code not in ("identical", "within_floor") and any(
-        difference.rank for difference in differences
-    )
-    title = "likely causes" if to_explain else "the two sides differ in"
-    _show_differences(title, differences, console, limit=None if verbose else 3)
-    if report.baseline:
-        title = "the new engine and the old one differ in"
-        _show_differences(title, report.baseline.difference, console, limit=None if verbose else 3)
+    provenance, limit = report.provenance, None if verbose else 3
+    _show_differences(DIFFERENCES, provenance.difference, provenance.size, console, limit)
+    if baseline := report.baseline:
+        title = "what differs between the new engine and the old one"
+        _show_differences(title, baseline.difference, baseline.size, console, limit)
     _title(console, "reproduce")
     # Unwrapped, so that it can be copied whole.
     console.print(Text(f"  {visible(report.provenance.command)}"), soft_wrap=True)
@@ -266,10 +264,15 @@ def _context(token: WorstToken) -> Text:
     )
 
 
-def _show_differences(title: str, differences: list[Difference], console: Console, limit: int | None) -> None:
-    if not differences:
+def _show_differences(
+    title: str, differences: list[Difference], size: RoundingSize | None, console: Console, limit: int | None
+) -> None:
+    remark = size_remark(size, differences)
+    if not differences and remark is None:
         return
     _title(console, title)
+    if remark is not None:
+        console.print(Text(f"  {remark}"))
     ordered = causes(differences)
     shown = ([difference for difference in ordered if difference.rank] or ordered)[:limit] if limit else ordered
     table = Table.grid(padding=(0, 2, 0, 0))

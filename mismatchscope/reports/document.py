@@ -165,14 +165,28 @@ class Finding(Frozen):
     sentence: str
 
 
+class RoundingSize(Frozen):
+    """A mismatch beside what rounding usually makes: root mean squares of log ρ / (1 − p) over sampled tokens."""
+
+    value: float = Field(description="over the tokens with p < 0.9, p the geometric mean of the two probabilities")
+    usual: float = Field(description="of sound pairs of these dtypes")
+    times: float
+    beyond: bool = Field(description="more than 1.5 times the usual, which no sound pair reached")
+    n: int = Field(description="tokens")
+
+
 class Difference(Frozen):
     """One provenance key on which the two sides differ."""
 
     key: str
     behavior: Any = None
     reference: Any = None
-    rank: int = Field(0, description="1 is the likeliest cause of a mismatch; 0 is not a known cause")
-    why: str | None = None
+    rank: int = Field(
+        0,
+        description="1 can have the largest effect on log-probs; 0: no effect is known, or none as large as the "
+        "mismatch",
+    )
+    why: str | None = Field(None, description="what a difference at this key can do")
 
 
 class PairSummary(Frozen):
@@ -201,6 +215,7 @@ class BaselineComparison(Frozen):
     abs_logprob_difference: Interval
     provenance: dict[str, Any]
     difference: list[Difference] = []
+    size: RoundingSize | None = Field(None, description="of new against old")
 
 
 class Provenance(Frozen):
@@ -208,6 +223,9 @@ class Provenance(Frozen):
     reference: dict[str, Any]
     target: dict[str, Any] | None = None
     difference: list[Difference] = []
+    size: RoundingSize | None = Field(
+        None, description="what decides whether rounding can explain the mismatch; None where too few tokens say so"
+    )
     machine: dict[str, Any] = Field({}, description="where the comparison ran: the facts that `doctor` prints")
     command: str
     duration_s: float | None = None

@@ -19,6 +19,7 @@ from .document import Report
 from .fields import flatten
 from .glossary import ALPHA, BOUNDS, EVIDENCE, POLICY, Measure
 from .summary import (
+    DIFFERENCES,
     alpha_rows,
     bound_rows,
     causes,
@@ -30,6 +31,7 @@ from .summary import (
     one_line,
     scalars,
     sequence_statistics,
+    size_remark,
     three_policies,
     token_statistics,
 )
@@ -86,6 +88,8 @@ def render(report: Report) -> str:
         bounds=bound_rows(report),
         bounds_name=BOUNDS,
         causes=causes(report.provenance.difference),
+        differences_name=DIFFERENCES,
+        size_remark=size_remark(report.provenance.size, report.provenance.difference),
         versions=_versions(report),
         provenance=_provenance(report),
         evidence=EVIDENCE[report.evidence],
@@ -136,6 +140,7 @@ def _versions(report: Report) -> dict[str, Any] | None:
         "paired": paired_rows(baseline),
         "paired_meaning": PAIRED_MEANING,
         "causes": causes(baseline.difference),
+        "size_remark": size_remark(baseline.size, baseline.difference),
     }
 
 

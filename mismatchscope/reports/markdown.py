@@ -8,9 +8,10 @@ from collections.abc import Iterable, Sequence
 
 from ..measures.results import Statistic
 from .baseline import PAIRED_MEANING, VERDICT_TONE, compared_engines, pair_rows, paired_rows
-from .document import Difference, Report
+from .document import BaselineComparison, Provenance, Report
 from .glossary import ALPHA, Measure
 from .summary import (
+    DIFFERENCES,
     Row,
     alpha_rows,
     causes,
@@ -21,6 +22,7 @@ from .summary import (
     one_line,
     scalars,
     sequence_statistics,
+    size_remark,
     three_policies,
     token_statistics,
 )
@@ -54,11 +56,11 @@ def render(report: Report) -> str:
     blocks += [_statistics("per response", response, confidence), _scalars(scalars(report.sequence))]
     blocks += [
         _fold("Farthest apart", _worst(report)),
-        _fold("Provenance", _differences(report.provenance.difference)),
+        _fold(DIFFERENCES.capitalize(), _differences(report.provenance)),
     ]
     if report.baseline:
-        difference = _differences(report.baseline.difference, ("new", "old"))
-        blocks.append(_fold("Provenance, new against old", difference))
+        difference = _differences(report.baseline, ("new", "old"))
+        blocks.append(_fold("What differs between the new engine and the old one", difference))
     blocks.append(_fence(report.provenance.command))
     return "\n\n".join(block for block in blocks if block) + "\n"
 
@@ -128,7 +130,7 @@ def _worst(report: Report) -> str:
     return _table(("TV", "p of μ → π", "response", "context"), rows)
 
 
-def _differences(differences: list[Difference], sides: tuple[str, str] = ("μ", "π")) -> str:
+def _differences(source: Provenance | BaselineComparison, sides: tuple[str, str] = ("μ", "π")) -> str:
     rows = [
         (
             str(difference.rank) if difference.rank else "",
@@ -138,9 +140,11 @@ def _differences(differences: list[Difference], sides: tuple[str, str] = ("μ", 
             ],
             _text(difference.why or ""),
         )
-        for difference in causes(differences)
+        for difference in causes(source.difference)
     ]
-    return _table(("cause", "key", *sides, "why it matters"), rows)
+    remark = size_remark(source.size, source.difference)
+    table = _table(("rank", "key", *sides, "what it can do"), rows)
+    return "\n\n".join(filter(None, [remark and _text(remark), table]))
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from ..measures.results import Alpha, Exceedance, Interval, SequenceMeasures, Statistic, TokenMeasures
-from .document import Difference, Floor, GateResult, Report
+from .document import Difference, Floor, GateResult, Report, RoundingSize
 from .glossary import ALPHA, EXACT, SCALARS, SEQUENCE, SHORT_SEQUENCE, SHORT_TOKEN, SUPERSEDED, TOKEN, Measure
 from .text import UNKNOWN, count, estimate, number, share
 
@@ -214,9 +214,28 @@ def bound_rows(report: Report) -> list[Row]:
     return rows
 
 
+DIFFERENCES = "what differs between the two sides"
+
+
 def causes(differences: Iterable[Difference]) -> list[Difference]:
-    """Provenance differences, likeliest cause first, the ones with no known effect last."""
+    """Provenance differences, the largest possible effect first, the ones with no known effect last."""
     return sorted(differences, key=lambda d: (d.rank == 0, d.rank, d.key))
+
+
+def size_remark(size: RoundingSize | None, differences: Sequence[Difference]) -> str | None:
+    """What the size of the mismatch says of what differs; None where it is not known."""
+    if size is None:
+        return None
+    times = f"{number(size.times)} times what rounding usually does"
+    if not size.beyond:
+        return f"The log-probs differ by {times}: rounding can explain that, which excludes no other cause."
+    if any(difference.rank for difference in differences):
+        return f"The log-probs differ by {times}: rounding is no explanation; what has a reason here can be one."
+    named = "None of these differences" if differences else "Nothing that was recorded"
+    return (
+        f"{named} is known to move the log-probs this far, {times}: look for another weight, adapter, "
+        "configuration or template, and for log-probs of other tokens."
+    )
 
 
 def one_line(value: Any, width: int = 40) -> str:

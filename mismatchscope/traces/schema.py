@@ -31,7 +31,12 @@ RESUME = "repeat the command that writes it, with --resume"
 
 
 class ModelFacts(BaseModel):
-    """The model that was run. Engines may state more than these; what is unknown is None."""
+    """The model that was run. Engines may state more than these; what is unknown is None.
+
+    `config` and `generation_config` have every key of the files of that name, as they are on disk; {} is a file
+    that does not exist. `files` maps the tokenizer's files to their sha256. `chat_template_sha256` is that of the
+    template's text, wherever it is kept; None is also a checkpoint without one.
+    """
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
@@ -41,6 +46,10 @@ class ModelFacts(BaseModel):
     weights_sha256: str | None = None
     vocabulary_size: int | None = None
     dtype_stored: str | None = None
+    config: dict[str, Any] | None = None
+    generation_config: dict[str, Any] | None = None
+    files: dict[str, str] | None = None
+    chat_template_sha256: str | None = None
 
 
 class TraceCounts(BaseModel):
