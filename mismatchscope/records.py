@@ -255,7 +255,7 @@ class Task:
     parts: str
     evidence: Evidence = Evidence()
     policy: Policy = "processed"
-    sampling: Sampling = Sampling()
+    sampling: Sampling = field(default_factory=Sampling)
     path: Literal["decode", "prefill"] = "prefill"
     composition: BatchComposition = field(default_factory=BatchComposition)
 

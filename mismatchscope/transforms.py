@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 class Transforms:
     """What lies between the logits and the policy sampled from.
 
-    top_k 0, top_p 1 and min_p 0 mean "no truncation"; temperature 0 is greedy. Our own engines draw with temperature,
-    top-p and top-k; the others are those of a log.
+    top_k 0, top_p 1 and min_p 0 mean "no truncation"; temperature 0 is greedy. Our own engines draw with
+    temperature, top-p and top-k; the others are those of a log.
     """
 
     # For pydantic, which reads it from manifests: a transform that this version does not know must not be lost.

@@ -90,8 +90,8 @@ def check_roles(behavior: Manifest, reference: Manifest) -> None:
     if reference.role == "behavior":
         order = "the other way round: mismatchscope compare TRACE_MU TRACE_PI, the behaviour first"
     raise NotComparableError(
-        f"The trace given as the behaviour says that it is the {behavior.role}, the one given as the reference that "
-        f"it is the {reference.role}.",
+        f"The trace given as the behaviour says that it is the {behavior.role}, the one given as the reference "
+        f"that it is the {reference.role}.",
         hint=order,
     )
 

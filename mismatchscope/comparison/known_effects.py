@@ -25,7 +25,7 @@ _BATCH = "another batch can pick other kernels and other splits of the sums"
 _VERSION = "kernels can change between versions"
 
 # The first row that matches counts.
-_EFFECTS = (
+EFFECTS = (
     Effect("model.weights_sha256", "other weights are another distribution"),
     Effect("model.adapter.weights_sha256", "another adapter, or none, is another distribution"),
     Effect("model.adapter.config.*", "the same adapter can be applied otherwise: scaled, or to other modules"),
@@ -121,12 +121,12 @@ def effect_rank(key: str) -> int | None:
     """The place of a key's effect, the largest possible one first; None where none is known."""
     if any(fnmatchcase(key, pattern) for pattern in _WITHOUT_EFFECT):
         return None
-    return next((rank for rank, effect in enumerate(_EFFECTS) if fnmatchcase(key, effect.pattern)), None)
+    return next((rank for rank, effect in enumerate(EFFECTS) if fnmatchcase(key, effect.pattern)), None)
 
 
 def effect(rank: int) -> Effect:
     """The effect of a rank."""
-    return _EFFECTS[rank]
+    return EFFECTS[rank]
 
 
 def one_side_says(key: str, value: object, dtype: object) -> bool:

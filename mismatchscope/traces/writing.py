@@ -77,9 +77,9 @@ def write_trace(
         group, worker, policy_version, finish_reason: of each response, or one for all.
         policy: "processed" if the logits were divided by the temperature (and top-k, top-p applied) before the
             log-softmax, "raw" if not. At temperature 1 with nothing cut off they are the same.
-        temperature, top_p, top_k, min_p, repetition_penalty, presence_penalty, frequency_penalty, logit_bias: of the
-            sampler; for a trainer, the temperature that it divides its logits by.
-            One alone says that the others change nothing.
+        temperature, top_p, top_k, min_p, repetition_penalty, presence_penalty, frequency_penalty, logit_bias: of
+            the sampler; for a trainer, the temperature that it divides its logits by. One alone says that the
+            others change nothing.
         weights_sha256, tokenizer_sha256: what tells two models or tokenizers apart; any text that does.
         effective: settings that may matter, {"dtype": "bfloat16", "attn": "flash_attention_2"}; where the two
             sides differ, the report lists them.

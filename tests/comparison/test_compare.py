@@ -164,8 +164,14 @@ class TestAlarms:
         write_records(tmp_path / "cold", manifest("reference", "prefill", Evidence("full"), hot.sampling), scored)
         report = compare(hot.behavior, Trace.open(tmp_path / "cold"))
         assert "temperature" in self.codes(report)
-        slope = next(alarm for alarm in report.alarms if alarm.code == "temperature").evidence["slope"]
-        assert slope == pytest.approx(0.7, abs=0.03)
+        factor = next(alarm for alarm in report.alarms if alarm.code == "temperature").evidence["factor"]
+        assert factor == pytest.approx(0.7, abs=0.05)
+
+    def test_swapped_traces_are_refused_with_the_right_order(self, tmp_path: Path) -> None:
+        pair = make_pair(tmp_path, prompts=4)
+        with pytest.raises(NotComparableError, match="says that it is the reference") as raised:
+            compare(pair.reference, pair.behavior)
+        assert "compare TRACE_MU TRACE_PI" in (raised.value.hint or "")
 
     @pytest.mark.parametrize("cut", [{"top_p": 0.9}, {"top_k": 8}])
     def test_truncation_is_not_taken_for_a_temperature(self, tmp_path: Path, cut: dict) -> None:

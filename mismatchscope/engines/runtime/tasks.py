@@ -37,7 +37,7 @@ def check_capabilities(engine: type[Engine], task: Task) -> None:
         raise CapabilityError(f"The engine {engine.name} cannot score by {task.path}; it knows {paths}.")
     if task.sampling.min_p or task.sampling.reweighs:
         raise CapabilityError(
-            f"The engine {engine.name} draws and scores without min-p, penalties and biases, and the trace has one.",
+            f"The engine {engine.name} draws and scores without min-p, penalties and biases; the trace has one.",
             hint="score it as the reference, which applies none, or compare the traces that were logged",
         )
     padding = task.composition.padding
