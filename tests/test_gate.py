@@ -18,7 +18,14 @@ SIDE = {
     "model": {"weights_sha256": "w"},
     "tokenizer_sha256": "t",
     "prompts_sha256": "p",
-    "sampling": {"temperature": 1.0, "top_p": 1.0, "top_k": 0, "max_new_tokens": 96},
+    "sampling": {
+        "temperature": 1.0,
+        "top_p": 1.0,
+        "top_k": 0,
+        "max_new_tokens": 96,
+        "min_p": 0.0,
+        "repetition_penalty": 1.0,
+    },
 }
 
 
@@ -113,6 +120,8 @@ class TestBaseline:
             ({"tokenizer_sha256": "other"}, "tokenizer"),
             ({"prompts_sha256": "other"}, "prompts"),
             ({"sampling": SIDE["sampling"] | {"temperature": 0.7}}, "temperature"),
+            ({"sampling": SIDE["sampling"] | {"min_p": 0.1}}, "min_p"),
+            ({"sampling": SIDE["sampling"] | {"repetition_penalty": 1.1}}, "repetition_penalty"),
         ],
     )
     def test_other_provenance_is_refused_and_named(self, change: dict, named: str) -> None:
