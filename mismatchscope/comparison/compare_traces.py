@@ -22,6 +22,7 @@ from .finding import finding_of
 from .floors import NO_REPEATS, Repeats, measure_floors
 from .pair import Pair, measure_pair
 from .provenance import differences, provenance_of
+from .reading import reading_of
 from .rounding import rounding_floor
 from .worst_tokens import worst_tokens_of
 
@@ -55,8 +56,11 @@ def compare(
     noise = measure_floors(pair, repeats)
     others = _other_pairs(pair, target)
     counts, figures = _counts(pair), pair.figures
+    sides = provenance_of(behavior), provenance_of(reference)
+    finding = finding_of(figures.alpha, noise.floors, counts, identical=figures.identical)
     return Report(
-        finding=finding_of(figures.alpha, noise.floors, counts, identical=figures.identical),
+        finding=finding,
+        reading=reading_of(pair, finding, *sides, command),
         evidence=figures.evidence,
         policy=context.policy,
         counts=counts,
@@ -75,10 +79,10 @@ def compare(
         worst=worst_tokens_of(pair),
         figures=chart_data_of(pair, noise.largest),
         provenance=Provenance(
-            behavior=provenance_of(behavior),
-            reference=provenance_of(reference),
+            behavior=sides[0],
+            reference=sides[1],
             target=None if target is None else provenance_of(target),
-            difference=differences(provenance_of(behavior), provenance_of(reference)),
+            difference=differences(*sides),
             machine=machine_facts(),
             command=command,
             duration_s=round(time.monotonic() - started, 3),

@@ -28,7 +28,8 @@ from ..engines.spec import EngineSpec, parse_spec
 from ..environments import interpreter
 from ..errors import CapabilityError
 from ..records import write_atomic
-from ..reports.document import EvidenceChoice, Report
+from ..reports.document import Report
+from ..reports.reading_fields import EvidenceChoice
 from .version import baseline_pass
 
 

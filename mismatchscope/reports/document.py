@@ -17,12 +17,13 @@ from ..measures.results import (
     Alpha,
     Bounds,
     Correction,
-    Exceedance,
     Interval,
     SequenceMeasures,
     Statistic,
     TokenMeasures,
 )
+from .chart_fields import ChartData
+from .reading_fields import EvidenceChoice, Reading
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -90,14 +91,6 @@ class ContextToken(Frozen):
     tv: float | None = None
 
 
-class EvidenceChoice(Frozen):
-    """Why an audit recorded the evidence that it did."""
-
-    requested: str = Field(description="as `--evidence` said it")
-    why: str
-    restore: str | None = Field(None, description="the option that would record whole distributions at every state")
-
-
 class MovedToken(Frozen):
     """The token whose probability differs most at a state, and its log-probs on the two sides."""
 
@@ -123,41 +116,6 @@ class WorstToken(Frozen):
     focus: int = 0
 
 
-class Histogram(Frozen):
-    edges: list[float]
-    counts: list[int]
-    floor_counts: list[int] | None = None
-
-
-class Scatter(Frozen):
-    """A random sample of points, small enough to draw; `n_total` is how many there were."""
-
-    x: list[float]
-    y: list[float]
-    n_total: int
-    floor_y: list[float] | None = None
-
-
-class PositionBin(Frozen):
-    low: int
-    high: int
-    n: int
-    mean: float
-    p99: float | None = None
-    max: float
-    floor_mean: float | None = None
-
-
-class ChartData(Frozen):
-    """What the charts draw. `floor_*` is the larger repeat floor, on the same axes."""
-
-    ratio_histogram: Histogram | None = None
-    probability_scatter: Scatter | None = None
-    tv_by_position: list[PositionBin] = []
-    log_ratio_by_length: Scatter | None = None
-    floor_exceedance: list[Exceedance] = []
-
-
 class Finding(Frozen):
     """What was found, gate or no gate. `sentence` is the line a person reads first."""
 
@@ -173,6 +131,11 @@ class Difference(Frozen):
     reference: Any = None
     rank: int = Field(0, description="1 is the likeliest cause of a mismatch; 0 is not a known cause")
     why: str | None = None
+
+    @property
+    def one_sided(self) -> bool:
+        """Whether one side alone reports it, and nothing is known of what that does."""
+        return not self.rank and (self.behavior is None) != (self.reference is None)
 
 
 class PairSummary(Frozen):
@@ -219,6 +182,7 @@ class Report(Frozen):
     schema_version: int = SCHEMA_VERSION
     verdict: Verdict = "none"
     finding: Finding
+    reading: Reading = Reading()
     evidence: EvidenceLevel
     evidence_choice: EvidenceChoice | None = Field(None, description="None where the traces came from elsewhere")
     policy: Policy
