@@ -25,6 +25,7 @@ from .compatibility import check_comparable, check_vocabularies, note_evidence
 from .cursors import ROW, Responses, SequenceCursor, TokenCursor, check_rows
 from .full_states import FullStates
 from .observed_ids import ObservedPair, observed_pair
+from .prompt_clusters import PromptClusters
 from .shift import ShiftTest
 
 if TYPE_CHECKING:
@@ -38,9 +39,11 @@ _TOPK = ["topk_ids", "topk_logprobs"]
 
 @dataclass
 class AlignmentCounts:
-    """`tokens` are the rows that are compared; `rejected` had a NaN or +inf log-prob on a side and are not."""
+    """`prompts` are distinct by their tokens, `prompt_ids` are what the trace calls them. `tokens` are the rows
+    that are compared; `rejected` had a NaN or +inf log-prob on a side and are not."""
 
     prompts: int = 0
+    prompt_ids: int = 0
     sequences: int = 0
     tokens: int = 0
     unmatched_behavior: int = 0
@@ -50,10 +53,14 @@ class AlignmentCounts:
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """Some whole sequences of both traces: `length_S` rows each, in order. None of them is empty."""
+    """Some whole sequences of both traces: `length_S` rows each, in order. None of them is empty.
+
+    `cluster_S` is the label of a sequence's prompt, see `prompt_clusters`.
+    """
 
     sequence_id_S: np.ndarray
     prompt_id_S: np.ndarray
+    cluster_S: np.ndarray
     length_S: np.ndarray
     position_N: np.ndarray
     token_id_N: np.ndarray
@@ -122,7 +129,7 @@ class Alignment:
     def blocks(self, rows: int = BLOCK_ROWS) -> Iterator[Block]:
         """All aligned sequences in order, about so many rows at a time, or those of one longer sequence."""
         self.counts, self.notes = counts, notes = AlignmentCounts(), list(self._manifest_notes)
-        shift, prompts, largest_id, one_sided = ShiftTest(), set[int](), -1, 0
+        shift, prompts, largest_id, one_sided = ShiftTest(), PromptClusters(), -1, 0
         columns_pi = ROW + [name for name in (*_TOPK, "tail_overlap") if name in self.reference.token_columns]
         tokens_mu = TokenCursor(self.behavior, ROW + _TOPK if self.topk else ROW)
         tokens_pi = TokenCursor(self.reference, columns_pi if self.topk else ROW)
@@ -133,7 +140,7 @@ class Alignment:
                 raise self._other_tokens(mu, pi, matched)
             renumbered = renumbered or not np.array_equal(mu.prompt_id_S, pi.prompt_id_S)
             counts.sequences += len(mu.sequence_id_S)
-            prompts.update(mu.prompt_id_S.tolist())
+            cluster_S = prompts.labels(mu)
             row_mu_F, batch_mu = _rows(tokens_mu, *chosen[0])
             row_pi_F, batch_pi = _rows(tokens_pi, *chosen[1])
             largest_id = max(largest_id, int(mu.response_F.max(initial=-1)))
@@ -142,11 +149,11 @@ class Alignment:
             counts.rejected += len(usable_F) - int(usable_F.sum())
             if not usable_F.any():
                 continue
-            block = self._block(mu, usable_F, (row_mu_F, row_pi_F), (batch_mu, batch_pi))
+            block = self._block(mu, cluster_S, usable_F, (row_mu_F, row_pi_F), (batch_mu, batch_pi))
             if self.full is not None:
                 one_sided += self.full.one_sided(*block._rows)
             yield block
-        counts.prompts = len(prompts)
+        counts.prompts, counts.prompt_ids = prompts.prompts, prompts.ids
         self._finish(shift, renumbered, largest_id, one_sided)
 
     def _matched(self, rows: int) -> Iterator[_Matched]:
@@ -203,6 +210,7 @@ class Alignment:
     def _block(
         self,
         mu: Responses,
+        cluster_S: np.ndarray,
         usable_F: np.ndarray,
         rows: tuple[np.ndarray, np.ndarray],
         batches: tuple[pa.RecordBatch, pa.RecordBatch],
@@ -221,6 +229,7 @@ class Alignment:
         return Block(
             sequence_id_S=mu.sequence_id_S[kept_S],
             prompt_id_S=mu.prompt_id_S[kept_S],
+            cluster_S=cluster_S[kept_S],
             length_S=length_S[kept_S],
             position_N=batch_mu["position"].to_numpy().astype(np.int64),
             token_id_N=batch_mu["token_id"].to_numpy(),

@@ -128,6 +128,14 @@ def _floor_alarm(floors: Floors) -> Iterator[Alarm]:
 
 
 def _row_alarms(counts: Counts) -> Iterator[Alarm]:
+    if counts.prompt_ids is not None and counts.prompts < counts.prompt_ids:
+        yield Alarm(
+            code="equal_prompts",
+            message=f"{counts.prompt_ids} prompt ids hold {counts.prompts} distinct prompts: rows whose prompt tokens "
+            "are equal count as one prompt in every interval.",
+            evidence={"prompt_ids": counts.prompt_ids, "prompts": counts.prompts},
+            remedy="more responses of a prompt are --samples; for narrower intervals add other prompts",
+        )
     if counts.unmatched_behavior or counts.unmatched_reference:
         yield Alarm(
             code="unmatched",

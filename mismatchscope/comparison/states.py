@@ -47,13 +47,14 @@ _WHOLE_MASS = 1e-5
 class States:
     """Everything measured of the states of some whole sequences, in order.
 
-    `tv_lower_N` is certified at every evidence level; `tv_upper_N` is None where nothing bounds TV from above, and
+    `cluster_S` labels the prompt, the unit of every interval. `tv_lower_N` is certified at every evidence level; `tv_upper_N` is None where nothing bounds TV from above, and
     NaN at states where nothing does. `columns` has what the evidence gives, by the names of `EXACT` and
     `LOWER_BOUNDS`: a figure that no state has is absent, and NaN at states that do not have it.
     """
 
     sequence_id_S: np.ndarray
     prompt_id_S: np.ndarray
+    cluster_S: np.ndarray
     length_S: np.ndarray
     position_N: np.ndarray
     token_id_N: np.ndarray
@@ -79,8 +80,8 @@ class States:
         return np.repeat(self.sequence_id_S, self.length_S)
 
     @cached_property
-    def prompt_id_N(self) -> np.ndarray:
-        return np.repeat(self.prompt_id_S, self.length_S)
+    def cluster_N(self) -> np.ndarray:
+        return np.repeat(self.cluster_S, self.length_S)
 
     @cached_property
     def exact_N(self) -> np.ndarray | None:
@@ -176,6 +177,7 @@ def _measured(block: Block, policy: Policy, ids_of_behavior: bool) -> States:
     return States(
         sequence_id_S=block.sequence_id_S,
         prompt_id_S=block.prompt_id_S,
+        cluster_S=block.cluster_S,
         length_S=block.length_S,
         position_N=block.position_N,
         token_id_N=block.token_id_N,

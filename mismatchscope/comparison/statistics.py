@@ -67,7 +67,7 @@ class PairStatistics:
 
     def add(self, states: States) -> None:
         """Take in the states of some whole sequences."""
-        row_S, start_S, sampled = self._clusters.rows(states.prompt_id_S), states.start_S, states.sampled
+        row_S, start_S, sampled = self._clusters.rows(states.cluster_S), states.start_S, states.sampled
         for name in _SAMPLED:
             self._add_sums(name, row_S, states, getattr(sampled, name))
         for name, values_N in (
@@ -97,7 +97,7 @@ class PairStatistics:
                 sampled.log_ratio,
                 states.offsets_S1,
                 sequence_id_S=states.sequence_id_S,
-                prompt_id_S=states.prompt_id_S,
+                prompt_id_S=states.cluster_S,
                 kl_T=states.columns.get("kl"),
                 tv_T=states.tv_upper_N,
                 sampled=sampled,

@@ -40,7 +40,8 @@ class Frozen(BaseModel):
 
 
 class Counts(Frozen):
-    prompts: int
+    prompts: int = Field(description="distinct by their tokens: the clusters of every interval")
+    prompt_ids: int | None = Field(None, description="as the trace numbers them")
     sequences: int
     tokens: int
     full_states: int = 0
