@@ -55,6 +55,7 @@ def audit(
     budget: str | None = None,
     repeats: bool | None = None,
     confidence: float | None = None,
+    max_rejected: float | None = None,
     tail: bool | None = None,
     fail_on: str | Sequence[str] = (),
     directory: str | Path | None = None,
@@ -122,6 +123,7 @@ def compare(
     reference_repeat: str | Path | Trace | None = None,
     policy: Policy | None = None,
     confidence: float | None = None,
+    max_rejected: float | None = None,
     tail: bool | None = None,
     fail_on: str | Sequence[str] = (),
 ) -> Report:
@@ -135,6 +137,7 @@ def compare(
         behavior_repeat, reference_repeat: the same side once more, which gives its repeat floor.
         policy: the behaviour trace's own by default; "support" renormalises π on the tokens that μ kept.
         confidence: of every interval.
+        max_rejected: the share of rows without a legal log-prob above which `verdict` is "inconclusive".
         fail_on: gates, as in "token.tv.p99 > 0.05"; the report's `verdict` is theirs.
 
     Raises:
@@ -151,7 +154,8 @@ def compare(
     def optional(trace: str | Path | Trace | None) -> Trace | None:
         return None if trace is None else _opened(trace)
 
-    settings = load_settings(None, {"confidence": confidence, "tail": tail, "gate.fail_on": fail_on}, [])
+    overrides = {"confidence": confidence, "max_rejected": max_rejected, "tail": tail, "gate.fail_on": fail_on}
+    settings = load_settings(None, overrides, [])
     gate.check_without_baseline(fail_on)
     report = compare_traces(
         _opened(behavior),
@@ -162,6 +166,7 @@ def compare(
         policy=policy,
         confidence=settings.confidence,
         tail=settings.tail,
+        max_rejected=settings.max_rejected,
         command=_call("compare", given),
     )
     return gate.apply(report, fail_on) if fail_on else report

@@ -41,6 +41,9 @@ SETTINGS = {
     "budget": Setting(str, "1GiB", "Bytes of distributions that may be stored."),
     "repeats": Setting(bool, True, "Measure the repeat floors."),
     "confidence": Setting(float, 0.95, "Of every interval."),
+    "max_rejected": Setting(
+        float, 0.01, "Share of rows without a legal log-prob above which the verdict is inconclusive."
+    ),
     "tail": Setting(bool, False, "Add a model-based extrapolation of the TV tail."),
     "gate.fail_on": Setting(list[str], [], "Gate, as in 'token.tv.p99 > 0.05'."),
 }

@@ -28,6 +28,7 @@ _UNNAMED = "mismatchscope-audit-"
     "budget",
     "repeats",
     "confidence",
+    "max_rejected",
     "tail",
     "gate.fail_on",
 )

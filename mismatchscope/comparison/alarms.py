@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..reports.document import Alarm, Counts, Floors
+from ..reports.text import count, share
 from .pair import Pair
 from .statistics import PairStatistics
 
@@ -131,8 +132,8 @@ def _row_alarms(counts: Counts) -> Iterator[Alarm]:
     if counts.prompt_ids is not None and counts.prompts < counts.prompt_ids:
         yield Alarm(
             code="equal_prompts",
-            message=f"{counts.prompt_ids} prompt ids hold {counts.prompts} distinct prompts: rows whose prompt tokens "
-            "are equal count as one prompt in every interval.",
+            message=f"{counts.prompt_ids} prompt ids hold {counts.prompts} distinct prompts: rows whose prompt "
+            "tokens are equal count as one prompt in every interval.",
             evidence={"prompt_ids": counts.prompt_ids, "prompts": counts.prompts},
             remedy="more responses of a prompt are --samples; for narrower intervals add other prompts",
         )
@@ -145,10 +146,13 @@ def _row_alarms(counts: Counts) -> Iterator[Alarm]:
             remedy="a selective loss biases every figure: find out which sequences are missing",
         )
     if counts.rejected:
+        rows = counts.tokens + counts.rejected
         yield Alarm(
             code="rejected",
-            message=f"{counts.rejected} rows have a NaN or +inf log-prob and were left out of every figure.",
-            evidence={"rows": counts.rejected},
-            remedy="an engine that produces NaN must be mended first",
+            message=f"{counts.rejected:,} of {rows:,} rows ({share(counts.rejected / rows)}) have a NaN or +inf "
+            f"log-prob and were left out of every figure; {count(counts.partial_sequences, 'response')} lost a "
+            "token to that and are in no figure of responses.",
+            evidence={"rows": counts.rejected, "partial_sequences": counts.partial_sequences},
+            remedy="mend what writes them; what is left need not be like what is missing",
             severity="error",
         )

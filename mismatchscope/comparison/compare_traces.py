@@ -37,6 +37,7 @@ def compare(
     policy: Policy | None = None,
     confidence: float = 0.95,
     tail: bool = False,
+    max_rejected: float = 0.01,
     command: str = "",
     started: float | None = None,
     on_rows: Callable[[int], None] | None = None,
@@ -44,6 +45,8 @@ def compare(
     """Measure μ (`behavior`) against π_old (`reference`), and against π_θ where a `target` is given.
 
     A `baseline` is another engine's trace of the same tokens: is the behaviour closer to the trainer than that one?
+
+    With more than a share `max_rejected` of rows without a legal log-prob the verdict is "inconclusive".
 
     `policy` is that of the behaviour trace unless it is "support", which renormalises π on μ's kept ids. `started`
     is the `time.monotonic` at which the whole run began, for its duration; `on_rows` is told of measured states.
@@ -55,10 +58,11 @@ def compare(
     pair = measure_pair(behavior, reference, context)
     noise = measure_floors(pair, repeats)
     others = _other_pairs(pair, target)
-    counts, figures = _counts(pair), pair.figures
+    counts, figures = _counts(pair, max_rejected), pair.figures
     sides = provenance_of(behavior), provenance_of(reference)
     finding = finding_of(figures.alpha, noise.floors, counts, identical=figures.identical)
     return Report(
+        verdict="inconclusive" if counts.too_many_rejected else "none",
         finding=finding,
         reading=reading_of(pair, finding, *sides, command),
         evidence=figures.evidence,
@@ -124,5 +128,5 @@ def _truncation_floor(pair: Pair) -> float | None:
     return leak.mean if leak is not None and sampling is not None and sampling.transforms else None
 
 
-def _counts(pair: Pair) -> Counts:
-    return Counts(**vars(pair.counts), full_states=pair.statistics.exact_states)
+def _counts(pair: Pair, max_rejected: float) -> Counts:
+    return Counts(**vars(pair.counts), full_states=pair.statistics.exact_states, max_rejected=max_rejected)

@@ -78,6 +78,7 @@ def run_audit(settings: AuditSettings, directory: Path, *, command: str, on_even
         policy=settings.policy,
         confidence=settings.confidence,
         tail=settings.tail,
+        max_rejected=settings.max_rejected,
         command=command,
         started=started,
         on_rows=lambda rows: on_event({"event": "measured", "rows": rows}),

@@ -42,12 +42,20 @@ class Frozen(BaseModel):
 class Counts(Frozen):
     prompts: int = Field(description="distinct by their tokens: the clusters of every interval")
     prompt_ids: int | None = Field(None, description="as the trace numbers them")
-    sequences: int
-    tokens: int
+    sequences: int = Field(description="with a row that was compared")
+    tokens: int = Field(description="rows that were compared")
     full_states: int = 0
+    matched_sequences: int | None = Field(None, description="that both sides have, whatever became of their rows")
+    partial_sequences: int = Field(0, description="of `sequences`: they lost a row and are in no sequence figure")
     unmatched_behavior: int = 0
     unmatched_reference: int = 0
-    rejected: int = 0
+    rejected: int = Field(0, description="rows with a NaN or +inf log-prob on a side")
+    max_rejected: float | None = Field(None, description="the share of rejected rows above which nothing passes")
+
+    @property
+    def too_many_rejected(self) -> bool:
+        """Whether so many rows are missing that what is left may not be what was sampled."""
+        return self.max_rejected is not None and self.rejected > self.max_rejected * (self.tokens + self.rejected)
 
 
 class Floor(Frozen):

@@ -81,7 +81,8 @@ def not_compared(report: Report) -> str | None:
     parts = [
         (counts.unmatched_behavior, "only in μ"),
         (counts.unmatched_reference, "only in π"),
-        (counts.rejected, "rejected"),
+        (counts.rejected, "rows rejected"),
+        (counts.partial_sequences, "responses in part"),
     ]
     named = [f"{n:,} {what}" for n, what in parts if n]
     return f"not compared: {', '.join(named)}" if named else None
