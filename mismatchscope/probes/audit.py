@@ -44,12 +44,12 @@ def run_audit(settings: AuditSettings, directory: Path, *, command: str, on_even
     specs = _specs(settings)
     prompts = chosen_prompts(settings)
     planned, passes = _plan(settings, directory, specs, prompts=len(prompts))
-    on_event({"event": "evidence", "side": "behavior", "sentence": planned.sentence})
     collector = Collector(settings.model, prompts, settings.sampling.samples)
     # What would only be found out after hours of rollouts is found out first.
     for side, spec in specs.items():
         interpreter(spec)
         collector.check(spec, passes[side])
+    on_event({"event": "evidence", "side": "behavior", "sentence": planned.sentence})
     write_atomic(directory / "run.json", settings.model_dump_json(indent=1, exclude={"gate"}).encode())
 
     def of_side(side: str) -> Events:

@@ -32,4 +32,6 @@ def compared(report: Report) -> str:
 def _model(side: dict[str, Any]) -> str:
     model = side.get("model") or {}
     name, weights = model.get("name") or model.get("path") or _MODEL, model.get("weights_sha256")
-    return f"{name} ({weights[:_SHORT_HASH]})" if weights else str(name)
+    adapter = (model.get("adapter") or {}).get("name")
+    shown = f"{name} ({weights[:_SHORT_HASH]})" if weights else str(name)
+    return f"{shown} with adapter {adapter}" if adapter else shown
