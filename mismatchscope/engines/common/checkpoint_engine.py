@@ -12,7 +12,7 @@ import numpy as np
 
 from ...records import Request, Sampling, Task
 from ..base import Capabilities, Engine
-from .checkpoint import Tokenizer, check_prompt, check_vocabulary, describe, locate, stop_token_ids
+from .checkpoint import Tokenizer, check_prompt, describe, locate, stop_token_ids, vocabulary_remarks
 from .provenance import torch_environment
 from .tokenized import ScoreRequest, TokenizedRequest
 
@@ -36,7 +36,7 @@ class CheckpointEngine(Engine):
         """What the engine can run: token ids, tokens of a sequence, and of a prompt with one token to follow."""
         self._vocabulary_size, self._max_length = vocabulary_size, max_length
         self._longest_prompt = max_length if longest_prompt is None else longest_prompt
-        check_vocabulary(self._tokenizer, vocabulary_size)
+        self._remarks = vocabulary_remarks(self._tokenizer, vocabulary_size)
 
     def check(self, requests: Sequence[Request], task: Task) -> None:
         """Refuse, by name, what cannot be run: prompts before anything is sampled, responses before a score."""
@@ -53,7 +53,9 @@ class CheckpointEngine(Engine):
         """The requests, with their prompts as token ids. Raises `PromptsError` for one that cannot be run."""
         prompts = [self._tokenizer.encode(request) for request in requests]
         for request, prompt in zip(requests, prompts, strict=True):
-            check_prompt(request.prompt_id, prompt, self._vocabulary_size, self._longest_prompt)
+            check_prompt(
+                request.prompt_id, prompt, self._vocabulary_size, self._longest_prompt, self._tokenizer.size
+            )
         return [
             TokenizedRequest(**vars(request) | {"prompt_token_ids": prompt})
             for request, prompt in zip(requests, prompts, strict=True)
@@ -84,4 +86,5 @@ class CheckpointEngine(Engine):
             "settings": asdict(self.options),
             "effective": effective,
             "environment": torch_environment(device_type, "transformers"),
+            "notes": self._remarks,
         }

@@ -35,7 +35,9 @@ def decode(model: CausalLM, prompts: Sequence[np.ndarray], choose: Choose) -> It
     cache = model.new_cache()
     position = 0
     while True:
-        hidden = model.hidden(input_ids, mask, position_ids, cache)
+        # Recurrent layers put the mask on the columns of this step, not on all that the cache has seen.
+        step_mask = mask if position == 0 or model.has_attention else None
+        hidden = model.hidden(input_ids, step_mask, position_ids, cache)
         token_B, finished_B = choose(rows_B, position, model.logits(hidden[:, -1]))
         if finished_B.any():
             yield from ((row, position + 1) for row in rows_B[finished_B].tolist())
@@ -43,7 +45,7 @@ def decode(model: CausalLM, prompts: Sequence[np.ndarray], choose: Choose) -> It
             if not len(rows_B):
                 return
             stay = torch.from_numpy(np.flatnonzero(~finished_B)).to(model.device)
-            cache.batch_select_indices(stay)
+            cache.reorder_cache(stay)  # of the two that select rows, the one that recurrent layers have too
             mask, position_ids, token_B = mask[stay], position_ids[stay], token_B.to(model.device)[stay]
         input_ids = token_B.to(model.device)[:, None]
         position_ids = position_ids[:, -1:] + 1

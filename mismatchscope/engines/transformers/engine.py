@@ -66,8 +66,10 @@ class TransformersEngine(CheckpointEngine):
         self._set_limits(self._lm.vocabulary_size, max_length)
 
     def check(self, requests: Sequence[Request], task: Task) -> None:
-        """As every engine does; and that the model keeps packed sequences apart, where a task packs them."""
+        """As every engine does; and that the model can be decoded, or packed, where a task does that."""
         super().check(requests, task)
+        if task.kind == "rollout" or task.path == "decode":
+            self._lm.check_decoding()
         if task.composition.padding == "packed":
             self._lm.check_packing()
 
@@ -185,7 +187,7 @@ class TransformersEngine(CheckpointEngine):
         effective = {
             "dtype": "autocast" if self._lm.autocast else dtype_names(p.dtype for p in network.parameters()),
             "lm_head": to_json_value(self._lm.head_dtype),
-            "attn": network.config._attn_implementation,
+            "attn": self._lm.attention,
             **self.default_composition.settings(),
             "device": str(self._lm.device),
             "device_map": {name: str(place) for name, place in getattr(network, "hf_device_map", {}).items()},

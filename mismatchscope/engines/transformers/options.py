@@ -19,7 +19,9 @@ class TransformersOptions(Options):
         "bfloat16", "precision of the forward; autocast: bfloat16 autocast over float32 master weights"
     )
     lm_head: Literal["model", "float32"] = option("model", "precision of the LM head: the model's, or float32")
-    attn: str = option("sdpa", "attention: eager, sdpa, flex, or another name that transformers knows")
+    attn: str = option(
+        "auto", "attention: eager, sdpa, flex, another name that transformers knows; auto: its choice for the model"
+    )
     padding: Padding = option(
         "right", "how a prefill micro-batch is laid out; packed: one row, positions restart at every sequence"
     )
