@@ -16,7 +16,8 @@ SAME_TOKENIZER = "the two sides must run models with the same tokenizer"
 def check_comparable(behavior: Manifest, reference: Manifest) -> list[str]:
     """Remarks on two manifests. Raises `NotComparableError` when they answer different questions.
 
-    The remarks that the manifests bring along come first. Different weights are no error: staleness is a thing that people measure.
+    The remarks that the manifests bring along come first. Different weights are no error: staleness is a thing that
+    people measure.
     """
     _check_policies(behavior, reference)
     notes = list(dict.fromkeys([*behavior.notes, *reference.notes]))

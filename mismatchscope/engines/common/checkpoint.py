@@ -1,4 +1,4 @@
-"""What is on disk of a model: where it lies, what it is, the hashes that identify it, and its tokenizer.
+"""What is on disk of a model: what it is, the hashes that identify it, and its tokenizer.
 
 Every engine reads the same files, so all of them describe and tokenise through this module.
 """
@@ -20,33 +20,6 @@ from ...errors import EngineError, ModelError, PromptsError
 from ...records import Observed, Request, SequenceRecord
 
 _TOKENIZER_FILES = ("tokenizer.model", "vocab.json", "merges.txt", "vocab.txt", "added_tokens.json")
-
-
-def locate(model: str, trust_remote_code: bool = False, *, weights: bool = True) -> Path:
-    """The local directory of a model: the path itself, or the snapshot of a hub id (downloaded when it is missing).
-
-    Without `weights`, a download leaves them out. Raises `ModelError` when there is neither.
-    """
-    directory = Path(model).expanduser()
-    if directory.is_dir():
-        if not (directory / "config.json").is_file():
-            raise ModelError(
-                f"{directory} is no model directory: it has no config.json",
-                hint="pass the directory that save_pretrained wrote",
-            )
-        return directory
-    from huggingface_hub import snapshot_download
-
-    patterns = ["*.json", "*.model", "*.txt", "*.jinja"]
-    patterns += ["*.safetensors"] * weights + ["*.py"] * trust_remote_code
-    try:
-        return Path(snapshot_download(model, allow_patterns=patterns))
-    # The hub's errors are OSErrors (no such repository, offline, gated) and ValueErrors (not a repository name).
-    except (OSError, ValueError) as error:
-        raise ModelError(
-            f"{model!r} is neither a directory nor a model that the Hugging Face hub hands out: {error}",
-            hint="check the path; a gated model needs `hf auth login`, an offline machine a local directory",
-        ) from error
 
 
 def read_config(directory: Path) -> dict[str, Any]:
@@ -90,14 +63,15 @@ def weights_sha256(directory: Path) -> str:
     """sha256 of the one weights file, or of the lines `<sha256>  <name>` that sha256sum prints for all shards."""
     files = weight_files(directory)
     with ThreadPoolExecutor() as pool:
-        digests = list(pool.map(_file_sha256, files))
+        digests = list(pool.map(file_sha256, files))
     if len(digests) == 1:
         return digests[0]
     lines = "".join(f"{digest}  {file.name}\n" for digest, file in zip(digests, files, strict=True))
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
-def _file_sha256(path: Path) -> str:
+def file_sha256(path: Path) -> str:
+    """sha256 of a file, as sha256sum prints it."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

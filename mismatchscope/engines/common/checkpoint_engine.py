@@ -12,7 +12,9 @@ import numpy as np
 
 from ...records import Request, Sampling, Task
 from ..base import Capabilities, Engine
-from .checkpoint import Tokenizer, check_prompt, describe, locate, stop_token_ids, vocabulary_remarks
+from .adapter import split_adapter
+from .checkpoint import Tokenizer, check_prompt, describe, stop_token_ids, vocabulary_remarks
+from .location import locate
 from .provenance import torch_environment
 from .tokenized import ScoreRequest, TokenizedRequest
 
@@ -25,10 +27,14 @@ class CheckpointEngine(Engine):
     )
 
     def _open_checkpoint(self) -> Path:
-        """Describe the checkpoint and read its tokenizer; returns its directory. Raises `ModelError`."""
-        directory = locate(self.model, self.options.trust_remote_code)
-        self._model_facts = describe(self.model, directory)
-        self._tokenizer = Tokenizer(directory, self.options.trust_remote_code)
+        """Describe model and adapter, read the tokenizer; returns the base's directory. Raises `ModelError`."""
+        trust = self.options.trust_remote_code
+        base, self._adapter = split_adapter(self.model, self.options.adapter, trust)
+        directory = locate(base, trust)
+        self._model_facts = describe(base, directory)
+        if self._adapter is not None:
+            self._model_facts["adapter"] = self._adapter.facts()
+        self._tokenizer = Tokenizer(directory, trust)
         self._stop_ids = stop_token_ids(directory, self._tokenizer)
         return directory
 

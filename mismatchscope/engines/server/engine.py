@@ -23,11 +23,11 @@ from ..common.checkpoint import (
     check_prompt,
     check_response,
     describe,
-    locate,
     read_config,
     stop_token_ids,
     vocabulary_remarks,
 )
+from ..common.location import locate
 from .capabilities import ServerCapabilities
 from .checks import PROBE_ENTRIES, check_tokenizer, check_vocabulary_size, choose_model, find_stage, probe_prompts
 from .logprobs import TokenLogprobs, observe_entries, observe_full

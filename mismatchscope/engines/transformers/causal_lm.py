@@ -18,12 +18,17 @@ import torch
 from torch import Tensor
 
 from ...errors import ModelError
+from ..common.json_values import dtype_names
 from .loading import load_network
 
 if TYPE_CHECKING:
     from transformers import Cache
 
+    from ..common.adapter import Adapter
     from .options import TransformersOptions
+
+_ADAPTER_PART = ".default."
+"""In the names of an adapter's parameters: what peft calls an adapter that is given no name."""
 
 _CACHE_ARGUMENTS = ("cache", "past_key_values", "cache_params")
 
@@ -31,8 +36,8 @@ _CACHE_ARGUMENTS = ("cache", "past_key_values", "cache_params")
 class CausalLM:
     """`hidden` runs the backbone, `logits` the head; both as the options say."""
 
-    def __init__(self, path: Path, options: TransformersOptions) -> None:
-        self.network = load_network(path, options)
+    def __init__(self, path: Path, adapter: Adapter | None, options: TransformersOptions) -> None:
+        self.network = load_network(path, adapter, options)
         self.network.eval()
         self._backbone = self.network.base_model
         self._head = self.network.get_output_embeddings()
@@ -44,6 +49,10 @@ class CausalLM:
         self.autocast = options.dtype == "autocast"
         self._float32_head = options.lm_head == "float32"
         if self._float32_head:
+            if hasattr(self._head, "base_layer"):
+                raise ModelError(
+                    "the adapter changes the LM head, which lm_head=float32 runs without it", hint="lm_head=model"
+                )
             self._head_weight_VH = self._head.weight.detach().float()
         if options.gradient_checkpointing:
             self.network.gradient_checkpointing_enable()
@@ -65,6 +74,12 @@ class CausalLM:
     @property
     def gradient_checkpointing(self) -> bool:
         return any(getattr(module, "gradient_checkpointing", False) for module in self.network.modules())
+
+    @property
+    def adapter_dtype(self) -> str | None:
+        """The names of the dtypes that the adapter's weights have; None without an adapter."""
+        names = self.network.named_parameters()
+        return dtype_names(parameter.dtype for name, parameter in names if _ADAPTER_PART in f"{name}.")
 
     @property
     def head_dtype(self) -> torch.dtype:
@@ -166,7 +181,7 @@ class CausalLM:
     def check_decoding(self) -> None:
         """Decode two sequences of different lengths and compare with the whole forward of each.
 
-        Raises `ModelError` for a model whose cache does not carry the earlier tokens; one that does is checked once.
+        Raises `ModelError` for a model whose cache does not carry the earlier tokens; a sound one is checked once.
         """
         if self._decoding_checked:
             return

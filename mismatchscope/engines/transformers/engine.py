@@ -58,7 +58,7 @@ class TransformersEngine(CheckpointEngine):
             torch.use_deterministic_algorithms(True, warn_only=True)
         directory = self._open_checkpoint()
         with _memory_errors("the model does not fit", "a smaller dtype=, or device_map=auto"):
-            self._lm = CausalLM(directory, self.options)
+            self._lm = CausalLM(directory, self._adapter, self.options)
         if not self.options.threads and self._lm.parameters < _SMALL_MODEL:
             torch.set_num_threads(1)
         config = read_config(directory)
@@ -186,6 +186,7 @@ class TransformersEngine(CheckpointEngine):
         network, options = self._lm.network, self.options
         effective = {
             "dtype": "autocast" if self._lm.autocast else dtype_names(p.dtype for p in network.parameters()),
+            "adapter_dtype": self._lm.adapter_dtype,
             "lm_head": to_json_value(self._lm.head_dtype),
             "attn": self._lm.attention,
             **self.default_composition.settings(),

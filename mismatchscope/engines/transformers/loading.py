@@ -13,6 +13,7 @@ from ...errors import ModelError, SpecError
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+    from ..common.adapter import Adapter
     from .options import TransformersOptions
 
 _WEIGHT_DTYPES = {
@@ -26,8 +27,8 @@ _ATTENTION = {"auto": None, "flex": "flex_attention"}
 """Names of ours for what transformers calls otherwise; None is its own choice."""
 
 
-def load_network(path: Path, options: TransformersOptions) -> PreTrainedModel:
-    """The model with its head on its device, no tensor of it random. Raises `ModelError`, `SpecError`."""
+def load_network(path: Path, adapter: Adapter | None, options: TransformersOptions) -> PreTrainedModel:
+    """The model on its device, with its adapter, no tensor of it random. Raises `ModelError`, `SpecError`."""
     import transformers
     from safetensors import SafetensorError
 
@@ -59,6 +60,8 @@ def load_network(path: Path, options: TransformersOptions) -> PreTrainedModel:
         )
     if network.get_output_embeddings() is None:
         raise ModelError(f"{type(network).__name__} in {path} has no language-model head")
+    if adapter is not None:
+        _add_adapter(network, adapter, options)
     if not options.device_map:
         network.to(device)
     elif any(parameter.is_meta for parameter in network.parameters()):
@@ -73,6 +76,30 @@ def _load_hint(options: TransformersOptions, error: Exception) -> str:
     if options.attn != "auto" and re.search(r"attn_implementation|attention implementation", str(error)):
         return f"attn=auto in place of attn={options.attn}: the one that transformers chooses for this model"
     return "check that config.json and the safetensors files are complete and belong together"
+
+
+def _add_adapter(network: PreTrainedModel, adapter: Adapter, options: TransformersOptions) -> None:
+    """Put an adapter's modules into the model, not merged, as a trainer runs them. Raises `ModelError`."""
+    import peft  # named here, so that where it is missing the error says which package is
+    from safetensors import SafetensorError
+
+    where = f"the adapter in {adapter.directory}"
+    try:
+        report = network.load_adapter(str(adapter.directory), is_trainable=options.train_mode)
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        raise ModelError(
+            f"peft {peft.__version__} cannot run {where}: {type(error).__name__}: {error}", hint=adapter.merge_hint
+        ) from error
+    unused = [
+        str(key)
+        for kind in ("missing_keys", "unexpected_keys", "mismatched_keys")
+        for key in sorted(getattr(report, kind))
+    ]
+    if unused:
+        raise ModelError(
+            f"{where} does not fit this model: {len(unused)} tensors find no counterpart, {unused[0]} among them",
+            hint="pass the base model that it was trained on",
+        )
 
 
 def _device(name: str) -> torch.device:

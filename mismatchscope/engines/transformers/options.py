@@ -8,7 +8,7 @@ from typing import Literal
 from ...composition import Order, Padding
 from ...errors import SpecError
 from ..base import Options, option
-from ..common.options import check_least
+from ..common.options import ADAPTER_HELP, check_least
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,7 @@ class TransformersOptions(Options):
     attn: str = option(
         "auto", "attention: eager, sdpa, flex, another name that transformers knows; auto: its choice for the model"
     )
+    adapter: str = option("", ADAPTER_HELP)
     padding: Padding = option(
         "right", "how a prefill micro-batch is laid out; packed: one row, positions restart at every sequence"
     )

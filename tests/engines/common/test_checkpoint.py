@@ -12,6 +12,7 @@ from tiny_models import CHAT_TEMPLATE, EOS, VOCABULARY, save_model, save_tokeniz
 
 from mismatchscope.engines.common import checkpoint
 from mismatchscope.engines.common.checkpoint import Tokenizer, check_prompt, vocabulary_remarks
+from mismatchscope.engines.common.location import locate
 from mismatchscope.errors import ModelError, PromptsError
 from mismatchscope.records import Request
 
@@ -48,10 +49,10 @@ def test_missing_directory_and_unknown_hub_id(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     for name in (str(tmp_path / "nowhere"), "no-such-owner/no-such-model"):
         with pytest.raises(ModelError, match="neither a directory") as caught:
-            checkpoint.locate(name)
+            locate(name)
         assert caught.value.hint
     with pytest.raises(ModelError, match=r"no config\.json"):
-        checkpoint.locate(str(tmp_path))
+        locate(str(tmp_path))
 
 
 def test_unreadable_files_are_model_errors(tmp_path: Path) -> None:
