@@ -118,7 +118,7 @@ def _weights_alarm(pair: Pair) -> Iterator[Alarm]:
 
 
 def _adapter_alarm(pair: Pair) -> Iterator[Alarm]:
-    """Over the same base alone; without that the weights differ. A side that states none may have an unknown one."""
+    """Over the same base alone, else the weights differ. A side that states none may have an unknown one."""
     behavior, reference = (trace.manifest.model for trace in (pair.mu, pair.pi))
     if behavior.weights_sha256 is None or behavior.weights_sha256 != reference.weights_sha256:
         return

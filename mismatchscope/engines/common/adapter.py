@@ -6,6 +6,7 @@ An adapter is part of a model's identity: its weights, and what its configuratio
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,11 @@ CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
 NO_ADAPTER = "none"
 """The value of the option `adapter` that runs a model without any."""
+
+SCALING = ("use_rslora", "rank_pattern", "alpha_pattern", "lora_bias", "modules_to_save")
+"""Keys of a LoRA's configuration, beside `r` and `lora_alpha`, that change what it computes."""
+
+_UNSET: tuple[Any, ...] = (None, False, {}, [])
 
 # Where the base lies and what wrote the file: nothing of what the adapter computes.
 _INCIDENTAL = {
@@ -51,6 +57,13 @@ class Adapter:
             "base's tokenizer files into MERGED, and pass it as --model without an adapter"
         )
 
+    def remarks(self, engine: str, read: Collection[str] = ()) -> list[str]:
+        """What an engine that reads these keys of `SCALING` passes over in silence."""
+        ignored = [key for key in SCALING if key not in read and self.config.get(key) not in _UNSET]
+        return (
+            [f"{engine} takes no notice of {', '.join(ignored)} in the adapter's configuration."] if ignored else []
+        )
+
     def facts(self) -> dict[str, Any]:
         """The `adapter` entry of a manifest's model: `config` has the keys that are set, lists in sorted order."""
         return {
@@ -61,7 +74,7 @@ class Adapter:
                 # PEFT writes a set of modules in an order that differs from one save to the next.
                 key: sorted(value) if isinstance(value, list) and all(isinstance(v, str) for v in value) else value
                 for key, value in self.config.items()
-                if key not in _INCIDENTAL and value not in (None, False, {}, [])
+                if key not in _INCIDENTAL and value not in _UNSET
             },
         }
 

@@ -53,6 +53,8 @@ class SglangEngine(CheckpointEngine):
         max_length: int = facts["max_req_len"] - 1
         self._longest_prefill: int = facts["max_req_input_len"]
         self._set_limits(config.vocab_size, max_length, min(max_length, self._longest_prefill))
+        if self._adapter is not None:
+            self._remarks += self._adapter.remarks(f"SGLang {self._version}")
 
     def check(self, requests: Sequence[Request], task: Task) -> None:
         """As every engine does; and that an adapter leaves the head alone, where prompts are scored."""

@@ -13,7 +13,6 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -60,7 +59,7 @@ class CausalLM:
         accepted = inspect.signature(type(self._backbone).forward).parameters
         self._cache_argument = next((name for name in _CACHE_ARGUMENTS if name in accepted), "past_key_values")
         self.has_attention = _keeps_keys_and_values(self.new_cache())
-        self._packing_checked = self._decoding_checked = False
+        self._packing_checked = False
         self._check_halves()
         if options.padding == "packed":
             self.check_packing()
@@ -177,39 +176,6 @@ class CausalLM:
             )
         self._packing_checked = True
 
-    @torch.inference_mode()
-    def check_decoding(self) -> None:
-        """Decode two sequences of different lengths and compare with the whole forward of each.
-
-        Raises `ModelError` for a model whose cache does not carry the earlier tokens; a sound one is checked once.
-        """
-        if self._decoding_checked:
-            return
-        from .decoding import decode
-
-        sequences = [np.arange(1, 5), np.arange(2, 5)]  # the first two tokens are prompts
-        decoded: list[list[Tensor]] = [[], []]
-
-        def choose(rows_B: np.ndarray, position: int, logits_BV: Tensor) -> tuple[Tensor, np.ndarray]:
-            for row, logits_V in zip(rows_B, logits_BV, strict=True):
-                decoded[row].append(logits_V)
-            left_B = np.array([len(sequences[row]) - 2 - position for row in rows_B])
-            next_B = [sequences[row][min(2 + position, len(sequences[row]) - 1)] for row in rows_B]
-            return torch.tensor(next_B), left_B == 0
-
-        list(decode(self, [sequence[:2] for sequence in sequences], choose))
-        for sequence, logits in zip(sequences, decoded, strict=True):
-            input_ids = torch.from_numpy(sequence)[None].to(self.device)
-            position_ids = torch.arange(len(sequence), device=self.device)[None]
-            whole = self.logits(self.hidden(input_ids, None, position_ids)[0, 1:])
-            if not _same_policy(torch.stack(logits), whole):
-                raise ModelError(
-                    f"{type(self.network).__name__} decodes other distributions than its own forward of the whole "
-                    "sequence has, so transformers does not keep its cache as mismatchscope expects",
-                    hint="sample from this model with another engine, for example vllm, and score it along prefill",
-                )
-        self._decoding_checked = True
-
     def _example(self, copies: int) -> tuple[Tensor, Tensor]:
         """Some tokens and their positions [1, T], repeated in one row."""
         token_ids = torch.arange(min(8, self.vocabulary_size), device=self.device)
@@ -222,13 +188,6 @@ def _keeps_keys_and_values(cache: Cache) -> bool:
 
     layers = cache.layers  # none where they are made when they are first used, which those of attention are
     return not layers or any(isinstance(layer, CacheLayerMixin) for layer in layers)
-
-
-def _same_policy(left_NV: Tensor, right_NV: Tensor) -> bool:
-    """Equal but for rounding, also where rounding sends a token to another expert: at most half of the spread."""
-    left_NV, right_NV = left_NV.float().log_softmax(dim=1), right_NV.to(left_NV.device).float().log_softmax(dim=1)
-    spread_NV = right_NV - right_NV.mean(dim=1, keepdim=True)
-    return bool((left_NV - right_NV).norm() <= 0.5 * spread_NV.norm())
 
 
 def _roughly_equal(left: Tensor, right: Tensor) -> bool:

@@ -57,6 +57,7 @@ class TransformersEngine(CheckpointEngine):
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
             torch.use_deterministic_algorithms(True, warn_only=True)
         directory = self._open_checkpoint()
+        self._decoding_checked = False
         with _memory_errors("the model does not fit", "a smaller dtype=, or device_map=auto"):
             self._lm = CausalLM(directory, self._adapter, self.options)
         if not self.options.threads and self._lm.parameters < _SMALL_MODEL:
@@ -68,8 +69,11 @@ class TransformersEngine(CheckpointEngine):
     def check(self, requests: Sequence[Request], task: Task) -> None:
         """As every engine does; and that the model can be decoded, or packed, where a task does that."""
         super().check(requests, task)
-        if task.kind == "rollout" or task.path == "decode":
-            self._lm.check_decoding()
+        if not self._decoding_checked and (task.kind == "rollout" or task.path == "decode"):
+            from .decoding import check_decoding
+
+            check_decoding(self._lm)
+            self._decoding_checked = True
         if task.composition.padding == "packed":
             self._lm.check_packing()
 

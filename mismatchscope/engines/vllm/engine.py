@@ -57,11 +57,15 @@ class VllmEngine(CheckpointEngine):
         self._config = self._llm.llm_engine.vllm_config
         model_config = self._config.model_config
         self._set_limits(model_config.get_vocab_size(), model_config.max_model_len)
+        if self._adapter is not None:
+            from vllm.lora.peft_helper import PEFTHelper
+
+            self._remarks += self._adapter.remarks(f"vLLM {self._version}", PEFTHelper.__dataclass_fields__)
 
     def check(self, requests: Sequence[Request], task: Task) -> None:
         """Refuse what cannot be run, by name, before anything is.
 
-        Raises `PromptsError`, `ConfigError` for a temperature, `ModelError` for a response of another model or for an
+        Raises `PromptsError`, `ConfigError` for a temperature, `ModelError` for a response of another model or an
         adapter that a prefill cannot have.
         """
         if task.kind == "rollout" and 0 < task.sampling.temperature < LEAST_TEMPERATURE:

@@ -139,6 +139,8 @@ def _for_any_states(runner: Any, compute_logits: Callable[[Tensor], Tensor]) -> 
     With LoRA vLLM's own takes one a request, to add what an adapter does to the head; the engine refuses an adapter
     that does anything there.
     """
+    if getattr(runner, "lora_config", None) is None:
+        return compute_logits
     modules = runner.model.modules()
     wrappers = [module for module in modules if hasattr(module, "_get_logits") and hasattr(module, "base_layer")]
 

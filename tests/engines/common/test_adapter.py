@@ -60,7 +60,7 @@ def test_a_model_that_is_an_adapter_stands_for_its_base_with_it(base: Path, tmp_
 @pytest.mark.parametrize("named", [None, "", "/nowhere/base", "./nowhere"])
 def test_an_adapter_that_does_not_lead_to_its_base_names_the_command(tmp_path: Path, named: str | None) -> None:
     directory = write(tmp_path / "adapter", base_model_name_or_path=named)
-    with pytest.raises(ModelError, match="which model it belongs to|which is not there") as caught:
+    with pytest.raises(ModelError, match=r"which model it belongs to|which is not there") as caught:
         split_adapter(str(directory), "")
     assert caught.value.hint == f"--model BASE --adapter {directory}"
 
@@ -106,3 +106,14 @@ def test_what_engines_cannot_run_is_refused_with_how_to_merge(base: Path, tmp_pa
         with pytest.raises(ModelError, match=says) as caught:
             check("vLLM 1.0")
         assert "merge_and_unload" in caught.value.hint and str(tmp_path / "other") in caught.value.hint
+
+
+def test_what_an_engine_does_not_read_of_a_configuration_is_remarked_on(base: Path, tmp_path: Path) -> None:
+    def remarks(read: tuple[str, ...] = (), **config: Any) -> list[str]:
+        _, adapter = split_adapter(str(base), str(write(tmp_path / "adapter", **config)))
+        return adapter.remarks("SGLang 0.5.23", read)
+
+    assert remarks() == remarks(use_rslora=False, rank_pattern={}, modules_to_save=None) == []
+    [remark] = remarks(use_rslora=True, alpha_pattern={"q_proj": 2})
+    assert remark == "SGLang 0.5.23 takes no notice of use_rslora, alpha_pattern in the adapter's configuration."
+    assert remarks(("use_rslora",), use_rslora=True) == []

@@ -60,7 +60,7 @@ def test_the_merged_checkpoint_agrees_and_the_base_does_not(base: Path, director
         assert largest_tv(rollout, scored(rollout, base, adapter=adapter, **options)) < 1e-5
     assert largest_tv(rollout, scored(rollout, directory / "merged")) < 1e-5
     assert largest_tv(rollout, scored(rollout, base)) > 0.05
-    assert 1e-5 < largest_tv(rollout, scored(rollout, base, adapter=adapter, dtype="bfloat16")) < 0.05
+    assert 1e-5 < largest_tv(rollout, scored(rollout, base, adapter=adapter, dtype="bfloat16")) < 0.15
 
 
 def test_an_adapter_directory_as_the_model_stands_for_its_base_with_it(directory: Path, rollout: Records) -> None:

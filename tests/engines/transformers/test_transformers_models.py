@@ -117,7 +117,7 @@ def test_an_attention_that_a_model_does_not_have_names_the_way_out(checkpoints: 
 def test_a_cache_that_a_model_takes_no_notice_of_is_refused(checkpoints: Path, name: str) -> None:
     """As where transformers has given the cache a name that mismatchscope does not know."""
     engine = loaded(checkpoints / name)
-    engine._lm._cache_argument, engine._lm._decoding_checked = "memory", False
+    engine._lm._cache_argument, engine._decoding_checked = "memory", False
     engine.check(to_score(roll(loaded(checkpoints / name))), PREFILL)
     for task in (ROLLOUT, DECODE):
         with pytest.raises(ModelError, match="decodes other distributions than its own forward"):
