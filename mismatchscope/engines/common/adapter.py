@@ -119,7 +119,8 @@ def split_adapter(model: str, adapter: str, trust_remote_code: bool = False) -> 
         raise ModelError(
             f"the adapter {model} does not say which model it belongs to", hint=f"--model BASE --adapter {model}"
         )
-    if (Path(base).is_absolute() or base.startswith(".")) and not Path(base).is_dir():
+    is_path = Path(base).is_absolute() or base.startswith(".") or base.count("/") > 1  # a hub id is owner/name
+    if is_path and not Path(base).is_dir():
         raise ModelError(
             f"the adapter {model} belongs to the model in {base}, which is not there",
             hint=f"--model BASE --adapter {model}",

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from ...errors import CapabilityError, SpecError
 from ..base import Options
 
-ADAPTER_HELP = "PEFT adapter run on top of the model: a directory or hub id; none: without, whatever the model is"
+ADAPTER_HELP = "directory of a PEFT adapter to run on top of the model; none: the model alone, whatever --model is"
 
 _OURS = ("batch_size", "adapter")
 """Keys that are no arguments of an engine's."""

@@ -22,7 +22,7 @@ _LONGEST_REASON = 400
 def set_default_variables(model: str, variables: Mapping[str, str]) -> None:
     """Set what torch and an engine read when they are imported; what the user has set stays."""
     defaults = dict(variables)
-    if Path(model).is_dir():
+    if Path(model, "config.json").is_file():  # an adapter's base may have to be fetched
         defaults["HF_HUB_OFFLINE"] = "1"
     if not hardware()["gpus"]:
         # Engines take one thread a core, and are many times slower when a core has something else to do.

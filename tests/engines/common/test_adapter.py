@@ -57,7 +57,7 @@ def test_a_model_that_is_an_adapter_stands_for_its_base_with_it(base: Path, tmp_
     assert "it is an adapter" in caught.value.hint
 
 
-@pytest.mark.parametrize("named", [None, "", "/nowhere/base", "./nowhere"])
+@pytest.mark.parametrize("named", [None, "", "/nowhere/base", "./nowhere", "runs/nowhere/base"])
 def test_an_adapter_that_does_not_lead_to_its_base_names_the_command(tmp_path: Path, named: str | None) -> None:
     directory = write(tmp_path / "adapter", base_model_name_or_path=named)
     with pytest.raises(ModelError, match=r"which model it belongs to|which is not there") as caught:

@@ -84,6 +84,9 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
 
 def test_the_process_of_a_machine_without_a_gpu(environment: dict[str, str], tmp_path: Path) -> None:
     prepare_process(str(tmp_path), VllmOptions(tensor_parallel_size=2))
+    assert "HF_HUB_OFFLINE" not in environment, "an adapter, whose base may be on the hub"
+    (tmp_path / "config.json").write_text("{}")
+    prepare_process(str(tmp_path), VllmOptions(tensor_parallel_size=2))
     assert environment == {
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
         "VLLM_NO_USAGE_STATS": "1",
