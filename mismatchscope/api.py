@@ -38,6 +38,7 @@ _NOT_SETTINGS = ("directory", "resume", "progress")
 def audit(
     *,
     model: str | Path | None = None,
+    adapter: str | Path | None = None,
     behavior: str | None = None,
     reference: str | None = None,
     baseline: str | None = None,
@@ -69,6 +70,7 @@ def audit(
 
     Args:
         model: a local directory, a hub id, "demo:dense" or "demo:moe".
+        adapter: a PEFT adapter directory, of every side whose SPEC has no adapter=.
         behavior, reference, baseline: engine SPECs, as in "vllm==0.32.0:dtype=bfloat16".
         prompts: a .jsonl, .txt or .parquet file; or a list of texts, of chats, or of token-id lists.
         samples: responses a prompt.
@@ -93,7 +95,7 @@ def audit(
     with ExitStack() as stack:
         path = Path(directory or stack.enter_context(tempfile.TemporaryDirectory(prefix="mismatchscope-")))
         overrides = {_key(name): value for name, value in given.items() if name not in _NOT_SETTINGS}
-        overrides["model"] = None if model is None else str(model)
+        overrides |= {"model": None if model is None else str(model), "adapter": adapter and str(adapter)}
         lines = None
         if prompts is not None and not isinstance(prompts, str | Path):
             lines = _prompt_lines(prompts)

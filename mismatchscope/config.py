@@ -66,6 +66,7 @@ class AuditSettings(Settings):
     """The whole of one audit; `[sampling]` and `[gate]` are tables, `behavior` and `reference` engine SPECs."""
 
     model: str = _setting("model")
+    adapter: str | None = _setting("adapter")
     behavior: str = _setting("behavior")
     reference: str = _setting("reference")
     baseline: str | None = _setting("baseline")

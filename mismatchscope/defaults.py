@@ -23,6 +23,7 @@ class Setting(NamedTuple):
 
 SETTINGS = {
     "model": Setting(str, "demo:dense", "Local directory, hub id, demo:dense or demo:moe."),
+    "adapter": Setting(str, None, "PEFT adapter of every side whose SPEC has no adapter=.  [none]"),
     "behavior": Setting(str, "transformers:dtype=bfloat16", "Engine SPEC of the policy that samples."),
     "reference": Setting(str, "transformers:dtype=bfloat16", "Engine SPEC of the policy that trains."),
     "baseline": Setting(str, None, "Engine SPEC to compare the behaviour with, on the same tokens.  [none]"),

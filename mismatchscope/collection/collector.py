@@ -181,7 +181,7 @@ def _with_facts(manifest: Manifest, pass_: Pass, facts: dict[str, Any]) -> Manif
     known = {key: facts[key] for key in FACTS if facts.get(key) is not None}
     if "effective" in known:  # the engine's defaults, and over them what this pass asked for
         known["effective"] = known["effective"] | pass_.composition.settings()
-    return Manifest.model_validate(manifest.model_dump() | known)
+    return Manifest.model_validate(manifest.model_dump() | known | {"notes": facts.get("notes", [])})
 
 
 def _prompts_sha256(prompts: Sequence[Prompt]) -> str:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from .missing_environments import create_missing_environments
-from .options import SAMPLING, Force, Overrides, RequiredOutput, Resume, takes_settings
+from .options import SAMPLING, Force, Overrides, RequiredOutput, Resume, model_inputs, takes_settings
 from .terminal import progress, stdout
 
 
-@takes_settings("model", "prompts", "limit", *SAMPLING, "evidence", "budget")
+@takes_settings("model", "adapter", "prompts", "limit", *SAMPLING, "evidence", "budget")
 def command(
     engine: Annotated[str, typer.Option(help="Engine SPEC.")],
     output: RequiredOutput,
@@ -27,7 +26,7 @@ def command(
 
     settings = load_settings(None, overrides | {"behavior": engine}, [])
     create_missing_environments([settings.behavior])
-    prepare_output(output, force=force, resume=resume, inputs=[settings.prompts, Path(settings.model)])
+    prepare_output(output, force=force, resume=resume, inputs=[settings.prompts, *model_inputs(settings)])
     with progress() as on_event:
         manifest = sample_trace(settings, output, on_event=on_event)
     stdout().print(f"{output}: {manifest.counts.sequences} sequences, {manifest.counts.tokens} tokens")

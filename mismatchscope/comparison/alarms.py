@@ -24,6 +24,7 @@ def find_alarms(pair: Pair, counts: Counts, floors: Floors) -> list[Alarm]:
         *_temperature_alarm(pair.statistics),
         *_leak_alarm(pair.statistics),
         *_weights_alarm(pair),
+        *_adapter_alarm(pair),
         *_row_alarms(counts),
         *_floor_alarm(floors),
         *(Alarm(code="alignment", message=note) for note in pair.notes),
@@ -115,6 +116,29 @@ def _weights_alarm(pair: Pair) -> Iterator[Alarm]:
             evidence={"behavior": behavior, "reference": reference},
             remedy="give both sides the same --model",
         )
+
+
+def _adapter_alarm(pair: Pair) -> Iterator[Alarm]:
+    """Over the same base alone, else the weights differ. A side that states none may have an unknown one."""
+    behavior, reference = (trace.manifest.model for trace in (pair.mu, pair.pi))
+    if behavior.weights_sha256 is None or behavior.weights_sha256 != reference.weights_sha256:
+        return
+    adapters = [(side.adapter or {}) for side in (behavior, reference)]
+    shas, configs = ([adapter.get(key) for adapter in adapters] for key in ("weights_sha256", "config"))
+    if shas[0] == shas[1] and configs[0] == configs[1]:
+        return
+    if None in shas:
+        message = "One side ran the model with an adapter, the other states none, so this measures the adapter too."
+    elif shas[0] != shas[1]:
+        message = "The two sides ran different adapters on the same base, so this measures that difference too."
+    else:
+        message = "The two sides ran the same adapter weights in another way, so this measures that difference too."
+    yield Alarm(
+        code="adapter",
+        message=message,
+        evidence={"behavior": shas[0], "reference": shas[1]},
+        remedy="give both sides the same --adapter",
+    )
 
 
 def _floor_alarm(floors: Floors) -> Iterator[Alarm]:

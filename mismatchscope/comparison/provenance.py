@@ -16,6 +16,8 @@ from ..traces.reader import Trace
 # (pattern, why it can move log-probs), from what changes the distribution itself to what only reorders sums.
 KNOWN_CAUSES = (
     ("model.weights_sha256", "the two sides ran different weights"),
+    ("model.adapter.weights_sha256", "the two sides ran different adapters, or one side ran without"),
+    ("model.adapter.config.*", "the same adapter is applied otherwise: another scaling, or to other modules"),
     ("tokenizer_sha256", "the two sides read different tokens"),
     ("sampling.*", "a sampling transform on one side only changes the distribution itself"),
     ("temperature", "the logits are divided by different temperatures"),
@@ -50,6 +52,8 @@ _IRRELEVANT = (
     "environment.hostname",
     "model.name",
     "model.path",
+    "model.adapter.name",
+    "model.adapter.path",
 )
 
 

@@ -24,7 +24,7 @@ from ..collection.passes import Pass, plan_audit
 from ..comparison.compare_traces import compare
 from ..comparison.floors import Repeats
 from ..config import AuditSettings
-from ..engines.spec import EngineSpec, parse_spec
+from ..engines.spec import EngineSpec, parse_spec, with_adapter
 from ..environments import interpreter
 from ..errors import CapabilityError
 from ..records import write_atomic
@@ -90,7 +90,8 @@ def run_audit(settings: AuditSettings, directory: Path, *, command: str, on_even
 
 def _specs(settings: AuditSettings) -> dict[str, EngineSpec]:
     sides = {"behavior": settings.behavior, "reference": settings.reference, "baseline": settings.baseline}
-    return {side: parse_spec(text) for side, text in sides.items() if text is not None}
+    given = {side: parse_spec(text) for side, text in sides.items() if text is not None}
+    return {side: with_adapter(spec, settings.adapter) for side, spec in given.items()}
 
 
 def _plan(

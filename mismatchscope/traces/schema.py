@@ -31,7 +31,10 @@ RESUME = "repeat the command that writes it, with --resume"
 
 
 class ModelFacts(BaseModel):
-    """The model that was run. Engines may state more than these; what is unknown is None."""
+    """The model that was run. Engines may state more than these; what is unknown is None.
+
+    `adapter` is the PEFT adapter on top of it: {name, path, weights_sha256, config}.
+    """
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
@@ -41,6 +44,7 @@ class ModelFacts(BaseModel):
     weights_sha256: str | None = None
     vocabulary_size: int | None = None
     dtype_stored: str | None = None
+    adapter: dict[str, Any] | None = None
 
 
 class TraceCounts(BaseModel):
