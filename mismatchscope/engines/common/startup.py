@@ -41,7 +41,8 @@ def import_errors(package: str, engine: str) -> Iterator[None]:
             raise
         raise EngineError(
             f"{engine} is in {sys.executable}, but importing it fails: {reason_of(error)}",
-            hint=f"mismatchscope env create {package} makes an environment that works",
+            hint=f"{package}:python=PATH runs it elsewhere; mismatchscope env create {package} makes such a place "
+            "and prints its PATH",
         ) from error
 
 
