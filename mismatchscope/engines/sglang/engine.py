@@ -20,6 +20,7 @@ from ...records import Request, Sampling, SequenceRecord, Task
 from ..base import Options
 from ..common.checkpoint import check_response
 from ..common.checkpoint_engine import CheckpointEngine
+from ..common.compiler import check_compiler
 from ..common.options import check_arguments
 from ..common.tokenized import ScoreRequest, TokenizedRequest
 from .exchange import Batch, Exchange, request_id
@@ -35,6 +36,8 @@ class SglangEngine(CheckpointEngine):
 
     def load(self) -> None:
         prepare_process(self.model)
+        if self.options.arguments().get("enable_torch_compile"):
+            check_compiler("SGLang", "sglang:enable_torch_compile=false")
         sglang = import_sglang()
         self._version = sglang.__version__
         check_arguments(self.options, sglang.ServerArgs.__struct_fields__, f"SGLang {self._version}")

@@ -23,6 +23,7 @@ from ...records import Observed, Request, SequenceRecord, Task
 from ..base import Options
 from ..common.checkpoint import check_response, read_config
 from ..common.checkpoint_engine import CheckpointEngine
+from ..common.compiler import check_compiler
 from ..common.json_values import dtype_names, to_json_value
 from ..common.tokenized import ScoreRequest, TokenizedRequest
 from .options import TransformersOptions
@@ -51,6 +52,8 @@ class TransformersEngine(CheckpointEngine):
 
         from .causal_lm import CausalLM
 
+        if self.options.compile:
+            check_compiler("transformers", "transformers:compile=false")
         if self.options.threads:
             torch.set_num_threads(self.options.threads)
         if self.options.deterministic:

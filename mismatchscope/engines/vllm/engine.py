@@ -17,6 +17,7 @@ from ..base import Options
 from ..common.adapter import Adapter
 from ..common.checkpoint import check_response
 from ..common.checkpoint_engine import CheckpointEngine
+from ..common.compiler import check_compiler
 from ..common.json_values import to_json_value
 from ..common.options import check_arguments
 from ..common.tokenized import TokenizedRequest
@@ -35,6 +36,9 @@ class VllmEngine(CheckpointEngine):
 
     def load(self) -> None:
         prepare_process(self.model, self.options)
+        arguments = self.options.arguments()
+        if not arguments.get("enforce_eager") and "compilation_config" not in arguments:
+            check_compiler("vLLM", "vllm:enforce_eager=true")
         vllm = import_vllm()
         self._version = vllm.__version__.partition("+")[0]
         check_arguments(self.options, vllm.EngineArgs.__dataclass_fields__, f"vLLM {self._version}")
