@@ -18,12 +18,13 @@ _PROGRAM = "#include <Python.h>\nint main() { return 0; }\n"
 def check_compiler(engine: str, way_out: str) -> None:
     """Compile a line as torch.compile will: Inductor with a C++ compiler, on a GPU Triton with a C compiler.
 
-    Raises `EngineError` where there is none, or where it does not find Python's headers; `way_out` is the option that
-    needs no compiler.
+    Raises `EngineError` where there is none, or where it does not find Python's headers; `way_out` is the option
+    that needs no compiler.
     """
+    headers = sysconfig.get_path("include")
     language, variable, usual = ("c", "CC", ("gcc", "clang")) if hardware()["gpus"] else ("c++", "CXX", ("g++",))
     name = os.environ.get(variable) or next((each for each in usual if shutil.which(each)), usual[0])
-    command = [name, "-x", language, "-fsyntax-only", f"-I{sysconfig.get_path('include')}", "-"]
+    command = [name, "-x", language, "-fsyntax-only", f"-I{headers}", "-"]
     try:
         done = subprocess.run(command, input=_PROGRAM, capture_output=True, text=True, timeout=_SECONDS)
     except OSError:
@@ -37,7 +38,7 @@ def check_compiler(engine: str, way_out: str) -> None:
         return
     if "Python.h" in done.stderr:
         raise EngineError(
-            f"{engine} would compile its model, and the headers of Python are not in {sysconfig.get_path('include')}.",
+            f"{engine} would compile its model, and the headers of Python are not in {headers}.",
             hint=f"{way_out}; or install them (python3-dev, python3-devel)",
         )
     first = next((line for line in done.stderr.splitlines() if line.strip()), f"exit status {done.returncode}")
