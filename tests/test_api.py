@@ -17,7 +17,7 @@ import pytest
 from synthetic_pair import Pair, make_pair
 
 import mismatchscope as ms
-from mismatchscope.prompts import load_prompts
+from mismatchscope.prompts.files import load_prompts
 
 ROOT = Path(ms.__file__).resolve().parent
 SYNTHETIC = {"behavior": "synthetic:noise=0.003", "reference": "synthetic:noise=0.003,tv=0.05"}

@@ -21,7 +21,7 @@ from mismatchscope.composition import BatchComposition
 from mismatchscope.engines import registry
 from mismatchscope.engines.spec import parse_spec
 from mismatchscope.errors import OutputExistsError, SpecError, WorkerError
-from mismatchscope.prompts import Prompt
+from mismatchscope.prompts.rows import Prompt
 from mismatchscope.records import Evidence, Sampling, finished_parts
 from mismatchscope.traces import Trace, read_manifest
 from mismatchscope.traces import store as store_module

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mismatchscope.errors import PromptsError
-from mismatchscope.prompts import load_prompts
+from mismatchscope.prompts.files import load_prompts
 
 CHAT = [{"role": "user", "content": "2 + 2?"}]
 
