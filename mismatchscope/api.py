@@ -7,6 +7,7 @@ do next. Defaults are those of the command line; they stand in `defaults`.
 from __future__ import annotations
 
 import json
+import math
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -284,7 +285,9 @@ def _json_of(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(key): _json_of(entry) for key, entry in value.items()}
     if isinstance(value, np.generic):
-        return value.item()
+        value = value.item()
+    if isinstance(value, float) and math.isnan(value):
+        return None  # what pandas has where a row has nothing
     if isinstance(value, Sequence | np.ndarray) and not isinstance(value, str | bytes):
         return [_json_of(entry) for entry in value]
     return value

@@ -11,8 +11,6 @@ from ..errors import PromptsError
 from .chats import kind_of
 from .rows import MEDIA_COLUMNS, PROMPT_COLUMNS, TEMPLATE_COLUMNS, Prompt, check_columns, prompt_of_row
 
-# utf-8-sig is UTF-8 with or without the mark that some editors begin a file with.
-_ENCODING = "utf-8-sig"
 _PARQUET_ROWS = 256  # read at a time
 
 
@@ -43,10 +41,6 @@ def load_prompts(path: Path, limit: int | None = None, column: str | None = None
         raise PromptsError(
             f"The prompts file {path} cannot be read: {error.strerror or error}.", hint="check --prompts"
         ) from None
-    except UnicodeDecodeError as error:
-        raise PromptsError(
-            f"{path} is not UTF-8 text (byte {error.start}: {error.reason}).", hint="save it as UTF-8"
-        ) from None
     if not prompts:
         raise PromptsError(f"{path} holds no prompts.", hint="add one prompt a line")
     return prompts
@@ -55,27 +49,36 @@ def load_prompts(path: Path, limit: int | None = None, column: str | None = None
 def _read_text(path: Path, column: str | None) -> Iterator[Prompt]:
     if column is not None:
         raise PromptsError(f"{path} has no columns: each line is a prompt.", hint="leave --prompt-column out")
-    with open(path, encoding=_ENCODING) as lines:
-        texts = (line.rstrip("\r\n") for line in lines)
-        for index, text in enumerate(text for text in texts if text.strip()):
-            yield Prompt(index, prompt=text)
+    for index, (_, line) in enumerate(_lines(path)):
+        yield Prompt(index, prompt=line.rstrip("\r\n"))
 
 
 def _read_jsonl(path: Path, column: str | None) -> Iterator[Prompt]:
-    index = 0
-    with open(path, encoding=_ENCODING) as lines:
+    for index, (where, line) in enumerate(_lines(path)):
+        row = _json_of(line, where)
+        if not isinstance(row, dict):
+            raise PromptsError(f"{where} is {kind_of(row)}, not a JSON object.", hint='{"prompt": "…"}')
+        prompt = prompt_of_row(row, index, where, column)
+        if column is None:
+            check_columns(row, where, "key")
+        yield prompt
+
+
+def _lines(path: Path) -> Iterator[tuple[str, str]]:
+    """The lines with something in them, each with its place, as in "prompts.jsonl:3"."""
+    with open(path, "rb") as lines:
         for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
             where = f"{path}:{number}"
-            row = _json_of(line, where)
-            if not isinstance(row, dict):
-                raise PromptsError(f"{where} is {kind_of(row)}, not a JSON object.", hint='{"prompt": "…"}')
-            prompt = prompt_of_row(row, index, where, column)
-            if column is None:
-                check_columns(row, where, "key")
-            yield prompt
-            index += 1
+            try:
+                # Some editors begin a file with a byte order mark.
+                text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+            except UnicodeDecodeError as error:
+                raise PromptsError(
+                    f"{where} is not UTF-8 text (byte {error.start} of the line: {error.reason}).",
+                    hint="save it as UTF-8",
+                ) from None
+            if text.strip():
+                yield where, text
 
 
 def _json_of(line: str, where: str) -> Any:
@@ -127,7 +130,7 @@ def _row_of(batch: Any, where: str) -> dict[str, Any]:
         [row] = batch.to_pylist()
     except UnicodeDecodeError as error:
         raise PromptsError(
-            f"{where} has text that is not UTF-8 (byte {error.start}: {error.reason}).", hint="write it as UTF-8"
+            f"{where} has text that is not UTF-8 ({error.reason}).", hint="write it as UTF-8"
         ) from None
     return _without_nulls(row)
 

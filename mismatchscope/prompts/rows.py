@@ -61,7 +61,7 @@ def prompt_of_row(row: Mapping[str, Any], prompt_id: int, where: str, column: st
     column = column or _prompt_column(row, where)
     if column not in row:
         raise PromptsError(f"{where} has no {column!r}; its keys are {_listed(row)}.", hint="check --prompt-column")
-    check_media(row, where)
+    _check_media(row, where)
     value, template = row[column], {key: row.get(key) for key in TEMPLATE_COLUMNS}
     arguments = template_arguments_of(**template, where=where)
     _check_unicode(arguments, f"{where}: {' or '.join(key for key in template if template[key])}")
@@ -113,7 +113,7 @@ def check_columns(names: Iterable[str], where: str, kind: str) -> None:
         raise PromptsError(f"{where} has the {kind} {name!r}, which is not read.", hint=f"{meant}{_TAKES_ONE}")
 
 
-def check_media(row: Mapping[str, Any], where: str) -> None:
+def _check_media(row: Mapping[str, Any], where: str) -> None:
     """Raise `PromptsError` where a row has pictures, films or sound for its prompt."""
     for name in MEDIA_COLUMNS:
         if row.get(name) not in (None, [], "", {}):

@@ -46,7 +46,7 @@ def chat_token_ids(tokenizer: Any, messages: Messages, request: Request) -> list
         ) from error
     raise PromptsError(
         f"the chat template of this model does not read what prompt {request.prompt_id} gives as "
-        f"{' and '.join(unread)}",
+        f"{', '.join(unread)}",
         hint=f"leave {'it' if len(unread) == 1 else 'them'} out, or give the prompt as prompt_token_ids",
     )
 
