@@ -142,6 +142,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path: Path, killed_in: str) 
         ({"model": "other"}, r"inputs\.model is 'm' there and 'other' here"),
         ({"samples": 1}, r"inputs\.samples is 2 there and 1 here"),
         ({"prompts": PROMPTS[:3]}, "prompts_sha256"),
+        ({"prompts": [*PROMPTS[:3], replace(PROMPTS[3], template_arguments={"a": 1})]}, "prompts_sha256"),
     ],
 )
 def test_another_run_does_not_go_on_from_here(interrupted: Path, change: dict[str, Any], named: str) -> None:

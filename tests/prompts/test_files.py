@@ -103,6 +103,13 @@ def test_bad_file_is_named(tmp_path, name: str, content: str | bytes, why: str) 
     assert name in caught.value.message
 
 
+def test_a_column_that_is_named_leaves_the_others_unread(tmp_path) -> None:
+    path = write(tmp_path, "p.jsonl", '{"question": "a", "prompt": 3, "system": "\\ud800"}\n')
+    assert load_prompts(path, column="question")[0].prompt == "a"
+    with pytest.raises(PromptsError, match=r"p\.txt has no columns"):
+        load_prompts(write(tmp_path, "p.txt", "a"), column="question")
+
+
 def test_missing_file_and_directory(tmp_path) -> None:
     for path in (tmp_path / "absent.jsonl", tmp_path):
         target = path if path.suffix else tmp_path / "d.jsonl"

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import json
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mismatchscope.errors import PromptsError
-from mismatchscope.prompts.rows import Prompt, check_columns, prompt_of_row
+from mismatchscope.prompts.rows import (
+    MEDIA_COLUMNS,
+    PROMPT_COLUMNS,
+    TEMPLATE_COLUMNS,
+    UNREAD_COLUMNS,
+    Prompt,
+    check_columns,
+    prompt_of_row,
+)
+
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "prompts.md").read_text(encoding="utf-8")
 
 CHAT = [{"role": "user", "content": "2 + 2?"}]
 TOOLS = [{"type": "function", "function": {"name": "add", "parameters": {}}}]
@@ -101,3 +114,13 @@ def test_any_other_column_is_refused_by_its_name(name: str, hint: str) -> None:
     with pytest.raises(PromptsError, match=f"p.parquet has the column '{name}', which is not read") as caught:
         check_columns(["prompt", name], "p.parquet", "column")
     assert hint in caught.value.hint
+
+
+def test_the_page_names_every_key_and_its_example_is_read() -> None:
+    where = PAGE.partition("## Where the prompt is")[2].partition("## Chats")[0]
+    named = set(re.findall(r"`(\w+)`", where))
+    assert {*PROMPT_COLUMNS, *TEMPLATE_COLUMNS, *MEDIA_COLUMNS, *UNREAD_COLUMNS} <= named
+    [example] = re.findall(r"^```json\n(.+?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+    prompt = read(json.loads(example))
+    assert prompt.prompt[1]["tool_calls"][0]["function"]["arguments"] == {"a": 3, "b": 4}
+    assert prompt.template_arguments.keys() == {"tools", "enable_thinking"}
