@@ -99,11 +99,11 @@ class Request:
     prompt_id: int
     prompt_token_ids: np.ndarray | None = None  # int32
     prompt: str | list[dict[str, Any]] | None = None
-    template_arguments: dict[str, Any] = field(default_factory=dict)
     response_token_ids: np.ndarray | None = None  # int32 [T]
     finish_reason: str | None = None
     observed_ids_TK: np.ndarray | None = None  # int32
     kth_logprob_T: np.ndarray | None = None  # float64
+    template_arguments: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass

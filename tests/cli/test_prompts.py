@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,13 @@ def test_a_row_that_cannot_be_read_ends_the_command_with_its_place(tmp_path: Pat
     assert done.returncode == 2
     assert said in done.stderr and "next:" in done.stderr
     assert not (tmp_path / "run" / "behavior").exists()
+
+
+@pytest.mark.parametrize("option", ["--prompts", "--model", "--output"])
+def test_a_path_that_is_not_utf8_is_refused(tmp_path: Path, option: str) -> None:
+    done = run("audit", *SYNTHETIC, *SHORT, "-o", tmp_path / "run", option, os.fsdecode(b"p\xff.jsonl"))
+    assert done.returncode == 2
+    assert r"The argument 'p\udcff.jsonl' is not UTF-8." in done.stderr
 
 
 def test_the_column_is_named_by_an_option_or_in_a_file(tmp_path: Path) -> None:
