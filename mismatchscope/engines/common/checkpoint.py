@@ -159,7 +159,7 @@ class Tokenizer:
             )
         return np.array(chat_token_ids(self._tokenizer, request.prompt, request), dtype=np.int32)
 
-    def _remarks(self, request: Request, prompt: np.ndarray) -> list[str]:
+    def remarks(self, request: Request, prompt: np.ndarray) -> list[str]:
         """On a prompt that is sampled from; one that is scored was remarked on then."""
         if self._tokenizer is None or request.response_token_ids is not None:
             return []
@@ -191,7 +191,7 @@ class Tokenizer:
             response_token_ids=response,
             observed=observed,
             prompt_text=self.text(prompt),
-            prompt_remarks=self._remarks(request, prompt),
+            prompt_remarks=self.remarks(request, prompt),
             response_pieces=self.pieces(response),
             **{"finish_reason": request.finish_reason or "length"} | others,
         )
