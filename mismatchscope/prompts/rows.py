@@ -18,7 +18,8 @@ UNREAD_COLUMNS = frozenset(
         *("answer", "solution", "ground_truth", "label", "completion", "chosen", "rejected"),
         *("score", "score_chosen", "score_rejected", "reward", "reward_model", "extra_info"),
         *("data_source", "ability", "agent_name", "source", "dataset", "split", "metadata"),
-        *("id", "prompt_id", "index", "uid", "task", "category", "topic", "subject", "difficulty", "level"),
+        *("id", "prompt_id", "example_id", "index", "__index_level_0__", "uid", "info"),
+        *("task", "category", "topic", "subject", "difficulty", "level"),
     ]
 )
 """What files have beside the prompt and no token of it depends on: the answer, its reward, the row's origin."""

@@ -110,4 +110,4 @@ def test_what_the_template_ignores_is_refused(tmp_path: Path, model: Path) -> No
     prompts = jsonl(tmp_path / "p.jsonl", row)
     done = rollout(tmp_path, prompts, "--engine", "transformers", "--model", model)
     assert done.returncode == 2
-    assert "does not read what prompt 0 gives as reasoning_effort" in done.stderr
+    assert "makes nothing of what prompt 0 gives as reasoning_effort" in done.stderr

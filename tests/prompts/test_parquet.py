@@ -37,7 +37,8 @@ def test_the_layout_of_verl_is_read_as_pandas_writes_it(tmp_path: Path) -> None:
         "reward_model": {"style": "rule", "ground_truth": "4"},
         "extra_info": {"index": 0, "split": "train"},
     }
-    pd.DataFrame([row, row]).to_parquet(tmp_path / "p.parquet")
+    frame = pd.DataFrame([row, row, row])
+    frame[frame.index > 0].to_parquet(tmp_path / "p.parquet")  # with a column for the index
     assert [prompt.prompt for prompt in load_prompts(tmp_path / "p.parquet")] == [[USER], [USER]]
 
 

@@ -23,8 +23,8 @@ _BEHAVIOUR = {"add_generation_prompt", "continue_final_message"}
 def chat_token_ids(tokenizer: Any, messages: Messages, request: Request) -> list[int]:
     """The token ids of a request's messages, and of the start of the assistant's turn unless it says otherwise.
 
-    Raises `PromptsError` for a chat that the template refuses, and for what the request gives and the template does
-    not read: tools, tool calls, arguments, keys of a message.
+    Raises `PromptsError` for a chat that the template refuses, and for what it makes nothing of: tools, tool calls,
+    arguments, keys of a message.
     """
     arguments = dict(request.template_arguments)
     arguments.setdefault("add_generation_prompt", not arguments.get("continue_final_message"))
@@ -34,7 +34,7 @@ def chat_token_ids(tokenizer: Any, messages: Messages, request: Request) -> list
 
     try:
         messages = _with_contents(messages, render)
-        unread = _unread(messages, arguments, render, tokenizer.get_chat_template(tools=arguments.get("tools")))
+        unread = _unread(messages, arguments, render, tokenizer)
         if not unread:
             return render(messages, tokenize=True, return_dict=True)["input_ids"]
     # A template raises errors of its own, and those of the expressions in it.
@@ -45,7 +45,7 @@ def chat_token_ids(tokenizer: Any, messages: Messages, request: Request) -> list
             hint="write the chat as the template wants it, or give the prompt as prompt_token_ids",
         ) from error
     raise PromptsError(
-        f"the chat template of this model does not read what prompt {request.prompt_id} gives as "
+        f"the chat template of this model makes nothing of what prompt {request.prompt_id} gives as "
         f"{', '.join(unread)}",
         hint=f"leave {'it' if len(unread) == 1 else 'them'} out, or give the prompt as prompt_token_ids",
     )
@@ -82,10 +82,11 @@ def _joined(content: Any) -> Any:
     return "\n".join(part["text"] for part in content) if isinstance(content, list) else content
 
 
-def _unread(messages: Messages, arguments: dict[str, Any], render: Render, template: str) -> list[str]:
+def _unread(messages: Messages, arguments: dict[str, Any], render: Render, tokenizer: Any) -> list[str]:
     """What was given and changes nothing, by name. A template that knows a name may drop its value on purpose."""
 
     def named(key: str) -> bool:
+        template = tokenizer.get_chat_template(tools=arguments.get("tools"))
         return re.search(rf"\b{re.escape(key)}\b", template) is not None
 
     def without(key: str) -> Messages:

@@ -29,13 +29,15 @@ class PromptMarkers:
 
     @classmethod
     def of(cls, tokenizer: Any) -> PromptMarkers:
-        template = str(tokenizer.chat_template or "")
-        special = [str(token) for token in tokenizer.added_tokens_decoder.values() if token.special]
-        known = {*_KNOWN_MARKERS, *special} - {tokenizer.bos_token}
+        # Not every kind of tokenizer has all of these.
+        bos, bos_id = getattr(tokenizer, "bos_token", None), getattr(tokenizer, "bos_token_id", None)
+        template = str(getattr(tokenizer, "chat_template", None) or "")
+        added = getattr(tokenizer, "added_tokens_decoder", {})
+        known = {*_KNOWN_MARKERS, *(str(token) for token in added.values() if token.special)} - {bos}
         vocabulary = tokenizer.get_vocab()
         return cls(
-            bos=tokenizer.bos_token,
-            bos_id=tokenizer.bos_token_id,
+            bos=bos,
+            bos_id=bos_id,
             own=tuple(sorted(marker for marker in known if marker in template)),
             foreign=tuple(m for m in _KNOWN_MARKERS if m not in template and m not in vocabulary),
             has_template=bool(template),

@@ -91,10 +91,10 @@ def test_a_call_without_content_is_never_printed_as_none(tmp_path: Path) -> None
         ([USER], {"enable_thinking": False, "tools": TOOLS}, "enable_thinking, tools"),
     ],
 )
-def test_what_the_template_does_not_read_is_refused_by_name(
+def test_what_the_template_makes_nothing_of_is_refused_by_name(
     tmp_path: Path, messages: list[dict[str, Any]], arguments: dict[str, Any], unread: str
 ) -> None:
-    with pytest.raises(PromptsError, match=rf"does not read what prompt 7 gives as {unread}$"):
+    with pytest.raises(PromptsError, match=rf"makes nothing of what prompt 7 gives as {unread}$"):
         printed(tmp_path, PLAIN_TEMPLATE, messages, **arguments)
 
 
