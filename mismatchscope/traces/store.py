@@ -14,8 +14,8 @@ from pathlib import Path
 from ..errors import OutputExistsError, TraceError
 from ..records import SequenceRecord, finished_parts, read_part, write_atomic
 from .identity import earlier_manifest, joined
+from .notes import PromptRemarks
 from .packing import Packer, disk_full_guard
-from .prompt_remarks import PromptRemarks
 from .schema import MANIFEST, PARTS, RESUME, Manifest, TraceCounts, read_manifest
 
 

@@ -8,7 +8,7 @@ from builders import manifest, records
 
 from mismatchscope.records import Evidence, SequenceRecord, read_part, write_part
 from mismatchscope.traces import Trace, create, finish, write_records
-from mismatchscope.traces.prompt_remarks import PromptRemarks
+from mismatchscope.traces.notes import PromptRemarks
 from mismatchscope.traces.store import raw_path_of
 
 NOTES = ["2 of 3 prompts, the first of them prompt 1: twice.", "1 of 3 prompts, the first of them prompt 2: odd."]
