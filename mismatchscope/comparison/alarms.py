@@ -28,7 +28,6 @@ def find_alarms(pair: Pair, counts: Counts, floors: Floors) -> list[Alarm]:
         *_row_alarms(counts),
         *_floor_alarm(floors),
         *(Alarm(code="alignment", message=note) for note in pair.notes),
-        *(Alarm(code="prompts", message=note) for note in pair.mu.manifest.notes),
     ]
     pareto_k = pair.figures.sequence.pareto_k
     if pareto_k is not None and pareto_k > _PARETO_LIMIT:

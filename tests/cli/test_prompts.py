@@ -100,7 +100,7 @@ def test_what_is_odd_about_a_prompt_is_in_the_trace_and_in_the_report(tmp_path: 
     notes = Trace.open(tmp_path / "run" / "behavior").manifest.notes
     assert len(notes) == 1 and notes[0].startswith("1 of 2 prompts, the first of them prompt 0: the tokens begin [")
     alarms = json.loads((tmp_path / "run" / "report.json").read_text())["alarms"]
-    assert [alarm["message"] for alarm in alarms if alarm["code"] == "prompts"] == notes
+    assert [alarm["message"] for alarm in alarms if alarm["code"] == "alignment"] == notes
     assert "the beginning of a sequence twice" in " ".join(done.stdout.split())
     assert "hello" not in notes[0]
 

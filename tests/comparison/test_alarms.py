@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,7 @@ from mismatchscope.comparison.pair import Pair
 from mismatchscope.measures.results import Interval
 from mismatchscope.records import Sampling
 from mismatchscope.reports.document import Alarm, Counts, Floor, Floors
-from mismatchscope.traces import ModelFacts, Trace
+from mismatchscope.traces import ModelFacts
 
 COUNTS = Counts(prompts=2, sequences=4, tokens=64)
 
@@ -33,13 +32,6 @@ def quiet_pair(directory: Path, **context: object) -> Pair:
 
 def test_a_sound_pair_raises_none(tmp_path: Path) -> None:
     assert found(quiet_pair(tmp_path)) == {}
-
-
-def test_remarks_on_the_prompts_are_raised(tmp_path: Path) -> None:
-    pair = quiet_pair(tmp_path)
-    manifest = pair.mu.manifest.model_copy(update={"notes": ["1 of 2 prompts, the first of them prompt 0: odd."]})
-    remarked = replace(pair, mu=Trace(pair.mu.path, manifest))
-    assert {code: alarm.message for code, alarm in found(remarked).items()} == {"prompts": manifest.notes[0]}
 
 
 @pytest.mark.parametrize(("share", "raised"), [(-1.05, True), (-0.95, False), (0.95, False), (1.05, True)])
