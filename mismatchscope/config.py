@@ -71,6 +71,7 @@ class AuditSettings(Settings):
     reference: str = _setting("reference")
     baseline: str | None = _setting("baseline")
     prompts: Path | None = _setting("prompts")
+    prompt_column: str | None = _setting("prompt_column", min_length=1)
     limit: int | None = _setting("limit", ge=1)
     sampling: SamplingSettings = SamplingSettings()
     policy: Policy = _setting("policy")

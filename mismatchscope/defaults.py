@@ -28,6 +28,9 @@ SETTINGS = {
     "reference": Setting(str, "transformers:dtype=bfloat16", "Engine SPEC of the policy that trains."),
     "baseline": Setting(str, None, "Engine SPEC to compare the behaviour with, on the same tokens.  [none]"),
     "prompts": Setting(Path, None, ".jsonl, .txt or .parquet.  [embedded]"),
+    "prompt_column": Setting(
+        str, None, "The column of --prompts that holds the prompt.  [prompt, messages or prompt_token_ids]"
+    ),
     "limit": Setting(int, None, f"Use the first N prompts.  [all; {DEFAULT_PROMPTS} of the embedded]"),
     # What most RL runs use: temperature 1, nothing cut off.
     "sampling.samples": Setting(int, 2, "Responses a prompt."),

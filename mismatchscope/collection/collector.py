@@ -21,7 +21,7 @@ from ..engines.runtime.job import FROM_TASK
 from ..engines.runtime.launcher import job_for, run_job
 from ..engines.spec import EngineSpec, resolve_options
 from ..environments import interpreter
-from ..prompts import Prompt
+from ..prompts.rows import Prompt
 from ..records import Evidence, Request, Task, finished_parts, write_requests
 from ..traces.identity import FACTS, earlier_manifest, request_sha256
 from ..traces.reader import Trace
@@ -170,6 +170,7 @@ def rollout_requests(prompts: Sequence[Prompt], samples: int) -> list[Request]:
             sequence_id=prompt.prompt_id * samples + sample,
             prompt_id=prompt.prompt_id,
             prompt=prompt.prompt,
+            template_arguments=prompt.template_arguments,
             prompt_token_ids=None if prompt.token_ids is None else np.array(prompt.token_ids, dtype=np.int32),
         )
         for prompt in prompts
@@ -185,5 +186,8 @@ def _with_facts(manifest: Manifest, pass_: Pass, facts: dict[str, Any]) -> Manif
 
 
 def _prompts_sha256(prompts: Sequence[Prompt]) -> str:
-    content = [[prompt.prompt_id, prompt.prompt, prompt.token_ids] for prompt in prompts]
+    content = [
+        [prompt.prompt_id, prompt.prompt, prompt.token_ids, *filter(None, [prompt.template_arguments])]
+        for prompt in prompts
+    ]
     return hashlib.sha256(json.dumps(content, ensure_ascii=False).encode()).hexdigest()

@@ -21,6 +21,7 @@ _UNNAMED = "mismatchscope-audit-"
     "reference",
     "baseline",
     "prompts",
+    "prompt_column",
     "limit",
     *SAMPLING,
     "policy",

@@ -95,7 +95,8 @@ class Manifest(BaseModel):
     `settings` is what was asked of the engine, `inputs` what else the run was asked for, `effective` what the
     engine ended up doing. `temperature` is what the logits were divided by before the log-probs were taken.
     `parent` is the sha256 of the manifest of the trace whose tokens were scored, `prompts_sha256` names what was
-    sampled from. `files` maps each file of the trace to its sha256.
+    sampled from. `notes` are remarks for people on the run and its prompts, `files` maps each file of the trace to
+    its sha256.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

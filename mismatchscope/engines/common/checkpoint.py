@@ -18,6 +18,8 @@ import numpy as np
 
 from ...errors import EngineError, ModelError, PromptsError
 from ...records import Observed, Request, SequenceRecord
+from .chat_template import chat_token_ids
+from .prompt_remarks import PromptMarkers
 
 _TOKENIZER_FILES = ("tokenizer.model", "vocab.json", "merges.txt", "vocab.txt", "added_tokens.json")
 
@@ -104,6 +106,7 @@ class Tokenizer:
         self._directory = directory
         self._pieces: dict[int, str] = {}
         self._tokenizer: Any = None
+        self._markers: PromptMarkers | None = None
         self.sha256: str | None = None
         files = [directory / "tokenizer.json"]
         if not files[0].is_file():
@@ -154,8 +157,15 @@ class Tokenizer:
                 f"the tokenizer in {self._directory} has no chat template; prompt {request.prompt_id} is a chat",
                 hint="give the prompt as text: a line with `prompt` in place of `messages`",
             )
-        encoded = self._tokenizer.apply_chat_template(request.prompt, add_generation_prompt=True, return_dict=True)
-        return np.array(encoded["input_ids"], dtype=np.int32)
+        return np.array(chat_token_ids(self._tokenizer, request.prompt, request), dtype=np.int32)
+
+    def remarks(self, request: Request, prompt: np.ndarray) -> list[str]:
+        """On a prompt that is sampled from; one that is scored was remarked on then."""
+        if self._tokenizer is None or request.response_token_ids is not None:
+            return []
+        if self._markers is None:
+            self._markers = PromptMarkers.of(self._tokenizer)
+        return self._markers.remarks(request, prompt)
 
     def text(self, token_ids: np.ndarray) -> str | None:
         """The text of some token ids, special tokens shown."""
@@ -181,6 +191,7 @@ class Tokenizer:
             response_token_ids=response,
             observed=observed,
             prompt_text=self.text(prompt),
+            prompt_remarks=self.remarks(request, prompt),
             response_pieces=self.pieces(response),
             **{"finish_reason": request.finish_reason or "length"} | others,
         )

@@ -119,12 +119,13 @@ class SglangEngine(CheckpointEngine):
         arguments.setdefault("cache_salt", str(work.number))
         if self._adapter is not None:
             arguments["lora_path"] = LORA_NAME
-        unfinished = {request.sequence_id for request in work.requests}
+        unfinished = {request.sequence_id: request for request in work.requests}
         request_ids = [request_id(work.number, row) for row in range(len(work.requests))]
         for _ in self._sglang.generate(len(request_ids), rid=request_ids, **arguments):
             for record in self._exchange.take(work.number):
-                unfinished.remove(record.sequence_id)
+                request = unfinished.pop(record.sequence_id)
                 record.prompt_text = self._tokenizer.text(record.prompt_token_ids)
+                record.prompt_remarks = self._tokenizer.remarks(request, record.prompt_token_ids)
                 record.response_pieces = self._tokenizer.pieces(record.response_token_ids)
                 yield record
         if unfinished:
