@@ -79,12 +79,12 @@ def not_compared(report: Report) -> str | None:
     """What was seen and could not be compared, or None when that is nothing."""
     counts = report.counts
     parts = [
-        (counts.unmatched_behavior, "only in μ"),
-        (counts.unmatched_reference, "only in π"),
-        (counts.rejected, "rows rejected"),
-        (counts.partial_sequences, "responses in part"),
+        (counts.unmatched_behavior, "response", "only in μ"),
+        (counts.unmatched_reference, "response", "only in π"),
+        (counts.rejected, "row", "rejected"),
+        (counts.partial_sequences, "response", "in part"),
     ]
-    named = [f"{n:,} {what}" for n, what in parts if n]
+    named = [f"{count(n, thing)} {what}" for n, thing, what in parts if n]
     return f"not compared: {', '.join(named)}" if named else None
 
 
