@@ -53,5 +53,5 @@ clean:
 	touch $@
 
 .venv/.installed-dev: .venv/.installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[torch,report,dev]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[torch,adapters,report,dev]"
 	touch $@

@@ -60,6 +60,8 @@ def sampled_pair(filed: tuple[np.ndarray, np.ndarray], prompt_N: np.ndarray) -> 
         States(
             sequence_id_S=prompt_id_S,
             prompt_id_S=prompt_id_S,
+            cluster_S=prompt_id_S,
+            whole_S=np.ones(len(prompt_id_S), dtype=bool),
             length_S=length_S,
             position_N=np.tile(np.arange(TOKENS), len(prompt_id_S)),
             token_id_N=np.zeros(len(prompt_N), dtype=np.int64),

@@ -96,7 +96,7 @@ def records(level: str, tokens: int, *, noise: float) -> Iterator[SequenceRecord
         yield SequenceRecord(
             sequence_id=sequence,
             prompt_id=sequence // SAMPLES,
-            prompt_token_ids=np.arange(8, dtype=np.int32),
+            prompt_token_ids=np.arange(8, dtype=np.int32) + sequence // SAMPLES,
             response_token_ids=token_id_T.astype(np.int32),
             finish_reason="length",
             observed=observed,

@@ -7,6 +7,7 @@ do next. Defaults are those of the command line; they stand in `defaults`.
 from __future__ import annotations
 
 import json
+import math
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -17,6 +18,7 @@ import numpy as np
 
 from .config import SamplingSettings, load_settings
 from .errors import PromptsError, UsageError
+from .prompts.rows import check_columns, prompt_of_row
 from .records import Policy, write_atomic
 from .reports.document import Report
 from .traces.arrays import numbers, token_ids
@@ -29,8 +31,8 @@ if TYPE_CHECKING:
 
     from .measures.full import Divergences
 
-Prompt = str | Sequence[Mapping[str, str]] | Sequence[int] | np.ndarray
-"""A text, a chat (messages with `role` and `content`), or token ids."""
+Prompt = str | Sequence[Mapping[str, Any]] | Sequence[int] | np.ndarray | Mapping[str, Any]
+"""A text, a chat (messages with `role` and `content`), token ids, or a row as a prompts file has it."""
 
 _NOT_SETTINGS = ("directory", "resume", "progress")
 
@@ -38,10 +40,12 @@ _NOT_SETTINGS = ("directory", "resume", "progress")
 def audit(
     *,
     model: str | Path | None = None,
+    adapter: str | Path | None = None,
     behavior: str | None = None,
     reference: str | None = None,
     baseline: str | None = None,
     prompts: str | Path | Sequence[Prompt] | None = None,
+    prompt_column: str | None = None,
     limit: int | None = None,
     samples: int | None = None,
     max_new_tokens: int | None = None,
@@ -55,6 +59,7 @@ def audit(
     budget: str | None = None,
     repeats: bool | None = None,
     confidence: float | None = None,
+    max_rejected: float | None = None,
     tail: bool | None = None,
     fail_on: str | Sequence[str] = (),
     directory: str | Path | None = None,
@@ -68,8 +73,11 @@ def audit(
 
     Args:
         model: a local directory, a hub id, "demo:dense" or "demo:moe".
+        adapter: a PEFT adapter directory, of every side whose SPEC has no adapter=.
         behavior, reference, baseline: engine SPECs, as in "vllm==0.32.0:dtype=bfloat16".
-        prompts: a .jsonl, .txt or .parquet file; or a list of texts, of chats, or of token-id lists.
+        prompts: a .jsonl, .txt or .parquet file; or a list of texts, of chats, of token-id lists, or of rows as in
+            {"messages": […], "tools": […]}.
+        prompt_column: the key of a row that holds its prompt; other keys are then left unread.
         samples: responses a prompt.
         evidence: what is recorded of each state: "auto", "full", "full:0.1", "topk:64" or "sampled".
         fail_on: gates, as in "alpha1.mean.high > 0.02"; the report's `verdict` is theirs.
@@ -92,10 +100,10 @@ def audit(
     with ExitStack() as stack:
         path = Path(directory or stack.enter_context(tempfile.TemporaryDirectory(prefix="mismatchscope-")))
         overrides = {_key(name): value for name, value in given.items() if name not in _NOT_SETTINGS}
-        overrides["model"] = None if model is None else str(model)
+        overrides |= {"model": None if model is None else str(model), "adapter": adapter and str(adapter)}
         lines = None
         if prompts is not None and not isinstance(prompts, str | Path):
-            lines = _prompt_lines(prompts)
+            lines = _prompt_lines(prompts, overrides.pop("prompt_column"))
             overrides["prompts"] = path / "prompts.jsonl"
         settings = load_settings(None, overrides, [])
         check_free(path, resume=resume, hint="choose another directory, or remove this one yourself")
@@ -122,6 +130,7 @@ def compare(
     reference_repeat: str | Path | Trace | None = None,
     policy: Policy | None = None,
     confidence: float | None = None,
+    max_rejected: float | None = None,
     tail: bool | None = None,
     fail_on: str | Sequence[str] = (),
 ) -> Report:
@@ -135,6 +144,7 @@ def compare(
         behavior_repeat, reference_repeat: the same side once more, which gives its repeat floor.
         policy: the behaviour trace's own by default; "support" renormalises π on the tokens that μ kept.
         confidence: of every interval.
+        max_rejected: the share of rows without a legal log-prob above which `verdict` is "inconclusive".
         fail_on: gates, as in "token.tv.p99 > 0.05"; the report's `verdict` is theirs.
 
     Raises:
@@ -151,7 +161,8 @@ def compare(
     def optional(trace: str | Path | Trace | None) -> Trace | None:
         return None if trace is None else _opened(trace)
 
-    settings = load_settings(None, {"confidence": confidence, "tail": tail, "gate.fail_on": fail_on}, [])
+    overrides = {"confidence": confidence, "max_rejected": max_rejected, "tail": tail, "gate.fail_on": fail_on}
+    settings = load_settings(None, overrides, [])
     gate.check_without_baseline(fail_on)
     report = compare_traces(
         _opened(behavior),
@@ -162,6 +173,7 @@ def compare(
         policy=policy,
         confidence=settings.confidence,
         tail=settings.tail,
+        max_rejected=settings.max_rejected,
         command=_call("compare", given),
     )
     return gate.apply(report, fail_on) if fail_on else report
@@ -243,17 +255,39 @@ def _call(name: str, arguments: Mapping[str, Any]) -> str:
     return f"mismatchscope.{name}({', '.join(f'{key}={value!r}' for key, value in shown.items())})"
 
 
-def _prompt_lines(prompts: Sequence[Prompt]) -> str:
-    """Prompts as the lines of a .jsonl file. Raises `PromptsError`; the file's reader checks the rest."""
+def _prompt_lines(prompts: Sequence[Prompt], column: str | None) -> str:
+    """Prompts as the lines of a .jsonl file. Raises `PromptsError`, which names a prompt as `prompts[0]`."""
     if not len(prompts):
         raise PromptsError("prompts is empty.", hint="give a file, or a list of texts, chats or token-id lists")
-    rows: list[dict[str, Any]] = []
+    lines = []
     for index, prompt in enumerate(prompts):
-        if isinstance(prompt, str):
-            rows.append({"prompt": prompt})
-        elif isinstance(prompt, Sequence) and prompt and isinstance(prompt[0], Mapping):
-            rows.append({"messages": prompt})
-        else:
-            name = f"prompts[{index}]"
-            rows.append({"prompt_token_ids": token_ids(numbers(prompt, name), name).tolist()})
-    return "".join(json.dumps(row) + "\n" for row in rows)
+        row, where = _row_of(prompt, f"prompts[{index}]"), f"prompts[{index}]"
+        if isinstance(prompt, Mapping) and column is None:
+            check_columns(row, where, "key")
+        read = prompt_of_row(row, index, where, column if isinstance(prompt, Mapping) else None)
+        lines.append(json.dumps(read.to_row()) + "\n")
+    return "".join(lines)
+
+
+def _row_of(prompt: Prompt, where: str) -> dict[str, Any]:
+    """A prompt as the row of a file."""
+    if isinstance(prompt, str):
+        return {"prompt": prompt}
+    if isinstance(prompt, Mapping):
+        return {str(key): _json_of(value) for key, value in prompt.items()}
+    if len(prompt) and isinstance(prompt[0], Mapping):
+        return {"messages": _json_of(prompt)}
+    return {"prompt_token_ids": token_ids(numbers(prompt, where), where).tolist()}
+
+
+def _json_of(value: Any) -> Any:
+    """Mappings, sequences and arrays, such as a row of a pandas frame has them, as JSON has them."""
+    if isinstance(value, Mapping):
+        return {str(key): _json_of(entry) for key, entry in value.items()}
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and math.isnan(value):
+        return None  # what pandas has where a row has nothing
+    if isinstance(value, Sequence | np.ndarray) and not isinstance(value, str | bytes):
+        return [_json_of(entry) for entry in value]
+    return value

@@ -18,7 +18,7 @@ import typer
 
 from .commands import audit, compare, doctor, env, gate, report, rollout, score
 from .commands.terminal import discard_stdout, show_error, terminal
-from .errors import MismatchScopeError
+from .errors import MismatchScopeError, UsageError
 
 app = typer.Typer(
     name="mismatchscope",
@@ -74,6 +74,7 @@ def _with_exit_code(function: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(function)
     def run(*args: Any, **kwargs: Any) -> None:
         try:
+            _check_arguments(sys.argv[1:])
             function(*args, **kwargs)
         except MismatchScopeError as error:
             show_error(error.message, error.hint, error.log_tail)
@@ -99,6 +100,17 @@ def _with_exit_code(function: Callable[..., None]) -> Callable[..., None]:
             raise typer.Exit(3) from None
 
     return run
+
+
+def _check_arguments(arguments: list[str]) -> None:
+    """Raise `UsageError` for bytes that are not UTF-8: reports and traces name their inputs in JSON, which is."""
+    for argument in arguments:
+        try:
+            argument.encode()
+        except UnicodeEncodeError:
+            raise UsageError(
+                f"The argument {argument!a} is not UTF-8.", hint="rename it, or link to it under another name"
+            ) from None
 
 
 def _version(value: bool) -> None:

@@ -66,10 +66,12 @@ class AuditSettings(Settings):
     """The whole of one audit; `[sampling]` and `[gate]` are tables, `behavior` and `reference` engine SPECs."""
 
     model: str = _setting("model")
+    adapter: str | None = _setting("adapter")
     behavior: str = _setting("behavior")
     reference: str = _setting("reference")
     baseline: str | None = _setting("baseline")
     prompts: Path | None = _setting("prompts")
+    prompt_column: str | None = _setting("prompt_column", min_length=1)
     limit: int | None = _setting("limit", ge=1)
     sampling: SamplingSettings = SamplingSettings()
     policy: Policy = _setting("policy")
@@ -78,6 +80,7 @@ class AuditSettings(Settings):
     budget: str = _setting("budget")
     repeats: bool = _setting("repeats")
     confidence: float = _setting("confidence", gt=0.5, lt=1.0)
+    max_rejected: float = _setting("max_rejected", ge=0.0, lt=1.0)
     tail: bool = _setting("tail")
     gate: GateSettings = GateSettings()
 

@@ -23,10 +23,14 @@ class Setting(NamedTuple):
 
 SETTINGS = {
     "model": Setting(str, "demo:dense", "Local directory, hub id, demo:dense or demo:moe."),
+    "adapter": Setting(str, None, "PEFT adapter of every side whose SPEC has no adapter=.  [none]"),
     "behavior": Setting(str, "transformers:dtype=bfloat16", "Engine SPEC of the policy that samples."),
     "reference": Setting(str, "transformers:dtype=bfloat16", "Engine SPEC of the policy that trains."),
     "baseline": Setting(str, None, "Engine SPEC to compare the behaviour with, on the same tokens.  [none]"),
     "prompts": Setting(Path, None, ".jsonl, .txt or .parquet.  [embedded]"),
+    "prompt_column": Setting(
+        str, None, "The column of --prompts that holds the prompt.  [prompt, messages or prompt_token_ids]"
+    ),
     "limit": Setting(int, None, f"Use the first N prompts.  [all; {DEFAULT_PROMPTS} of the embedded]"),
     # What most RL runs use: temperature 1, nothing cut off.
     "sampling.samples": Setting(int, 2, "Responses a prompt."),
@@ -41,6 +45,9 @@ SETTINGS = {
     "budget": Setting(str, "1GiB", "Bytes of distributions that may be stored."),
     "repeats": Setting(bool, True, "Measure the repeat floors."),
     "confidence": Setting(float, 0.95, "Of every interval."),
+    "max_rejected": Setting(
+        float, 0.01, "Share of rows without a legal log-prob above which the verdict is inconclusive."
+    ),
     "tail": Setting(bool, False, "Add a model-based extrapolation of the TV tail."),
     "gate.fail_on": Setting(list[str], [], "Gate, as in 'token.tv.p99 > 0.05'."),
 }

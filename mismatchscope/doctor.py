@@ -12,12 +12,12 @@ from .engines.registry import engine_class, engine_names
 from .environments import describe
 from .environments.console import show_environments
 from .environments.recipes import RECIPES
-from .environments.resolve import version_beside
+from .environments.resolve import at_hand
 from .errors import SpecError, install_command
 from .machine import machine_facts, package_version
 
 _PACKAGES = {"transformers": ("torch", "transformers")}
-_INTERPRETERS = {"own": "in this interpreter", "environment": "in an environment of its own"}
+_INTERPRETERS = {"own": "in this interpreter", "environment": "in its newest environment"}
 
 
 def examine() -> dict[str, Any]:
@@ -46,13 +46,13 @@ def _engine_facts(name: str, environments: list[dict[str, Any]]) -> dict[str, An
 
 
 def _installation(name: str, environments: list[dict[str, Any]]) -> tuple[str | None, str | None, str | None]:
-    """An engine's version, the kind of interpreter that runs it (`_INTERPRETERS`), and why it cannot run."""
+    """What a SPEC without a version runs, in which kind of interpreter (`_INTERPRETERS`), and why it cannot."""
     if name in RECIPES:
+        if installed := at_hand(RECIPES[name]):
+            return installed.version, "own", None
         if versions := [row["version"] for row in environments if row["name"] == name and row["broken"] is None]:
             return versions[0], "environment", None
-        if beside := version_beside(RECIPES[name]):
-            return str(beside), "own", None
-        return None, None, f"no environment: mismatchscope env create {name}"
+        return None, None, f"not installed here, and no environment: mismatchscope env create {name}"
     if missing := [package for package in _PACKAGES.get(name, ()) if package_version(package) is None]:
         return package_version(name), None, f"missing {', '.join(missing)}: {install_command('torch')}"
     return package_version(name), "own", None
@@ -82,7 +82,7 @@ def show_facts(facts: dict[str, Any], console: Console) -> None:
         note = engine["why"]
         if engine["ready"]:
             seen = f"evidence {', '.join(engine['evidence'])}; scores {', '.join(engine['paths'])}"
-            note = f"{seen}; {_INTERPRETERS[engine['interpreter']]}"
+            note = f"{_INTERPRETERS[engine['interpreter']]}; {seen}"
         table.add_row(Text(f"  {engine['engine']}"), engine.get("version") or "–", state, Text(note))
     console.print(table)
     console.print()

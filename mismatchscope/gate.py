@@ -96,7 +96,10 @@ def apply(report: Report, expressions: Sequence[str], baseline: Report | None = 
     if baseline is not None:
         check_comparable(report, baseline)
     results = [_decide(gate, report, baseline) for gate in gates]
-    return report.model_copy(update={"gates": results, "verdict": overall(results)})
+    verdict = overall(results)
+    if verdict == "pass" and report.counts.too_many_rejected:
+        verdict = "inconclusive"
+    return report.model_copy(update={"gates": results, "verdict": verdict})
 
 
 def check_without_baseline(expressions: Sequence[str]) -> None:

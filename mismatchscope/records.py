@@ -57,7 +57,8 @@ class Evidence:
 class Request:
     """One sequence to sample (no response yet) or to score (its response given).
 
-    A prompt that still has to be tokenised carries `prompt` (text, or chat messages) instead of its token ids.
+    A prompt that still has to be tokenised carries `prompt` instead of its token ids: text, or chat messages, and
+    with them in `template_arguments` what else the chat template is given.
     `observed_ids_TK` are the ids at which a scorer must report log-probs (μ's top-k), padded with -1;
     `kth_logprob_T` is log μ of the k-th of them, from which a scorer that sees its whole distribution computes
     the tail overlap of the certified top-k interval.
@@ -66,11 +67,12 @@ class Request:
     sequence_id: int
     prompt_id: int
     prompt_token_ids: np.ndarray | None = None  # int32
-    prompt: str | list[dict[str, str]] | None = None
+    prompt: str | list[dict[str, Any]] | None = None
     response_token_ids: np.ndarray | None = None  # int32 [T]
     finish_reason: str | None = None
     observed_ids_TK: np.ndarray | None = None  # int32
     kth_logprob_T: np.ndarray | None = None  # float64
+    template_arguments: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -109,6 +111,7 @@ class SequenceRecord:
     group: str | None = None
     max_abs_logit: float | None = None
     prompt_text: str | None = None
+    prompt_remarks: list[str] = field(default_factory=list)  # what is odd about its tokens, a sentence each
     response_pieces: list[str] | None = None  # decoded one token at a time, for people to read
     experts: np.ndarray | None = None  # int16 [T, layers, top_k]
     extra: dict[str, Any] = field(default_factory=dict)
@@ -116,6 +119,7 @@ class SequenceRecord:
 
 _RECORD_ARRAYS = ("prompt_token_ids", "response_token_ids", "experts")
 _RECORD_VIEWS = ("observed", "raw")
+_REQUEST_ARRAYS = ("prompt_token_ids", "response_token_ids", "observed_ids_TK", "kth_logprob_T")
 
 
 def write_part(directory: Path, record: SequenceRecord) -> Path:
@@ -187,9 +191,6 @@ def write_requests(path: Path, requests: Iterable[Request]) -> None:
     # An empty file has no tensors to hang the metadata on, hence the count.
     arrays["count"] = np.array([len(requests)], dtype=np.int64)
     write_atomic(path, save(arrays, metadata={"requests": json.dumps(scalars)}))
-
-
-_REQUEST_ARRAYS = ("prompt_token_ids", "response_token_ids", "observed_ids_TK", "kth_logprob_T")
 
 
 def read_requests(path: Path) -> list[Request]:

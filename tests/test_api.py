@@ -17,7 +17,7 @@ import pytest
 from synthetic_pair import Pair, make_pair
 
 import mismatchscope as ms
-from mismatchscope.prompts import load_prompts
+from mismatchscope.prompts.files import load_prompts
 
 ROOT = Path(ms.__file__).resolve().parent
 SYNTHETIC = {"behavior": "synthetic:noise=0.003", "reference": "synthetic:noise=0.003,tv=0.05"}
@@ -30,7 +30,8 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
 
 
 def figures(report: ms.Report) -> dict[str, Any]:
-    return report.model_dump(mode="json", exclude={"provenance"})
+    """All that does not depend on the words with which it was asked for."""
+    return report.model_dump(mode="json", exclude={"provenance": True, "reading": {"next_step"}})
 
 
 def test_importing_needs_no_other_package() -> None:
@@ -136,10 +137,32 @@ def test_prompts_are_texts_chats_or_token_ids(tmp_path: Path) -> None:
     assert "secret" not in call and "a text" not in call
 
 
+def test_prompts_are_rows_too_as_a_frame_has_them(tmp_path: Path) -> None:
+    chat = [{"role": "user", "content": "2 + 2?"}]
+    tools = [{"function": {"name": "add"}}]
+    rows = [
+        {"prompt": np.array(chat, dtype=object), "data_source": "gsm8k", "tools": float("nan")},
+        {"messages": tuple(chat), "tools": tools, "chat_template_kwargs": {"enable_thinking": np.bool_(False)}},
+        {"prompt_token_ids": np.array([5, 6])},
+    ]
+    ms.audit(**SMALL | {"prompts": rows, "limit": None}, directory=tmp_path / "run", repeats=False)
+    read = load_prompts(tmp_path / "run" / "prompts.jsonl")
+    assert [one.prompt for one in read] == [chat, chat, None]
+    assert read[1].template_arguments == {"tools": tools, "enable_thinking": False}
+    assert read[2].token_ids == [5, 6]
+    named = [{"question": "a", "system": "not read"}]
+    options = {"prompts": named, "limit": None, "prompt_column": "question"}
+    report = ms.audit(**SMALL | options, directory=tmp_path / "named", repeats=False)
+    assert load_prompts(tmp_path / "named" / "prompts.jsonl")[0].prompt == "a"
+    assert "prompt_column='question'" in report.provenance.command
+
+
 @pytest.mark.parametrize(
     ("prompts", "message"),
     [
         ([], "prompts is empty"),
+        (["a", "b\ud800"], r"prompts\[1\]: prompt has a lone surrogate"),
+        ([{"prompt": "a", "system": "b"}], r"prompts\[0\] has the key 'system', which is not read"),
         ([["one", "two"]], r"prompts\[0\] is text"),
         ([[1, -2]], r"prompts\[0\] has -2 at position 1"),
         ([[]], "at least one token id"),

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 from typing import Any
 
 import pytest
+from installed_here import install
 from rich.console import Console
 
-from mismatchscope import doctor
+from mismatchscope import doctor, machine
 from mismatchscope.environments import resolve
 
 
@@ -35,7 +37,8 @@ def shown(facts: dict[str, Any]) -> str:
 def test_what_is_missing_comes_with_its_command() -> None:
     facts = doctor.examine()
     assert engine(facts, "transformers")["why"] == "missing torch, transformers: pip install 'mismatchscope[torch]'"
-    assert engine(facts, "vllm")["why"] == "no environment: mismatchscope env create vllm"
+    missing = "not installed here, and no environment: mismatchscope env create vllm"
+    assert engine(facts, "vllm")["why"] == missing
     assert engine(facts, "vllm")["interpreter"] is None
     text = shown(facts)
     assert "pip install 'mismatchscope[torch]'" in text
@@ -43,8 +46,9 @@ def test_what_is_missing_comes_with_its_command() -> None:
     assert engine(facts, "synthetic")["ready"], "it needs nothing"
 
 
-def test_an_engine_installed_beside_is_ready_and_says_where(bare_machine: dict[str, str]) -> None:
-    bare_machine["vllm"] = "0.32.0+cpu"
+def test_an_engine_at_hand_is_ready_and_says_where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, tmp_path / "site", "vllm", "0.32.0+cpu")
+    monkeypatch.setattr(resolve, "package_version", machine.package_version)
     row = engine(facts := doctor.examine(), "vllm")
     assert (row["ready"], row["version"], row["interpreter"], row["why"]) == (True, "0.32.0", "own", None)
     (line,) = [line for line in shown(facts).splitlines() if line.startswith("  vllm ")]
@@ -52,16 +56,18 @@ def test_an_engine_installed_beside_is_ready_and_says_where(bare_machine: dict[s
     assert "in this interpreter" in line
 
 
-def test_an_environment_is_named_before_what_is_beside(
-    bare_machine: dict[str, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    bare_machine["vllm"] = "0.27.1"
+def test_what_is_at_hand_is_named_before_an_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a SPEC without a version would choose."""
     environment = {"name": "vllm", "version": "0.32.0", "broken": None, "interpreter": "/x/bin/python"}
     environment |= {"torch": "2.13.0", "transformers": None, "device": "cpu", "variables": {}, "hint": None}
     monkeypatch.setattr(doctor, "describe", lambda: [environment])
     row = engine(facts := doctor.examine(), "vllm")
     assert (row["version"], row["interpreter"]) == ("0.32.0", "environment")
-    assert "in an environment of its own" in shown(facts)
+    assert "in its newest environment" in shown(facts)
+    install(monkeypatch, tmp_path / "site", "vllm", "0.27.1")
+    monkeypatch.setattr(resolve, "package_version", machine.package_version)
+    row = engine(doctor.examine(), "vllm")
+    assert (row["version"], row["interpreter"]) == ("0.27.1", "own")
 
 
 def test_a_broken_environment_does_not_make_an_engine_ready(monkeypatch: pytest.MonkeyPatch) -> None:

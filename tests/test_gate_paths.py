@@ -19,7 +19,7 @@ from mismatchscope.reports.document import Report
 
 EXAMPLES = {name: getattr(example_reports, name)() for name in ("full", "topk", "sampled", "versions")}
 NOT_FIGURES = re.compile(
-    r"schema_version|(figures|worst|provenance|gates|alarms|baseline\.(provenance|difference))\b.*"
+    r"schema_version|(figures|reading|evidence_choice|worst|provenance|gates|alarms|baseline\.(provenance|difference))\b.*"
     r"|.*\b(confidence|quantile|tau|threshold|n_needed|parameters(\..*)?)|sequence\.by_length\.\w+\.(low|high)"
 )
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -21,68 +20,36 @@ from ..records import EvidenceLevel
 from ..traces.reader import Trace
 from ..traces.schema import SEQUENCES, TOKENS
 from . import token_differences
+from .block import PIECE_BYTES, Block
 from .compatibility import check_comparable, check_vocabularies, note_evidence
 from .cursors import ROW, Responses, SequenceCursor, TokenCursor, check_rows
 from .full_states import FullStates
-from .observed_ids import ObservedPair, observed_pair
+from .prompt_clusters import PromptClusters
 from .shift import ShiftTest
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 BLOCK_ROWS = 131072
-PIECE_BYTES = 64 * 1024 * 1024
-_COPIES = 4  # of a top-k list while it is read, matched and padded
 _TOPK = ["topk_ids", "topk_logprobs"]
 
 
 @dataclass
 class AlignmentCounts:
-    """`tokens` are the rows that are compared; `rejected` had a NaN or +inf log-prob on a side and are not."""
+    """`prompts` are distinct by their tokens, `prompt_ids` are what the trace calls them. `tokens` are the rows
+    that are compared; `rejected` had a NaN or +inf log-prob on a side and are not. Of the
+    `matched_sequences` that both traces have, `sequences` have a row that is compared, and `partial_sequences` of
+    them have lost another; `prompts` are those of `sequences`."""
 
     prompts: int = 0
+    prompt_ids: int = 0
+    matched_sequences: int = 0
     sequences: int = 0
+    partial_sequences: int = 0
     tokens: int = 0
     unmatched_behavior: int = 0
     unmatched_reference: int = 0
     rejected: int = 0
-
-
-@dataclass(frozen=True, eq=False)
-class Block:
-    """Some whole sequences of both traces: `length_S` rows each, in order. None of them is empty."""
-
-    sequence_id_S: np.ndarray
-    prompt_id_S: np.ndarray
-    length_S: np.ndarray
-    position_N: np.ndarray
-    token_id_N: np.ndarray
-    logp_mu_N: np.ndarray
-    logp_pi_N: np.ndarray
-    _rows: tuple[np.ndarray, np.ndarray]  # in the tokens.parquet of either trace
-    _batches: tuple[pa.RecordBatch, pa.RecordBatch]
-    _alignment: Alignment
-
-    def topk_pieces(self, max_bytes: int = PIECE_BYTES) -> Iterator[tuple[slice, ObservedPair]]:
-        """Both policies at the ids that top-k evidence shows, some rows at a time; nothing without it."""
-        alignment = self._alignment
-        if not alignment.topk:
-            return
-        fitting = max(1, max_bytes // (_COPIES * 2 * 8 * (alignment.behavior.evidence.k + 1)))
-        (mu, pi), full = self._batches, alignment.full
-        for start, stop in pairwise([*range(0, len(self.token_id_N), fitting), len(self.token_id_N)]):
-            whole, rows = None, stop - start
-            if full is not None and full.mu is None:
-                whole = full.of_reference(self._rows[1][start:stop])
-            yield slice(start, stop), observed_pair(mu.slice(start, rows), pi.slice(start, rows), whole)
-
-    def full_pieces(self, max_bytes: int = PIECE_BYTES) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """(rows [M], log μ [M, V], log π [M, V]) of the whole distributions, float32, some at a time.
-
-        They may be views of the files: let go of a piece before the next.
-        """
-        if self._alignment.full is not None:
-            yield from self._alignment.full.pieces(*self._rows, max_bytes)
 
 
 class _Matched(NamedTuple):
@@ -122,7 +89,7 @@ class Alignment:
     def blocks(self, rows: int = BLOCK_ROWS) -> Iterator[Block]:
         """All aligned sequences in order, about so many rows at a time, or those of one longer sequence."""
         self.counts, self.notes = counts, notes = AlignmentCounts(), list(self._manifest_notes)
-        shift, prompts, largest_id, one_sided = ShiftTest(), set[int](), -1, 0
+        shift, prompts, largest_id, one_sided = ShiftTest(), PromptClusters(), -1, 0
         columns_pi = ROW + [name for name in (*_TOPK, "tail_overlap") if name in self.reference.token_columns]
         tokens_mu = TokenCursor(self.behavior, ROW + _TOPK if self.topk else ROW)
         tokens_pi = TokenCursor(self.reference, columns_pi if self.topk else ROW)
@@ -132,8 +99,7 @@ class Alignment:
             if not mu.same_tokens(pi):
                 raise self._other_tokens(mu, pi, matched)
             renumbered = renumbered or not np.array_equal(mu.prompt_id_S, pi.prompt_id_S)
-            counts.sequences += len(mu.sequence_id_S)
-            prompts.update(mu.prompt_id_S.tolist())
+            counts.matched_sequences += len(mu.sequence_id_S)
             row_mu_F, batch_mu = _rows(tokens_mu, *chosen[0])
             row_pi_F, batch_pi = _rows(tokens_pi, *chosen[1])
             largest_id = max(largest_id, int(mu.response_F.max(initial=-1)))
@@ -142,11 +108,13 @@ class Alignment:
             counts.rejected += len(usable_F) - int(usable_F.sum())
             if not usable_F.any():
                 continue
-            block = self._block(mu, usable_F, (row_mu_F, row_pi_F), (batch_mu, batch_pi))
+            block = self._block(mu, prompts, usable_F, (row_mu_F, row_pi_F), (batch_mu, batch_pi))
             if self.full is not None:
                 one_sided += self.full.one_sided(*block._rows)
+            counts.sequences += len(block.sequence_id_S)
+            counts.partial_sequences += int((~block.whole_S).sum())
             yield block
-        counts.prompts = len(prompts)
+        counts.prompts, counts.prompt_ids = prompts.prompts, prompts.ids
         self._finish(shift, renumbered, largest_id, one_sided)
 
     def _matched(self, rows: int) -> Iterator[_Matched]:
@@ -203,6 +171,7 @@ class Alignment:
     def _block(
         self,
         mu: Responses,
+        prompts: PromptClusters,
         usable_F: np.ndarray,
         rows: tuple[np.ndarray, np.ndarray],
         batches: tuple[pa.RecordBatch, pa.RecordBatch],
@@ -213,14 +182,17 @@ class Alignment:
         if not usable_F.all():
             sequence_F = np.repeat(np.arange(len(mu.length_S)), mu.length_S)
             length_S = np.bincount(sequence_F[usable_F], minlength=len(mu.length_S))
-            kept = pa.array(usable_F)
+            usable = pa.array(usable_F)
             rows = rows[0][usable_F], rows[1][usable_F]
-            batches = batches[0].filter(kept), batches[1].filter(kept)
+            batches = batches[0].filter(usable), batches[1].filter(usable)
         kept_S = length_S > 0
+        kept = mu.only(kept_S)
         batch_mu, batch_pi = batches
         return Block(
-            sequence_id_S=mu.sequence_id_S[kept_S],
-            prompt_id_S=mu.prompt_id_S[kept_S],
+            sequence_id_S=kept.sequence_id_S,
+            prompt_id_S=kept.prompt_id_S,
+            cluster_S=prompts.labels(kept),
+            whole_S=length_S[kept_S] == kept.length_S,
             length_S=length_S[kept_S],
             position_N=batch_mu["position"].to_numpy().astype(np.int64),
             token_id_N=batch_mu["token_id"].to_numpy(),
@@ -233,7 +205,7 @@ class Alignment:
 
     def _other_tokens(self, mu: Responses, pi: Responses, rest: Iterator[_Matched]) -> MisalignedError:
         """The error for sequences that differ between the two sides: the first of them, and how many there are."""
-        first, message, different, sequences = None, "", 0, self.counts.sequences
+        first, message, different, sequences = None, "", 0, self.counts.matched_sequences
         while True:
             sequences += len(mu.sequence_id_S)
             for at in range(len(mu.sequence_id_S)):
@@ -251,7 +223,7 @@ class Alignment:
     def _finish(self, shift: ShiftTest, renumbered: bool, largest_id: int, one_sided: int) -> None:
         """What can be said of all rows together: the last errors, and the notes."""
         counts, mu, pi = self.counts, self.behavior, self.reference
-        if not counts.sequences:
+        if not counts.matched_sequences:
             raise EmptyComparisonError(
                 f"{mu.path} ({mu.manifest.counts.sequences} sequences) and {pi.path} "
                 f"({pi.manifest.counts.sequences} sequences) have no sequence in common.",
@@ -260,7 +232,7 @@ class Alignment:
         shift.check()
         if not counts.tokens:
             raise EmptyComparisonError(
-                f"The {counts.sequences} sequences in common leave no token to compare.",
+                f"The {counts.matched_sequences} sequences in common leave no token to compare.",
                 hint="the responses are empty, or no log-prob is a number",
             )
         if renumbered:

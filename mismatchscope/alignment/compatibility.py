@@ -18,10 +18,11 @@ SAME_TOKENIZER = "the two sides must run models with the same tokenizer"
 def check_comparable(behavior: Manifest, reference: Manifest) -> list[str]:
     """Remarks on two manifests. Raises `NotComparableError` when they answer different questions.
 
-    Different weights are no error: staleness is a thing that people measure.
+    The remarks that the manifests bring along come first. Different weights are no error: staleness is a thing that
+    people measure.
     """
     _check_policies(behavior, reference)
-    notes = []
+    notes = list(dict.fromkeys([*behavior.notes, *reference.notes]))
     temperatures = behavior.temperature, reference.temperature
     if behavior.policy == "processed" and None not in temperatures and temperatures[0] != temperatures[1]:
         notes.append(f"Logits were divided by {temperatures[0]} on one side and by {temperatures[1]} on the other.")

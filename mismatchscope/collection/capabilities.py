@@ -61,6 +61,8 @@ def _vocabulary_size(spec: EngineSpec, model: str) -> int | None:
     if declared is not None:
         return int(declared)
     try:
+        if (adapter := Path(model) / "adapter_config.json").is_file():
+            model = json.loads(adapter.read_text(encoding="utf-8")).get("base_model_name_or_path") or model
         config = json.loads((Path(model) / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None

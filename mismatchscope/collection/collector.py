@@ -22,7 +22,7 @@ from ..engines.runtime.job import FROM_TASK
 from ..engines.runtime.launcher import job_for, run_job
 from ..engines.spec import EngineSpec, resolve_options
 from ..environments import interpreter
-from ..prompts import Prompt
+from ..prompts.rows import Prompt
 from ..records import Evidence, Request, Task, finished_parts, write_requests
 from ..traces.identity import FACTS, earlier_manifest, request_sha256
 from ..traces.reader import Trace
@@ -182,6 +182,7 @@ def rollout_requests(prompts: Sequence[Prompt], samples: int) -> list[Request]:
             sequence_id=prompt.prompt_id * samples + sample,
             prompt_id=prompt.prompt_id,
             prompt=prompt.prompt,
+            template_arguments=prompt.template_arguments,
             prompt_token_ids=None if prompt.token_ids is None else np.array(prompt.token_ids, dtype=np.int32),
         )
         for prompt in prompts
@@ -193,9 +194,12 @@ def _with_facts(manifest: Manifest, pass_: Pass, facts: dict[str, Any]) -> Manif
     known = {key: facts[key] for key in FACTS if facts.get(key) is not None}
     if "effective" in known:  # the engine's defaults, and over them what this pass asked for
         known["effective"] = known["effective"] | pass_.composition.settings()
-    return Manifest.model_validate(manifest.model_dump() | known)
+    return Manifest.model_validate(manifest.model_dump() | known | {"notes": facts.get("notes", [])})
 
 
 def _prompts_sha256(prompts: Sequence[Prompt]) -> str:
-    content = [[prompt.prompt_id, prompt.prompt, prompt.token_ids] for prompt in prompts]
+    content = [
+        [prompt.prompt_id, prompt.prompt, prompt.token_ids, *filter(None, [prompt.template_arguments])]
+        for prompt in prompts
+    ]
     return hashlib.sha256(json.dumps(content, ensure_ascii=False).encode()).hexdigest()

@@ -8,7 +8,7 @@ from typing import Literal
 
 from ..composition import BatchComposition
 from ..config import AuditSettings
-from ..engines.spec import parse_spec
+from ..engines.spec import parse_spec, with_adapter
 from ..records import Role, Sampling
 from ..traces.schema import Manifest
 from .capabilities import check_capabilities, plan_evidence
@@ -19,7 +19,7 @@ from .passes import Pass, scoring
 
 def sample_trace(settings: AuditSettings, trace: Path, *, on_event: Events) -> Manifest:
     """Sample from `settings.behavior` into `trace`; returns its manifest. Raises any of `errors`."""
-    spec = parse_spec(settings.behavior)
+    spec = with_adapter(parse_spec(settings.behavior), settings.adapter)
     prompts = chosen_prompts(settings)
     planned = plan_evidence(settings, [spec], prompts=len(prompts), traces=1)
     on_event({"event": "evidence", "side": "behavior", "sentence": planned.sentence})
@@ -44,6 +44,7 @@ class ScoreSettings:
     path: Literal["decode", "prefill"] = "prefill"
     temperature: float | None = None
     shuffle_seed: int | None = None
+    adapter: str | None = None
 
 
 def score_trace(source: Path, trace: Path, settings: ScoreSettings, *, on_event: Events) -> Manifest:
@@ -51,7 +52,7 @@ def score_trace(source: Path, trace: Path, settings: ScoreSettings, *, on_event:
 
     The behaviour role repeats its sampler's top-k and top-p too; a trainer has none. Raises any of `errors`.
     """
-    spec = parse_spec(settings.engine)
+    spec = with_adapter(parse_spec(settings.engine), settings.adapter)
     collector = Collector(settings.model)
     behavior = collector.trace(source).manifest
     check_capabilities(spec, evidence=behavior.evidence, path=settings.path, rollout=False)

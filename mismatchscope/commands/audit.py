@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..errors import ConfigError
 from .missing_environments import create_missing_environments
-from .options import SAMPLING, Assignments, Config, Force, Output, Overrides, Resume, takes_settings
+from .options import SAMPLING, Assignments, Config, Force, Output, Overrides, Resume, model_inputs, takes_settings
 from .report_output import write_and_exit
 from .terminal import command_line, progress
 
@@ -16,10 +16,12 @@ _UNNAMED = "mismatchscope-audit-"
 
 @takes_settings(
     "model",
+    "adapter",
     "behavior",
     "reference",
     "baseline",
     "prompts",
+    "prompt_column",
     "limit",
     *SAMPLING,
     "policy",
@@ -28,6 +30,7 @@ _UNNAMED = "mismatchscope-audit-"
     "budget",
     "repeats",
     "confidence",
+    "max_rejected",
     "tail",
     "gate.fail_on",
 )
@@ -47,7 +50,7 @@ def command(
     settings = load_settings(config, overrides, assignments or [])
     create_missing_environments([settings.behavior, settings.reference, settings.baseline])
     directory = output or _unnamed_directory(resume=resume)
-    prepare_output(directory, force=force, resume=resume, inputs=[settings.prompts, Path(settings.model)])
+    prepare_output(directory, force=force, resume=resume, inputs=[settings.prompts, *model_inputs(settings)])
     with progress() as on_event:
         report = run_audit(settings, directory, command=command_line(), on_event=on_event)
     write_and_exit(report, directory)

@@ -13,7 +13,7 @@ from .report_output import write_and_exit
 from .terminal import command_line, progress
 
 
-@takes_settings("confidence", "tail", "gate.fail_on")
+@takes_settings("confidence", "max_rejected", "tail", "gate.fail_on")
 def command(
     behavior: Annotated[Path, typer.Argument(help="Trace of μ, the policy that sampled.")],
     reference: Annotated[Path, typer.Argument(help="Trace of π_old, the policy that trains.")],
@@ -55,6 +55,7 @@ def command(
             policy=policy,
             confidence=settings.confidence,
             tail=settings.tail,
+            max_rejected=settings.max_rejected,
             command=command_line(),
             on_rows=lambda rows: on_event({"event": "measured", "rows": rows}),
         )

@@ -9,11 +9,14 @@ import functools
 import inspect
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ..defaults import SETTINGS
+
+if TYPE_CHECKING:
+    from ..config import AuditSettings
 
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="Directory to write.")]
 RequiredOutput = Annotated[Path, typer.Option("--output", "-o", help="Directory to write.")]
@@ -30,6 +33,11 @@ SAMPLING = tuple(key for key in SETTINGS if key.startswith("sampling."))
 
 # Settings that can be switched on only: there is no --no-tail.
 _ONE_WAY = {"tail"}
+
+
+def model_inputs(settings: AuditSettings) -> list[Path]:
+    """The directories that a run reads its model from, which it must not write into."""
+    return [Path(name) for name in (settings.model, settings.adapter) if name is not None]
 
 
 def takes_settings(*keys: str) -> Callable[[Callable[..., None]], Callable[..., None]]:

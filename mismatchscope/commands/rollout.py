@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from .missing_environments import create_missing_environments
-from .options import SAMPLING, Force, Overrides, RequiredOutput, Resume, takes_settings
-from .terminal import progress, stdout
+from .options import SAMPLING, Force, Overrides, RequiredOutput, Resume, model_inputs, takes_settings
+from .terminal import progress, stderr, stdout
 
 
-@takes_settings("model", "prompts", "limit", *SAMPLING, "evidence", "budget")
+@takes_settings("model", "adapter", "prompts", "prompt_column", "limit", *SAMPLING, "evidence", "budget")
 def command(
     engine: Annotated[str, typer.Option(help="Engine SPEC.")],
     output: RequiredOutput,
@@ -21,13 +20,17 @@ def command(
     resume: Resume = False,
 ) -> None:
     """Sample from an engine and write its trace (and TRACE-raw where the sampler changed the distribution)."""
+    from rich.markup import escape
+
     from ..collection.output import prepare_output
     from ..collection.single_trace import sample_trace
     from ..config import load_settings
 
     settings = load_settings(None, overrides | {"behavior": engine}, [])
     create_missing_environments([settings.behavior])
-    prepare_output(output, force=force, resume=resume, inputs=[settings.prompts, Path(settings.model)])
+    prepare_output(output, force=force, resume=resume, inputs=[settings.prompts, *model_inputs(settings)])
     with progress() as on_event:
         manifest = sample_trace(settings, output, on_event=on_event)
+    for note in manifest.notes:
+        stderr().print(f"[bold yellow]note:[/] {escape(note)}", soft_wrap=True)
     stdout().print(f"{output}: {manifest.counts.sequences} sequences, {manifest.counts.tokens} tokens")

@@ -8,11 +8,11 @@ from typing import Annotated, Literal
 import typer
 
 from .missing_environments import create_missing_environments
-from .options import Force, Overrides, RequiredOutput, Resume, takes_settings
+from .options import Force, Overrides, RequiredOutput, Resume, model_inputs, takes_settings
 from .terminal import progress, stdout
 
 
-@takes_settings("model")
+@takes_settings("model", "adapter")
 def command(
     trace: Annotated[Path, typer.Argument(help="The trace whose tokens are forced.")],
     engine: Annotated[str, typer.Option(help="Engine SPEC.")],
@@ -36,10 +36,10 @@ def command(
     from ..collection.single_trace import ScoreSettings, score_trace
     from ..config import load_settings
 
-    model = load_settings(None, overrides | {"reference": engine}, []).model  # and the SPEC is checked
+    given = load_settings(None, overrides | {"reference": engine}, [])  # and the SPEC is checked
     create_missing_environments([engine])
-    prepare_output(output, force=force, resume=resume, inputs=[trace, Path(model)])
+    prepare_output(output, force=force, resume=resume, inputs=[trace, *model_inputs(given)])
     with progress() as on_event:
-        settings = ScoreSettings(engine, model, role, path, temperature, shuffle_seed)
+        settings = ScoreSettings(engine, given.model, role, path, temperature, shuffle_seed, given.adapter)
         manifest = score_trace(trace, output, settings, on_event=on_event)
     stdout().print(f"{output}: {manifest.counts.sequences} sequences, {manifest.counts.tokens} tokens")

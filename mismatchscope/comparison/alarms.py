@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..reports.document import Alarm, Counts, Floors
+from ..reports.text import count, share
 from .law_alarms import ratio_alarm, temperature_alarm
 from .pair import Pair
 from .statistics import PairStatistics
@@ -19,6 +20,7 @@ def find_alarms(pair: Pair, counts: Counts, floors: Floors) -> list[Alarm]:
         *temperature_alarm(pair),
         *_leak_alarm(pair.statistics),
         *_weights_alarm(pair),
+        *_adapter_alarm(pair),
         *_row_alarms(counts),
         *_floor_alarm(floors),
         *(Alarm(code="alignment", message=note) for note in pair.notes),
@@ -79,6 +81,29 @@ def _weights_alarm(pair: Pair) -> Iterator[Alarm]:
         )
 
 
+def _adapter_alarm(pair: Pair) -> Iterator[Alarm]:
+    """Over the same base alone, else the weights differ. A side that states none may have an unknown one."""
+    behavior, reference = (trace.manifest.model for trace in (pair.mu, pair.pi))
+    if behavior.weights_sha256 is None or behavior.weights_sha256 != reference.weights_sha256:
+        return
+    adapters = [(side.adapter or {}) for side in (behavior, reference)]
+    shas, configs = ([adapter.get(key) for adapter in adapters] for key in ("weights_sha256", "config"))
+    if shas[0] == shas[1] and configs[0] == configs[1]:
+        return
+    if None in shas:
+        message = "One side ran the model with an adapter, the other states none, so this measures the adapter too."
+    elif shas[0] != shas[1]:
+        message = "The two sides ran different adapters on the same base, so this measures that difference too."
+    else:
+        message = "The two sides ran the same adapter weights in another way, so this measures that difference too."
+    yield Alarm(
+        code="adapter",
+        message=message,
+        evidence={"behavior": shas[0], "reference": shas[1]},
+        remedy="give both sides the same --adapter",
+    )
+
+
 def _floor_alarm(floors: Floors) -> Iterator[Alarm]:
     sides = {"behaviour": floors.behavior, "reference": floors.reference}
     missing = [name for name, floor in sides.items() if floor is None]
@@ -91,6 +116,14 @@ def _floor_alarm(floors: Floors) -> Iterator[Alarm]:
 
 
 def _row_alarms(counts: Counts) -> Iterator[Alarm]:
+    if counts.prompt_ids is not None and counts.prompts < counts.prompt_ids:
+        yield Alarm(
+            code="equal_prompts",
+            message=f"{counts.prompt_ids} prompt ids hold {counts.prompts} distinct prompts: rows whose prompt "
+            "tokens are equal count as one prompt in every interval.",
+            evidence={"prompt_ids": counts.prompt_ids, "prompts": counts.prompts},
+            remedy="more responses of a prompt are --samples; for narrower intervals add other prompts",
+        )
     if counts.unmatched_behavior or counts.unmatched_reference:
         yield Alarm(
             code="unmatched",
@@ -100,10 +133,13 @@ def _row_alarms(counts: Counts) -> Iterator[Alarm]:
             remedy="a selective loss biases every figure: find out which sequences are missing",
         )
     if counts.rejected:
+        rows = counts.tokens + counts.rejected
         yield Alarm(
             code="rejected",
-            message=f"{counts.rejected} rows have a NaN or +inf log-prob and were left out of every figure.",
-            evidence={"rows": counts.rejected},
-            remedy="an engine that produces NaN must be mended first",
+            message=f"{counts.rejected:,} of {rows:,} rows ({share(counts.rejected / rows)}) have a NaN or +inf "
+            f"log-prob and were left out of every figure; {count(counts.partial_sequences, 'response')} lost a "
+            "token to that and are in no figure of responses.",
+            evidence={"rows": counts.rejected, "partial_sequences": counts.partial_sequences},
+            remedy="mend what writes them; what is left need not be like what is missing",
             severity="error",
         )

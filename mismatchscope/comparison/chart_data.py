@@ -7,7 +7,7 @@ import numpy as np
 from ..measures.alpha import exceedance_curve
 from ..measures.results import Exceedance
 from ..measures.selected_states import POINTS
-from ..reports.document import ChartData, Histogram, PositionBin, Scatter
+from ..reports.chart_fields import ChartData, Histogram, PositionBin, Scatter
 from .pair import Pair
 from .statistics import PairStatistics
 
@@ -20,9 +20,9 @@ def chart_data_of(pair: Pair, floor: Pair | None) -> ChartData:
     return ChartData(
         ratio_histogram=_ratio_histogram(ours, noise),
         probability_scatter=_probability_scatter(ours, noise),
-        tv_by_position=_tv_by_position(ours, noise),
+        tv_by_position=tuple(_tv_by_position(ours, noise)),
         log_ratio_by_length=_log_ratio_by_length(ours, noise),
-        floor_exceedance=[] if noise is None else _exceedance(noise, pair.context.confidence),
+        floor_exceedance=() if noise is None else _exceedance(noise, pair.context.confidence),
     )
 
 
@@ -83,9 +83,9 @@ def _log_ratio_by_length(ours: PairStatistics, floor: PairStatistics | None) -> 
     )
 
 
-def _exceedance(floor: PairStatistics, confidence: float) -> list[Exceedance]:
+def _exceedance(floor: PairStatistics, confidence: float) -> tuple[Exceedance, ...]:
     upper = floor.tv_upper if floor.bounded else None
-    return list(exceedance_curve(floor.tv_lower, upper, confidence=confidence))
+    return exceedance_curve(floor.tv_lower, upper, confidence=confidence)
 
 
 def _sample(size: int) -> np.ndarray:

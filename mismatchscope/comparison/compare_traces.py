@@ -23,6 +23,7 @@ from .finding import finding_of
 from .floors import NO_REPEATS, Repeats, measure_floors
 from .pair import Pair, measure_pair
 from .provenance import differences, provenance_of
+from .reading import reading_of
 from .rounding import rounding_floor
 from .rounding_size import rounding_size
 from .worst_tokens import worst_tokens_of
@@ -38,6 +39,7 @@ def compare(
     policy: Policy | None = None,
     confidence: float = 0.95,
     tail: bool = False,
+    max_rejected: float = 0.01,
     command: str = "",
     started: float | None = None,
     on_rows: Callable[[int], None] | None = None,
@@ -45,6 +47,8 @@ def compare(
     """Measure μ (`behavior`) against π_old (`reference`), and against π_θ where a `target` is given.
 
     A `baseline` is another engine's trace of the same tokens: is the behaviour closer to the trainer than that one?
+
+    With more than a share `max_rejected` of rows without a legal log-prob the verdict is "inconclusive".
 
     `policy` is that of the behaviour trace unless it is "support", which renormalises π on μ's kept ids. `started`
     is the `time.monotonic` at which the whole run began, for its duration; `on_rows` is told of measured states.
@@ -57,9 +61,13 @@ def compare(
     pair = measure_pair(behavior, reference, context)
     noise = measure_floors(pair, repeats)
     others = _other_pairs(pair, target)
-    counts, figures, size = _counts(pair), pair.figures, rounding_size(pair)
+    counts, figures, size = _counts(pair, max_rejected), pair.figures, rounding_size(pair)
+    sides = provenance_of(behavior), provenance_of(reference)
+    finding = finding_of(figures.alpha, noise.floors, counts, identical=figures.identical)
     return Report(
-        finding=finding_of(figures.alpha, noise.floors, counts, identical=figures.identical),
+        verdict="inconclusive" if counts.too_many_rejected else "none",
+        finding=finding,
+        reading=reading_of(pair, finding, *sides, command),
         evidence=figures.evidence,
         policy=context.policy,
         counts=counts,
@@ -78,10 +86,10 @@ def compare(
         worst=worst_tokens_of(pair),
         figures=chart_data_of(pair, noise.largest),
         provenance=Provenance(
-            behavior=provenance_of(behavior),
-            reference=provenance_of(reference),
+            behavior=sides[0],
+            reference=sides[1],
             target=None if target is None else provenance_of(target),
-            difference=differences(provenance_of(behavior), provenance_of(reference), size),
+            difference=differences(*sides, size),
             size=size,
             machine=machine_facts(),
             command=command,
@@ -124,5 +132,5 @@ def _truncation_floor(pair: Pair) -> float | None:
     return leak.mean if leak is not None and sampling is not None and sampling.transforms else None
 
 
-def _counts(pair: Pair) -> Counts:
-    return Counts(**vars(pair.counts), full_states=pair.statistics.exact_states)
+def _counts(pair: Pair, max_rejected: float) -> Counts:
+    return Counts(**vars(pair.counts), full_states=pair.statistics.exact_states, max_rejected=max_rejected)

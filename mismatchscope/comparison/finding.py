@@ -13,6 +13,8 @@ def finding_of(alpha: Alpha, floors: Floors, counts: Counts, *, identical: bool)
     Above the floor means that the whole interval of the prompt-paired excess lies above zero.
     """
     sample = f"{count(counts.tokens, 'token')} of {count(counts.prompts, 'prompt')}"
+    if counts.rejected:
+        sample += f"; {count(counts.rejected, 'row')} rejected"
     if identical:
         return Finding(code="identical", sentence=f"Bit-identical: no recorded log-prob differs at all ({sample}).")
     measured = f"mean TV {_mean(alpha)}, α₁ ≥ {number(alpha.observed_max)}"

@@ -57,7 +57,7 @@ def _figures(pair: Pair) -> Iterator[dict[str, np.ndarray]]:
         yield {
             # Positions are below 2³².
             "place": states.sequence_id_N.astype(np.int64) << 32 | states.position_N,
-            "prompt": states.prompt_id_N,
+            "prompt": states.cluster_N,
             "abs_logprob_diff": states.sampled.abs_logprob_diff,
         } | {name: _figure(pair, states, name) for name in ("tv", "kl")}
 

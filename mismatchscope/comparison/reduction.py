@@ -58,20 +58,19 @@ def reduce_pair(statistics: PairStatistics, context: Context) -> PairFigures:
     """
     evidence: EvidenceLevel = "full" if statistics.exact_states else "topk" if statistics.topk else "sampled"
     alpha = reduce_alpha(statistics, context)
-    sequence = sequence_measures(
-        statistics.sequences,
-        on_policy=context.on_policy,
-        exact=statistics.all_exact,
-        confidence=context.confidence,
-    )
+    sums, sequence = statistics.sequences, SequenceMeasures()
+    if sums.length.size:  # else no response is whole
+        sequence = sequence_measures(
+            sums, on_policy=context.on_policy, exact=statistics.all_exact, confidence=context.confidence
+        )
     return PairFigures(
         evidence=evidence,
         identical=statistics.identical,
         alpha=alpha,
         token=_tokens(statistics, evidence, context),
         sequence=sequence,
-        corrections=statistics.corrections.results() if context.on_policy else (),
-        bounds=_bounds(statistics, alpha, sequence, context),
+        corrections=statistics.corrections.results() if context.on_policy and sums.length.size else (),
+        bounds=_bounds(statistics, alpha, sequence, context) if sums.length.size else Bounds(),
     )
 
 

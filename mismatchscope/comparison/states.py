@@ -14,7 +14,8 @@ from functools import cached_property
 
 import numpy as np
 
-from ..alignment.alignment import Alignment, Block
+from ..alignment.alignment import Alignment
+from ..alignment.block import Block
 from ..errors import NotComparableError
 from ..measures.alpha import check_ends
 from ..measures.full import divergences
@@ -47,13 +48,16 @@ _WHOLE_MASS = 1e-5
 class States:
     """Everything measured of the states of some whole sequences, in order.
 
-    `tv_lower_N` is certified at every evidence level; `tv_upper_N` is None where nothing bounds TV from above, and
-    NaN at states where nothing does. `columns` has what the evidence gives, by the names of `EXACT` and
+    `cluster_S` labels the prompt, the unit of every interval; `whole_S` says that no row of the response was
+    rejected. `tv_lower_N` is certified at every evidence level; `tv_upper_N` is None where nothing bounds TV from
+    above, and NaN at states where nothing does. `columns` has what the evidence gives, by the names of `EXACT` and
     `LOWER_BOUNDS`: a figure that no state has is absent, and NaN at states that do not have it.
     """
 
     sequence_id_S: np.ndarray
     prompt_id_S: np.ndarray
+    cluster_S: np.ndarray
+    whole_S: np.ndarray
     length_S: np.ndarray
     position_N: np.ndarray
     token_id_N: np.ndarray
@@ -79,8 +83,8 @@ class States:
         return np.repeat(self.sequence_id_S, self.length_S)
 
     @cached_property
-    def prompt_id_N(self) -> np.ndarray:
-        return np.repeat(self.prompt_id_S, self.length_S)
+    def cluster_N(self) -> np.ndarray:
+        return np.repeat(self.cluster_S, self.length_S)
 
     @cached_property
     def exact_N(self) -> np.ndarray | None:
@@ -101,6 +105,23 @@ class States:
         """The exact TV where it is known, else its certified lower bound: what a list of worst states sorts by."""
         return (
             self.tv_lower_N if self.exact_N is None else np.where(self.exact_N, self.columns["tv"], self.tv_lower_N)
+        )
+
+    def only(self, chosen_S: np.ndarray) -> States:
+        """Those of the sequences at which the boolean [S] is true."""
+        if chosen_S.all():
+            return self
+        chosen_N = np.repeat(chosen_S, self.length_S)
+        sampled = {name: value_N[chosen_N] for name, value_N in vars(self.sampled).items()}
+        by_state = ("position_N", "token_id_N", "logp_mu_N", "logp_pi_N", "tv_lower_N")
+        by_sequence = ("sequence_id_S", "prompt_id_S", "cluster_S", "whole_S", "length_S")
+        return States(
+            **{name: getattr(self, name)[chosen_S] for name in by_sequence},
+            **{name: getattr(self, name)[chosen_N] for name in by_state},
+            sampled=SampledEstimators(**sampled),
+            tv_upper_N=None if self.tv_upper_N is None else self.tv_upper_N[chosen_N],
+            columns={name: value_N[chosen_N] for name, value_N in self.columns.items()},
+            topk=self.topk,
         )
 
     @property
@@ -176,6 +197,8 @@ def _measured(block: Block, policy: Policy, ids_of_behavior: bool) -> States:
     return States(
         sequence_id_S=block.sequence_id_S,
         prompt_id_S=block.prompt_id_S,
+        cluster_S=block.cluster_S,
+        whole_S=block.whole_S,
         length_S=block.length_S,
         position_N=block.position_N,
         token_id_N=block.token_id_N,

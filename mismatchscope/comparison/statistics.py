@@ -63,7 +63,7 @@ class PairStatistics:
 
     def add(self, states: States) -> None:
         """Take in the states of some whole sequences."""
-        row_S, start_S, sampled = self._clusters.rows(states.prompt_id_S), states.start_S, states.sampled
+        row_S, start_S, sampled = self._clusters.rows(states.cluster_S), states.start_S, states.sampled
         for name in _SAMPLED:
             self._add_sums(name, row_S, states, getattr(sampled, name))
         for name, values_N in (
@@ -79,6 +79,28 @@ class PairStatistics:
         self.tv_lower.add(row_S, start_S, states.tv_lower_N)
         if states.tv_upper_N is not None:
             self._add_upper(row_S, states, states.tv_upper_N)
+        p_mu_N, p_pi_N = np.exp(states.logp_mu_N), np.exp(states.logp_pi_N)
+        self.probabilities.add(p_mu_N, p_pi_N)
+        self.points.add(states.sequence_id_N, states.position_N, p_mu_N, p_pi_N)
+        for name, values_N in log_odds_columns(states, truncated=self._truncated).items():
+            self._add_sums(name, row_S, states, values_N)
+        tv_N = states.tv_known_N
+        self.best_tv.add(states.position_N, tv_N)
+        candidates = self.largest.candidates(tv_N, states.sequence_id_N, states.position_N)
+        self.largest.add([_state(states, int(row), tv_N) for row in candidates])
+        whole = states.only(states.whole_S)
+        if len(whole.length_S):
+            self._add_responses(whole)
+        low, high = RATIO_BAND
+        self.tokens += len(tv_N)
+        self.outside_band += int(((sampled.ratio < low) | (sampled.ratio > high)).sum())
+        self.impossible += int(np.isneginf(states.logp_pi_N).sum())
+        self.topk = self.topk or states.topk
+        self.identical = self.identical and states.identical
+
+    def _add_responses(self, states: States) -> None:
+        """What is said of responses: one that lost a token to rejection has no sum over it."""
+        sampled = states.sampled
         self.corrections.add(
             RatioBlock(
                 sampled.log_ratio,
@@ -93,31 +115,16 @@ class PairStatistics:
                 sampled.log_ratio,
                 states.offsets_S1,
                 sequence_id_S=states.sequence_id_S,
-                prompt_id_S=states.prompt_id_S,
+                prompt_id_S=states.cluster_S,
                 kl_T=states.columns.get("kl"),
                 tv_T=states.tv_upper_N,
                 sampled=sampled,
             )
         )
-        p_mu_N, p_pi_N = np.exp(states.logp_mu_N), np.exp(states.logp_pi_N)
-        self.probabilities.add(p_mu_N, p_pi_N)
-        self.points.add(states.sequence_id_N, states.position_N, p_mu_N, p_pi_N)
-        for name, values_N in log_odds_columns(states, truncated=self._truncated).items():
-            self._add_sums(name, row_S, states, values_N)
-        tv_N = states.tv_known_N
-        self.best_tv.add(states.position_N, tv_N)
-        candidates = self.largest.candidates(tv_N, states.sequence_id_N, states.position_N)
-        self.largest.add([_state(states, int(row), tv_N) for row in candidates])
-        index_N = np.arange(len(tv_N)) - np.repeat(start_S, states.length_S)
-        self.estimated_tv_by_index.add(sampled.shortfall, index_N, len(row_S))
+        index_N = np.arange(len(states.position_N)) - np.repeat(states.start_S, states.length_S)
+        self.estimated_tv_by_index.add(sampled.shortfall, index_N, len(states.length_S))
         if states.tv_upper_N is not None and states.all_bounded:
-            self.upper_tv_by_index.add(states.tv_upper_N, index_N, len(row_S))
-        low, high = RATIO_BAND
-        self.tokens += len(tv_N)
-        self.outside_band += int(((sampled.ratio < low) | (sampled.ratio > high)).sum())
-        self.impossible += int(np.isneginf(states.logp_pi_N).sum())
-        self.topk = self.topk or states.topk
-        self.identical = self.identical and states.identical
+            self.upper_tv_by_index.add(states.tv_upper_N, index_N, len(states.length_S))
 
     def merge(self, other: PairStatistics) -> None:
         """Take in what another one has seen of other sequences of the same pair."""
@@ -152,7 +159,7 @@ class PairStatistics:
 
     @property
     def sequences(self) -> SequenceSums:
-        """Of all sequences, in rising order of their ids."""
+        """Of the responses that are whole, in rising order of their ids."""
         self._sequences = [SequenceSums.joined(self._sequences)]
         return self._sequences[0]
 

@@ -58,6 +58,7 @@ class Engine(ABC):
         effective                   the options as the engine ended up using them; of what a task may change of them
                                     (batch size, order, padding) the defaults
         environment                 {python, torch, transformers, device, device_name, threads, variables, ...}
+        notes                       remarks for people on this run, whole sentences; may be left out
     """
 
     name: ClassVar[str]

@@ -129,6 +129,21 @@ def resolve_options(spec: EngineSpec) -> Options:
     return replace(options, **{options_type.others: others or None})
 
 
+def with_adapter(spec: EngineSpec, adapter: str | None) -> EngineSpec:
+    """The SPEC with a run's adapter in it, unless it has one. Raises `SpecError` for an engine that takes none."""
+    if adapter is None or "adapter" in spec.options:
+        return spec
+    if "adapter" not in engine_class(spec.name, served=spec.served).options_type.keys():  # noqa: SIM118 - not a mapping
+        if spec.served:
+            message = f"The server {spec.url} is running already, so --adapter cannot give it an adapter."
+            hint = "name the adapter that it serves with model=, and put adapter=PATH into the other side's SPEC"
+            raise SpecError(message, hint=hint)
+        raise SpecError(
+            f"The engine {spec.name} runs no adapters.", hint="adapter=PATH in the SPEC of the side that does"
+        )
+    return replace(spec, options=spec.options | {"adapter": adapter})
+
+
 def check_spec(text: str) -> None:
     """Raise `SpecError` for a SPEC that stands for no engine or has options that it does not know."""
     resolve_options(parse_spec(text))

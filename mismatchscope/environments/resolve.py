@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from packaging.version import Version
+import importlib.util
+from dataclasses import dataclass
+
+from packaging.version import InvalidVersion, Version
 
 from ..engines.spec import EngineSpec
 from ..errors import EnvironmentMissingError
@@ -16,28 +19,55 @@ def interpreter(spec: EngineSpec) -> str | None:
     """The interpreter for a SPEC; None is our own.
 
     `python=PATH` is taken as it is. An engine without a recipe runs in our own interpreter, and so does one that is
-    a server already. Any other has an environment: of the version that the SPEC names, or the newest there is.
-    Where there is none, an engine that is installed beside mismatchscope serves, if it is of that version.
-    Raises `EnvironmentMissingError` where there is neither and `EnvironmentBrokenError` where it does not work.
+    a server already. Any other runs in our own interpreter too where it is installed there in the version that the
+    SPEC names, if it names one: on most machines with a GPU that is the engine people mean. Else it runs in an
+    environment of its own, of that version or the newest there is.
+
+    Whether an engine that is there also imports is not tried here, which takes ten seconds: its worker says so.
+    Raises `EnvironmentMissingError` where there is neither and `EnvironmentBrokenError` where an environment does
+    not work.
     """
     if spec.python is not None or spec.url is not None or spec.name not in RECIPES:
         return spec.python
     recipe = RECIPES[spec.name]
+    installed = at_hand(recipe)
+    if installed is not None and installed.serves(spec.version):
+        return None
     environment = find(spec.name, spec.version)
     if environment is None:
-        installed = version_beside(recipe)
-        if installed is not None and (spec.version is None or Version(spec.version) == installed):
-            return None
         wanted = f"{spec.name}=={spec.version or recipe.default_version}"
+        beside = "" if installed is None else f" (this interpreter has {installed.version or 'an unknown version'})"
         raise EnvironmentMissingError(
-            f"There is no environment of {spec.name}{f' {spec.version}' if spec.version else ''} yet.",
+            f"There is no environment of {spec.name}{f' {spec.version}' if spec.version else ''} yet{beside}.",
             hint=f"mismatchscope env create {wanted}, or {spec.name}:python=PATH for one that you have",
         )
     environment.examine()
     return str(environment.python)
 
 
-def version_beside(recipe: Recipe) -> Version | None:
-    """The public version of an engine that is installed in our own interpreter, as the extras do; else None."""
+@dataclass(frozen=True)
+class AtHand:
+    """An engine that our own interpreter can import; `version` is None where nothing says which it is."""
+
+    version: str | None
+
+    def serves(self, wanted: str | None) -> bool:
+        """Whether it is the version that a SPEC names. A version that nobody knows is none that was named."""
+        if wanted is None:
+            return True
+        try:
+            return self.version is not None and Version(self.version) == Version(wanted)
+        except InvalidVersion:
+            return False
+
+
+def at_hand(recipe: Recipe) -> AtHand | None:
+    """The engine as it is installed in our own interpreter; None where its module is not there."""
+    module = importlib.util.find_spec(recipe.imports[0])
+    if module is None or module.origin is None:  # any directory of that name on the path is a namespace
+        return None
     found = package_version(recipe.distribution) or package_version(recipe.cpu_distribution)
-    return None if found is None else Version(Version(found).public)
+    try:
+        return AtHand(None if found is None else Version(found).public)
+    except InvalidVersion:  # somebody's own build
+        return AtHand(found)

@@ -85,7 +85,9 @@ class SequenceSums:
 
     @classmethod
     def joined(cls, parts: list[SequenceSums]) -> SequenceSums:
-        """Those of several chunks, in rising order of the sequence id."""
+        """Those of several chunks, in rising order of the sequence id; of no chunk there is none."""
+        if not parts:
+            return cls(**{each.name: np.zeros(0) for each in fields(cls)})
         columns = {each.name: np.concatenate([getattr(part, each.name) for part in parts]) for each in fields(cls)}
         order_S = np.argsort(columns["sequence_id"], kind="stable")
         return cls(**{name: value_S[order_S] for name, value_S in columns.items()})

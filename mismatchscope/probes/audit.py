@@ -24,11 +24,12 @@ from ..collection.passes import Pass, plan_audit
 from ..comparison.compare_traces import compare
 from ..comparison.floors import Repeats
 from ..config import AuditSettings
-from ..engines.spec import EngineSpec, parse_spec
+from ..engines.spec import EngineSpec, parse_spec, with_adapter
 from ..environments import interpreter
 from ..errors import CapabilityError
 from ..records import write_atomic
-from ..reports.document import EvidenceChoice, Report
+from ..reports.document import Report
+from ..reports.reading_fields import EvidenceChoice
 from .version import baseline_pass
 
 
@@ -43,12 +44,12 @@ def run_audit(settings: AuditSettings, directory: Path, *, command: str, on_even
     specs = _specs(settings)
     prompts = chosen_prompts(settings)
     planned, passes = _plan(settings, directory, specs, prompts=len(prompts))
-    on_event({"event": "evidence", "side": "behavior", "sentence": planned.sentence})
     collector = Collector(settings.model, prompts, settings.sampling.samples)
     # What would only be found out after hours of rollouts is found out first.
     for side, spec in specs.items():
         interpreter(spec)
         collector.check(spec, passes[side])
+    on_event({"event": "evidence", "side": "behavior", "sentence": planned.sentence})
     write_atomic(directory / "run.json", settings.model_dump_json(indent=1, exclude={"gate"}).encode())
 
     def of_side(side: str) -> Events:
@@ -77,6 +78,7 @@ def run_audit(settings: AuditSettings, directory: Path, *, command: str, on_even
         policy=settings.policy,
         confidence=settings.confidence,
         tail=settings.tail,
+        max_rejected=settings.max_rejected,
         command=command,
         started=started,
         on_rows=lambda rows: on_event({"event": "measured", "rows": rows}),
@@ -88,7 +90,8 @@ def run_audit(settings: AuditSettings, directory: Path, *, command: str, on_even
 
 def _specs(settings: AuditSettings) -> dict[str, EngineSpec]:
     sides = {"behavior": settings.behavior, "reference": settings.reference, "baseline": settings.baseline}
-    return {side: parse_spec(text) for side, text in sides.items() if text is not None}
+    given = {side: parse_spec(text) for side, text in sides.items() if text is not None}
+    return {side: with_adapter(spec, settings.adapter) for side, spec in given.items()}
 
 
 def _plan(

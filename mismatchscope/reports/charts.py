@@ -211,6 +211,7 @@ def _tv_by_position(axes: Axes, report: Report) -> str | None:
         if seen:
             axes.plot(*zip(*seen, strict=True), label=label, **style)
     axes.set(yscale="log", xlabel="position in the response", ylabel="TV")
+    _count_ticks(axes.xaxis)
     low, high = axes.get_ylim()
     axes.set_ylim(10.0 ** math.floor(math.log10(low)), 10.0 ** math.ceil(math.log10(high)))  # at least one decade
     _log_ticks(axes.yaxis, *axes.get_ylim())
@@ -227,7 +228,15 @@ def _log_ratio_by_length(axes: Axes, report: Report) -> str | None:
     if scatter.floor_y is not None:
         _draw_points(axes, scatter.x, scatter.floor_y, FLOOR, "repeat floor")
     axes.set(xlabel="tokens in the response", ylabel="log ρ(y)")
+    _count_ticks(axes.xaxis)
     return f"{len(scatter.x):,} of {scatter.n_total:,} responses."
+
+
+def _count_ticks(axis: Axis) -> None:
+    """Whole numbers: there is no token 28.5."""
+    from matplotlib.ticker import MaxNLocator
+
+    axis.set_major_locator(MaxNLocator(6, integer=True))
 
 
 def _log_ticks(axis: Axis, low: float, high: float) -> None:

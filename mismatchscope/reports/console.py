@@ -13,9 +13,11 @@ from rich.text import Text
 
 from ..measures.results import Statistic
 from .baseline import PAIRED_MEANING, VERDICT_TONE, compared_engines, pair_rows, paired_rows
-from .document import Alarm, BaselineComparison, Difference, Report, RoundingSize, WorstToken
+from .console_worst import WORST, worst_tokens
+from .document import Alarm, BaselineComparison, Difference, Report, RoundingSize
 from .glossary import ALPHA, BOUNDS, Measure
 from .quantile_table import show_figures
+from .reading import READING, reading_rows, sources
 from .summary import (
     DIFFERENCES,
     Row,
@@ -34,12 +36,11 @@ from .summary import (
     three_policies,
     token_statistics,
 )
-from .text import UNKNOWN, estimate, number, probability, setting, share, visible
+from .text import UNKNOWN, estimate, number, setting, share, visible
 
 _STYLE = {"good": "bold green", "bad": "bold red", "caution": "bold yellow", "neutral": "bold cyan"}
 _VERDICT_STYLE = {"pass": "green", "fail": "red", "inconclusive": "yellow"}
 _LABEL_WIDTH = 18
-_CONTEXT_WIDTH = 20  # characters before the worst token
 _NARROW = 76  # below this many columns the notes are left out
 _QUANTILES = {"p50": "p50", "p90": "p90", "p99": "p99", "p99.9": "p999", "max": "max"}
 
@@ -54,21 +55,30 @@ def show(report: Report, console: Console, verbose: bool = False) -> None:
         console.print()
     for alarm in report.alarms:
         console.print(_alarm_lines(alarm))
+    _show_reading(report, console, verbose)
     _show_alpha(report, console)
     _show_statistics(report, console, verbose)
     if verbose:
         _show_by_length(report, console)
         _show_corrections(report, console)
         _show_bounds(report, console)
-    _show_worst(report, console, limit=10 if verbose else 3)
+    if report.worst:
+        _title(console, *WORST)
+        console.print(worst_tokens(report.worst[: 10 if verbose else 3], console.width))
     provenance, limit = report.provenance, None if verbose else 3
     _show_differences(DIFFERENCES, provenance.difference, provenance.size, console, limit)
     if baseline := report.baseline:
         title = "what differs between the new engine and the old one"
         _show_differences(title, baseline.difference, baseline.size, console, limit)
-    _title(console, "reproduce")
-    # Unwrapped, so that it can be copied whole.
-    console.print(Text(f"  {visible(report.provenance.command)}"), soft_wrap=True)
+    if step := report.reading.next_step:
+        _show_command(console, "next", step.command, step.why)
+    _show_command(console, "reproduce", report.provenance.command)
+
+
+def _show_command(console: Console, title: str, command: str, note: str = "") -> None:
+    """Unwrapped, so that it can be copied whole."""
+    _title(console, title, note)
+    console.print(Text(f"  {visible(command)}"), soft_wrap=True)
 
 
 def _title(console: Console, text: str, note: str = "") -> None:
@@ -86,7 +96,8 @@ def _show_headline(report: Report, console: Console) -> None:
         badge = Text(baseline.verdict.upper(), style=_STYLE[VERDICT_TONE[baseline.verdict]])
         line.add_row(badge, Text(visible(baseline.sentence), style="bold"))
     console.print(line)
-    console.print(Text(head.scope, style="dim"))
+    console.print(Text(visible(head.compared), style="dim"))
+    console.print(Text(visible(head.scope), style="dim"))
     if missing := not_compared(report):
         console.print(Text(missing, style="yellow"))
 
@@ -124,6 +135,14 @@ def _alarm_lines(alarm: Alarm) -> Table:
     if alarm.remedy:
         lines.add_row(Text("→", "dim"), Text(visible(alarm.remedy)))
     return lines
+
+
+def _show_reading(report: Report, console: Console, verbose: bool) -> None:
+    if rows := reading_rows(report):
+        _title(console, *READING)
+        _show_rows(console, rows)
+    for line in sources(report) if verbose else ():
+        console.print(Text(f"    {visible(line)}", style="dim"))
 
 
 def _show_alpha(report: Report, console: Console) -> None:
@@ -237,31 +256,6 @@ def _show_corrections(report: Report, console: Console) -> None:
             number(correction.tv_retained),
         )
     console.print(table)
-
-
-def _show_worst(report: Report, console: Console, limit: int) -> None:
-    if not report.worst:
-        return
-    _title(console, "farthest apart", "the sampled token between » «")
-    table = Table.grid(padding=(0, 2, 0, 0))
-    for token in report.worst[:limit]:
-        change = f"p {probability(token.logprob_behavior)} → {probability(token.logprob_reference)}"
-        context = _context(token)
-        context.truncate(max(console.width - 36, 20), overflow="ellipsis")
-        table.add_row(Text(f"  TV {number(token.tv)}"), Text(change, style="dim"), context)
-    console.print(table)
-
-
-def _context(token: WorstToken) -> Text:
-    """The end of what comes before the token, the token, and what follows as far as the line goes."""
-    pieces = [visible(piece.text) for piece in token.context]
-    left = "".join(pieces[: token.focus])
-    focus = pieces[token.focus] if pieces else f"id {token.token_id}"
-    return Text.assemble(
-        (f"…{left[-_CONTEXT_WIDTH:]}" if len(left) > _CONTEXT_WIDTH else left, "dim"),
-        (f"»{focus}«", "bold reverse"),
-        ("".join(pieces[token.focus + 1 :]), "dim"),
-    )
 
 
 def _show_differences(

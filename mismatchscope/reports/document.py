@@ -17,12 +17,13 @@ from ..measures.results import (
     Alpha,
     Bounds,
     Correction,
-    Exceedance,
     Interval,
     SequenceMeasures,
     Statistic,
     TokenMeasures,
 )
+from .chart_fields import ChartData
+from .reading_fields import EvidenceChoice, Reading
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,13 +40,22 @@ class Frozen(BaseModel):
 
 
 class Counts(Frozen):
-    prompts: int
-    sequences: int
-    tokens: int
+    prompts: int = Field(description="distinct by their tokens: the clusters of every interval")
+    prompt_ids: int | None = Field(None, description="as the trace numbers them")
+    sequences: int = Field(description="with a row that was compared")
+    tokens: int = Field(description="rows that were compared")
     full_states: int = 0
+    matched_sequences: int | None = Field(None, description="that both sides have, whatever became of their rows")
+    partial_sequences: int = Field(0, description="of `sequences`: they lost a row and are in no sequence figure")
     unmatched_behavior: int = 0
     unmatched_reference: int = 0
-    rejected: int = 0
+    rejected: int = Field(0, description="rows with a NaN or +inf log-prob on a side")
+    max_rejected: float | None = Field(None, description="the share of rejected rows above which nothing passes")
+
+    @property
+    def too_many_rejected(self) -> bool:
+        """Whether so many rows are missing that what is left may not be what was sampled."""
+        return self.max_rejected is not None and self.rejected > self.max_rejected * (self.tokens + self.rejected)
 
 
 class Floor(Frozen):
@@ -90,14 +100,6 @@ class ContextToken(Frozen):
     tv: float | None = None
 
 
-class EvidenceChoice(Frozen):
-    """Why an audit recorded the evidence that it did."""
-
-    requested: str = Field(description="as `--evidence` said it")
-    why: str
-    restore: str | None = Field(None, description="the option that would record whole distributions at every state")
-
-
 class MovedToken(Frozen):
     """The token whose probability differs most at a state, and its log-probs on the two sides."""
 
@@ -121,41 +123,6 @@ class WorstToken(Frozen):
     )
     context: list[ContextToken] = Field([], description="the tokens around it; the worst one is at `focus`")
     focus: int = 0
-
-
-class Histogram(Frozen):
-    edges: list[float]
-    counts: list[int]
-    floor_counts: list[int] | None = None
-
-
-class Scatter(Frozen):
-    """A random sample of points, small enough to draw; `n_total` is how many there were."""
-
-    x: list[float]
-    y: list[float]
-    n_total: int
-    floor_y: list[float] | None = None
-
-
-class PositionBin(Frozen):
-    low: int
-    high: int
-    n: int
-    mean: float
-    p99: float | None = None
-    max: float
-    floor_mean: float | None = None
-
-
-class ChartData(Frozen):
-    """What the charts draw. `floor_*` is the larger repeat floor, on the same axes."""
-
-    ratio_histogram: Histogram | None = None
-    probability_scatter: Scatter | None = None
-    tv_by_position: list[PositionBin] = []
-    log_ratio_by_length: Scatter | None = None
-    floor_exceedance: list[Exceedance] = []
 
 
 class Finding(Frozen):
@@ -187,6 +154,11 @@ class Difference(Frozen):
         "mismatch",
     )
     why: str | None = Field(None, description="what a difference at this key can do")
+
+    @property
+    def one_sided(self) -> bool:
+        """Whether one side alone reports it, and nothing is known of what that does."""
+        return not self.rank and (self.behavior is None) != (self.reference is None)
 
 
 class PairSummary(Frozen):
@@ -237,6 +209,7 @@ class Report(Frozen):
     schema_version: int = SCHEMA_VERSION
     verdict: Verdict = "none"
     finding: Finding
+    reading: Reading = Reading()
     evidence: EvidenceLevel
     evidence_choice: EvidenceChoice | None = Field(None, description="None where the traces came from elsewhere")
     policy: Policy

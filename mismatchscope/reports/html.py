@@ -18,6 +18,8 @@ from .charts import draw_charts
 from .document import Report
 from .fields import flatten
 from .glossary import ALPHA, BOUNDS, EVIDENCE, POLICY, Measure
+from .reading import READING, reading_rows, sources
+from .sides import model_name
 from .summary import (
     DIFFERENCES,
     alpha_rows,
@@ -27,6 +29,7 @@ from .summary import (
     gate_value,
     headline,
     interval_note,
+    moved_most,
     not_compared,
     one_line,
     scalars,
@@ -39,7 +42,7 @@ from .text import UNKNOWN, count, estimate, number, probability, setting, share,
 
 _Entry = tuple[Measure, Statistic]
 
-_FILTERS = (one_line, count, estimate, gate_value, number, probability, setting, share, visible)
+_FILTERS = (one_line, count, estimate, gate_value, moved_most, number, probability, setting, share, visible)
 
 
 class Card(NamedTuple):
@@ -75,6 +78,10 @@ def render(report: Report) -> str:
         report=report,
         head=headline(report),
         not_compared=not_compared(report),
+        model=model_name(report),
+        reading=reading_rows(report),
+        reading_name=READING,
+        sources=sources(report),
         cards=list(_cards(report)),
         alpha_name=ALPHA["alpha1"],
         alpha=alpha_rows(report, report.alpha1),

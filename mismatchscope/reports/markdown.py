@@ -10,6 +10,7 @@ from ..measures.results import Statistic
 from .baseline import PAIRED_MEANING, VERDICT_TONE, compared_engines, pair_rows, paired_rows
 from .document import BaselineComparison, Provenance, Report
 from .glossary import ALPHA, Measure
+from .reading import READING, reading_rows, sources
 from .summary import (
     DIFFERENCES,
     Row,
@@ -18,6 +19,7 @@ from .summary import (
     floor_rows,
     gate_value,
     headline,
+    moved_most,
     not_compared,
     one_line,
     scalars,
@@ -26,7 +28,7 @@ from .summary import (
     three_policies,
     token_statistics,
 )
-from .text import estimate, number, probability, share, visible
+from .text import estimate, number, share, visible
 
 # Finds the comment that an earlier run left, so that a workflow can replace it.
 MARKER = "<!-- mismatchscope report -->"
@@ -42,9 +44,11 @@ def render(report: Report) -> str:
         MARKER,
         f"### {_ICON[head.tone]} {head.badge}: {_text(head.sentence)}",
         *_baseline(report),
-        " · ".join(filter(None, [head.scope, not_compared(report)])),
+        _text(head.compared),
+        " · ".join(filter(None, [_text(head.scope), not_compared(report)])),
         _gates(report),
         *_alarms(report),
+        *_reading(report),
         f"**{ALPHA['alpha1'][0]}**, {ALPHA['alpha1'][1]}",
         _rows(alpha_rows(report, report.alpha1) + floor_rows(report)),
     ]
@@ -61,7 +65,9 @@ def render(report: Report) -> str:
     if report.baseline:
         difference = _differences(report.baseline, ("new", "old"))
         blocks.append(_fold("What differs between the new engine and the old one", difference))
-    blocks.append(_fence(report.provenance.command))
+    if step := report.reading.next_step:
+        blocks += [f"**Next**: {_text(step.why)}", _fence(step.command)]
+    blocks += ["**Reproduce**", _fence(report.provenance.command)]
     return "\n\n".join(block for block in blocks if block) + "\n"
 
 
@@ -97,8 +103,15 @@ def _alarms(report: Report) -> Iterable[str]:
         yield "\n".join(f"> {line}" for line in lines)
 
 
+def _reading(report: Report) -> Iterable[str]:
+    if rows := reading_rows(report):
+        yield f"**{READING[0].capitalize()}**: {READING[1]}"
+        yield _rows(rows)
+        yield _fold("Public figures", "\n".join(f"- {_text(line)}" for line in sources(report)))
+
+
 def _rows(rows: Iterable[Row]) -> str:
-    return _table(("", "", ""), [(row.label, f"**{row.value}**", _text(row.note)) for row in rows])
+    return _table(("", "", ""), [(_text(row.label), f"**{row.value}**", _text(row.note)) for row in rows])
 
 
 def _statistics(title: str, statistics: list[tuple[Measure, Statistic]], confidence: float) -> str:
@@ -124,10 +137,9 @@ def _worst(report: Report) -> str:
         pieces = [_text(visible(piece.text)) for piece in token.context]
         if pieces:
             pieces[token.focus] = f"<b>{pieces[token.focus]}</b>"
-        change = f"{probability(token.logprob_behavior)} → {probability(token.logprob_reference)}"
         place = f"{token.sequence_id} at {token.position}"
-        rows.append((number(token.tv), change, place, "".join(pieces)))
-    return _table(("TV", "p of μ → π", "response", "context"), rows)
+        rows.append((number(token.tv), _text(moved_most(token)), place, "".join(pieces)))
+    return _table(("TV", "moved most, μ → π", "response", "context"), rows)
 
 
 def _differences(source: Provenance | BaselineComparison, sides: tuple[str, str] = ("μ", "π")) -> str:

@@ -6,7 +6,7 @@ Shapes: P places asked for.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .reader import BATCH_ROWS, Trace, reading
 from .schema import TOKENS
@@ -19,7 +19,7 @@ Place = tuple[int, int]
 """(sequence id, position in the response)"""
 
 
-def find_tokens(trace: Trace, places: Collection[Place], columns: list[str]) -> dict[Place, dict[str, object]]:
+def find_tokens(trace: Trace, places: Collection[Place], columns: list[str]) -> dict[Place, dict[str, Any]]:
     """These rows of tokens.parquet: each as its `columns`, and its number in the file as `row`.
 
     A place that the trace does not have is left out. Only row groups whose range of sequences holds one are read,
@@ -30,14 +30,14 @@ def find_tokens(trace: Trace, places: Collection[Place], columns: list[str]) -> 
 
     wanted = set(places)
     ids, positions = (pa.array({place[key] for place in wanted}, pa.int64()) for key in (0, 1))
-    found: dict[Place, dict[str, object]] = {}
+    found: dict[Place, dict[str, Any]] = {}
     with reading(trace.path / TOKENS):
         for first, batch in _batches(trace.parquet(TOKENS), wanted, ["sequence_id", "position", *columns]):
             # Each alone lets too many through, but few: the lists of the rest never become Python objects.
             chosen = pc.and_(
                 pc.is_in(batch["sequence_id"], ids), pc.is_in(batch["position"].cast(pa.int64()), positions)
             )
-            rows = pc.indices_nonzero(chosen).to_pylist()
+            rows = pc.indices_nonzero(chosen).to_numpy().tolist()
             for row, entry in zip(rows, batch.filter(chosen).to_pylist(), strict=True):
                 place = entry.pop("sequence_id"), entry.pop("position")
                 if place in wanted:
@@ -49,7 +49,8 @@ def _batches(
     file: pq.ParquetFile, places: Collection[Place], columns: list[str]
 ) -> Iterator[tuple[int, pa.RecordBatch]]:
     """(number of its first row, batch) of the row groups that may hold a place."""
-    at, first = file.schema_arrow.get_field_index("sequence_id"), 0
+    at = file.schema_arrow.get_field_index("sequence_id")
+    first = 0
     for group in range(file.num_row_groups):
         facts = file.metadata.row_group(group)
         ids = facts.column(at).statistics

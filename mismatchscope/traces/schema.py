@@ -36,6 +36,8 @@ class ModelFacts(BaseModel):
     `config` and `generation_config` have every key of the files of that name, as they are on disk; {} is a file
     that does not exist. `files` maps the tokenizer's files to their sha256. `chat_template_sha256` is that of the
     template's text, wherever it is kept; None is also a checkpoint without one.
+
+    `adapter` is the PEFT adapter on top of it: {name, path, weights_sha256, config}.
     """
 
     model_config = ConfigDict(frozen=True, extra="allow")
@@ -50,6 +52,7 @@ class ModelFacts(BaseModel):
     generation_config: dict[str, Any] | None = None
     files: dict[str, str] | None = None
     chat_template_sha256: str | None = None
+    adapter: dict[str, Any] | None = None
 
 
 class TraceCounts(BaseModel):
@@ -100,7 +103,8 @@ class Manifest(BaseModel):
     `settings` is what was asked of the engine, `inputs` what else the run was asked for, `effective` what the
     engine ended up doing. `temperature` is what the logits were divided by before the log-probs were taken.
     `parent` is the sha256 of the manifest of the trace whose tokens were scored, `prompts_sha256` names what was
-    sampled from. `files` maps each file of the trace to its sha256.
+    sampled from. `notes` are remarks for people on the run and its prompts, `files` maps each file of the trace to
+    its sha256.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -14,6 +14,7 @@ from pathlib import Path
 from ..errors import OutputExistsError, TraceError
 from ..records import SequenceRecord, finished_parts, read_part, write_atomic
 from .identity import earlier_manifest, joined
+from .notes import PromptRemarks
 from .packing import Packer, disk_full_guard
 from .schema import MANIFEST, PARTS, RESUME, Manifest, TraceCounts, read_manifest
 
@@ -89,7 +90,8 @@ def _claim(path: Path, manifest: Manifest) -> Manifest:
 
 
 def _pack(path: Path, manifest: Manifest, records: Iterable[SequenceRecord]) -> Manifest:
-    iterator = iter(records)
+    remarks = PromptRemarks()
+    iterator = remarks.watch(records)
     first = next(iterator, None)
     if first is None:
         raise TraceError(f"There is no sequence to write to {path}.")
@@ -98,7 +100,7 @@ def _pack(path: Path, manifest: Manifest, records: Iterable[SequenceRecord]) -> 
         with Packer(path) as packer:
             for record in _with_raw(False, first, iterator):
                 packer.add(record, record.observed)
-            return _complete(path, manifest, packer)
+            return _complete(path, manifest, packer, remarks)
     raw_path = raw_path_of(path)
     raw = _claim(raw_path, manifest.model_copy(update={"policy": "raw", "temperature": 1.0}))
     _sweep(raw_path)
@@ -107,8 +109,8 @@ def _pack(path: Path, manifest: Manifest, records: Iterable[SequenceRecord]) -> 
             packer.add(record, record.observed)
             assert record.raw is not None, "_with_raw lets no other through"
             raw_packer.add(record, record.raw)
-        _complete(raw_path, raw, raw_packer)
-        return _complete(path, manifest, packer)
+        _complete(raw_path, raw, raw_packer, remarks)
+        return _complete(path, manifest, packer, remarks)
 
 
 def _sweep(path: Path) -> None:
@@ -125,9 +127,10 @@ def _with_raw(expected: bool, first: SequenceRecord, rest: Iterator[SequenceReco
         yield record
 
 
-def _complete(path: Path, manifest: Manifest, packer: Packer) -> Manifest:
+def _complete(path: Path, manifest: Manifest, packer: Packer, remarks: PromptRemarks) -> Manifest:
     counts, files = packer.close()
-    manifest = manifest.model_copy(update={"counts": counts, "files": files, "complete": True})
+    notes = list(dict.fromkeys([*manifest.notes, *remarks.notes]))  # a run that was killed here noted them once
+    manifest = manifest.model_copy(update={"counts": counts, "files": files, "notes": notes, "complete": True})
     write_atomic(path / MANIFEST, manifest.to_json().encode())
     directory = os.open(path, os.O_RDONLY)
     try:

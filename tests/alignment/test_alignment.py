@@ -85,7 +85,11 @@ def test_every_shared_row_comes_out_once_with_its_own_figures(
         else:
             np.testing.assert_array_equal(rows[key]["full"], full)
     counts = alignment.counts
-    assert (counts.sequences, counts.prompts) == (len(shared), len({key // 2 for key in shared}))
+    compared = {key for key, _ in expected}
+    assert (counts.matched_sequences, counts.sequences) == (len(shared), len(compared))
+    assert counts.prompts == len({key // 2 for key in compared})
+    left = {key: sum(found == key for found, _ in expected) for key in compared}
+    assert counts.partial_sequences == sum(left[key] < lengths[key] for key in compared)
     assert counts.tokens == len(expected)
     assert counts.rejected == sum(lengths[key] for key in shared) - len(expected)
     assert counts.unmatched_behavior == len(mu) - len(shared)
@@ -241,4 +245,5 @@ def test_the_two_sides_may_lie_in_other_row_groups(store: Store) -> None:
         assert found.keys() == expected.keys()
         assert all(found[key]["logp"] == expected[key]["logp"] for key in expected)
         counts = alignment.counts
-        assert (counts.sequences, counts.unmatched_behavior, counts.unmatched_reference) == (4, 3, 1)
+        assert (counts.matched_sequences, counts.unmatched_behavior, counts.unmatched_reference) == (4, 3, 1)
+        assert counts.sequences == 3  # one is empty

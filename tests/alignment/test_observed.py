@@ -12,7 +12,8 @@ from builders import V, record, records, stored
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mismatchscope.alignment.alignment import Alignment, Block
+from mismatchscope.alignment.alignment import Alignment
+from mismatchscope.alignment.block import Block
 from mismatchscope.alignment.observed_ids import ObservedPair
 from mismatchscope.errors import TraceError
 from mismatchscope.records import SequenceRecord

@@ -21,7 +21,7 @@ from mismatchscope.composition import BatchComposition
 from mismatchscope.engines import registry
 from mismatchscope.engines.spec import parse_spec
 from mismatchscope.errors import OutputExistsError, SpecError, WorkerError
-from mismatchscope.prompts import Prompt
+from mismatchscope.prompts.rows import Prompt
 from mismatchscope.records import Evidence, Sampling, finished_parts
 from mismatchscope.traces import Trace, read_manifest
 from mismatchscope.traces import store as store_module
@@ -142,6 +142,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path: Path, killed_in: str) 
         ({"model": "other"}, r"inputs\.model is 'm' there and 'other' here"),
         ({"samples": 1}, r"inputs\.samples is 2 there and 1 here"),
         ({"prompts": PROMPTS[:3]}, "prompts_sha256"),
+        ({"prompts": [*PROMPTS[:3], replace(PROMPTS[3], template_arguments={"a": 1})]}, "prompts_sha256"),
     ],
 )
 def test_another_run_does_not_go_on_from_here(interrupted: Path, change: dict[str, Any], named: str) -> None:

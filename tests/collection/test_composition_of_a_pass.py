@@ -10,7 +10,7 @@ from mismatchscope.collection.collector import Collector
 from mismatchscope.collection.passes import Pass
 from mismatchscope.composition import BatchComposition
 from mismatchscope.engines.spec import parse_spec
-from mismatchscope.prompts import Prompt
+from mismatchscope.prompts.rows import Prompt
 from mismatchscope.records import Evidence, Sampling
 from mismatchscope.traces.reader import Trace
 

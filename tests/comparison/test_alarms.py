@@ -82,6 +82,30 @@ def test_weights_differ_where_both_are_known_to(tmp_path: Path, other: str | Non
     assert ("weights" in found(pair_of(mu, pi))) == raised
 
 
+@pytest.mark.parametrize(
+    ("sides", "says"),
+    [
+        ((None, None), None),
+        ((("a", 8), ("a", 8)), None),
+        ((("a", 8), None), "One side ran the model with an adapter"),
+        ((("a", 8), ("b", 8)), "different adapters on the same base"),
+        ((("a", 8), ("a", 16)), "the same adapter weights in another way"),
+    ],
+)
+@pytest.mark.parametrize("base", ["w", "v", None])
+def test_adapters_differ_over_the_same_base(
+    tmp_path: Path, sides: tuple[tuple[str, int] | None, ...], says: str | None, base: str | None
+) -> None:
+    traces = []
+    for role, weights, side in zip(("behavior", "reference"), ("w", base), sides, strict=True):
+        adapter = None if side is None else {"weights_sha256": side[0], "config": {"lora_alpha": side[1]}}
+        model = ModelFacts(name="tiny", weights_sha256=weights, vocabulary_size=16, adapter=adapter)
+        traces.append(sampled_trace(tmp_path / role, [np.full(4, -1.0)] * 3, role=role, model=model))
+    alarm = found(pair_of(*traces)).get("adapter")
+    assert (alarm is not None) == (says is not None and base == "w")
+    assert alarm is None or says in alarm.message
+
+
 FLOOR = Floor(observed_max=0.1, mean=Interval(0.01), identical=False)
 
 

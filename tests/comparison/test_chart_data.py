@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
 
@@ -49,7 +50,7 @@ def test_a_ratio_of_0_is_counted_in_the_first_bin(tmp_path: Path) -> None:
     # The response with it has no finite log-ratio, so it is not drawn; it is counted.
     assert (figures.log_ratio_by_length.n_total, figures.log_ratio_by_length.x) == (2, [4])
     assert figures.log_ratio_by_length.y == pytest.approx([0.1])
-    json.dumps(figures.model_dump(), allow_nan=False)
+    json.dumps(asdict(figures), allow_nan=False)
 
 
 def test_where_no_ratio_is_finite_there_is_no_histogram(tmp_path: Path) -> None:
@@ -143,5 +144,5 @@ def test_a_floor_of_other_sequences_is_not_drawn_point_by_point(tmp_path: Path) 
 
 def test_without_a_floor_none_is_drawn(tmp_path: Path) -> None:
     figures = chart_data_of(random_pair(tmp_path, 0)[0], None)
-    assert figures.floor_exceedance == []
+    assert figures.floor_exceedance == ()
     assert figures.probability_scatter.floor_y is None and figures.log_ratio_by_length.floor_y is None

@@ -143,3 +143,21 @@ def test_no_reason_claims_more_than_that_a_setting_can_do_something() -> None:
 
     for effect in EFFECTS:
         assert "the two sides ran" not in effect.why and "the two sides read" not in effect.why
+
+
+def test_another_adapter_or_another_scaling_of_it_is_named_and_its_place_is_not() -> None:
+    def with_adapter(sha256: str, alpha: int, path: str) -> dict:
+        adapter = {"name": path, "path": path, "weights_sha256": sha256, "config": {"r": 4, "lora_alpha": alpha}}
+        return changed(model={"adapter": adapter})
+
+    ours = with_adapter("a", 8, "/one")
+    assert differences(ours, with_adapter("a", 8, "/two")) == []
+    cases = {
+        "model.adapter.weights_sha256": with_adapter("b", 8, "/one"),
+        "model.adapter.config.lora_alpha": with_adapter("a", 16, "/one"),
+    }
+    for key, other in cases.items():
+        [one] = differences(ours, other)
+        assert (one.key, one.rank) == (key, 1) and "adapter" in one.why
+    found = differences(changed(model={"adapter": None}), ours)
+    assert (found[0].key, found[0].behavior, found[0].reference) == ("model.adapter.weights_sha256", None, "a")

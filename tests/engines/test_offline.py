@@ -255,6 +255,15 @@ def test_logits_that_are_no_numbers_do_not_pass_for_some(
     assert len(engine.left("nan").of("roll")) == (0 if refused else 1)
 
 
+def test_a_chat_becomes_the_tokens_and_the_remark_that_it_is_for_every_engine(engine: Engine) -> None:
+    chat = [{"role": "user", "content": [{"type": "text", "text": "[INST] 1 + 1?"}]}]
+    requests = [Request(0, 0, prompt=chat), Request(1, 1, prompt="Question: [INST] 1 + 1?\nAnswer:")]
+    records = engine.run("chat", "dense", "dtype=float32", {"roll": {}}, requests=requests).of("roll")
+    np.testing.assert_array_equal(records[0].prompt_token_ids, records[1].prompt_token_ids)
+    assert [remark.partition(",")[0] for remark in records[0].prompt_remarks] == ["a message begins with [INST]"]
+    assert records[1].prompt_remarks == []
+
+
 def test_a_prompt_too_long_is_named_before_anything_is_sampled(engine: Engine) -> None:
     requests = [Request(i, i, np.full(4 if i < 5 else 40, 7, dtype=np.int32)) for i in range(6)]
     options = f"dtype=float32,{LENGTH[engine.name]}=32,batch_size=2"

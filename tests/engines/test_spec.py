@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from toy_engine import ToyOptions
 
 from mismatchscope.engines import registry
-from mismatchscope.engines.spec import EngineSpec, parse_spec, resolve_options
+from mismatchscope.engines.spec import EngineSpec, parse_spec, resolve_options, with_adapter
 from mismatchscope.errors import SpecError
 
 names = st.from_regex(r"[a-z][a-z0-9_.-]{0,12}", fullmatch=True)
@@ -135,3 +135,23 @@ def test_a_secret_is_refused_and_not_repeated(options: str) -> None:
         resolve_options(parse_spec(f"vllm:{options}"))
     assert "hf_x" not in caught.value.message + caught.value.hint
     resolve_options(parse_spec("vllm:max_num_batched_tokens=64,tokenizer_mode=slow"))
+
+
+@pytest.mark.parametrize("name", ["transformers", "vllm==0.32.0", "sglang"])
+def test_the_adapter_of_a_run_is_for_every_spec_that_says_none_of_its_own(name: str) -> None:
+    spec = parse_spec(name)
+    assert with_adapter(spec, None) == spec
+    assert str(with_adapter(spec, "/a")) == f"{name}:adapter=/a"
+    for own in ("/b", "none"):
+        assert with_adapter(parse_spec(f"{name}:adapter={own}"), "/a").options == {"adapter": own}
+        assert resolve_options(parse_spec(f"{name}:adapter={own}")).adapter == own
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [("synthetic", "runs no adapters"), ("vllm@http://127.0.0.1:8000", "cannot give it an adapter")],
+)
+def test_an_engine_that_runs_no_adapter_is_not_given_one(name: str, says: str) -> None:
+    with pytest.raises(SpecError, match=says) as caught:
+        with_adapter(parse_spec(name), "/a")
+    assert "adapter=PATH" in caught.value.hint

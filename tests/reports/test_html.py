@@ -39,7 +39,7 @@ class _Page(HTMLParser):
 def test_the_verdict_and_the_key_figures_come_first(full: Report, pages: dict[str, str]) -> None:
     document = pages["full"]
     text = " ".join(_Page(document[document.index("<body>") :]).text.split())
-    order = ["MISMATCH", full.finding.sentence, "24,576 tokens", "above the repeat floor", "Per token"]
+    order = ["DIFFERENCE", full.finding.sentence, "24,576 tokens", "above the repeat floor", "Per token"]
     places = [text.index(each) for each in order]
     assert places == sorted(places)
 
@@ -99,7 +99,7 @@ def test_missing_parts_are_left_out_or_named(pages: dict[str, str]) -> None:
     text = _Page(pages["sampled"]).text
     assert "needs top-k or full evidence" in text
     assert "neither side was run twice" in text
-    assert "not compared: 3 only in μ, 1 rejected" in text
+    assert "not compared: 3 responses only in μ, 1 row rejected" in text
     for absent in ("Pictures", "Farthest apart", "Corrections", "Bounds", "Gates"):
         assert absent not in text
 
@@ -124,6 +124,15 @@ def test_a_version_audit_shows_its_pairs_and_what_new_and_old_differ_in(pages: d
 def test_differing_provenance_is_marked(pages: dict[str, str]) -> None:
     rows = re.findall(r'<tr class="cause"><th scope="row">([^<]+)<', pages["full"])
     assert {"settings.dtype", "settings.attention", "engine", "version"} == set(rows)
+
+
+def test_settings_of_one_side_alone_are_folded(full: Report) -> None:
+    alone = Difference(key="effective.block_size", behavior=16)
+    provenance = full.provenance.model_copy(update={"difference": [*full.provenance.difference, alone]})
+    document = render(full.model_copy(update={"provenance": provenance}))
+    section = document[document.index("Where the two sides differ") :]
+    fold = section.index("<summary>1 setting that one side alone reports</summary>")
+    assert section.index("settings.dtype") < fold < section.index("effective.block_size")
 
 
 def test_without_jinja2_the_error_says_what_to_install(full: Report, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,6 +175,20 @@ def test_in_a_browser(browser, pages: dict[str, str], tmp_path: Path, name: str)
 
     assert said == []  # a violation of the content security policy would be reported here
     assert [url for url in requested if not url.startswith("data:")] == [file.as_uri()]
+    page.close()
+
+
+@pytest.mark.browser
+def test_long_runs_of_spaces_stay_in_their_box(browser, full: Report, tmp_path: Path) -> None:
+    worst = full.worst[0].model_copy(
+        update={"context": [ContextToken(text=" " * 300), ContextToken(text="x")], "focus": 1}
+    )
+    file = tmp_path / "report.html"
+    file.write_text(render(full.model_copy(update={"worst": [worst]})), encoding="utf-8")
+    page = browser.new_page(viewport={"width": 390, "height": 844})
+    page.goto(file.as_uri())
+    right = "Math.max(...[...document.querySelectorAll('.context > *')].map(e => e.getBoundingClientRect().right))"
+    assert page.evaluate(right) <= 390
     page.close()
 
 

@@ -21,15 +21,14 @@ from mismatchscope.measures.results import (
     TokenMeasures,
     Tolerance,
 )
+from mismatchscope.reports.chart_fields import ChartData, Histogram
 from mismatchscope.reports.document import (
     Alarm,
     BaselineComparison,
-    ChartData,
     Counts,
     Difference,
     Finding,
     GateResult,
-    Histogram,
     PairSummary,
     Provenance,
     Report,

@@ -24,6 +24,14 @@ from mismatchscope.reports.document import (
     Report,
     WorstToken,
 )
+from mismatchscope.reports.reading_fields import (
+    EvidenceChoice,
+    NextStep,
+    PerResponse,
+    Place,
+    PublicFigure,
+    Reading,
+)
 
 
 def full() -> Report:
@@ -34,7 +42,32 @@ def full() -> Report:
             sentence="Above the repeat floor of 0.000209, 10.2× as much: mean TV 0.00213 [0.00188, 0.00239], "
             "α₁ ≥ 0.184 (n = 24576 tokens of 128 prompts).",
         ),
+        reading=Reading(
+            place=Place(
+                dtypes="bfloat16 and bfloat16, dense",
+                figure="abs_logprob_diff",
+                value=0.00361,
+                position="below",
+                public=(
+                    PublicFigure(
+                        low=0.011, high=0.036, setup="a 4B model in another pair of engines", source=HOSTILE
+                    ),
+                    PublicFigure(low=0.014, high=0.014, setup="a 1.7B model", source="a public report"),
+                ),
+            ),
+            outside_band=0.00012,
+            per_response=PerResponse(
+                responses=512, mean_length=48.0, ratio_low=0.871, ratio_high=1.139, sum_tv=0.1023
+            ),
+            next_step=NextStep(
+                command="mismatchscope audit --behavior vllm:dtype=float32",
+                why="in float32 rounding is far smaller",
+            ),
+        ),
         evidence="full",
+        evidence_choice=EvidenceChoice(
+            requested="auto", why="auto: whole distributions fit, up to 0.31 GiB of 1GiB"
+        ),
         policy="processed",
         counts=Counts(prompts=128, sequences=512, tokens=24576, full_states=24576),
         alpha1=Alpha(

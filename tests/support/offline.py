@@ -23,7 +23,7 @@ from mismatchscope.engines.runtime.launcher import job_for, run_job
 from mismatchscope.engines.spec import parse_spec
 from mismatchscope.engines.transformers.engine import TransformersEngine, TransformersOptions
 from mismatchscope.environments import find
-from mismatchscope.prompts import load_prompts
+from mismatchscope.prompts.files import load_prompts
 from mismatchscope.records import (
     Evidence,
     Request,

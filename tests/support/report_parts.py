@@ -9,13 +9,8 @@ from mismatchscope.measures.results import (
     Interval,
     Statistic,
 )
-from mismatchscope.reports.document import (
-    ChartData,
-    ContextToken,
-    Histogram,
-    PositionBin,
-    Scatter,
-)
+from mismatchscope.reports.chart_fields import ChartData, Histogram, PositionBin, Scatter
+from mismatchscope.reports.document import ContextToken
 
 HOSTILE = "<script>alert(1)</script> ]]> `|` \x1b[31m \u202e"
 
@@ -75,7 +70,7 @@ def figures() -> ChartData:
         probability_scatter=Scatter(
             x=x.tolist(), y=logistic(noise * 3), n_total=24576, floor_y=logistic(noise * 0.3)
         ),
-        tv_by_position=bins,
+        tv_by_position=tuple(bins),
         log_ratio_by_length=Scatter(
             x=lengths.tolist(),
             y=(rng.normal(0, 1, 400) * 0.015 * np.sqrt(lengths)).tolist(),

@@ -25,9 +25,13 @@ def sampled_trace(
     ids: Sequence[int] | None = None,
     per_prompt: int = 1,
     pieces: dict[int, list[str]] | None = None,
+    prompts: Sequence[int] | None = None,
     **manifest: Any,
 ) -> Trace:
-    """A trace of the log-probs of the drawn tokens alone; token t of sequence s has the id (s + t) mod 16."""
+    """A trace of the log-probs of the drawn tokens alone; token t of sequence s has the id (s + t) mod 16.
+
+    `prompts` is the second prompt token of each sequence, by default its prompt id.
+    """
     records = []
     for sequence_id, logp_T in zip(ids if ids is not None else range(len(logp_ST)), logp_ST, strict=True):
         records.append(
@@ -37,6 +41,7 @@ def sampled_trace(
                 (sequence_id + np.arange(len(logp_T))) % builders.V,
                 Observed(np.asarray(logp_T, dtype=np.float64)),
                 None if pieces is None else pieces.get(sequence_id),
+                None if prompts is None else prompts[len(records)],
             )
         )
     return _stored(directory, records, Evidence("sampled"), manifest)
@@ -72,12 +77,17 @@ def pair_with_ratios(directory: Path, ratio_ST: Sequence[np.ndarray], **context:
 
 
 def _record(
-    sequence_id: int, prompt_id: int, tokens: np.ndarray, seen: Observed, pieces: list[str] | None
+    sequence_id: int,
+    prompt_id: int,
+    tokens: np.ndarray,
+    seen: Observed,
+    pieces: list[str] | None,
+    prompt: int | None = None,
 ) -> SequenceRecord:
     return SequenceRecord(
         sequence_id=sequence_id,
         prompt_id=prompt_id,
-        prompt_token_ids=np.array([1, 2], dtype=np.int32),
+        prompt_token_ids=np.array([1, prompt_id if prompt is None else prompt], dtype=np.int32),
         response_token_ids=tokens.astype(np.int32),
         finish_reason="length",
         observed=seen,

@@ -1,4 +1,4 @@
-"""What is on disk of a model: where it lies, what it is, the hashes that identify it, and its tokenizer.
+"""What is on disk of a model: what it is, the hashes that identify it, and its tokenizer.
 
 Every engine reads the same files, so all of them describe and tokenise through this module.
 """
@@ -9,6 +9,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,36 +17,11 @@ import numpy as np
 
 from ...errors import EngineError, ModelError, PromptsError
 from ...records import Observed, Request, SequenceRecord
+from .chat_template import chat_token_ids
 from .identity import identity, read_json
+from .prompt_remarks import PromptMarkers
 
 _TOKENIZER_FILES = ("tokenizer.model", "vocab.json", "merges.txt", "vocab.txt", "added_tokens.json")
-
-
-def locate(model: str, trust_remote_code: bool = False, *, weights: bool = True) -> Path:
-    """The local directory of a model: the path itself, or the snapshot of a hub id (downloaded when it is missing).
-
-    Without `weights`, a download leaves them out. Raises `ModelError` when there is neither.
-    """
-    directory = Path(model).expanduser()
-    if directory.is_dir():
-        if not (directory / "config.json").is_file():
-            raise ModelError(
-                f"{directory} is no model directory: it has no config.json",
-                hint="pass the directory that save_pretrained wrote",
-            )
-        return directory
-    from huggingface_hub import snapshot_download
-
-    patterns = ["*.json", "*.model", "*.txt", "*.jinja"]
-    patterns += ["*.safetensors"] * weights + ["*.py"] * trust_remote_code
-    try:
-        return Path(snapshot_download(model, allow_patterns=patterns))
-    # The hub's errors are OSErrors (no such repository, offline, gated) and ValueErrors (not a repository name).
-    except (OSError, ValueError) as error:
-        raise ModelError(
-            f"{model!r} is neither a directory nor a model that the Hugging Face hub hands out: {error}",
-            hint="check the path; a gated model needs `hf auth login`, an offline machine a local directory",
-        ) from error
 
 
 def read_config(directory: Path) -> dict[str, Any]:
@@ -83,14 +59,15 @@ def weights_sha256(directory: Path) -> str:
     """sha256 of the one weights file, or of the lines `<sha256>  <name>` that sha256sum prints for all shards."""
     files = weight_files(directory)
     with ThreadPoolExecutor() as pool:
-        digests = list(pool.map(_file_sha256, files))
+        digests = list(pool.map(file_sha256, files))
     if len(digests) == 1:
         return digests[0]
     lines = "".join(f"{digest}  {file.name}\n" for digest, file in zip(digests, files, strict=True))
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
-def _file_sha256(path: Path) -> str:
+def file_sha256(path: Path) -> str:
+    """sha256 of a file, as sha256sum prints it."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -123,6 +100,7 @@ class Tokenizer:
         self._directory = directory
         self._pieces: dict[int, str] = {}
         self._tokenizer: Any = None
+        self._markers: PromptMarkers | None = None
         self.sha256: str | None = None
         files = [directory / "tokenizer.json"]
         if not files[0].is_file():
@@ -138,10 +116,18 @@ class Tokenizer:
             raise ModelError(f"cannot load the tokenizer in {directory}: {error}") from error
         self.sha256 = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
-    @property
+    @cached_property
     def size(self) -> int:
         """One more than the largest token id it produces; 0 without a tokenizer."""
         return max(self._tokenizer.get_vocab().values(), default=-1) + 1 if self._tokenizer else 0
+
+    def ids_from(self, first: int) -> list[int]:
+        """The token ids it produces that are `first` or larger, in rising order."""
+        return (
+            sorted(value for value in self._tokenizer.get_vocab().values() if value >= first)
+            if self._tokenizer
+            else []
+        )
 
     @property
     def eos_token_id(self) -> int | None:
@@ -165,8 +151,15 @@ class Tokenizer:
                 f"the tokenizer in {self._directory} has no chat template; prompt {request.prompt_id} is a chat",
                 hint="give the prompt as text: a line with `prompt` in place of `messages`",
             )
-        encoded = self._tokenizer.apply_chat_template(request.prompt, add_generation_prompt=True, return_dict=True)
-        return np.array(encoded["input_ids"], dtype=np.int32)
+        return np.array(chat_token_ids(self._tokenizer, request.prompt, request), dtype=np.int32)
+
+    def remarks(self, request: Request, prompt: np.ndarray) -> list[str]:
+        """On a prompt that is sampled from; one that is scored was remarked on then."""
+        if self._tokenizer is None or request.response_token_ids is not None:
+            return []
+        if self._markers is None:
+            self._markers = PromptMarkers.of(self._tokenizer)
+        return self._markers.remarks(request, prompt)
 
     def text(self, token_ids: np.ndarray) -> str | None:
         """The text of some token ids, special tokens shown."""
@@ -192,30 +185,41 @@ class Tokenizer:
             response_token_ids=response,
             observed=observed,
             prompt_text=self.text(prompt),
+            prompt_remarks=self.remarks(request, prompt),
             response_pieces=self.pieces(response),
             **{"finish_reason": request.finish_reason or "length"} | others,
         )
 
 
-def check_vocabulary(tokenizer: Tokenizer, vocabulary_size: int) -> None:
-    """More embedding rows than tokens is padding; fewer means that the files do not belong together."""
-    if tokenizer.size > vocabulary_size:
-        raise ModelError(
-            f"the tokenizer does not match the vocabulary: it produces ids up to {tokenizer.size - 1}, "
-            f"the model has {vocabulary_size} embedding rows",
-            hint="use the tokenizer that was saved with this checkpoint",
-        )
+def vocabulary_remarks(tokenizer: Tokenizer, vocabulary_size: int) -> list[str]:
+    """What is odd of a tokenizer for a model with so many embedding rows; more rows than ids are padding."""
+    beyond = tokenizer.ids_from(vocabulary_size)
+    if not beyond:
+        return []
+    ids = "1 id" if len(beyond) == 1 else f"{len(beyond)} ids"
+    return [
+        f"The tokenizer has {ids} from {beyond[0]} upwards that the model, with {vocabulary_size} embedding rows, "
+        "has no row for; a prompt with such an id is refused."
+    ]
 
 
-def check_prompt(prompt_id: int, token_ids: np.ndarray, vocabulary_size: int, max_length: int | None) -> None:
-    """Refuse what no engine can run, naming the prompt; `max_length` must leave room for one more token."""
+def check_prompt(
+    prompt_id: int, token_ids: np.ndarray, vocabulary_size: int, max_length: int | None, tokenizer_size: int = 0
+) -> None:
+    """Refuse what no engine can run, naming the prompt; `max_length` must leave room for one more token.
+
+    Ids below `tokenizer_size` may be the model's own tokenizer's, which the hint then says.
+    """
     if len(token_ids) == 0:
         raise PromptsError(f"prompt {prompt_id} is empty", hint="remove it from the prompts file")
     outside = [token_id for token_id in token_ids.tolist() if not 0 <= token_id < vocabulary_size]
     if outside:
+        own = vocabulary_size <= outside[0] < tokenizer_size
         raise PromptsError(
             f"prompt {prompt_id} has the token id {outside[0]}, outside the vocabulary of {vocabulary_size}",
-            hint="tokenise the prompts with this model's tokenizer",
+            hint="the tokenizer has this id but the model no embedding for it: take its text out of the prompt"
+            if own
+            else "tokenise the prompts with this model's tokenizer",
         )
     if max_length is not None and len(token_ids) >= max_length:
         raise PromptsError(

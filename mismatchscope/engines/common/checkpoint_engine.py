@@ -12,7 +12,9 @@ import numpy as np
 
 from ...records import Request, Sampling, Task
 from ..base import Capabilities, Engine
-from .checkpoint import Tokenizer, check_prompt, check_vocabulary, describe, locate, stop_token_ids
+from .adapter import split_adapter
+from .checkpoint import Tokenizer, check_prompt, describe, stop_token_ids, vocabulary_remarks
+from .location import locate
 from .provenance import torch_environment
 from .tokenized import ScoreRequest, TokenizedRequest
 
@@ -25,10 +27,14 @@ class CheckpointEngine(Engine):
     )
 
     def _open_checkpoint(self) -> Path:
-        """Describe the checkpoint and read its tokenizer; returns its directory. Raises `ModelError`."""
-        directory = locate(self.model, self.options.trust_remote_code)
-        self._model_facts = describe(self.model, directory)
-        self._tokenizer = Tokenizer(directory, self.options.trust_remote_code)
+        """Describe model and adapter, read the tokenizer; returns the base's directory. Raises `ModelError`."""
+        trust = self.options.trust_remote_code
+        base, self._adapter = split_adapter(self.model, self.options.adapter, trust)
+        directory = locate(base, trust)
+        self._model_facts = describe(base, directory)
+        if self._adapter is not None:
+            self._model_facts["adapter"] = self._adapter.facts()
+        self._tokenizer = Tokenizer(directory, trust)
         self._stop_ids = stop_token_ids(directory, self._tokenizer)
         return directory
 
@@ -36,7 +42,7 @@ class CheckpointEngine(Engine):
         """What the engine can run: token ids, tokens of a sequence, and of a prompt with one token to follow."""
         self._vocabulary_size, self._max_length = vocabulary_size, max_length
         self._longest_prompt = max_length if longest_prompt is None else longest_prompt
-        check_vocabulary(self._tokenizer, vocabulary_size)
+        self._remarks = vocabulary_remarks(self._tokenizer, vocabulary_size)
 
     def check(self, requests: Sequence[Request], task: Task) -> None:
         """Refuse, by name, what cannot be run: prompts before anything is sampled, responses before a score."""
@@ -53,7 +59,9 @@ class CheckpointEngine(Engine):
         """The requests, with their prompts as token ids. Raises `PromptsError` for one that cannot be run."""
         prompts = [self._tokenizer.encode(request) for request in requests]
         for request, prompt in zip(requests, prompts, strict=True):
-            check_prompt(request.prompt_id, prompt, self._vocabulary_size, self._longest_prompt)
+            check_prompt(
+                request.prompt_id, prompt, self._vocabulary_size, self._longest_prompt, self._tokenizer.size
+            )
         return [
             TokenizedRequest(**vars(request) | {"prompt_token_ids": prompt})
             for request, prompt in zip(requests, prompts, strict=True)
@@ -84,4 +92,5 @@ class CheckpointEngine(Engine):
             "settings": asdict(self.options),
             "effective": effective,
             "environment": torch_environment(device_type, "transformers"),
+            "notes": self._remarks,
         }

@@ -10,6 +10,11 @@ from typing import Any, ClassVar
 from ...errors import CapabilityError, SpecError
 from ..base import Options
 
+ADAPTER_HELP = "directory of a PEFT adapter to run on top of the model; none: the model alone, whatever --model is"
+
+_OURS = ("batch_size", "adapter")
+"""Keys that are no arguments of an engine's."""
+
 
 def check_least(engine: str, options: Options, least: Mapping[str, float]) -> None:
     """Raise `SpecError` for an option below its smallest value; None is none at all."""
@@ -65,7 +70,7 @@ class EngineArguments(Options):
 
     def arguments(self) -> dict[str, Any]:
         """What was asked of the engine, by the names of its own arguments."""
-        asked = {key: value for key, value in asdict(self).items() if key not in ("batch_size", self.others)}
+        asked = {key: value for key, value in asdict(self).items() if key not in (*_OURS, self.others)}
         return {key: value for key, value in asked.items() if value is not None} | self.other_arguments
 
 

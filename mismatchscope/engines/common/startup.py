@@ -11,16 +11,18 @@ from pathlib import Path
 
 from ...errors import EngineError, MismatchScopeError, ModelError, SpecError, UsageError
 from ...machine import hardware
+from .adapter import Adapter
 
 _ABOUT_MEMORY = re.compile(r"\bmemory\b", re.IGNORECASE)
 _ABOUT_THE_MODEL = re.compile(r"architecture|model type|checkpoint|safetensors|weights", re.IGNORECASE)
+_ABOUT_ADAPTERS = re.compile(r"lora|adapter|peft|modules_to_save", re.IGNORECASE)
 _LONGEST_REASON = 400
 
 
 def set_default_variables(model: str, variables: Mapping[str, str]) -> None:
     """Set what torch and an engine read when they are imported; what the user has set stays."""
     defaults = dict(variables)
-    if Path(model).is_dir():
+    if Path(model, "config.json").is_file():  # an adapter's base may have to be fetched
         defaults["HF_HUB_OFFLINE"] = "1"
     if not hardware()["gpus"]:
         # Engines take one thread a core, and are many times slower when a core has something else to do.
@@ -39,7 +41,8 @@ def import_errors(package: str, engine: str) -> Iterator[None]:
             raise
         raise EngineError(
             f"{engine} is in {sys.executable}, but importing it fails: {reason_of(error)}",
-            hint=f"mismatchscope env create {package} makes an environment that works",
+            hint=f"{package}:python=PATH runs it elsewhere; mismatchscope env create {package} makes such a place "
+            "and prints its PATH",
         ) from error
 
 
@@ -51,8 +54,9 @@ def start_errors(
     memory_hint: str,
     refusals: tuple[type[Exception], ...],
     find_cause: Callable[[], Exception | None] = lambda: None,
+    adapter: Adapter | None = None,
 ) -> Iterator[None]:
-    """Tell apart the want of memory, the model that an engine cannot run, and the settings that it refuses.
+    """Tell apart the want of memory, the model or adapter that an engine cannot run, and the settings it refuses.
 
     `engine` is its name and version, `refusals` what it raises for settings. `find_cause` looks up why a process of
     the engine's ended, where the exception does not say.
@@ -68,6 +72,11 @@ def start_errors(
         reason = reason_of(cause)
         if is_about_memory(cause):
             raise EngineError(f"{engine} does not start: {reason}", hint=memory_hint) from error
+        if adapter is not None and _ABOUT_ADAPTERS.search(reason):
+            raise ModelError(
+                f"{engine} cannot run the adapter in {adapter.directory} on the model in {model}: {reason}",
+                hint=adapter.merge_hint,
+            ) from error
         if _ABOUT_THE_MODEL.search(reason):
             raise ModelError(
                 f"{engine} cannot run the model in {model}: {reason}",

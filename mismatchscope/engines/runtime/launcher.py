@@ -155,6 +155,8 @@ def _as_exception(
     engine = job.engine.partition(":")[2]
     if event["type"] == "ModuleNotFoundError":
         package = event["package"]
+        if python is None and package == "peft":
+            return MissingDependencyError(package, "adapters", "A PEFT adapter on the engine transformers")
         if python is None and package in _TORCH_EXTRA:
             return MissingDependencyError(package, "torch", f"The engine {engine}")
         interpreter = python or sys.executable

@@ -13,6 +13,7 @@ from pathlib import Path
 from ...errors import CapabilityError, EngineError, MismatchScopeError
 from ...records import Request, SequenceRecord, Task, finished_parts, read_requests, write_part
 from ..base import Engine
+from ..common.prompt_texts import without_prompts
 from .batching import check_batches, plan_batches
 from .job import Job, load_requests, open_parts
 
@@ -102,7 +103,7 @@ def _run_batch(engine: Engine, batch: Sequence[Request], task: Task) -> Iterator
     except (MismatchScopeError, ImportError, OSError):
         raise
     except Exception as error:
-        raise EngineError(_without_prompts(f"{type(error).__name__}: {error}", batch)) from error
+        raise EngineError(without_prompts(f"{type(error).__name__}: {error}", batch)) from error
     if open_requests:
         raise EngineError(f"The engine {engine.name} left out the sequences {sorted(open_requests)}.")
 
@@ -118,12 +119,3 @@ def _check(engine: Engine, record: SequenceRecord, request: Request | None) -> N
     for observed in (record.observed, record.raw):
         if observed is not None and observed.logprob_T.shape != (length,):
             raise EngineError(f"{where} with {observed.logprob_T.shape} log-probs for {length} tokens.")
-
-
-def _without_prompts(message: str, batch: Sequence[Request]) -> str:
-    """Prompts may be confidential, and messages end up in terminals and CI logs."""
-    for request in batch:
-        messages = request.prompt if isinstance(request.prompt, list) else [{"content": request.prompt or ""}]
-        for text in filter(None, (entry.get("content") for entry in messages)):
-            message = message.replace(text, "[prompt]").replace(repr(text)[1:-1], "[prompt]")
-    return message if len(message) <= 1000 else f"{message[:1000]}…"

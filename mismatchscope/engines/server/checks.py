@@ -88,7 +88,9 @@ async def check_tokenizer(client: Client, served_name: str, tokenizer: Tokenizer
 
 def probe_prompts(tokenizer: Tokenizer, vocabulary: int) -> list[np.ndarray]:
     """A few short prompts of ordinary tokens."""
-    ids = _encode(tokenizer) if tokenizer.sha256 else np.arange(1, 9) * (vocabulary // 10)
+    ids = _encode(tokenizer) if tokenizer.sha256 else []
+    if not ids or max(ids) >= vocabulary:
+        ids = (np.arange(1, 9) * (vocabulary // 10)).tolist()
     return [np.asarray(ids[:length], dtype=np.int32) for length in (2, 4, 6, 8)]
 
 

@@ -22,12 +22,12 @@ from ..common.checkpoint import (
     Tokenizer,
     check_prompt,
     check_response,
-    check_vocabulary,
     describe,
-    locate,
     read_config,
     stop_token_ids,
+    vocabulary_remarks,
 )
+from ..common.location import locate
 from .capabilities import ServerCapabilities
 from .checks import PROBE_ENTRIES, check_tokenizer, check_vocabulary_size, choose_model, find_stage, probe_prompts
 from .logprobs import TokenLogprobs, observe_entries, observe_full
@@ -98,7 +98,7 @@ class ServerEngine(Engine):
         self.served_name: str = card["id"]
         self.server_info = await self.inspect(card)
         self.vocabulary = check_vocabulary_size(url, self.server_info.vocabulary, config.get("vocab_size"))
-        check_vocabulary(self._tokenizer, self.vocabulary)
+        self._remarks = vocabulary_remarks(self._tokenizer, self.vocabulary)
         self._max_length: int | None = card.get("max_model_len") or config.get("max_position_embeddings")
         self._tokenizer_checked = await check_tokenizer(self.client, self.served_name, self._tokenizer)
         self._server = ServerCapabilities(
@@ -196,6 +196,7 @@ class ServerEngine(Engine):
             },
             # Of the client: a server does not tell what it runs on.
             "environment": {"python": platform.python_version()},
+            "notes": self._remarks,
         }
 
     def _observe(self, policy: RecordedPolicy, completion: Completion, request: Request, task: Task) -> Observed:
@@ -213,7 +214,7 @@ class ServerEngine(Engine):
 
     def _prompt(self, request: Request) -> np.ndarray:
         prompt = self._tokenizer.encode(request)
-        check_prompt(request.prompt_id, prompt, self.vocabulary, self._max_length)
+        check_prompt(request.prompt_id, prompt, self.vocabulary, self._max_length, self._tokenizer.size)
         return prompt
 
     def _response(self, request: Request, prompt: np.ndarray) -> np.ndarray:

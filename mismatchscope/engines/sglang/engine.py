@@ -20,11 +20,12 @@ from ...records import Request, Sampling, SequenceRecord, Task
 from ..base import Options
 from ..common.checkpoint import check_response
 from ..common.checkpoint_engine import CheckpointEngine
+from ..common.compiler import check_compiler
 from ..common.options import check_arguments
 from ..common.tokenized import ScoreRequest, TokenizedRequest
 from .exchange import Batch, Exchange, request_id
 from .facts import effective_settings
-from .options import SglangOptions, prepare_process
+from .options import LORA_NAME, SglangOptions, prepare_process
 from .start import Sglang, import_sglang
 
 
@@ -35,13 +36,18 @@ class SglangEngine(CheckpointEngine):
 
     def load(self) -> None:
         prepare_process(self.model)
+        if self.options.arguments().get("enable_torch_compile"):
+            check_compiler("SGLang", "sglang:enable_torch_compile=false")
         sglang = import_sglang()
         self._version = sglang.__version__
         check_arguments(self.options, sglang.ServerArgs.__struct_fields__, f"SGLang {self._version}")
         directory = self._open_checkpoint()
         self._directory = tempfile.TemporaryDirectory(prefix="mismatchscope-sglang-")
         self._exchange = Exchange(Path(self._directory.name))
-        self._sglang = Sglang(directory, self.options.engine_arguments(), self._directory.name, self._version)
+        if self._adapter is not None:
+            self._adapter.check_lora(f"SGLang {self._version}")
+        arguments = self.options.engine_arguments(self._adapter)
+        self._sglang = Sglang(directory, self._adapter, arguments, self._directory.name, self._version)
         self._numbers = itertools.count()
         config, facts = self._sglang.model_config, self._sglang.facts
         # SGLang stops at the model's own whatever it is told.
@@ -50,6 +56,14 @@ class SglangEngine(CheckpointEngine):
         max_length: int = facts["max_req_len"] - 1
         self._longest_prefill: int = facts["max_req_input_len"]
         self._set_limits(config.vocab_size, max_length, min(max_length, self._longest_prefill))
+        if self._adapter is not None:
+            self._remarks += self._adapter.remarks(f"SGLang {self._version}")
+
+    def check(self, requests: Sequence[Request], task: Task) -> None:
+        """As every engine does; and that an adapter leaves the head alone, where prompts are scored."""
+        if self._adapter is not None and task.kind == "score" and task.path == "prefill":
+            self._adapter.check_head("SGLang")
+        super().check(requests, task)
 
     def close(self) -> None:
         self._sglang.close()
@@ -103,12 +117,15 @@ class SglangEngine(CheckpointEngine):
         self._exchange.post(work)
         # What a batch finds in the cache must not depend on the batches before it.
         arguments.setdefault("cache_salt", str(work.number))
-        unfinished = {request.sequence_id for request in work.requests}
+        if self._adapter is not None:
+            arguments["lora_path"] = LORA_NAME
+        unfinished = {request.sequence_id: request for request in work.requests}
         request_ids = [request_id(work.number, row) for row in range(len(work.requests))]
         for _ in self._sglang.generate(len(request_ids), rid=request_ids, **arguments):
             for record in self._exchange.take(work.number):
-                unfinished.remove(record.sequence_id)
+                request = unfinished.pop(record.sequence_id)
                 record.prompt_text = self._tokenizer.text(record.prompt_token_ids)
+                record.prompt_remarks = self._tokenizer.remarks(request, record.prompt_token_ids)
                 record.response_pieces = self._tokenizer.pieces(record.response_token_ids)
                 yield record
         if unfinished:

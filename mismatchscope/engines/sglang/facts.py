@@ -42,6 +42,7 @@ def examine(scheduler: Any) -> dict[str, Any]:
         "parameters": dtype_names(parameter.dtype for parameter in runner.model.parameters()),
         "lm_head": "float32" if float32_head else to_json_value(getattr(head, "dtype", None)),
         "enable_fp32_lm_head": float32_head,
+        "adapter_dtype": to_json_value(getattr(getattr(runner, "lora_manager", None), "dtype", None)),
         "attention_implementation": type(runner.attn_backend).__name__,
         "kv_cache_dtype": to_json_value(runner.kv_cache_dtype),
         "graph_runner": None if graph_runner in ("NoneType", "EagerRunner") else graph_runner,

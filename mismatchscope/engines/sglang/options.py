@@ -7,8 +7,12 @@ from typing import Any, ClassVar, Literal
 
 from ...machine import hardware
 from ..base import option
-from ..common.options import EngineArguments
+from ..common.adapter import Adapter
+from ..common.options import ADAPTER_HELP, EngineArguments
 from ..common.startup import set_default_variables
+
+LORA_NAME = "adapter"
+"""What requests call the adapter."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,7 @@ class SglangOptions(EngineArguments):
     devices: ClassVar[str] = "tp_size"
 
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = option("auto", "precision; auto: the checkpoint's")
+    adapter: str = option("", ADAPTER_HELP)
     quantization: str | None = option(None, "how weights are quantised: fp8, awq, gptq …")
     kv_cache_dtype: str | None = option(None, "precision of the key-value cache: auto, fp8_e5m2, fp8_e4m3 …")
     enable_fp32_lm_head: bool | None = option(None, "LM head in float32")
@@ -59,17 +64,27 @@ class SglangOptions(EngineArguments):
         None, "any other argument of SGLang's (ServerArgs), each a key of its own"
     )
 
-    def engine_arguments(self) -> dict[str, Any]:
-        """`arguments`, and on a CPU what SGLang does not find out for itself."""
+    def engine_arguments(self, adapter: Adapter | None = None) -> dict[str, Any]:
+        """`arguments`, the adapter to load, and on a CPU what SGLang does not find out for itself."""
+        lora: dict[str, Any] = {}
+        if adapter is not None:
+            path = {"lora_name": LORA_NAME, "lora_path": str(adapter.directory.resolve()), "pinned": False}
+            lora = {"lora_paths": [path], "max_loras_per_batch": 1}
         if hardware()["gpus"]:
-            return self.arguments()
-        return {
-            "device": "cpu",
-            "attention_backend": "torch_native",  # its kernels for a CPU are published nowhere
-            "max_running_requests": self.batch_size,
-            "max_total_tokens": 32768,
-            "mem_fraction_static": 0.3,
-        } | self.arguments()
+            return lora | self.arguments()
+        if lora:
+            lora["lora_backend"] = "torch_native"
+        return (
+            lora
+            | {
+                "device": "cpu",
+                "attention_backend": "torch_native",  # its kernels for a CPU are published nowhere
+                "max_running_requests": self.batch_size,
+                "max_total_tokens": 32768,
+                "mem_fraction_static": 0.3,
+            }
+            | self.arguments()
+        )
 
 
 def prepare_process(model: str) -> None:

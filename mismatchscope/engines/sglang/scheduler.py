@@ -12,6 +12,7 @@ Shapes: S requests of a step, P tokens of a pass over prompts, N rows that are s
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from ...errors import EngineError, ModelError
 from .capture import Capture
@@ -37,7 +39,21 @@ def run_scheduler(directory: str, *args: Any) -> None:
         ("sglang.srt.model_executor.model_runner.ModelRunner.sample", listener.sample),
     ):
         HookRegistry.register(target, hook, HookType.AROUND)
-    run_scheduler_process(*args)
+    # SGLang's LoRA asks for pinned memory, which there is none of without an accelerator.
+    unpinned = getattr(args[0], "lora_paths", None) and not torch.accelerator.is_available()
+    with _Unpinned() if unpinned else nullcontext():
+        run_scheduler_process(*args)
+
+
+class _Unpinned(TorchFunctionMode):
+    """Torch without pinned memory: whatever asks for it gets ordinary memory."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func is torch.Tensor.pin_memory:
+            return args[0]
+        return func(*args, **{key: value for key, value in (kwargs or {}).items() if key != "pin_memory"})
 
 
 def prefill_hook(config: dict[str, str]) -> Callable[[Any, tuple[Any, ...], Any], None]:

@@ -17,6 +17,7 @@ from types import ModuleType
 from typing import Any
 
 from ...errors import EngineError
+from ..common.adapter import Adapter
 from ..common.startup import import_errors, start_errors
 from .exchange import Exchange
 
@@ -41,7 +42,9 @@ def import_sglang() -> ModuleType:
 class Sglang:
     """A running SGLang whose scheduler has our hooks and speaks through the exchange in `directory`."""
 
-    def __init__(self, model: Path, arguments: dict[str, Any], directory: str, version: str) -> None:
+    def __init__(
+        self, model: Path, adapter: Adapter | None, arguments: dict[str, Any], directory: str, version: str
+    ) -> None:
         from sglang.srt.entrypoints.engine import Engine
 
         from .scheduler import run_scheduler
@@ -64,6 +67,7 @@ class Sglang:
             memory_hint="a smaller max_total_tokens=, max_running_requests= or mem_fraction_static=",
             refusals=(ValueError, TypeError, NotImplementedError, AssertionError),
             find_cause=self._exchange.failure,
+            adapter=adapter,
         ):
             self._engine = HookedEngine(
                 **{"log_level": "warning", "sleep_on_idle": True}

@@ -8,6 +8,7 @@ Shapes: B sequences of a batch, T response tokens, K observed ids, V vocabulary.
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import signal
@@ -147,9 +148,18 @@ class SyntheticEngine(Engine):
 
 
 def _text(request: Request) -> str | None:
-    if isinstance(request.prompt, list):
-        return "\n".join(f"{message['role']}: {message['content']}" for message in request.prompt)
-    return request.prompt
+    if not isinstance(request.prompt, list):
+        return request.prompt
+    lines = [f"{message['role']}: {_rest(message)}" for message in request.prompt]
+    if request.template_arguments:
+        lines.insert(0, json.dumps(request.template_arguments))
+    return "\n".join(lines)
+
+
+def _rest(message: dict[str, Any]) -> str:
+    """What a message says: a text, or everything but its role as JSON."""
+    rest = {key: value for key, value in message.items() if key != "role"}
+    return rest["content"] if rest.keys() == {"content"} and isinstance(rest["content"], str) else json.dumps(rest)
 
 
 def _observe(logp_TV: np.ndarray, token_T: np.ndarray, request: Request, evidence: Evidence) -> Observed:

@@ -7,6 +7,7 @@ Shapes: B rows, T columns, N states, H hidden, V vocabulary.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -15,26 +16,27 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ...errors import ModelError, SpecError
+from ...errors import ModelError
+from ..common.json_values import dtype_names
+from .loading import load_network
 
 if TYPE_CHECKING:
-    from transformers import Cache, PreTrainedModel
+    from transformers import Cache
 
+    from ..common.adapter import Adapter
     from .options import TransformersOptions
 
-_WEIGHT_DTYPES = {
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-    "float32": torch.float32,
-    "autocast": torch.float32,  # the master weights
-}
+_ADAPTER_PART = ".default."
+"""In the names of an adapter's parameters: what peft calls an adapter that is given no name."""
+
+_CACHE_ARGUMENTS = ("cache", "past_key_values", "cache_params")
 
 
 class CausalLM:
     """`hidden` runs the backbone, `logits` the head; both as the options say."""
 
-    def __init__(self, path: Path, options: TransformersOptions) -> None:
-        self.network = _load(path, options)
+    def __init__(self, path: Path, adapter: Adapter | None, options: TransformersOptions) -> None:
+        self.network = load_network(path, adapter, options)
         self.network.eval()
         self._backbone = self.network.base_model
         self._head = self.network.get_output_embeddings()
@@ -46,9 +48,17 @@ class CausalLM:
         self.autocast = options.dtype == "autocast"
         self._float32_head = options.lm_head == "float32"
         if self._float32_head:
+            if hasattr(self._head, "base_layer"):
+                raise ModelError(
+                    "the adapter changes the LM head, which lm_head=float32 runs without it", hint="lm_head=model"
+                )
             self._head_weight_VH = self._head.weight.detach().float()
         if options.gradient_checkpointing:
             self.network.gradient_checkpointing_enable()
+        # The cache's name has changed between versions of transformers, and some models take any other in silence.
+        accepted = inspect.signature(type(self._backbone).forward).parameters
+        self._cache_argument = next((name for name in _CACHE_ARGUMENTS if name in accepted), "past_key_values")
+        self.has_attention = _keeps_keys_and_values(self.new_cache())
         self._packing_checked = False
         self._check_halves()
         if options.padding == "packed":
@@ -65,6 +75,12 @@ class CausalLM:
         return any(getattr(module, "gradient_checkpointing", False) for module in self.network.modules())
 
     @property
+    def adapter_dtype(self) -> str | None:
+        """The names of the dtypes that the adapter's weights have; None without an adapter."""
+        names = self.network.named_parameters()
+        return dtype_names(parameter.dtype for name, parameter in names if _ADAPTER_PART in f"{name}.")
+
+    @property
     def head_dtype(self) -> torch.dtype:
         if self._float32_head:
             return torch.float32
@@ -74,6 +90,13 @@ class CausalLM:
         from transformers import DynamicCache
 
         return DynamicCache(config=self.network.config)
+
+    @property
+    def attention(self) -> str | None:
+        """The attention that the layers run, as transformers calls it; None where there is none to run."""
+        return (
+            self.network.config.get_text_config(decoder=True)._attn_implementation if self.has_attention else None
+        )
 
     @contextmanager
     def training(self) -> Iterator[None]:
@@ -93,8 +116,8 @@ class CausalLM:
                 input_ids=input_ids_BT,
                 attention_mask=mask_BT,
                 position_ids=position_ids_BT,
-                past_key_values=cache,
                 use_cache=cache is not None,
+                **{self._cache_argument: cache},
             ).last_hidden_state
 
     def logits(self, hidden_NH: Tensor) -> Tensor:
@@ -106,6 +129,8 @@ class CausalLM:
                 hidden_NH.float(), self._head_weight_VH, None if bias is None else bias.float()
             )
         else:
+            if not self.autocast:  # Mamba keeps its residuals in float32, whatever the weights are
+                hidden_NH = hidden_NH.to(self._head.weight.dtype)
             with self._autocast():
                 logits_NV = self._head(hidden_NH)
         config = self.network.config
@@ -157,65 +182,15 @@ class CausalLM:
         return token_ids.repeat(copies)[None], torch.arange(len(token_ids), device=self.device).repeat(copies)[None]
 
 
+def _keeps_keys_and_values(cache: Cache) -> bool:
+    """Whether any layer does; a model of recurrent layers alone, such as Mamba, has none that does."""
+    from transformers.cache_utils import CacheLayerMixin
+
+    layers = cache.layers  # none where they are made when they are first used, which those of attention are
+    return not layers or any(isinstance(layer, CacheLayerMixin) for layer in layers)
+
+
 def _roughly_equal(left: Tensor, right: Tensor) -> bool:
     """Equal but for rounding, also that of bfloat16 kernels of different shapes."""
     left, right = left.float(), right.to(left.device).float()
     return torch.allclose(left, right, rtol=0.05, atol=0.05 * float(right.std()))
-
-
-def _load(path: Path, options: TransformersOptions) -> PreTrainedModel:
-    import transformers
-    from safetensors import SafetensorError
-
-    transformers.utils.logging.disable_progress_bar()
-    device = _device(options.device)
-    try:
-        network, report = transformers.AutoModelForCausalLM.from_pretrained(
-            path,
-            dtype=_WEIGHT_DTYPES[options.dtype],
-            attn_implementation={"flex": "flex_attention"}.get(options.attn, options.attn),
-            device_map=options.device_map or None,
-            trust_remote_code=options.trust_remote_code,
-            use_safetensors=True,  # a pickle is never loaded
-            output_loading_info=True,
-        )
-    except torch.OutOfMemoryError:
-        raise
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
-        raise ModelError(
-            f"transformers cannot load the model in {path}: {type(error).__name__}: {error}",
-            hint="check that config.json and the safetensors files are complete and belong together",
-        ) from error
-    missing = [str(key) for kind in ("missing_keys", "mismatched_keys") for key in sorted(report[kind])]
-    if missing:
-        raise ModelError(
-            f"the checkpoint in {path} lacks {len(missing)} of the model's tensors, {missing[0]} among them; "
-            "they would be random",
-            hint="download the checkpoint again, or export it with save_pretrained",
-        )
-    if network.get_output_embeddings() is None:
-        raise ModelError(f"{type(network).__name__} in {path} has no language-model head")
-    if not options.device_map:
-        network.to(device)
-    elif any(parameter.is_meta for parameter in network.parameters()):
-        raise ModelError(
-            f"device_map={options.device_map} leaves part of the model in {path} outside the devices' memory",
-            hint="use a machine with more device memory",
-        )
-    return network
-
-
-def _device(name: str) -> torch.device:
-    """The device an option names; `auto` is the accelerator where there is one."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise SpecError(f"transformers: device={name} is no device of torch.", hint="device=cpu") from error
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise SpecError(
-            f"transformers: device={name}, but torch sees {torch.cuda.device_count()} CUDA devices.",
-            hint="device=cpu",
-        )
-    return device

@@ -23,6 +23,7 @@ from ...records import Observed, Request, SequenceRecord, Task
 from ..base import Options
 from ..common.checkpoint import check_response, read_config
 from ..common.checkpoint_engine import CheckpointEngine
+from ..common.compiler import check_compiler
 from ..common.json_values import dtype_names, to_json_value
 from ..common.tokenized import ScoreRequest, TokenizedRequest
 from .options import TransformersOptions
@@ -51,14 +52,17 @@ class TransformersEngine(CheckpointEngine):
 
         from .causal_lm import CausalLM
 
+        if self.options.compile:
+            check_compiler("transformers", "transformers:compile=false")
         if self.options.threads:
             torch.set_num_threads(self.options.threads)
         if self.options.deterministic:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
             torch.use_deterministic_algorithms(True, warn_only=True)
         directory = self._open_checkpoint()
+        self._decoding_checked = False
         with _memory_errors("the model does not fit", "a smaller dtype=, or device_map=auto"):
-            self._lm = CausalLM(directory, self.options)
+            self._lm = CausalLM(directory, self._adapter, self.options)
         if not self.options.threads and self._lm.parameters < _SMALL_MODEL:
             torch.set_num_threads(1)
         config = read_config(directory)
@@ -66,8 +70,13 @@ class TransformersEngine(CheckpointEngine):
         self._set_limits(self._lm.vocabulary_size, max_length)
 
     def check(self, requests: Sequence[Request], task: Task) -> None:
-        """As every engine does; and that the model keeps packed sequences apart, where a task packs them."""
+        """As every engine does; and that the model can be decoded, or packed, where a task does that."""
         super().check(requests, task)
+        if not self._decoding_checked and (task.kind == "rollout" or task.path == "decode"):
+            from .decoding import check_decoding
+
+            check_decoding(self._lm)
+            self._decoding_checked = True
         if task.composition.padding == "packed":
             self._lm.check_packing()
 
@@ -184,8 +193,9 @@ class TransformersEngine(CheckpointEngine):
         network, options = self._lm.network, self.options
         effective = {
             "dtype": "autocast" if self._lm.autocast else dtype_names(p.dtype for p in network.parameters()),
+            "adapter_dtype": self._lm.adapter_dtype,
             "lm_head": to_json_value(self._lm.head_dtype),
-            "attn": network.config._attn_implementation,
+            "attn": self._lm.attention,
             **self.default_composition.settings(),
             "device": str(self._lm.device),
             "device_map": {name: str(place) for name, place in getattr(network, "hf_device_map", {}).items()},

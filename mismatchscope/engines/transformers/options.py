@@ -8,7 +8,7 @@ from typing import Literal
 from ...composition import Order, Padding
 from ...errors import SpecError
 from ..base import Options, option
-from ..common.options import check_least
+from ..common.options import ADAPTER_HELP, check_least
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,10 @@ class TransformersOptions(Options):
         "bfloat16", "precision of the forward; autocast: bfloat16 autocast over float32 master weights"
     )
     lm_head: Literal["model", "float32"] = option("model", "precision of the LM head: the model's, or float32")
-    attn: str = option("sdpa", "attention: eager, sdpa, flex, or another name that transformers knows")
+    attn: str = option(
+        "auto", "attention: eager, sdpa, flex, another name that transformers knows; auto: its choice for the model"
+    )
+    adapter: str = option("", ADAPTER_HELP)
     padding: Padding = option(
         "right", "how a prefill micro-batch is laid out; packed: one row, positions restart at every sequence"
     )

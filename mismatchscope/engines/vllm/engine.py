@@ -14,12 +14,15 @@ import numpy as np
 from ...errors import ConfigError, EngineError
 from ...records import Observed, Request, SequenceRecord, Task
 from ..base import Options
+from ..common.adapter import Adapter
 from ..common.checkpoint import check_response
 from ..common.checkpoint_engine import CheckpointEngine
+from ..common.compiler import check_compiler
+from ..common.json_values import to_json_value
 from ..common.options import check_arguments
 from ..common.tokenized import TokenizedRequest
 from .facts import effective_settings, examine
-from .options import VllmOptions, prepare_process
+from .options import VllmOptions, lora_arguments, prepare_process
 from .start import import_vllm, load_errors, memory_errors
 
 LEAST_TEMPERATURE = 0.01
@@ -33,17 +36,23 @@ class VllmEngine(CheckpointEngine):
 
     def load(self) -> None:
         prepare_process(self.model, self.options)
+        arguments = self.options.arguments()
+        if not arguments.get("enforce_eager") and "compilation_config" not in arguments:
+            check_compiler("vLLM", "vllm:enforce_eager=true")
         vllm = import_vllm()
         self._version = vllm.__version__.partition("+")[0]
         check_arguments(self.options, vllm.EngineArgs.__dataclass_fields__, f"vLLM {self._version}")
         directory = self._open_checkpoint()
-        with load_errors(directory, self._version):
+        if self._adapter is not None:
+            self._adapter.check_lora(f"vLLM {self._version}")
+        with load_errors(directory, self._version, self._adapter):
             self._llm = vllm.LLM(
                 model=str(directory),
                 skip_tokenizer_init=self._tokenizer.size == 0,
                 async_scheduling=False,  # the rows of a step are read before the next one is planned
-                **self.options.arguments(),
+                **({} if self._adapter is None else lora_arguments(self._adapter)) | self.options.arguments(),
             )
+            self._lora_request = None if self._adapter is None else self._add_lora(self._adapter)
         from . import listener  # needs torch, which must not be imported before the process is prepared
 
         self._listener = listener
@@ -52,17 +61,24 @@ class VllmEngine(CheckpointEngine):
         self._config = self._llm.llm_engine.vllm_config
         model_config = self._config.model_config
         self._set_limits(model_config.get_vocab_size(), model_config.max_model_len)
+        if self._adapter is not None:
+            from vllm.lora.peft_helper import PEFTHelper
+
+            self._remarks += self._adapter.remarks(f"vLLM {self._version}", PEFTHelper.__dataclass_fields__)
 
     def check(self, requests: Sequence[Request], task: Task) -> None:
         """Refuse what cannot be run, by name, before anything is.
 
-        Raises `PromptsError`, `ModelError` for a response of another model, `ConfigError` for a temperature.
+        Raises `PromptsError`, `ConfigError` for a temperature, `ModelError` for a response of another model or an
+        adapter that a prefill cannot have.
         """
         if task.kind == "rollout" and 0 < task.sampling.temperature < LEAST_TEMPERATURE:
             raise ConfigError(
                 f"vLLM silently raises the temperature {task.sampling.temperature:g} to {LEAST_TEMPERATURE:g}.",
                 hint=f"--temperature 0 (greedy) or --temperature {LEAST_TEMPERATURE:g}",
             )
+        if self._adapter is not None and task.kind == "score" and task.path == "prefill":
+            self._adapter.check_head("vLLM")
         super().check(requests, task)
 
     def _check_response(self, request: TokenizedRequest, task: Task) -> np.ndarray:
@@ -146,7 +162,12 @@ class VllmEngine(CheckpointEngine):
             self._llm.collective_rpc(self._listener.begin, args=(task, requests, length_B))
             try:
                 for row, (prompt, sampling_params) in enumerate(zip(prompts, params, strict=True)):
-                    engine.add_request(str(row), {"prompt_token_ids": prompt.tolist()}, sampling_params)
+                    engine.add_request(
+                        str(row),
+                        {"prompt_token_ids": prompt.tolist()},
+                        sampling_params,
+                        lora_request=self._lora_request,
+                    )
                     unfinished.add(str(row))
                 while unfinished:
                     for output in engine.step():
@@ -167,6 +188,14 @@ class VllmEngine(CheckpointEngine):
         # Only the ids that are named end a sequence.
         return SamplingParams(ignore_eos=True, detokenize=False, output_kind=RequestOutputKind.FINAL_ONLY, **params)
 
+    def _add_lora(self, adapter: Adapter) -> Any:
+        """Load the adapter now, which is when a wrong one is found out; requests name it by what this returns."""
+        from vllm.lora.request import LoRARequest
+
+        request = LoRARequest(adapter.directory.name, 1, str(adapter.directory.resolve()))
+        self._llm.llm_engine.add_lora(request)
+        return request
+
     def close(self) -> None:
         self._llm.llm_engine.engine_core.shutdown()
 
@@ -174,6 +203,8 @@ class VllmEngine(CheckpointEngine):
         device = self._examined["device"].partition(":")[0]
         requested = self.options.arguments()
         effective = effective_settings(self._config, self._examined, requested) | {"batch_size": self.batch_size}
+        lora = self._config.lora_config
+        effective["adapter_dtype"] = None if lora is None else to_json_value(lora.lora_dtype)
         return self._facts(self._version, effective, device)
 
 

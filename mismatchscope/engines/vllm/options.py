@@ -10,7 +10,8 @@ import numpy as np
 
 from ...machine import hardware
 from ..base import option
-from ..common.options import EngineArguments
+from ..common.adapter import Adapter
+from ..common.options import ADAPTER_HELP, EngineArguments
 from ..common.startup import set_default_variables
 
 
@@ -40,6 +41,7 @@ class VllmOptions(EngineArguments):
     devices: ClassVar[str] = "tensor_parallel_size"
 
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = option("auto", "precision; auto: the checkpoint's")
+    adapter: str = option("", ADAPTER_HELP)
     quantization: str | None = option(None, "how weights are quantised: fp8, awq, gptq …")
     kv_cache_dtype: str | None = option(None, "precision of the key-value cache: auto, fp8 …")
     enforce_eager: bool | None = option(None, "neither compile the model nor capture CUDA graphs")
@@ -57,6 +59,16 @@ class VllmOptions(EngineArguments):
     engine_args: dict[str, Any] | None = option(
         None, "other arguments of vLLM's EngineArgs; each may be a key of its own as well"
     )
+
+
+_LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+"""The values that vLLM takes for the largest rank it must make room for."""
+
+
+def lora_arguments(adapter: Adapter) -> dict[str, Any]:
+    """What vLLM must know when it is built, to run an adapter; a rank that it has no room for is its to refuse."""
+    room = next((rank for rank in _LORA_RANKS if rank >= adapter.rank), _LORA_RANKS[-1])
+    return {"enable_lora": True, "max_loras": 1, "max_lora_rank": room}
 
 
 def prepare_process(model: str, options: VllmOptions) -> None:

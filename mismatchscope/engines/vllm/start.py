@@ -8,6 +8,7 @@ from pathlib import Path
 from types import ModuleType
 
 from ...errors import EngineError
+from ..common.adapter import Adapter
 from ..common.startup import import_errors, is_about_memory, reason_of, start_errors
 
 _MORE_MEMORY = (
@@ -24,13 +25,14 @@ def import_vllm() -> ModuleType:
     return vllm
 
 
-def load_errors(directory: Path, version: str) -> AbstractContextManager[None]:
-    """Say why vLLM cannot load the model in `directory`."""
+def load_errors(directory: Path, version: str, adapter: Adapter | None = None) -> AbstractContextManager[None]:
+    """Say why vLLM cannot load the model in `directory`, or the adapter on it."""
     return start_errors(
         f"vLLM {version}",
         directory,
         memory_hint=f"a smaller max_model_len=, max_num_seqs= or batch_size=; {_MORE_MEMORY}",
         refusals=(ValueError, NotImplementedError),
+        adapter=adapter,
     )
 
 

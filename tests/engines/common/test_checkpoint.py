@@ -11,7 +11,8 @@ import torch
 from tiny_models import CHAT_TEMPLATE, EOS, VOCABULARY, save_model, save_tokenizer
 
 from mismatchscope.engines.common import checkpoint
-from mismatchscope.engines.common.checkpoint import Tokenizer, check_prompt, check_vocabulary
+from mismatchscope.engines.common.checkpoint import Tokenizer, check_prompt, vocabulary_remarks
+from mismatchscope.engines.common.location import locate
 from mismatchscope.errors import ModelError, PromptsError
 from mismatchscope.records import Request
 
@@ -48,10 +49,10 @@ def test_missing_directory_and_unknown_hub_id(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     for name in (str(tmp_path / "nowhere"), "no-such-owner/no-such-model"):
         with pytest.raises(ModelError, match="neither a directory") as caught:
-            checkpoint.locate(name)
+            locate(name)
         assert caught.value.hint
     with pytest.raises(ModelError, match=r"no config\.json"):
-        checkpoint.locate(str(tmp_path))
+        locate(str(tmp_path))
 
 
 def test_unreadable_files_are_model_errors(tmp_path: Path) -> None:
@@ -95,12 +96,28 @@ def test_chat_without_a_template_and_text_without_a_tokenizer(tmp_path: Path, mo
         bare.encode(Request(0, 3))
 
 
-def test_padded_vocabulary_is_fine_and_a_larger_tokenizer_is_not(model: Path) -> None:
+def test_padded_vocabulary_is_fine_and_ids_without_an_embedding_are_remarked_on(
+    model: Path, tmp_path: Path
+) -> None:
     tokenizer = Tokenizer(model)
-    check_vocabulary(tokenizer, tokenizer.size)
-    check_vocabulary(tokenizer, tokenizer.size + 100)
-    with pytest.raises(ModelError, match="does not match the vocabulary"):
-        check_vocabulary(tokenizer, tokenizer.size - 1)
+    assert (
+        vocabulary_remarks(tokenizer, tokenizer.size) == vocabulary_remarks(tokenizer, tokenizer.size + 100) == []
+    )
+    assert vocabulary_remarks(Tokenizer(tmp_path), 1) == [], "there is no tokenizer"
+    for missing, counted in ((1, "1 id"), (3, "3 ids")):
+        [remark] = vocabulary_remarks(tokenizer, tokenizer.size - missing)
+        assert f"has {counted} from {tokenizer.size - missing} upwards" in remark
+        assert f"with {tokenizer.size - missing} embedding rows" in remark
+
+
+def test_an_id_of_the_tokenizer_that_has_no_embedding_is_an_error_where_a_prompt_uses_it() -> None:
+    token_ids = np.array([1, 64], dtype=np.int32)
+    hints = []
+    for tokenizer_size in (64, 65):
+        with pytest.raises(PromptsError, match="prompt 12 has the token id 64") as caught:
+            check_prompt(12, token_ids, vocabulary_size=64, max_length=10, tokenizer_size=tokenizer_size)
+        hints.append(caught.value.hint)
+    assert "this model's tokenizer" in hints[0] and "no embedding" in hints[1]
 
 
 @pytest.mark.parametrize(

@@ -45,4 +45,4 @@ def test_a_package_that_is_broken_is_told_from_one_that_is_missing() -> None:
     for broken in (ModuleNotFoundError("no kernels", name="kernels"), ImportError("libx.so"), OSError("libx.so")):
         with pytest.raises(EngineError, match="importing it fails") as caught, import_errors("engine", "Engine"):
             raise broken
-        assert caught.value.hint == "mismatchscope env create engine makes an environment that works"
+        assert caught.value.hint.startswith("engine:python=PATH runs it elsewhere; mismatchscope env create engine")

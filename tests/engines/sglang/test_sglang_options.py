@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mismatchscope.engines.common.adapter import Adapter
 from mismatchscope.engines.common.options import check_arguments
 from mismatchscope.engines.runtime.launcher import job_for, run_job
 from mismatchscope.engines.sglang.facts import effective_settings
@@ -67,6 +68,17 @@ def test_without_a_gpu_the_defaults_give_way(monkeypatch: pytest.MonkeyPatch) ->
         assert arguments["max_total_tokens"] == 9
         assert arguments.get("attention_backend") == (None if gpus else "torch_native")
         assert arguments.get("max_running_requests") == (None if gpus else 5)
+
+
+def test_an_adapter_is_loaded_at_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    adapter = Adapter(tmp_path, {"r": 4})
+    for gpus in ([], [{"name": "H100"}]):
+        monkeypatch.setattr("mismatchscope.engines.sglang.options.hardware", lambda gpus=gpus: {"gpus": gpus})
+        assert "lora_paths" not in SglangOptions().engine_arguments()
+        arguments = SglangOptions(adapter="a", server_args={"max_loras_per_batch": 3}).engine_arguments(adapter)
+        assert [path["lora_path"] for path in arguments["lora_paths"]] == [str(tmp_path)]
+        assert arguments["max_loras_per_batch"] == 3 and "adapter" not in arguments
+        assert arguments.get("lora_backend") == (None if gpus else "torch_native")
 
 
 def test_what_runs_goes_before_what_was_configured() -> None:

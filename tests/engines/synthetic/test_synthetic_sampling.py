@@ -36,6 +36,19 @@ def test_samples_follow_the_distribution_they_report() -> None:
     assert abs(ratio_S.mean() - 0.9) < 4 * ratio_S.std() / math.sqrt(len(ratio_S))
 
 
+def test_all_that_a_chat_says_is_in_its_tokens() -> None:
+    user, engine = {"role": "user", "content": "2 + 2?"}, SyntheticEngine("synthetic", SyntheticOptions())
+    called = {"role": "assistant", "tool_calls": [{"function": {"name": "add", "arguments": {"a": 2}}}]}
+    in_parts = user | {"content": [{"type": "text", "text": "2 + 2?"}]}
+    chats = [[user], [user, called], [in_parts], [user, user]]
+    requests = [Request(i, i, prompt=chat) for i, chat in enumerate(chats)]
+    requests.append(Request(4, 4, prompt=[user], template_arguments={"enable_thinking": False}))
+    prompts = [
+        record.prompt_token_ids.tobytes() for record in engine.rollout(requests, Task("r", "rollout", "", ""))
+    ]
+    assert len(set(prompts)) == 5
+
+
 @pytest.mark.parametrize("change", [{"temperature": 0.5}, {"top_k": 3}, {"top_p": 0.8}, {"temperature": 0.0}])
 def test_transforms_leave_what_the_definition_leaves(change: dict[str, Any]) -> None:
     sampling = replace(PLAIN, **change)

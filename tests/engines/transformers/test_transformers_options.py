@@ -20,6 +20,7 @@ from tiny_models import EOS, VOCABULARY, save_model
 from mismatchscope.engines.transformers.engine import TransformersEngine
 from mismatchscope.engines.transformers.options import TransformersOptions
 from mismatchscope.errors import EngineError, ModelError, PromptsError, SpecError
+from mismatchscope.records import Request
 
 
 def test_facts_tell_what_the_engine_ended_up_with(load: Load) -> None:
@@ -88,9 +89,18 @@ def test_broken_checkpoints(tmp_path: Path) -> None:
         load_from(directory)
 
 
-def test_tokenizer_of_another_model(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="does not match the vocabulary"):
-        load_from(save_model(tmp_path, vocab_size=32))
+def test_a_tokenizer_with_more_ids_than_the_embedding_runs_unless_one_is_used(tmp_path: Path) -> None:
+    """As gemma-3-1b is published: the text that one id stands for is in no prompt of a language model."""
+    engine = TransformersEngine(str(save_model(tmp_path, vocab_size=59)), TransformersOptions(dtype="float32"))
+    engine.load()
+    [remark] = engine.facts()["notes"]
+    assert "1 id from 59 upwards" in remark
+    good = Request(3, 41, prompt="!")
+    [record] = engine.rollout([good], ROLLOUT)
+    assert record.response_token_ids.max() < 59
+    with pytest.raises(PromptsError, match="prompt 41 has the token id 59") as caught:
+        engine.check([replace(good, prompt="!" + chr(31 + 59))], ROLLOUT)
+    assert "no embedding" in caught.value.hint
 
 
 def test_a_model_that_changes_its_logits_or_mixes_packed_sequences(

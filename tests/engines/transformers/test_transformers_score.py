@@ -22,10 +22,7 @@ from tiny_engine import (
     roll,
     to_score,
 )
-from tiny_models import EOS, VOCABULARY
 
-from mismatchscope.engines.transformers.engine import TransformersEngine
-from mismatchscope.engines.transformers.options import TransformersOptions
 from mismatchscope.records import Evidence
 
 
@@ -145,36 +142,3 @@ def test_top_k_evidence_bounds_the_tail_of_the_full_distribution(load: Load) -> 
                 kth = np.exp(top[record.sequence_id].observed.topk_logprobs_TK[position, -1])
                 rest = [min(p, kth) for a, p in enumerate(p_V) if a not in (*ids, token)]
                 assert mine.tail_overlap_T[position] == pytest.approx(sum(rest), abs=1e-5)
-
-
-@pytest.mark.parametrize("architecture", ["gemma2", "granite", "mixture"])
-def test_other_architectures(tmp_path: Path, architecture: str) -> None:
-    """Soft-capped logits, scaled logits, routed experts: decoding and a packed prefill agree."""
-    from transformers import AutoModelForCausalLM, Gemma2Config, GraniteConfig, Qwen3MoeConfig
-
-    shape = {
-        "vocab_size": VOCABULARY,
-        "hidden_size": 32,
-        "intermediate_size": 32,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "num_key_value_heads": 1,
-        "head_dim": 16,
-        "max_position_embeddings": 128,
-        "eos_token_id": EOS,
-        "pad_token_id": None,
-        "initializer_range": 0.3,
-    }
-    config = {
-        "gemma2": lambda: Gemma2Config(**shape, final_logit_softcapping=2.0, sliding_window=4),
-        "granite": lambda: GraniteConfig(**shape, logits_scaling=3.0),
-        "mixture": lambda: Qwen3MoeConfig(**shape, num_experts=4, num_experts_per_tok=2, moe_intermediate_size=16),
-    }[architecture]()
-    torch.manual_seed(0)
-    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
-    engine = TransformersEngine(str(tmp_path), TransformersOptions(dtype="float32", padding="packed", attn="eager"))
-    engine.load()
-    rollout = roll(engine)
-    assert next(iter(rollout.values())).response_pieces is None  # no tokenizer was saved
-    assert largest_tv(rollout, by_id(engine.score(to_score(rollout), PREFILL))) <= 1e-5
-    assert largest_tv(rollout, by_id(engine.score(to_score(rollout), DECODE))) == 0

@@ -11,11 +11,12 @@ import pytest
 from tiny_models import save_model
 
 from mismatchscope.engines.common import startup
+from mismatchscope.engines.common.adapter import Adapter
 from mismatchscope.engines.common.options import check_arguments
 from mismatchscope.engines.runtime.launcher import job_for, run_job
 from mismatchscope.engines.spec import parse_spec, resolve_options
 from mismatchscope.engines.vllm import options as vllm_options
-from mismatchscope.engines.vllm.options import VllmOptions, prepare_process
+from mismatchscope.engines.vllm.options import VllmOptions, lora_arguments, prepare_process
 from mismatchscope.engines.vllm.start import load_errors, memory_errors
 from mismatchscope.errors import CapabilityError, EngineError, MismatchScopeError, ModelError, SpecError
 from mismatchscope.records import Request, Task, write_requests
@@ -33,6 +34,15 @@ def test_the_keys_of_a_spec_become_arguments_of_vllm() -> None:
         "compilation_config": {"mode": 0},
     }
     assert options.batch_size == 8
+
+
+def test_the_room_for_an_adapter_is_the_smallest_that_vllm_has() -> None:
+    def room(**config: Any) -> int:
+        return lora_arguments(Adapter(Path(), config))["max_lora_rank"]
+
+    assert (room(r=1), room(r=8), room(r=9), room(r=300), room(r=999)) == (1, 8, 16, 320, 512)
+    assert room(r=4, rank_pattern={"q_proj": 17}) == 32
+    assert "adapter" not in VllmOptions(adapter="a").arguments()
 
 
 @pytest.mark.parametrize(
@@ -73,6 +83,9 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
 
 
 def test_the_process_of_a_machine_without_a_gpu(environment: dict[str, str], tmp_path: Path) -> None:
+    prepare_process(str(tmp_path), VllmOptions(tensor_parallel_size=2))
+    assert "HF_HUB_OFFLINE" not in environment, "an adapter, whose base may be on the hub"
+    (tmp_path / "config.json").write_text("{}")
     prepare_process(str(tmp_path), VllmOptions(tensor_parallel_size=2))
     assert environment == {
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mismatchscope.errors import PromptsError
-from mismatchscope.prompts import load_prompts
+from mismatchscope.prompts.files import load_prompts
 
 CHAT = [{"role": "user", "content": "2 + 2?"}]
 
@@ -37,9 +37,15 @@ def test_parquet_has_the_same_columns(tmp_path) -> None:
     import pyarrow.parquet as pq
 
     path = tmp_path / "p.parquet"
-    pq.write_table(pa.table({"prompt": ["a", None], "prompt_token_ids": [None, [3]], "other": [1, 2]}), path)
+    pq.write_table(pa.table({"prompt": ["a", None], "prompt_token_ids": [None, [3]], "answer": [1, 2]}), path)
     first, second = load_prompts(path)
     assert (first.prompt, second.token_ids) == ("a", [3])
+
+
+@pytest.mark.parametrize(("name", "line"), [("p.txt", "a"), ("p.jsonl", '{"prompt": "a"}')])
+def test_a_byte_order_mark_is_no_part_of_the_first_prompt(tmp_path, name: str, line: str) -> None:
+    path = write(tmp_path, name, b"\xef\xbb\xbf" + f"{line}\n{line}\n".encode())
+    assert [prompt.prompt for prompt in load_prompts(path)] == ["a", "a"]
 
 
 def test_limit_stops_before_a_later_bad_line(tmp_path) -> None:
@@ -64,6 +70,10 @@ def test_limit_stops_before_a_later_bad_line(tmp_path) -> None:
         ('{"prompt_token_ids": [1.5]}', "token id"),
         ('{"prompt_token_ids": [-1]}', "token id"),
         ('{"prompt_token_ids": [true]}', "token id"),
+        ('{"prompt": "a\\ud800"}', r"prompt has a lone surrogate, \\ud800"),
+        ('{"messages": [{"role": "user", "content": "\\udfff"}]}', r"messages has a lone surrogate, \\udfff"),
+        ('{"prompt": "a", "prompt": "b"}', "the key 'prompt' twice"),
+        ('{"prompt": "a", "system": "b"}', "has the key 'system', which is not read"),
     ],
 )
 def test_bad_line_is_named(tmp_path, line: str, why: str) -> None:
@@ -80,6 +90,8 @@ def test_bad_line_is_named(tmp_path, line: str, why: str) -> None:
         ("p.jsonl", "", "no prompts"),
         ("p.txt", "\n\n", "no prompts"),
         ("p.txt", b"\xff\xfe", "not UTF-8"),
+        ("p.txt", b"fine\n\xed\xa0\x80\n", r"p\.txt:2 is not UTF-8 text \(byte 0 of the line"),
+        ("p.jsonl", b'{"prompt": "a"}\n{"prompt": "\xe9"}\n', r"p\.jsonl:2 is not UTF-8 text \(byte 12 of"),
         ("p.csv", "a", "not a prompts file"),
         ("p.parquet", "not parquet", "not a readable Parquet"),
     ],
@@ -89,6 +101,13 @@ def test_bad_file_is_named(tmp_path, name: str, content: str | bytes, why: str) 
     with pytest.raises(PromptsError, match=why) as caught:
         load_prompts(path)
     assert name in caught.value.message
+
+
+def test_a_column_that_is_named_leaves_the_others_unread(tmp_path) -> None:
+    path = write(tmp_path, "p.jsonl", '{"question": "a", "prompt": 3, "system": "\\ud800"}\n')
+    assert load_prompts(path, column="question")[0].prompt == "a"
+    with pytest.raises(PromptsError, match=r"p\.txt has no columns"):
+        load_prompts(write(tmp_path, "p.txt", "a"), column="question")
 
 
 def test_missing_file_and_directory(tmp_path) -> None:

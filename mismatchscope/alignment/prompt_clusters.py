@@ -1,0 +1,74 @@
+"""Which sequences have the same prompt: the unit of independence is the prompt, and the prompt is its tokens.
+
+Shapes: S sequences, P all their prompt tokens end to end, G distinct (prompt id, prompt) pairs among them.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .cursors import Responses
+
+# Odd multipliers of a polynomial hash over 64 bits; SplitMix64's own constants.
+_TOKEN, _PLACE = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9)
+
+
+class PromptClusters:
+    """Gives every sequence the label of its prompt, block by block.
+
+    Equal prompt tokens are one cluster under whatever ids; so are the rows of one id, whose prompts may grow turn
+    by turn. A row without prompt tokens (a log that has none) goes by its id alone. Labels depend on the tokens, so
+    that the same prompt has the same label in any trace.
+    """
+
+    def __init__(self) -> None:
+        self._of_tokens: dict[int, int] = {}
+        self._of_id: dict[int, int] = {}
+
+    @property
+    def ids(self) -> int:
+        """How many prompt ids have been seen."""
+        return len(self._of_id)
+
+    @property
+    def prompts(self) -> int:
+        """How many clusters have been seen."""
+        return len(set(self._of_id.values()))
+
+    def labels(self, responses: Responses) -> np.ndarray:
+        """int64 [S]."""
+        key_S = prompt_keys(responses)
+        pair_G, first_G, inverse_S = np.unique(
+            np.column_stack([responses.prompt_id_S, key_S]), axis=0, return_index=True, return_inverse=True
+        )
+        label_G = np.empty(len(pair_G), dtype=np.int64)
+        has_tokens_G = responses.prompt_length_S[first_G] > 0
+        for at in np.argsort(first_G).tolist():
+            prompt_id, key = pair_G[at].tolist()
+            label = self._of_tokens.get(key) if has_tokens_G[at] else None
+            label = self._of_id.get(prompt_id, key) if label is None else label
+            self._of_id.setdefault(prompt_id, label)
+            if has_tokens_G[at]:
+                self._of_tokens.setdefault(key, label)
+            label_G[at] = label
+        return label_G[inverse_S.ravel()]
+
+
+def prompt_keys(responses: Responses) -> np.ndarray:
+    """A 64-bit hash of the prompt tokens of each sequence, int64 [S]; of its prompt id where it has no tokens."""
+    length_S = responses.prompt_length_S
+    start_S = np.cumsum(length_S) - length_S
+    place_P = np.arange(len(responses.prompt_P)) - np.repeat(start_S, length_S)
+    mixed_P = _mixed(responses.prompt_P.astype(np.uint64) * _TOKEN + (place_P.astype(np.uint64) + 1) * _PLACE)
+    key_S = _mixed(responses.prompt_id_S.astype(np.uint64))
+    filled_S = length_S > 0
+    if filled_S.any():
+        key_S[filled_S] = _mixed(np.add.reduceat(mixed_P, start_S[filled_S]) + length_S[filled_S].astype(np.uint64))
+    return key_S.view(np.int64)
+
+
+def _mixed(key: np.ndarray) -> np.ndarray:
+    """The finalizer of SplitMix64 (Steele, Lea and Flood 2014)."""
+    key = (key ^ (key >> np.uint64(30))) * _PLACE
+    key = (key ^ (key >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return key ^ (key >> np.uint64(31))

@@ -1,0 +1,118 @@
+"""A model off the disk: in the precision, with the attention and on the device that the options say."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from ...errors import ModelError, SpecError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from ..common.adapter import Adapter
+    from .options import TransformersOptions
+
+_WEIGHT_DTYPES = {
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+    "float32": torch.float32,
+    "autocast": torch.float32,  # the master weights
+}
+
+_ATTENTION = {"auto": None, "flex": "flex_attention"}
+"""Names of ours for what transformers calls otherwise; None is its own choice."""
+
+
+def load_network(path: Path, adapter: Adapter | None, options: TransformersOptions) -> PreTrainedModel:
+    """The model on its device, with its adapter, no tensor of it random. Raises `ModelError`, `SpecError`."""
+    import transformers
+    from safetensors import SafetensorError
+
+    transformers.utils.logging.disable_progress_bar()
+    device = _device(options.device)
+    try:
+        network, report = transformers.AutoModelForCausalLM.from_pretrained(
+            path,
+            dtype=_WEIGHT_DTYPES[options.dtype],
+            attn_implementation=_ATTENTION.get(options.attn, options.attn),
+            device_map=options.device_map or None,
+            trust_remote_code=options.trust_remote_code,
+            use_safetensors=True,  # a pickle is never loaded
+            output_loading_info=True,
+        )
+    except torch.OutOfMemoryError:
+        raise
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
+        raise ModelError(
+            f"transformers cannot load the model in {path}: {type(error).__name__}: {error}",
+            hint=_load_hint(options, error),
+        ) from error
+    missing = [str(key) for kind in ("missing_keys", "mismatched_keys") for key in sorted(report[kind])]
+    if missing:
+        raise ModelError(
+            f"the checkpoint in {path} lacks {len(missing)} of the model's tensors, {missing[0]} among them; "
+            "they would be random",
+            hint="download the checkpoint again, or export it with save_pretrained",
+        )
+    if network.get_output_embeddings() is None:
+        raise ModelError(f"{type(network).__name__} in {path} has no language-model head")
+    if adapter is not None:
+        _add_adapter(network, adapter, options)
+    if not options.device_map:
+        network.to(device)
+    elif any(parameter.is_meta for parameter in network.parameters()):
+        raise ModelError(
+            f"device_map={options.device_map} leaves part of the model in {path} outside the devices' memory",
+            hint="use a machine with more device memory",
+        )
+    return network
+
+
+def _load_hint(options: TransformersOptions, error: Exception) -> str:
+    if options.attn != "auto" and re.search(r"attn_implementation|attention implementation", str(error)):
+        return f"attn=auto in place of attn={options.attn}: the one that transformers chooses for this model"
+    return "check that config.json and the safetensors files are complete and belong together"
+
+
+def _add_adapter(network: PreTrainedModel, adapter: Adapter, options: TransformersOptions) -> None:
+    """Put an adapter's modules into the model, not merged, as a trainer runs them. Raises `ModelError`."""
+    import peft  # named here, so that where it is missing the error says which package is
+    from safetensors import SafetensorError
+
+    where = f"the adapter in {adapter.directory}"
+    try:
+        report = network.load_adapter(str(adapter.directory), is_trainable=options.train_mode)
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        raise ModelError(
+            f"peft {peft.__version__} cannot run {where}: {type(error).__name__}: {error}", hint=adapter.merge_hint
+        ) from error
+    unused = [
+        str(key)
+        for kind in ("missing_keys", "unexpected_keys", "mismatched_keys")
+        for key in sorted(getattr(report, kind))
+    ]
+    if unused:
+        raise ModelError(
+            f"{where} does not fit this model: {len(unused)} tensors find no counterpart, {unused[0]} among them",
+            hint="pass the base model that it was trained on",
+        )
+
+
+def _device(name: str) -> torch.device:
+    """The device an option names; `auto` is the accelerator where there is one."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise SpecError(f"transformers: device={name} is no device of torch.", hint="device=cpu") from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise SpecError(
+            f"transformers: device={name}, but torch sees {torch.cuda.device_count()} CUDA devices.",
+            hint="device=cpu",
+        )
+    return device
