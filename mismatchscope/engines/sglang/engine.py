@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ...errors import EngineError
+from ...machine import hardware
 from ...records import Request, Sampling, SequenceRecord, Task
 from ..base import Options
 from ..common.checkpoint import check_response
@@ -37,7 +38,7 @@ class SglangEngine(CheckpointEngine):
     def load(self) -> None:
         prepare_process(self.model)
         if self.options.arguments().get("enable_torch_compile"):
-            check_compiler("SGLang", "sglang:enable_torch_compile=false")
+            check_compiler("SGLang", "sglang:enable_torch_compile=false", gpu=bool(hardware()["gpus"]))
         sglang = import_sglang()
         self._version = sglang.__version__
         check_arguments(self.options, sglang.ServerArgs.__struct_fields__, f"SGLang {self._version}")

@@ -64,7 +64,8 @@ class Sglang:
         with start_errors(
             f"SGLang {version}",
             model,
-            memory_hint="a smaller max_total_tokens=, max_running_requests= or mem_fraction_static=",
+            memory_hint="a smaller max_total_tokens= or max_running_requests=; mem_fraction_static= is the share "
+            "for weights and cache: larger where the cache lacks room, smaller where the rest does",
             refusals=(ValueError, TypeError, NotImplementedError, AssertionError),
             find_cause=self._exchange.failure,
             adapter=adapter,
