@@ -16,7 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from ...errors import EngineError
+from ...errors import EngineError, SpecError
 from ..common.adapter import Adapter
 from ..common.startup import import_errors, start_errors
 from .exchange import Exchange
@@ -37,6 +37,23 @@ def import_sglang() -> ModuleType:
         import sglang
         import sglang.srt.entrypoints.engine
     return sglang
+
+
+def check_cpu_graphs(attention_backend: str, version: str) -> None:
+    """Raise `SpecError` where SGLang would compile for a CPU and its attention cannot be captured.
+
+    SGLang itself says so when everything is loaded, by an attribute that is not there.
+    """
+    if attention_backend != "torch_native":
+        return
+    from sglang.srt.layers.attention.torch_native_backend import TorchNativeAttnBackend
+
+    if not hasattr(TorchNativeAttnBackend, "init_cpu_graph_state"):
+        raise SpecError(
+            f"SGLang {version} cannot compile a model whose attention_backend is torch_native, "
+            "the one that runs without a GPU and its kernels.",
+            hint="sglang:enable_torch_compile=false",
+        )
 
 
 class Sglang:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections import defaultdict
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,7 @@ from mismatchscope.engines.common.options import check_arguments
 from mismatchscope.engines.runtime.launcher import job_for, run_job
 from mismatchscope.engines.sglang.facts import effective_settings
 from mismatchscope.engines.sglang.options import SglangOptions
+from mismatchscope.engines.sglang.start import check_cpu_graphs
 from mismatchscope.engines.spec import parse_spec, resolve_options
 from mismatchscope.errors import CapabilityError, EngineError, SpecError
 from mismatchscope.records import Request, Task, write_requests
@@ -51,6 +54,37 @@ def test_what_cannot_be_recorded_is_refused(spec: str, error: type[Exception]) -
     with pytest.raises(error) as caught:
         options(f"sglang:{spec}")
     assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("spec", "compiles"),
+    [
+        ("sglang", False),
+        ("sglang:enable_torch_compile=true", True),
+        ("sglang:enable_torch_compile=true,disable_cuda_graph=true", False),
+    ],
+)
+def test_when_a_compiler_is_needed(spec: str, compiles: bool) -> None:
+    assert options(spec).compiles is compiles
+
+
+@pytest.mark.parametrize(
+    ("able", "backend"), [(False, "intel_amx"), (True, "torch_native"), (False, "torch_native")]
+)
+def test_attention_that_cannot_be_compiled_is_refused_before_the_model_is_loaded(
+    able: bool, backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "sglang.srt.layers.attention.torch_native_backend"
+    attention = type("TorchNativeAttnBackend", (), {"init_cpu_graph_state": None} if able else {})
+    monkeypatch.setitem(sys.modules, name, SimpleNamespace(TorchNativeAttnBackend=attention))
+    for parent in ("sglang", "sglang.srt", "sglang.srt.layers", "sglang.srt.layers.attention"):
+        monkeypatch.setitem(sys.modules, parent, SimpleNamespace(__path__=[]))
+    if able or backend != "torch_native":
+        check_cpu_graphs(backend, "0.5.23")
+        return
+    with pytest.raises(SpecError, match="cannot compile") as caught:
+        check_cpu_graphs(backend, "0.5.23")
+    assert caught.value.hint == "sglang:enable_torch_compile=false"
 
 
 def test_an_unknown_argument_is_named() -> None:
