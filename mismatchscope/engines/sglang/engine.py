@@ -39,10 +39,10 @@ class SglangEngine(CheckpointEngine):
         prepare_process(self.model)
         gpu = bool(hardware()["gpus"])
         if self.options.compiles:
+            if not gpu:
+                check_cpu_graphs(str(self.options.engine_arguments()["attention_backend"]))
             check_compiler("SGLang", "sglang:enable_torch_compile=false", gpu=gpu)
         sglang = import_sglang()
-        if self.options.compiles and not gpu:
-            check_cpu_graphs(str(self.options.engine_arguments()["attention_backend"]), sglang.__version__)
         self._version = sglang.__version__
         check_arguments(self.options, sglang.ServerArgs.__struct_fields__, f"SGLang {self._version}")
         directory = self._open_checkpoint()

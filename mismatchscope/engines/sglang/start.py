@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import importlib.util
 import signal
 import threading
 from collections.abc import Iterator
@@ -39,18 +40,22 @@ def import_sglang() -> ModuleType:
     return sglang
 
 
-def check_cpu_graphs(attention_backend: str, version: str) -> None:
+def check_cpu_graphs(attention_backend: str) -> None:
     """Raise `SpecError` where SGLang would compile for a CPU and its attention cannot be captured.
 
-    SGLang itself says so when everything is loaded, by an attribute that is not there.
+    SGLang says so when everything is loaded, by an attribute that is not there. Importing it to look takes half a
+    minute, so its source is asked; what is not found there is SGLang's to say.
     """
-    if attention_backend != "torch_native":
+    package = importlib.util.find_spec("sglang")
+    if attention_backend != "torch_native" or package is None or package.origin is None:
         return
-    from sglang.srt.layers.attention.torch_native_backend import TorchNativeAttnBackend
-
-    if not hasattr(TorchNativeAttnBackend, "init_cpu_graph_state"):
+    directory = Path(package.origin).parent / "srt" / "layers" / "attention"
+    sources = [directory / "torch_native_backend.py", directory / "base_attn_backend.py"]
+    if not all(source.is_file() for source in sources):
+        return
+    if not any("def init_cpu_graph_state" in source.read_text(encoding="utf-8") for source in sources):
         raise SpecError(
-            f"SGLang {version} cannot compile a model whose attention_backend is torch_native, "
+            "This SGLang cannot compile a model whose attention_backend is torch_native, "
             "the one that runs without a GPU and its kernels.",
             hint="sglang:enable_torch_compile=false",
         )

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections import defaultdict
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from installed_here import install
 
 from mismatchscope.engines.common.adapter import Adapter
 from mismatchscope.engines.common.options import check_arguments
@@ -69,21 +68,28 @@ def test_when_a_compiler_is_needed(spec: str, compiles: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("able", "backend"), [(False, "intel_amx"), (True, "torch_native"), (False, "torch_native")]
+    ("method", "backend", "refused"),
+    [
+        ("init_cuda_graph_state", "torch_native", True),
+        ("init_cpu_graph_state", "torch_native", False),
+        ("init_cuda_graph_state", "intel_amx", False),
+        (None, "torch_native", False),  # built otherwise: SGLang will say
+    ],
 )
-def test_attention_that_cannot_be_compiled_is_refused_before_the_model_is_loaded(
-    able: bool, backend: str, monkeypatch: pytest.MonkeyPatch
+def test_attention_that_cannot_be_compiled_is_refused_before_anything_is_imported(
+    method: str | None, backend: str, refused: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    name = "sglang.srt.layers.attention.torch_native_backend"
-    attention = type("TorchNativeAttnBackend", (), {"init_cpu_graph_state": None} if able else {})
-    monkeypatch.setitem(sys.modules, name, SimpleNamespace(TorchNativeAttnBackend=attention))
-    for parent in ("sglang", "sglang.srt", "sglang.srt.layers", "sglang.srt.layers.attention"):
-        monkeypatch.setitem(sys.modules, parent, SimpleNamespace(__path__=[]))
-    if able or backend != "torch_native":
-        check_cpu_graphs(backend, "0.5.23")
+    install(monkeypatch, tmp_path, "sglang", "0.5.23", source="raise ImportError")
+    if method is not None:
+        directory = tmp_path / "sglang" / "srt" / "layers" / "attention"
+        directory.mkdir(parents=True)
+        (directory / "base_attn_backend.py").touch()
+        (directory / "torch_native_backend.py").write_text(f"class Attention:\n    def {method}(self): ...\n")
+    if not refused:
+        check_cpu_graphs(backend)
         return
     with pytest.raises(SpecError, match="cannot compile") as caught:
-        check_cpu_graphs(backend, "0.5.23")
+        check_cpu_graphs(backend)
     assert caught.value.hint == "sglang:enable_torch_compile=false"
 
 
