@@ -31,9 +31,6 @@ from ..records import EvidenceLevel
 from .context import Context
 from .statistics import PairStatistics
 
-# A reward in [0, 1], centred: ξ = max |R|.
-REWARD_BOUND = 0.5
-
 _LOWER_END = {"full": "exact where whole, else |μ(a)−π(a)|", "topk": "top-k lower end", "sampled": "|μ(a)−π(a)|"}
 
 
@@ -204,8 +201,8 @@ def _bounds(statistics: PairStatistics, alpha: Alpha, sequence: SequenceMeasures
 
     return replace(
         family,
-        max_free_linear=mean(4 * REWARD_BOUND * tv_S),
-        max_free_quadratic=mean(2 * REWARD_BOUND * sums.ratio_pairs),
+        max_free_linear=mean(4 * tv_S),
+        max_free_quadratic=mean(2 * sums.ratio_pairs),
     )
 
 

@@ -95,8 +95,10 @@ class RuleSums:
             total = self.retained[known] if self.retained[known] is not None else self.retained[estimate]
             return total / kept if kept and total is not None else None
 
-        ess_fraction = None
+        mean_weight, ess_fraction = 0.0, None
         if self.log_weight > -math.inf:
+            with np.errstate(over="ignore"):
+                mean_weight = float(np.exp(self.log_weight - math.log(self.units)))
             ess_fraction = min(math.exp(2 * self.log_weight - self.log_square) / self.units, 1.0)
         return Correction(
             name=name,
@@ -105,6 +107,7 @@ class RuleSums:
             kept_tokens=kept / self.tokens,
             kept_sequences=self.kept_sequences / self.sequences,
             clipped_mass=self.removed / self.units,
+            mean_weight=mean_weight,
             ess_fraction=ess_fraction,
             ratio_retained=mean("ratio", "ratio"),
             tv_retained=mean("tv", "shortfall"),

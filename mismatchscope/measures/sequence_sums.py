@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..errors import EmptyComparisonError
-from .sampled import SampledEstimators, shortfall
+from .sampled import SampledEstimators, k3, shortfall
 
 Array = np.ndarray
 
@@ -32,8 +32,11 @@ class SequenceSums:
     """sum_{t < j} |rho_t - 1| (1 - rho_j)_+, of the max-free quadratic bound."""
     sum_shortfall: Array
     """Sum of the tokens' (1 - rho)_+; its mean is unbiased for that of `sum_tv`."""
+    sum_k3: Array
+    """Sum of the tokens' k3: never negative, and its mean is that of `sum_kl` less the leak."""
     sum_kl: Array
-    """Sum over states of KL(mu || pi), with less variance than -log rho(y) (Rao-Blackwell); NaN: not all known."""
+    """Sum over states of KL(mu || pi), with less variance than from sampled tokens (Rao-Blackwell); NaN: not all
+    known."""
     sum_tv: Array
     """Sum over states of TV's upper end; its mean bounds the TV of whole sequences. NaN: not all known."""
     max_tv: Array
@@ -67,8 +70,9 @@ class SequenceSums:
         if sampled is None:
             with np.errstate(over="ignore"):
                 distance_T, shortfall_T = np.abs(np.expm1(log_ratio_T)), shortfall(log_ratio_T)
+                k3_T = k3(log_ratio_T)
         else:
-            distance_T, shortfall_T = sampled.distance, sampled.shortfall
+            distance_T, shortfall_T, k3_T = sampled.distance, sampled.shortfall, sampled.k3
         unknown_S = np.full(len(number_S), np.nan)
         kl_T, tv_T = (None if each is None else np.asarray(each, dtype=np.float64) for each in (kl_T, tv_T))
         return cls(
@@ -78,6 +82,7 @@ class SequenceSums:
             log_ratio=np.add.reduceat(log_ratio_T, start_S),
             ratio_pairs=ratio_pair_sums(distance_T, shortfall_T, offsets_S1),
             sum_shortfall=np.add.reduceat(shortfall_T, start_S),
+            sum_k3=np.add.reduceat(k3_T, start_S),
             sum_kl=unknown_S if kl_T is None else np.add.reduceat(kl_T, start_S),
             sum_tv=unknown_S if tv_T is None else np.add.reduceat(tv_T, start_S),
             max_tv=unknown_S if tv_T is None else np.maximum.reduceat(tv_T, start_S),
@@ -109,11 +114,12 @@ class SequenceSums:
         return shortfall(self.log_ratio)
 
     @property
-    def kl(self) -> tuple[Array, str]:
-        """KL(mu || pi) of each sequence, and its estimator: `sum_kl` where it is known, else -log rho(y)."""
+    def kl(self) -> tuple[Array, str, bool]:
+        """KL(mu || pi) of each sequence, its estimator, and whether single values are that and not noise about
+        it."""
         if np.isnan(self.sum_kl).any():
-            return -self.log_ratio, "Σ_t k1, unbiased"
-        return self.sum_kl, "Σ_t KL(s_t), Rao–Blackwell"
+            return self.sum_k3, "Σ_t k3 over sampled tokens, KL less leak", False
+        return self.sum_kl, "Σ_t KL(s_t), Rao–Blackwell", True
 
 
 def ratio_pair_sums(distance_T: Array, shortfall_T: Array, offsets_S1: Array) -> Array:

@@ -24,6 +24,7 @@ from .summary import (
     bound_rows,
     causes,
     decades,
+    exceeding,
     floor_rows,
     gate_value,
     headline,
@@ -157,8 +158,8 @@ def _show_alpha(report: Report, console: Console) -> None:
         for _ in curve:
             table.add_column(justify="right", min_width=8)
         table.add_row("  share with TV >", *[setting(point.tau) for point in curve], style="dim")
-        table.add_row("    of tokens", *[share(point.tokens) for point in curve])
-        table.add_row("    of prompts", *[share(point.prompts) for point in curve])
+        table.add_row("    of tokens", *[exceeding(point.tokens, point.tokens_lower) for point in curve])
+        table.add_row("    of prompts", *[exceeding(point.prompts, point.prompts_lower) for point in curve])
         console.print(table)
     for symbol, meaning, alpha in three_policies(report)[1:]:
         _title(console, symbol, meaning)
@@ -246,7 +247,7 @@ def _show_corrections(report: Report, console: Console) -> None:
     _title(console, "corrections", "they change which samples train, not α₁")
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="dim")
     table.add_column("", min_width=_LABEL_WIDTH)
-    for name in ("kept tokens", "kept responses", "clipped mass", "TV on the kept"):
+    for name in ("kept tokens", "responses", "mean weight", "clipped", "TV kept"):
         table.add_column(name, justify="right")
     for correction in report.corrections:
         settings = ", ".join(f"{key}={setting(value)}" for key, value in correction.parameters.items())
@@ -254,6 +255,7 @@ def _show_corrections(report: Report, console: Console) -> None:
             Text(f"  {visible(correction.name.replace('_', ' '))} ({settings})"),
             share(correction.kept_tokens),
             share(correction.kept_sequences),
+            number(correction.mean_weight),
             number(correction.clipped_mass),
             number(correction.tv_retained),
         )

@@ -32,7 +32,7 @@ ALPHA = {
     "beta": ("β", "max TV(μ, π_θ): the whole distance, at most α₀ + α₁"),
 }
 
-BOUNDS = ("bounds", "on the cost of μ ≠ π, rewards in [0, 1]; no certificate of performance")
+BOUNDS = ("bounds", "on the cost of μ ≠ π, |reward| ≤ 1 (half for [0, 1]); no certificate of performance")
 
 # In the order in which they are read. The first block is exact or certified, the second estimated from the
 # sampled tokens, the third what trainers already log.
@@ -64,6 +64,7 @@ SEQUENCE = (
     Measure("tv", "TV of responses", "E (1 − ρ(y))₊ over whole responses y: unbiased for the sequence TV."),
     Measure("tv_bound", "Σ TV, bounds it", "Sum of the token TVs of a response: never less than the sequence TV."),
     Measure("kl", "KL of responses", "KL(μ‖π) summed over a response: it adds up with length."),
+    Measure("k1", "Σ k1", "−log ρ(y): estimates the KL of responses with more noise, and can be negative."),
     Measure("log_ratio", "log ρ(y)", "Sum of the token log ratios: the log of a response's importance weight."),
     Measure("ratio", "ρ(y)", "The importance weight of a whole response, before any clamp."),
     Measure("geometric_ratio", "ρ(y)^(1/T)", "Length-normalised weight, as GSPO uses it."),
@@ -77,7 +78,10 @@ SCALARS = (
         "ess_fraction", "ESS / N", "Effective share of the responses under their weights, unclamped; 1 is best."
     ),
     Measure("chi2", "χ² of responses", "Variance of the responses' importance weights."),
-    Measure("pareto_k", "Pareto k", "Tail index of the weights; above 0.7 neither ESS nor χ² can be trusted."),
+    Measure(
+        "pareto_k", "Pareto k", "Tail index of the weights; above its limit neither ESS nor χ² can be trusted."
+    ),
+    Measure("pareto_k_limit", "k limit", "min(1 − 1/log₁₀ S, 0.7) for S responses."),
 )
 
 # What an engineer needs at first sight; the rest is one flag or one fold away.

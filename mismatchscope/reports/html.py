@@ -24,6 +24,7 @@ from .summary import (
     alpha_rows,
     bound_rows,
     causes,
+    ess_note,
     floor_rows,
     gate_value,
     headline,
@@ -119,10 +120,11 @@ def _cards(report: Report) -> Iterable[Card]:
     if kl := report.token.kl:
         value, _, interval = estimate(kl.mean, kl.low, kl.high).partition(" ")
         yield Card("KL(μ‖π) per token", value, interval, f"nats; {kl.estimator}")
-    if report.sequence.ess_fraction is not None:
-        pareto_k = report.sequence.pareto_k
-        note = f"{count(report.counts.sequences, 'response')}, Pareto k {number(pareto_k)}"
-        yield Card("ESS / N of responses", number(report.sequence.ess_fraction), "", note)
+    if (sequence := report.sequence).ess_fraction is not None:
+        low, high = sequence.ess_fraction_low, sequence.ess_fraction_high
+        value, _, interval = estimate(sequence.ess_fraction, low, high).partition(" ")
+        note = f"{count(report.counts.sequences, 'response')}, {ess_note(sequence)}"
+        yield Card("ESS / N of responses", value, interval, note)
 
 
 def _mean_card(label: str, mean: Interval) -> Card:

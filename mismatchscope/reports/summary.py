@@ -97,26 +97,28 @@ def alpha_rows(report: Report, alpha: Alpha) -> list[Row]:
         rows.append(Row("upper, visited", UNKNOWN, "needs top-k or full evidence"))
     mean = alpha.mean
     rows.append(Row("mean TV", estimate(mean.value, mean.low, mean.high), interval_note(mean)))
-    if alpha.certified_mean_high is not None:
-        rows.append(
-            Row("mean TV, certified", f"≤ {number(alpha.certified_mean_high)}", "empirical Bernstein bound")
-        )
+    if (by_prompt := alpha.prompt_mean) is not None and by_prompt.high is not None:
+        value = estimate(by_prompt.value, by_prompt.low, by_prompt.high)
+        rows.append(Row("mean over prompts", value, "certified interval, each prompt weighing the same"))
     # Once n is too small for one fraction of the prompts it is for every larger one.
     unresolved = [bound for bound in alpha.tolerance if bound.value is None]
     for bound in [bound for bound in alpha.tolerance if bound.value is not None] + unresolved[:1]:
-        value, note = UNKNOWN, f"needs {count(bound.n_needed, 'prompt')}"
+        value, note = UNKNOWN, bound.reason or f"needs {count(bound.n_needed, 'prompt')}"
         if bound.value is not None:
             value, note = f"≤ {number(bound.value)}", f"with {share(bound.confidence)} confidence"
         rows.append(Row(f"{share(bound.quantile)} of prompts", value, note))
+    if alpha.unseen_share is not None:
+        note = f"may differ without one in this sample, {share(alpha.mean.confidence)} confidence"
+        rows.append(Row("cannot be seen", f"up to {share(alpha.unseen_share)} of prompts", note))
     if tail := alpha.tail:
-        rows.append(
-            Row(
-                f"tail model {share(tail.quantile)}",
-                estimate(tail.value, tail.low, tail.high),
-                f"Pareto fit, {count(tail.exceedances, 'exceedance')}",
-            )
-        )
+        note = tail.reason or f"Pareto fit, {count(tail.exceedances, 'exceedance')}"
+        rows.append(Row(f"tail model {share(tail.quantile)}", estimate(tail.value, tail.low, tail.high), note))
     return rows
+
+
+def exceeding(known: float | None, lower: float) -> str:
+    """A share beyond a threshold: as it is, or what it is at least where the evidence has lower ends alone."""
+    return share(known) if known is not None else f"≥ {share(lower)}"
 
 
 def interval_note(mean: Interval) -> str:
@@ -239,16 +241,25 @@ _BOUNDS = {
 
 
 def bound_rows(report: Report) -> list[Row]:
-    """What the mismatch can cost, bound by bound; for rewards in [0, 1] a bound of 1 and more says nothing."""
+    """What the mismatch can cost, bound by bound; rewards between −1 and 1 have a range of 2."""
     rows = []
     for name, (label, note) in _BOUNDS.items() if report.bounds is not None else ():
         value = getattr(report.bounds, name)
         if isinstance(value, Interval):
             rows.append(Row(label, estimate(value.value, value.low, value.high), note))
         elif value is not None:
-            vacuous = value >= 1 and note is not _SLACK
-            rows.append(Row(label, number(value), "1 or more says nothing" if vacuous else note))
+            vacuous = value >= 2 and note is not _SLACK
+            rows.append(Row(label, number(value), "no less than the range of rewards" if vacuous else note))
     return rows
+
+
+def ess_note(sequence: SequenceMeasures) -> str:
+    """What to read beside ESS and χ²: the mean weight, the tail, and why not to trust them where that is so."""
+    mean = "" if sequence.ratio is None else f"mean weight {number(sequence.ratio.mean)}, "
+    tail = f"Pareto k {number(sequence.pareto_k)}"
+    if sequence.pareto_k_limit is not None:
+        tail += f" (limit {number(sequence.pareto_k_limit)})"
+    return f"{mean}{tail}" + (f"; not to be trusted: {sequence.weights_reason}" if sequence.weights_reason else "")
 
 
 def causes(differences: Iterable[Difference]) -> list[Difference]:

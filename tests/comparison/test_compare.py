@@ -89,8 +89,8 @@ def test_bounds_are_what_the_definitions_say(pair: Pair, report: Report) -> None
     assert bounds.mixed_tv == pytest.approx(4 * horizon * e * report.sequence.tv.mean, rel=1e-3)
     drift_T = np.minimum(1, np.minimum(before_T[::-1] * e, np.sqrt(before_T[::-1] * k / 2)))
     assert bounds.adaptive == pytest.approx(4 * tv_ST.mean(axis=0) @ drift_T, rel=1e-3)
-    assert bounds.max_free_linear.value == pytest.approx(2 * tv_ST.sum(axis=1).mean(), rel=1e-3)
-    assert bounds.max_free_quadratic.value == pytest.approx(np.mean(pairs), rel=1e-2)
+    assert bounds.max_free_linear.value == pytest.approx(4 * tv_ST.sum(axis=1).mean(), rel=1e-3)
+    assert bounds.max_free_quadratic.value == pytest.approx(2 * np.mean(pairs), rel=1e-2)
     for mean in (bounds.max_free_linear, bounds.max_free_quadratic):
         assert mean.low < mean.value < mean.high and mean.clusters == 16
     assert (bounds.slack_mean, bounds.slack_observed_max) == (None, None)

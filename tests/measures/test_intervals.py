@@ -22,6 +22,7 @@ from mismatchscope.measures.intervals import (
     proportion_interval,
     ratio_interval,
     required_clusters,
+    unseen_share,
 )
 
 
@@ -194,6 +195,18 @@ class TestProportionInterval:
             proportion_interval(0, 0)
         with pytest.raises(ValueError, match="k=4, n=3"):
             proportion_interval(4, 3)
+
+
+class TestUnseenShare:
+    @given(st.integers(1, 5000), st.floats(0.5, 0.999))
+    def test_is_the_limit_of_what_no_prompt_showed(self, n: int, confidence: float) -> None:
+        limit = proportion_interval(0, n, confidence=confidence, side="upper").high
+        assert unseen_share(n, confidence) == pytest.approx(limit, rel=1e-9)
+
+    def test_is_about_three_over_n(self) -> None:
+        assert [round(unseen_share(n), 4) for n in (8, 32, 64, 300)] == [0.3123, 0.0894, 0.0457, 0.0099]
+        with pytest.raises(EmptyComparisonError):
+            unseen_share(0)
 
 
 class TestRequiredClusters:

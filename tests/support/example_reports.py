@@ -72,7 +72,12 @@ def topk() -> Report:
         alpha0=Alpha(observed_max=0.082, observed_upper=0.11, mean=mean(0.0009, 0.0008, 0.001)),
         beta=Alpha(observed_max=0.21, observed_upper=0.29, mean=mean(0.0024, 0.0021, 0.0027)),
         token=TokenMeasures(tv=tv, tv_lower=lower, tv_upper=upper, ratio=ratio),
-        sequence=SequenceMeasures(ess_fraction=0.93, pareto_k=0.81),
+        sequence=SequenceMeasures(
+            ess_fraction=0.93,
+            pareto_k=0.81,
+            pareto_k_limit=0.6309,
+            weights_reason="Pareto k 0.81 of the weights is above 0.63",
+        ),
         truncation_floor=0.05,
         gates=[
             GateResult(
@@ -112,7 +117,7 @@ def sampled() -> Report:
         alpha1=Alpha(
             observed_max=0.41,
             mean=Interval(value=0.057, low=0.036, high=0.079, n=411, clusters=8),
-            tolerance=(Tolerance(quantile=0.95, confidence=0.95, value=None, n=8, n_needed=59),),
+            tolerance=(Tolerance(0.95, 0.95, None, 8, 59, "not every visited state's TV is bounded from above"),),
         ),
         token=TokenMeasures(
             ratio=Statistic(mean=0.943, low=0.921, high=0.964, p50=1.0, n=411, clusters=8, estimator="sampled"),
