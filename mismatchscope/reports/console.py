@@ -18,6 +18,7 @@ from .document import Alarm, BaselineComparison, Difference, Report
 from .glossary import ALPHA, BOUNDS, Measure
 from .quantile_table import show_figures
 from .reading import READING, reading_rows, sources
+from .single_numbers import scalars
 from .summary import (
     Row,
     alpha_rows,
@@ -30,7 +31,6 @@ from .summary import (
     headline,
     not_compared,
     one_line,
-    scalars,
     sequence_statistics,
     three_policies,
     token_statistics,
@@ -191,7 +191,7 @@ def _show_statistics(report: Report, console: Console, verbose: bool) -> None:
         else:
             console.print(Text(title, style="bold"))
         if single:
-            console.print(Text("  " + " · ".join(f"{measure.label} {number(value)}" for measure, value in single)))
+            console.print(Text("  " + " · ".join(f"{measure.label} {value}" for measure, value in single)))
     shown = [statistic for _, statistics, _ in sections for _, statistic in statistics]
     if any(getattr(statistic, name) is None for statistic in shown for name in _QUANTILES.values()):
         console.print(Text(f"  {UNKNOWN}  too few to resolve, or not known from this evidence", style="dim"))

@@ -81,8 +81,12 @@ SCALARS = (
     Measure(
         "pareto_k", "Pareto k", "Tail index of the weights; above its limit neither ESS nor χ² can be trusted."
     ),
-    Measure("pareto_k_limit", "k limit", "min(1 − 1/log₁₀ S, 0.7) for S responses."),
 )
+
+MEAN_WEIGHT = Measure(
+    "ratio", "mean ρ(y)", "Mean weight of the responses: far below 1, ESS and χ² make a mismatch look mild."
+)
+UNTRUSTED = Measure("weights_reason", "ESS and χ² say nothing:", "Why neither may be concluded from.")
 
 # What an engineer needs at first sight; the rest is one flag or one fold away.
 SHORT_TOKEN = ("tv", "tv_lower", "tv_upper", "binary_tv", "kl", "k3", "ratio", "abs_logprob_diff")

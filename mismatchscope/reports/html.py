@@ -20,11 +20,11 @@ from .fields import flatten
 from .glossary import ALPHA, BOUNDS, EVIDENCE, POLICY, Measure
 from .reading import READING, reading_rows, sources
 from .sides import model_name
+from .single_numbers import scalars
 from .summary import (
     alpha_rows,
     bound_rows,
     causes,
-    ess_note,
     floor_rows,
     gate_value,
     headline,
@@ -32,7 +32,6 @@ from .summary import (
     moved_most,
     not_compared,
     one_line,
-    scalars,
     sequence_statistics,
     three_policies,
     token_statistics,
@@ -123,7 +122,8 @@ def _cards(report: Report) -> Iterable[Card]:
     if (sequence := report.sequence).ess_fraction is not None:
         low, high = sequence.ess_fraction_low, sequence.ess_fraction_high
         value, _, interval = estimate(sequence.ess_fraction, low, high).partition(" ")
-        note = f"{count(report.counts.sequences, 'response')}, {ess_note(sequence)}"
+        responses = count(report.counts.sequences, "response")
+        note = f"says nothing: {sequence.weights_reason}" if sequence.weights_reason else responses
         yield Card("ESS / N of responses", value, interval, note)
 
 

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from ..measures.results import Alpha, Exceedance, Interval, SequenceMeasures, Statistic, TokenMeasures
-from .document import Difference, Floor, GateResult, Report, WorstToken
-from .glossary import ALPHA, EXACT, SCALARS, SEQUENCE, SHORT_SEQUENCE, SHORT_TOKEN, SUPERSEDED, TOKEN, Measure
+from .document import Difference, Floor, GateResult, Report
+from .glossary import ALPHA, EXACT, SEQUENCE, SHORT_SEQUENCE, SHORT_TOKEN, SUPERSEDED, TOKEN, Measure
 from .sides import compared
-from .text import UNKNOWN, count, estimate, number, probability, share, visible
+from .text import UNKNOWN, count, estimate, number, share
 
 
 class Headline(NamedTuple):
@@ -192,24 +192,6 @@ def _known(values: TokenMeasures | SequenceMeasures, order: tuple[Measure, ...])
     return [(m, getattr(values, m.key)) for m in order if getattr(values, m.key) is not None]
 
 
-def scalars(values: TokenMeasures | SequenceMeasures) -> list[tuple[Measure, float]]:
-    """The figures that are one number each, with no distribution."""
-    # chi2 is a distribution over tokens and one number over sequences.
-    return [(m, getattr(values, m.key)) for m in SCALARS if isinstance(getattr(values, m.key, None), float)]
-
-
-def moved_most(token: WorstToken) -> str:
-    """Which token's probability moved most at a state, and how: `p('the') 0.495 → 0.480`."""
-    moved = token.moved
-    token_id, before, after = token.token_id, token.logprob_behavior, token.logprob_reference
-    text = token.context[token.focus].text if token.context else None
-    if moved is not None:
-        token_id, before, after = moved.token_id, moved.logprob_behavior, moved.logprob_reference
-        text = moved.text if moved.text is not None else text if token_id == token.token_id else None
-    name = f"id {token_id}" if text is None else f"'{shortened(visible(text), _TOKEN_WIDTH)}'"
-    return f"p({name}) {probability(before)} → {probability(after)}"
-
-
 def three_policies(report: Report) -> list[tuple[str, str, Alpha]]:
     """(symbol, meaning, figures) of α₁, α₀ and β; empty where there is no target policy."""
     if report.alpha0 is None and report.beta is None:
@@ -251,15 +233,6 @@ def bound_rows(report: Report) -> list[Row]:
             vacuous = value >= 2 and note is not _SLACK
             rows.append(Row(label, number(value), "no less than the range of rewards" if vacuous else note))
     return rows
-
-
-def ess_note(sequence: SequenceMeasures) -> str:
-    """What to read beside ESS and χ²: the mean weight, the tail, and why not to trust them where that is so."""
-    mean = "" if sequence.ratio is None else f"mean weight {number(sequence.ratio.mean)}, "
-    tail = f"Pareto k {number(sequence.pareto_k)}"
-    if sequence.pareto_k_limit is not None:
-        tail += f" (limit {number(sequence.pareto_k_limit)})"
-    return f"{mean}{tail}" + (f"; not to be trusted: {sequence.weights_reason}" if sequence.weights_reason else "")
 
 
 def causes(differences: Iterable[Difference]) -> list[Difference]:

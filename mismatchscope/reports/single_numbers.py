@@ -1,0 +1,40 @@
+"""The figures that are one number each, as every format shows them."""
+
+from __future__ import annotations
+
+from ..measures.results import SequenceMeasures, TokenMeasures
+from .glossary import MEAN_WEIGHT, SCALARS, UNTRUSTED, Measure
+from .text import estimate, number
+
+
+def scalars(values: TokenMeasures | SequenceMeasures) -> list[tuple[Measure, str]]:
+    """The figures that are one number each, with no distribution, as text; beside ESS and χ² what they rest on."""
+    # chi2 is a distribution over tokens and one number over sequences.
+    known = [m for m in SCALARS if isinstance(getattr(values, m.key, None), float)]
+    found = [(m, number(getattr(values, m.key))) for m in known]
+    if isinstance(values, TokenMeasures):
+        return found
+    found = [(m, _of_weights(values, m.key, text)) for m, text in found]
+    if found and values.ratio is not None:
+        found.insert(0, (MEAN_WEIGHT, number(values.ratio.mean)))
+    if found and values.weights_reason:
+        found.append((UNTRUSTED, values.weights_reason))
+    return found
+
+
+def _of_weights(sequence: SequenceMeasures, key: str, text: str) -> str:
+    if key == "ess_fraction":
+        return estimate(sequence.ess_fraction, sequence.ess_fraction_low, sequence.ess_fraction_high)
+    return f"{text} (limit {number(sequence.pareto_k_limit)})" if key == "pareto_k" else text
+
+
+def moved_most(token: WorstToken) -> str:
+    """Which token's probability moved most at a state, and how: `p('the') 0.495 → 0.480`."""
+    moved = token.moved
+    token_id, before, after = token.token_id, token.logprob_behavior, token.logprob_reference
+    text = token.context[token.focus].text if token.context else None
+    if moved is not None:
+        token_id, before, after = moved.token_id, moved.logprob_behavior, moved.logprob_reference
+        text = moved.text if moved.text is not None else text if token_id == token.token_id else None
+    name = f"id {token_id}" if text is None else f"'{shortened(visible(text), _TOKEN_WIDTH)}'"
+    return f"p({name}) {probability(before)} → {probability(after)}"
