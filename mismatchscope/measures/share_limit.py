@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..errors import EmptyComparisonError
+from .intervals import unseen_share
 
 _WEIGHTINGS = 4000
 _PIECE = 256  # clusters weighted at once: bounds the memory
@@ -44,4 +45,5 @@ def share_upper_limits(hits_CT: np.ndarray, count_C: np.ndarray, *, confidence: 
         hits_BT += weight_BK @ hits_CT[piece]
         count_B = count_B + weight_BK @ count_C[piece]
     limit_T = np.quantile(hits_BT / count_B[:, None], confidence, axis=0, method="higher")
+    limit_T = np.maximum(limit_T, unseen_share(count_C.size, confidence))
     return np.where((hits_CT == count_C[:, None]).all(axis=0), 1.0, limit_T)

@@ -26,15 +26,3 @@ def _of_weights(sequence: SequenceMeasures, key: str, text: str) -> str:
     if key == "ess_fraction":
         return estimate(sequence.ess_fraction, sequence.ess_fraction_low, sequence.ess_fraction_high)
     return f"{text} (limit {number(sequence.pareto_k_limit)})" if key == "pareto_k" else text
-
-
-def moved_most(token: WorstToken) -> str:
-    """Which token's probability moved most at a state, and how: `p('the') 0.495 → 0.480`."""
-    moved = token.moved
-    token_id, before, after = token.token_id, token.logprob_behavior, token.logprob_reference
-    text = token.context[token.focus].text if token.context else None
-    if moved is not None:
-        token_id, before, after = moved.token_id, moved.logprob_behavior, moved.logprob_reference
-        text = moved.text if moved.text is not None else text if token_id == token.token_id else None
-    name = f"id {token_id}" if text is None else f"'{shortened(visible(text), _TOKEN_WIDTH)}'"
-    return f"p({name}) {probability(before)} → {probability(after)}"
