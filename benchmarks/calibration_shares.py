@@ -1,10 +1,11 @@
-"""Claim: the upper limit of a share of tokens holds where few prompts, and the longest, hold most of what is beyond.
+"""Claim: the upper limit of a share of tokens holds where few and long prompts hold most of what is beyond.
 
     python benchmarks/calibration_shares.py
 
-A share of the prompts is hard: beyond the threshold at some of their tokens or at all, and up to three times as long
-as the others. Counts how often the limit holds, beside the upper end of the clustered interval of
-the share, which knows no prompts but those seen. Prints the table and writes it to benchmarks/results/calibration_shares.md and .json.
+A share of the prompts is hard: beyond the threshold at some of their tokens or at all, and up to three times as
+long as the others. Counts how often the limit holds, beside the upper end of the clustered interval of the share,
+which knows no prompts but those seen. Prints the table and writes it to
+benchmarks/results/calibration_shares.md and .json.
 
 Shape suffixes: C prompts.
 """
