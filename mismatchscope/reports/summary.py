@@ -99,7 +99,7 @@ def alpha_rows(report: Report, alpha: Alpha) -> list[Row]:
     rows.append(Row("mean TV", estimate(mean.value, mean.low, mean.high), interval_note(mean)))
     if (by_prompt := alpha.prompt_mean) is not None and by_prompt.high is not None:
         value = estimate(by_prompt.value, by_prompt.low, by_prompt.high)
-        rows.append(Row("mean over prompts", value, "certified interval, each prompt weighing the same"))
+        rows.append(Row("mean over prompts", value, "for any distribution, each prompt weighing the same"))
     # Once n is too small for one fraction of the prompts it is for every larger one.
     unresolved = [bound for bound in alpha.tolerance if bound.value is None]
     for bound in [bound for bound in alpha.tolerance if bound.value is not None] + unresolved[:1]:
@@ -118,7 +118,10 @@ def alpha_rows(report: Report, alpha: Alpha) -> list[Row]:
 
 def exceeding(known: float | None, lower: float) -> str:
     """A share beyond a threshold: as it is, or what it is at least where the evidence has lower ends alone."""
-    return share(known) if known is not None else f"≥ {share(lower)}"
+    if known is not None:
+        return share(known)
+    digits = 2 - math.floor(math.log10(lower)) if lower > 0 else 0
+    return f"≥ {share(math.floor(lower * 10**digits) / 10**digits)}"  # rounded up it would claim too much
 
 
 def interval_note(mean: Interval) -> str:
