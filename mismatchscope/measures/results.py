@@ -147,9 +147,13 @@ class TokenMeasures:
     tv_lower: Statistic | None = None
     tv_upper: Statistic | None = None
     kl: Statistic | None = None
+    kl_lower: Statistic | None = None
+    """Of the observed ids and one tail: a lower bound of KL, as the other two are of theirs. Top-k alone."""
     reverse_kl: Statistic | None = None
+    reverse_kl_lower: Statistic | None = None
     chi2: Statistic | None = None
     js: Statistic | None = None
+    js_lower: Statistic | None = None
     leak: Statistic | None = None
     max_abs_dlogp: Statistic | None = None
     top1_agreement: Statistic | None = None
@@ -237,10 +241,11 @@ class Correction:
     ratio_retained: float | None = None
     """Mean token ratio over the retained tokens."""
     tv_retained: float | None = None
-    """Mean TV over the retained tokens: of their states where every state's TV is known, else mean (1 − ρ)₊, which
-    estimates it only where the rule does not select by ρ itself."""
+    """Mean TV over the retained tokens: of their states where every state's TV is known, else of the values that
+    `token.tv` averages, which estimate it only where the rule does not select by ρ itself."""
     kl_retained: float | None = None
-    """Mean KL(μ‖π) over the retained tokens: of their states where every state's is known, else mean k3."""
+    """Mean KL(μ‖π) over the retained tokens: of their states where every state's is known, else of the values
+    that `token.kl` averages."""
 
 
 @result

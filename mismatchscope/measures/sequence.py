@@ -33,23 +33,27 @@ class LengthBins:
 def sequence_measures(sums: SequenceSums, *, on_policy: bool, exact: bool, confidence: float) -> SequenceMeasures:
     """The figures of whole responses. Their TV and KL are left out where the tokens are not μ's own (`on_policy`).
 
-    `exact` says that every state was seen whole, so that its KL and TV are no bounds.
+    `exact` says that every state was seen whole, so that its KL and TV are neither estimates nor bounds.
     """
-    kl_S, kl_estimator, kl_exact = sums.kl
+    kl_S, estimator = sums.kl, "Σ_t k3 over sampled tokens, KL less leak"
+    if sums.kl_known:
+        estimator = "Σ_t of μ k3 over the top-k and k3 of sampled tokens beyond, KL less leak, partly Rao–Blackwell"
+    if exact:
+        estimator = "Σ_t KL(s_t), Rao–Blackwell"
     end = "exact" if exact else "upper end"
     tv_known = not np.isnan(sums.sum_tv).any()
 
     def of(values_S: Array, estimator: str, bounds: tuple[float, float] = ANY) -> Statistic:
         return summarise(values_S, sums.prompt_id, estimator=estimator, confidence=confidence, bounds=bounds)
 
-    kl = of(kl_S, kl_estimator, NONNEGATIVE) if on_policy or exact else None
+    kl = of(kl_S, estimator, NONNEGATIVE) if on_policy or exact else None
     weights = weight_figures(sums.log_ratio, sums.prompt_id, confidence=confidence)
     return SequenceMeasures(
         tv=mean_alone(of(sums.shortfall, "E(1−ρ(y))₊, unbiased", UNIT)) if on_policy else None,
         tv_bound=of(sums.sum_tv, f"Σ_t TV(s_t), {end}: its mean bounds the sequence TV", NONNEGATIVE)
         if tv_known
         else None,
-        kl=kl if kl is None or kl_exact else mean_alone(kl),
+        kl=kl if kl is None or exact else mean_alone(kl),
         k1=of(-sums.log_ratio, "Σ_t k1 = −log ρ(y), sampled tokens"),
         log_ratio=of(sums.log_ratio, "log ρ(y) = Σ_t log ρ_t"),
         ratio=of(sums.ratio, "ρ(y)", NONNEGATIVE),

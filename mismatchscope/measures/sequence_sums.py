@@ -30,13 +30,14 @@ class SequenceSums:
     """log rho(y) = sum of the tokens' d; -inf once a token is outside pi's support."""
     ratio_pairs: Array
     """sum_{t < j} |rho_t - 1| (1 - rho_j)_+, of the max-free quadratic bound."""
-    sum_shortfall: Array
-    """Sum of the tokens' (1 - rho)_+; its mean is unbiased for that of `sum_tv`."""
+    sum_tv_estimate: Array
+    """Sum of the tokens' (1 - rho)_+, or of what top-k evidence estimates TV by; its mean is unbiased for that of
+    the sum over states of TV."""
     sum_k3: Array
     """Sum of the tokens' k3: never negative, and its mean is that of `sum_kl` less the leak."""
     sum_kl: Array
-    """Sum over states of KL(mu || pi), with less variance than from sampled tokens (Rao-Blackwell); NaN: not all
-    known."""
+    """Sum over states of KL(mu || pi), or of what top-k evidence estimates it by, with less variance than from
+    sampled tokens alone (Rao-Blackwell); NaN: not all known."""
     sum_tv: Array
     """Sum over states of TV's upper end; its mean bounds the TV of whole sequences. NaN: not all known."""
     max_tv: Array
@@ -52,6 +53,7 @@ class SequenceSums:
         prompt_id_S: Array | None = None,
         kl_T: ArrayLike | None = None,
         tv_T: ArrayLike | None = None,
+        tv_estimate_T: Array | None = None,
         sampled: SampledEstimators | None = None,
     ) -> SequenceSums:
         """From each token's log ratio and, where known, its state's KL(mu || pi) and the upper end of its TV.
@@ -81,7 +83,7 @@ class SequenceSums:
             length=np.diff(offsets_S1),
             log_ratio=np.add.reduceat(log_ratio_T, start_S),
             ratio_pairs=ratio_pair_sums(distance_T, shortfall_T, offsets_S1),
-            sum_shortfall=np.add.reduceat(shortfall_T, start_S),
+            sum_tv_estimate=np.add.reduceat(shortfall_T if tv_estimate_T is None else tv_estimate_T, start_S),
             sum_k3=np.add.reduceat(k3_T, start_S),
             sum_kl=unknown_S if kl_T is None else np.add.reduceat(kl_T, start_S),
             sum_tv=unknown_S if tv_T is None else np.add.reduceat(tv_T, start_S),
@@ -114,12 +116,14 @@ class SequenceSums:
         return shortfall(self.log_ratio)
 
     @property
-    def kl(self) -> tuple[Array, str, bool]:
-        """KL(mu || pi) of each sequence, its estimator, and whether single values are that and not noise about
-        it."""
-        if np.isnan(self.sum_kl).any():
-            return self.sum_k3, "Σ_t k3 over sampled tokens, KL less leak", False
-        return self.sum_kl, "Σ_t KL(s_t), Rao–Blackwell", True
+    def kl(self) -> Array:
+        """KL(mu || pi) of each sequence, or what is unbiased for its mean: `sum_kl` where that is known, else
+        `sum_k3`."""
+        return self.sum_kl if self.kl_known else self.sum_k3
+
+    @property
+    def kl_known(self) -> bool:
+        return not np.isnan(self.sum_kl).any()
 
 
 def ratio_pair_sums(distance_T: Array, shortfall_T: Array, offsets_S1: Array) -> Array:
