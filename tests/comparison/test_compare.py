@@ -121,14 +121,21 @@ def test_weaker_evidence_leaves_out_what_it_cannot_say(tmp_path: Path) -> None:
     report = compare(topk.behavior, topk.reference)
     assert report.alpha1.observed_max < report.alpha1.observed_upper
     assert report.token.tv_lower.mean < report.token.tv_upper.mean
-    assert "lower bound" in report.token.kl.estimator
+    assert report.token.tv_lower.mean < report.token.tv.mean < report.token.tv_upper.mean
+    # An estimate may fall short of a certified bound, its interval may not.
+    assert report.token.kl_lower.high <= report.token.kl.high and report.token.reverse_kl is None
+    assert "lower bound" in report.token.kl_lower.estimator and "lower bound" not in report.token.kl.estimator
 
 
 def test_mismatch_inside_the_floor_is_called_that(tmp_path: Path) -> None:
-    noisy = make_pair(tmp_path, behavior=NOISY, reference=NOISY)
+    noisy = make_pair(tmp_path, behavior=NOISY, reference=NOISY, prompts=64)
     again = repeat_of(noisy, tmp_path / "again", NOISY)
     report = compare(noisy.behavior, noisy.reference, repeats=Repeats(behavior=again))
     assert report.finding.code == "within_floor"
+    assert report.finding.margin == pytest.approx(report.floor.behavior.mean.value / 2)
+    assert report.floor.excess.high < report.finding.margin
+    narrow = compare(noisy.behavior, noisy.reference, repeats=Repeats(behavior=again), margin=1e-3)
+    assert narrow.finding.code == "unresolved" and narrow.finding.prompts_needed > 64
     assert report.floor.behavior.mean.value > 0 and not report.floor.behavior.identical
     assert report.floor.excess.low <= 0
 

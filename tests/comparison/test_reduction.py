@@ -12,7 +12,7 @@ from written_traces import full_trace, pair_of, pair_with_ratios, sampled_pair
 
 from mismatchscope.comparison.context import Context
 from mismatchscope.comparison.pair import Pair
-from mismatchscope.comparison.reduction import PairFigures, mean_tv, reduce_pair
+from mismatchscope.comparison.reduction import PairFigures, mean_of, reduce_pair
 from mismatchscope.records import Evidence
 
 LENGTHS = np.random.default_rng(5).integers(20, 60, 40)
@@ -131,14 +131,20 @@ def test_an_infinite_bound_is_none(tmp_path: Path) -> None:
 
 def test_the_mean_comes_from_the_best_that_the_evidence_gives(tmp_path: Path) -> None:
     whole = whole_pair(tmp_path / "whole", [[[0.4, 0.3, 0.3]] * 2] * 2).statistics
-    assert mean_tv(whole, Context()) is None  # the ends of every state's interval say it
+    assert mean_of(whole, Context(on_policy=False), "tv") is whole.sums["tv"]
+    assert mean_of(whole, Context(on_policy=False), "kl") is whole.sums["kl"]
     drawn = pair_with_ratios(tmp_path / "drawn", [[0.9, 1.1], [1.0, 0.8]]).statistics
-    assert mean_tv(drawn, Context()) is drawn.sums["shortfall"]
-    assert mean_tv(drawn, Context(on_policy=False)) is None
+    assert mean_of(drawn, Context(), "tv") is drawn.sums["shortfall"]
+    assert mean_of(drawn, Context(), "kl") is drawn.sums["k3"]
+    assert mean_of(drawn, Context(on_policy=False), "tv") is None
+    made = make_pair(tmp_path / "topk", evidence=Evidence("topk", k=8))
+    listed = pair_of(made.behavior, made.reference).statistics
+    assert mean_of(listed, Context(), "tv") is listed.sums["tv_estimate"]
+    assert mean_of(listed, Context(on_policy=False), "kl") is None
     made = make_pair(tmp_path / "some", evidence=Evidence("full", fraction=0.3))
     some = pair_of(made.behavior, made.reference).statistics
     assert 0 < some.exact_states < some.tokens
-    assert mean_tv(some, Context(on_policy=False)) is some.sums["tv"]
+    assert mean_of(some, Context(on_policy=False), "tv") is some.sums["tv"]
 
 
 def test_nothing_is_claimed_from_above_where_a_state_has_no_upper_end(tmp_path: Path) -> None:
