@@ -117,7 +117,7 @@ def _cards(report: Report) -> Iterable[Card]:
     else:
         yield Card("above the repeat floor", UNKNOWN, "", "no repeat was run, so noise is not known")
     if kl := report.token.kl:
-        value, _, interval = estimate(kl.mean, kl.low, kl.high).partition(" ")
+        value, interval = _split(estimate(kl.mean, kl.low, kl.high))
         yield Card("KL(μ‖π) per token", value, interval, f"nats; {kl.estimator}")
     if (sequence := report.sequence).ess_fraction is not None:
         low, high = sequence.ess_fraction_low, sequence.ess_fraction_high
@@ -128,8 +128,13 @@ def _cards(report: Report) -> Iterable[Card]:
 
 
 def _mean_card(label: str, mean: Interval) -> Card:
-    value, _, interval = estimate(mean.value, mean.low, mean.high).partition(" ")
-    return Card(label, value, interval, interval_note(mean))
+    return Card(label, *_split(estimate(mean.value, mean.low, mean.high)), interval_note(mean))
+
+
+def _split(estimated: str) -> tuple[str, str]:
+    """The value and its interval."""
+    value, bracket, ends = estimated.partition(" [")
+    return value, f"[{ends}" if bracket else ""
 
 
 def _versions(report: Report) -> dict[str, Any] | None:

@@ -30,6 +30,8 @@ class Row(NamedTuple):
 
 
 _TOKEN_WIDTH = 12
+# Below so many prompts the coverage of the intervals falls short: benchmarks/results/calibration.md.
+_FEW_PROMPTS = 32
 _GATE_TONE = {"pass": "good", "fail": "bad", "inconclusive": "caution"}
 _FINDING = {
     "identical": ("equal", "good"),
@@ -97,6 +99,11 @@ def alpha_rows(report: Report, alpha: Alpha) -> list[Row]:
         rows.append(Row("upper, visited", UNKNOWN, "needs top-k or full evidence"))
     mean = alpha.mean
     rows.append(Row("mean TV", estimate(mean.value, mean.low, mean.high), interval_note(mean)))
+    if alpha is report.alpha1:
+        rows += _ends_of_mean(report)
+    if alpha is report.alpha1 and report.counts.prompts < _FEW_PROMPTS:
+        few = f"fewer than {_FEW_PROMPTS}: an interval can miss what a rare prompt does"
+        rows.append(Row("few prompts", str(report.counts.prompts), few))
     if (by_prompt := alpha.prompt_mean) is not None and by_prompt.high is not None:
         value = estimate(by_prompt.value, by_prompt.low, by_prompt.high)
         rows.append(Row("mean over prompts", value, "for any distribution, each prompt weighing the same"))
@@ -116,6 +123,13 @@ def alpha_rows(report: Report, alpha: Alpha) -> list[Row]:
     return rows
 
 
+def _ends_of_mean(report: Report) -> Iterable[Row]:
+    """What top-k evidence certifies of the visited states' mean TV, around the estimate of it."""
+    lower, upper = report.token.tv_lower, report.token.tv_upper
+    if report.evidence == "topk" and lower is not None and upper is not None:
+        yield Row("mean TV, ends", estimate(None, lower.mean, upper.mean), "certified of the visited states")
+
+
 def exceeding(known: float | None, lower: float) -> str:
     """A share beyond a threshold: as it is, or what it is at least where the evidence has lower ends alone."""
     if known is not None:
@@ -126,6 +140,8 @@ def exceeding(known: float | None, lower: float) -> str:
 
 def interval_note(mean: Interval) -> str:
     """What the interval of a mean is, or why there is none."""
+    if mean.value is None and mean.low is not None:
+        return f"no estimate, {share(mean.confidence)} limits of the certified ends"
     if mean.low is None and mean.high is None:
         return f"no interval: {mean.method.replace('-', ' ')}" if mean.method else "no interval"
     if mean.low == mean.high and mean.method:  # an interval without width says how the values were, not how sure
