@@ -73,6 +73,8 @@ def expected_interval(path: str, node: Any, document: dict) -> tuple[Any, Any] |
         parent, last, node = node, center, node[center]
     if last in ("mean", "value") and parent.get("low") is not None:
         return parent["low"], parent["high"]
+    if last in ("ess_fraction", "chi2") and parent.get(f"{last}_low") is not None:
+        return parent[f"{last}_low"], parent[f"{last}_high"]
     if last == "observed_max" and parent["observed_upper" if "observed_upper" in parent else last] is not None:
         return node, parent.get("observed_upper", node)
     return node, node

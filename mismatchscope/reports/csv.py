@@ -23,7 +23,7 @@ _FLOORS = ("truncation_floor", "rounding_floor")
 _SECTIONS = (*(section for section in SECTIONS if section not in _FLOORS), "gates")
 _NAMED_BY = {name: naming.fields for name, naming in ENTRY_NAMES.items()} | {"gates": ("expression",)}
 # Words, and what is no figure of the comparison.
-_LEFT_OUT = {"reason", "method", "provenance", "difference"}
+_LEFT_OUT = {"reason", "weights_reason", "method", "provenance", "difference"}
 
 
 def render(report: Report) -> str:

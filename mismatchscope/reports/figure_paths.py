@@ -25,11 +25,14 @@ if TYPE_CHECKING:
 
 _SETTINGS = {"confidence", "quantile", "threshold", "n_needed"}
 _CENTERS = ("mean", "value")
+# Averages over importance weights, of whose tail it depends whether they mean anything.
+_OF_WEIGHTS = ("ess_fraction", "chi2")
 
 
 @dataclasses.dataclass(frozen=True)
 class Figure:
-    """A number and the interval that belongs to it. `value` None is unknown, and `reason` may say why."""
+    """A number and the interval that belongs to it. `reason` says why it is unknown (`value` None), or why nothing
+    may be concluded from it."""
 
     value: float | None
     low: float | None = None
@@ -53,19 +56,30 @@ def figure_at(report: Report, path: str) -> Figure:
         else:
             node = getattr(node, key)
         if node is None:  # also a whole group that was not measured, such as token.kl from sampled evidence
-            return Figure(None)
+            return Figure(None, reason=_why_unknown(parent, key))
     if is_record(type(node)):
         center = next(name for name in _CENTERS if hasattr(node, name))
         parent, node, keys = node, getattr(node, center), [*keys, center]
     if node is None:
-        return Figure(None)
+        return Figure(None, reason=_why_unknown(parent, keys[-1]))
     value = float(node)
     if keys[-1] in _CENTERS:
         return Figure(value, getattr(parent, "low", None), getattr(parent, "high", None))
+    if keys[-1] in _OF_WEIGHTS and hasattr(parent, "weights_reason"):
+        low, high = (getattr(parent, f"{keys[-1]}_{end}", None) for end in ("low", "high"))
+        return Figure(value, low, high, parent.weights_reason)
     if keys[-1] == "observed_max" and getattr(parent, "observed_upper", None) is not None:
         # The maximum over visited states is known to lie between its certified ends.
         return Figure(value, value, parent.observed_upper)
     return Figure(value)
+
+
+def _why_unknown(parent: Any, key: str) -> str | None:
+    if reason := getattr(parent, "reason", None):
+        return str(reason)
+    if hasattr(parent, f"{key}_lower"):
+        return f"the evidence gives a lower bound alone, {key}_lower"
+    return "this evidence bounds nothing from above" if key.endswith("_upper") else None
 
 
 def check_path(path: str) -> None:
