@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..measures.accumulators import paired_interval
+from ..measures.accumulators import paired
+from ..measures.intervals import ratio_interval
 from ..reports.document import Alarm
 from .pair import Pair
 from .statistics import PairStatistics
@@ -101,7 +102,8 @@ def _is_low(statistics: PairStatistics, confidence: float) -> bool:
     if high is None or high >= expected - _RATIO_TOLERANCE:
         return False
     if statistics.all_exact:
-        drawn = paired_interval(statistics.sums["shortfall"], statistics.sums["tv"], confidence=confidence)
+        shortfall_C, tv_C, count_C = paired(statistics.sums["shortfall"], statistics.sums["tv"])
+        drawn = ratio_interval(shortfall_C - tv_C, count_C, confidence=confidence)
         return drawn.low is not None and drawn.high is not None and not drawn.low <= 0 <= drawn.high
     return (expected - ratio.mean) * ratio.n > _UNSEEN * ratio.largest
 
