@@ -21,6 +21,7 @@ from .context import Context
 from .finding import finding_of
 from .floors import NO_REPEATS, Repeats, measure_floors
 from .pair import Pair, measure_pair
+from .prompt_sums import prompt_sums_of
 from .provenance import differences, provenance_of
 from .reading import reading_of
 from .rounding import rounding_floor
@@ -61,7 +62,7 @@ def compare(
     counts, figures = _counts(pair, max_rejected), pair.figures
     sides = provenance_of(behavior), provenance_of(reference)
     finding = finding_of(figures.alpha, noise.floors, counts, identical=figures.identical)
-    return Report(
+    report = Report(
         verdict="inconclusive" if counts.too_many_rejected else "none",
         finding=finding,
         reading=reading_of(pair, finding, *sides, command),
@@ -94,6 +95,7 @@ def compare(
             tool_version=__version__,
         ),
     )
+    return report.with_prompt_sums(prompt_sums_of(pair))
 
 
 class OtherPairs(NamedTuple):

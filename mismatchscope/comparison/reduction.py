@@ -128,6 +128,7 @@ def _tokens(statistics: PairStatistics, evidence: EvidenceLevel, context: Contex
     log_ratio, prob_diff = sketches["log_ratio"], sketches["prob_diff"]
     falling, distance = log_ratio.negated(), log_ratio.absolute()
     shortfall = of("shortfall", "(1−ρ)₊, sampled tokens", UNIT, falling, lambda k1: -math.expm1(min(-k1, 0.0)))
+    outside_band = statistics.outside_band.interval(confidence=confidence, bounds=UNIT)
     k3 = of("k3", "ρ−1−log ρ, sampled tokens", NONNEGATIVE)
     if not statistics.exact_states:
         kl = of("kl_lower", bound, NONNEGATIVE)
@@ -165,7 +166,9 @@ def _tokens(statistics: PairStatistics, evidence: EvidenceLevel, context: Contex
             "exp_abs_diff", "exp|Δ log p|, sampled tokens; not a divergence", NONNEGATIVE, distance, _exp
         ),
         prob_correlation=finite(statistics.probabilities.correlation),
-        ratio_outside_band=statistics.outside_band / statistics.tokens,
+        ratio_outside_band=outside_band.value,
+        ratio_outside_band_low=outside_band.low,
+        ratio_outside_band_high=outside_band.high,
     )
 
 

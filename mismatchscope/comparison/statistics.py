@@ -61,7 +61,9 @@ class PairStatistics:
         self.largest = LargestStates()
         self.points = SampledPoints()
         self._sequences: list[SequenceSums] = []
-        self.tokens = self.outside_band = self.impossible = 0
+        self.outside_band = ClusterSums()
+        """Of 1 where the ratio is outside `RATIO_BAND`, else 0: its mean is a share."""
+        self.tokens = self.impossible = 0
         self.topk = False
         self.identical = True
 
@@ -96,7 +98,8 @@ class PairStatistics:
             self._add_responses(whole)
         low, high = RATIO_BAND
         self.tokens += len(tv_N)
-        self.outside_band += int(((sampled.ratio < low) | (sampled.ratio > high)).sum())
+        outside_N = ((sampled.ratio < low) | (sampled.ratio > high)).astype(np.float64)
+        self.outside_band.add(row_S, np.add.reduceat(outside_N, start_S), states.length_S, outside_N)
         self.impossible += int(np.isneginf(states.logp_pi_N).sum())
         self.topk = self.topk or states.topk
         self.identical = self.identical and states.identical
@@ -152,7 +155,7 @@ class PairStatistics:
             getattr(self, name).merge(getattr(other, name))
         self._sequences += other._sequences
         self.tokens += other.tokens
-        self.outside_band += other.outside_band
+        self.outside_band.merge(other.outside_band, row_C)
         self.impossible += other.impossible
         self.topk, self.identical = self.topk or other.topk, self.identical and other.identical
 
@@ -161,6 +164,11 @@ class PairStatistics:
         theirs = ClusterSums()
         theirs.merge(other.sums[name], self._clusters.rows(other._clusters.labels))
         return paired_interval(self.sums[name], theirs, confidence=confidence)
+
+    @property
+    def prompt_ids(self) -> np.ndarray:
+        """The prompt of each row of the sums by prompt, int64 [C]."""
+        return self._clusters.labels
 
     @property
     def sequences(self) -> SequenceSums:
