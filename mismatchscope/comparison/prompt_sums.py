@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from ..measures.results import Interval, Statistic
 from ..reports.prompt_sums import FigureSums, PromptSums
 from ..traces.reader import Trace
 from .pair import Pair
+from .reduction import PairFigures
 from .statistics import PairStatistics
 
 _SEQUENCE_ROWS = 4096
@@ -30,8 +31,12 @@ def prompt_sums_of(pair: Pair) -> PromptSums:
     The sums behind a mean are found by the mean itself: which estimator a figure is depends on the evidence, and a
     figure is never paired by the sums of another estimator.
     """
-    keys = _keys(pair.mu)
-    labels = pair.statistics.prompt_ids.tolist()
+    return sums_by_prompt(pair.figures, pair.statistics, _keys(pair.mu))
+
+
+def sums_by_prompt(figures: PairFigures, statistics: PairStatistics, keys: Mapping[int, str]) -> PromptSums:
+    """As `prompt_sums_of`, from what a pair was reduced to; `keys` names each prompt."""
+    labels = statistics.prompt_ids.tolist()
     prompts = sorted({keys[label] for label in labels})
     row_of = {prompt: row for row, prompt in enumerate(prompts)}
     row_C = np.array([row_of[keys[label]] for label in labels], dtype=np.int64)
@@ -40,8 +45,8 @@ def prompt_sums_of(pair: Pair) -> PromptSums:
         sum_C, count_C = (np.bincount(row_C, column_C, minlength=len(prompts)) for column_C in sums)
         return FigureSums(sums=sum_C.tolist(), counts=count_C.astype(np.int64).tolist())
 
-    figures = {name: by_prompt(sums) for name, sums in _figures(pair, labels)}
-    return PromptSums(prompts=prompts, figures=figures)
+    kept = {path: by_prompt(sums) for path, sums in _means(figures, statistics, labels)}
+    return PromptSums(prompts=prompts, figures=kept)
 
 
 def _keys(trace: Trace) -> dict[int, str]:
@@ -55,9 +60,8 @@ def _keys(trace: Trace) -> dict[int, str]:
     return keys
 
 
-def _figures(pair: Pair, labels: list[int]) -> Iterator[tuple[str, Sums]]:
+def _means(figures: PairFigures, statistics: PairStatistics, labels: list[int]) -> Iterator[tuple[str, Sums]]:
     """(path, sums) of each mean whose sums are kept."""
-    figures, statistics = pair.figures, pair.statistics
     tokens, sequences = _token_sums(statistics), _sequence_sums(statistics, labels)
     for section, record, kept in (
         ("token", figures.token, tokens),

@@ -29,6 +29,7 @@ from ..measures.sketches import QuantileSketch
 from ..measures.summary import LEVELS, statistic_of
 from ..records import EvidenceLevel
 from .context import Context
+from .quantile_limits import with_quantile_limits
 from .statistics import PairStatistics
 
 # A reward in [0, 1], centred: ξ = max |R|.
@@ -67,7 +68,7 @@ def reduce_pair(statistics: PairStatistics, context: Context) -> PairFigures:
         evidence=evidence,
         identical=statistics.identical,
         alpha=alpha,
-        token=_tokens(statistics, evidence, context),
+        token=with_quantile_limits(_tokens(statistics, evidence, context), statistics, context.confidence),
         sequence=sequence,
         corrections=statistics.corrections.results() if context.on_policy and sums.length.size else (),
         bounds=_bounds(statistics, alpha, sequence, context) if sums.length.size else Bounds(),

@@ -11,6 +11,7 @@ from ..measures.accumulators import Clusters, ClusterSums, Covariance, paired_in
 from ..measures.alpha import TotalVariation
 from ..measures.corrections import Corrections, RatioBlock
 from ..measures.positions import PositionProfile, PositionSums
+from ..measures.quantile_limits import ClusterShares
 from ..measures.results import Interval
 from ..measures.selected_states import AFTER, BEFORE, LargestStates, SampledPoints, State
 from ..measures.sequence_sums import SequenceSums
@@ -31,6 +32,8 @@ _SAMPLED = (
     "prob_diff",
     "exp_abs_diff",
 )
+# Of which the quantiles get limits: what a share beyond a threshold varies by from prompt to prompt.
+_BY_SHARE = ("log_ratio", "k3", "tv", "tv_lower", "tv_upper", "kl")
 # The log-odds of nearly certain tokens are all rounding.
 _CERTAIN = -1e-3
 
@@ -50,6 +53,7 @@ class PairStatistics:
             name: QuantileSketch()
             for name in ("log_ratio", "k3", "prob_diff", "tv_lower", "tv_upper", *EXACT, *LOWER_BOUNDS)
         }
+        self.shares = {name: ClusterShares(signed=name == "log_ratio") for name in _BY_SHARE}
         self.tv_lower, self.tv_upper = TotalVariation(), TotalVariation()
         self.corrections = Corrections()
         self.probabilities = Covariance()
@@ -79,12 +83,15 @@ class PairStatistics:
             ("tv_lower", states.tv_lower_N),
         ):
             self.sketches[name].add(values_N)
+            self._add_shares(name, row_S, states, values_N)
         for name, values_N in states.columns.items():
             self._add_sums(name, row_S, states, values_N)
             self.sketches[name].add(values_N if states.all_exact else values_N[~np.isnan(values_N)])
+            self._add_shares(name, row_S, states, values_N)
         self.tv_lower.add(row_S, start_S, states.tv_lower_N)
         if states.tv_upper_N is not None:
             self._add_upper(row_S, states, states.tv_upper_N)
+            self._add_shares("tv_upper", row_S, states, states.tv_upper_N)
         p_mu_N, p_pi_N = np.exp(states.logp_mu_N), np.exp(states.logp_pi_N)
         self.probabilities.add(p_mu_N, p_pi_N)
         self.points.add(states.sequence_id_N, states.position_N, p_mu_N, p_pi_N)
@@ -139,6 +146,8 @@ class PairStatistics:
             self.sums[name].merge(sums, row_C)
         for name, sketch in other.sketches.items():
             self.sketches[name].merge(sketch)
+        for name, shares in other.shares.items():
+            self.shares[name].merge(shares, row_C)
         self.tv_lower.merge(other.tv_lower, row_C)
         self.tv_upper.merge(other.tv_upper, row_C)
         for name in (
@@ -200,6 +209,10 @@ class PairStatistics:
             self.sums[name].add(row_S, sum_S, count_S, values_N[seen_N])
         else:
             self.sums[name].add(row_S, np.add.reduceat(values_N, start_S), count_S, values_N)
+
+    def _add_shares(self, name: str, row_S: np.ndarray, states: States, values_N: np.ndarray) -> None:
+        if name in self.shares:
+            self.shares[name].add(row_S, states.length_S, values_N)
 
     def _add_upper(self, row_S: np.ndarray, states: States, upper_N: np.ndarray) -> None:
         """Upper ends, of the states that have one."""
