@@ -3,11 +3,11 @@
     python benchmarks/calibration_gates.py
     python benchmarks/calibration_gates.py --old WORKTREE       the gates of another checkout on the same audits
 
-Simulates pairs of audits of the same prompts, whose responses are drawn anew. In one half both come from one law: a
-gate at +10 % that fails there fails falsely. In the other half the mismatch of the second audit is 30 % larger. Every
-state is a choice between two tokens whose log-odds differ by a shift; its size varies by prompt, response and state.
-Also counts how often the limits of a quantile hold the true one. Writes benchmarks/results/calibration_gates.json and
-.md.
+Simulates pairs of audits of the same prompts, whose responses are drawn anew. In one half both come from one law:
+a gate at +10 % that fails there fails falsely. In the other half the mismatch of the second audit is 30 % larger.
+Every state is a choice between two tokens whose log-odds differ by a shift; its size varies by prompt, response and
+state. Also counts how often the limits of a quantile hold the true one. Writes benchmarks/results/calibration_gates
+as .json and .md.
 
 Shape suffixes: N states, S responses.
 """
@@ -199,12 +199,12 @@ def _document(rows: list[dict[str, Any]], old: list[dict[str, Any]], seed: int, 
     versions = f"Python {platform.python_version()}, numpy {np.__version__}, scipy {scipy_version}"
     return f"""# Calibration of gates against a baseline
 
-Made by `python benchmarks/calibration_gates.py` on {date.today()}: {audits} pairs of simulated audits a row, {SAMPLES}
-responses a prompt, seed {seed}, {seconds:.0f} s of one core; {versions}. Two binomial standard errors at 0.05 are
-{2 * math.sqrt(0.05 * 0.95 / audits):.3f}.
+Made by `python benchmarks/calibration_gates.py` on {date.today()}: {audits} pairs of simulated audits a row,
+{SAMPLES} responses a prompt, seed {seed}, {seconds:.0f} s of one core; {versions}. Two binomial standard errors at
+0.05 are {2 * math.sqrt(0.05 * 0.95 / audits):.3f}.
 
-Two audits of the same prompts. *False fail*: both of one law, and the gate fails. *Found*: the mismatch of the second
-is {LARGER - 1:.0%} larger, and the gate fails. *Passes*: of one law, and the gate passes; what is neither is
+Two audits of the same prompts. *False fail*: both of one law, and the gate fails. *Found*: the mismatch of the
+second is {LARGER - 1:.0%} larger, and the gate fails. *Passes*: of one law, and the gate passes; what is neither is
 inconclusive. *Before*: the build that decided what has no interval on the point, and did not pair prompts.
 {chr(10).join(lines)}
 

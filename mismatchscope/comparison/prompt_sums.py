@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
+from ..measures.accumulators import ClusterSums
 from ..measures.results import Interval, Statistic
 from ..reports.prompt_sums import FigureSums, PromptSums
 from ..traces.reader import Trace
@@ -63,6 +64,7 @@ def _keys(trace: Trace) -> dict[int, str]:
 def _means(figures: PairFigures, statistics: PairStatistics, labels: list[int]) -> Iterator[tuple[str, Sums]]:
     """(path, sums) of each mean whose sums are kept."""
     tokens, sequences = _token_sums(statistics), _sequence_sums(statistics, labels)
+    yield "token.ratio_outside_band", _by_prompt(statistics.outside_band, len(labels))
     for section, record, kept in (
         ("token", figures.token, tokens),
         ("sequence", figures.sequence, sequences),
@@ -92,9 +94,12 @@ def _behind(figure: object, kept: list[Sums]) -> Sums | None:
 
 def _token_sums(statistics: PairStatistics) -> list[Sums]:
     kept = [*statistics.sums.values(), statistics.tv_lower.sums, statistics.tv_upper.sums]
-    clusters = len(statistics.prompt_ids)
-    columns = [sums.by_cluster(clusters) for sums in kept if sums.n]
-    return [(sum_C[:clusters], count_C[:clusters]) for sum_C, count_C in columns]
+    return [_by_prompt(sums, len(statistics.prompt_ids)) for sums in kept if sums.n]
+
+
+def _by_prompt(sums: ClusterSums, clusters: int) -> Sums:
+    sum_C, count_C = sums.by_cluster(clusters)
+    return sum_C[:clusters], count_C[:clusters]
 
 
 def _sequence_sums(statistics: PairStatistics, labels: list[int]) -> list[Sums]:

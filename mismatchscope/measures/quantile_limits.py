@@ -22,7 +22,7 @@ SIGNED = (*(-magnitude for magnitude in reversed(_MAGNITUDES)), 0.0, *_MAGNITUDE
 
 
 class ClusterShares:
-    """How many values of each cluster lie beyond each of fixed thresholds: where the spread of a share comes from."""
+    """How many values of each cluster lie beyond fixed thresholds: where the spread of a share comes from."""
 
     def __init__(self, *, signed: bool = False) -> None:
         self._signed = signed
