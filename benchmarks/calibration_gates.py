@@ -23,7 +23,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -40,9 +40,9 @@ from mismatchscope.measures.sampled import sampled_estimators
 from mismatchscope.reports.document import Counts, Finding, Provenance, Report
 
 try:
-    from mismatchscope.comparison.prompt_sums import sums_by_prompt
+    from mismatchscope.comparison.prompt_sums import prompt_sums_of
 except ImportError:  # a checkout from before reports were paired by prompt
-    sums_by_prompt = None  # type: ignore[assignment]
+    prompt_sums_of = None  # type: ignore[assignment]
 
 PROMPTS = (8, 16, 64)
 SAMPLES = 2
@@ -92,7 +92,10 @@ class Law:
         tv_N = np.abs(_sigmoid(odds_N) - _sigmoid(shifted_N))
         kl_N = np.maximum(0.0, (np.exp(logp_N2) * (logp_N2 - logq_N2)).sum(axis=0))
         logp_mu_N, logp_pi_N = (np.where(first_N, both[0], both[1]) for both in (logp_N2, logq_N2))
+        known = {field.name for field in fields(States)}  # an older build has less
+        labels = {"cluster_S": prompt_S, "whole_S": np.ones(len(prompt_S), dtype=bool)}
         states = States(
+            **{name: value for name, value in labels.items() if name in known},
             sequence_id_S=np.arange(len(prompt_S)),
             prompt_id_S=prompt_S,
             length_S=length_S,
@@ -116,7 +119,7 @@ LAWS = (
 )
 
 
-def audit(states: States, prompt_names: np.ndarray, confidence: float = 0.95) -> Report:
+def audit(states: States, confidence: float = 0.95) -> Report:
     """The report of these states, as far as gates read it, with its sums by prompt where the build keeps them."""
     statistics = PairStatistics()
     statistics.add(states)
@@ -125,16 +128,19 @@ def audit(states: States, prompt_names: np.ndarray, confidence: float = 0.95) ->
         finding=Finding(code="no_floor", sentence=""),
         evidence="full",
         policy="processed",
-        counts=Counts(prompts=len(prompt_names), sequences=len(states.length_S), tokens=len(states.position_N)),
+        counts=Counts(
+            prompts=len(np.unique(states.prompt_id_S)),
+            sequences=len(states.length_S),
+            tokens=len(states.position_N),
+        ),
         alpha1=figures.alpha,
         token=figures.token,
         sequence=figures.sequence,
         provenance=Provenance(behavior={}, reference={}, command="calibration"),
     )
-    if sums_by_prompt is None:
+    if prompt_sums_of is None:
         return report
-    names = {index: f"{name:x}" for index, name in enumerate(prompt_names)}
-    return report.with_prompt_sums(sums_by_prompt(figures, statistics, names))
+    return report.with_prompt_sums(prompt_sums_of(figures, statistics))
 
 
 def calibrate(law: Law, prompts: int, audits: int, seed: int) -> dict[str, Any]:
@@ -146,8 +152,8 @@ def calibrate(law: Law, prompts: int, audits: int, seed: int) -> dict[str, Any]:
     truth = dict(zip(QUANTILES, _true_quantiles(law), strict=True))
     held: dict[str, list[bool]] = {name: [] for name in QUANTILES}
     for _ in range(audits):
-        effect_P, names_P = rng.standard_normal(prompts), rng.integers(1 << 62, size=prompts)
-        base, same, larger = (audit(law.draw(rng, effect_P, scale)[0], names_P) for scale in (1.0, 1.0, LARGER))
+        effect_P = rng.standard_normal(prompts)
+        base, same, larger = (audit(law.draw(rng, effect_P, scale)[0]) for scale in (1.0, 1.0, LARGER))
         for name, report in (("same", same), ("larger", larger)):
             for result in gate.apply(report, GATES, base).gates:
                 found[name][result.expression][result.verdict] += 1

@@ -95,7 +95,7 @@ def compare(
             tool_version=__version__,
         ),
     )
-    return report.with_prompt_sums(prompt_sums_of(pair))
+    return report.with_prompt_sums(prompt_sums_of(figures, pair.statistics))
 
 
 class OtherPairs(NamedTuple):

@@ -5,60 +5,33 @@ Shapes: C clusters (prompts) as they were counted, S sequences.
 
 from __future__ import annotations
 
-import hashlib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 import numpy as np
 
 from ..measures.accumulators import ClusterSums
 from ..measures.results import Interval, Statistic
 from ..reports.prompt_sums import FigureSums, PromptSums
-from ..traces.reader import Trace
-from .pair import Pair
 from .reduction import PairFigures
 from .statistics import PairStatistics
-
-_SEQUENCE_ROWS = 4096
-_HASH_DIGITS = 16
 
 Sums = tuple[np.ndarray, np.ndarray]
 """Sum and count of a figure, each [C]."""
 
 
-def prompt_sums_of(pair: Pair) -> PromptSums:
+def prompt_sums_of(figures: PairFigures, statistics: PairStatistics) -> PromptSums:
     """Of every mean over tokens or responses that the pair's report has, as far as one number a prompt makes it up.
 
     The sums behind a mean are found by the mean itself: which estimator a figure is depends on the evidence, and a
-    figure is never paired by the sums of another estimator.
+    figure is never paired by the sums of another estimator. A prompt goes by its label, a hash of its tokens.
     """
-    return sums_by_prompt(pair.figures, pair.statistics, _keys(pair.mu))
-
-
-def sums_by_prompt(figures: PairFigures, statistics: PairStatistics, keys: Mapping[int, str]) -> PromptSums:
-    """As `prompt_sums_of`, from what a pair was reduced to; `keys` names each prompt."""
-    labels = statistics.prompt_ids.tolist()
-    prompts = sorted({keys[label] for label in labels})
-    row_of = {prompt: row for row, prompt in enumerate(prompts)}
-    row_C = np.array([row_of[keys[label]] for label in labels], dtype=np.int64)
-
-    def by_prompt(sums: Sums) -> FigureSums:
-        sum_C, count_C = (np.bincount(row_C, column_C, minlength=len(prompts)) for column_C in sums)
-        return FigureSums(sums=sum_C.tolist(), counts=count_C.astype(np.int64).tolist())
-
-    kept = {path: by_prompt(sums) for path, sums in _means(figures, statistics, labels)}
-    return PromptSums(prompts=prompts, figures=kept)
-
-
-def _keys(trace: Trace) -> dict[int, str]:
-    """By prompt id, a hash of the prompt's token ids."""
-    keys: dict[int, str] = {}
-    for batch in trace.iter_sequences(["prompt_id", "prompt_token_ids"], _SEQUENCE_ROWS):
-        for prompt_id, token_ids in zip(batch["prompt_id"].to_pylist(), batch["prompt_token_ids"], strict=True):
-            if prompt_id is not None and prompt_id not in keys:
-                ids = np.asarray(token_ids.values if token_ids.is_valid else [], dtype="<i4")
-                keys[prompt_id] = hashlib.sha256(ids.tobytes()).hexdigest()[:_HASH_DIGITS]
-    return keys
+    labels = statistics.prompts.tolist()
+    kept = {
+        path: FigureSums(sums=sum_C.tolist(), counts=count_C.tolist())
+        for path, (sum_C, count_C) in _means(figures, statistics, labels)
+    }
+    return PromptSums(prompts=[f"{label % 2**64:016x}" for label in labels], figures=kept)
 
 
 def _means(figures: PairFigures, statistics: PairStatistics, labels: list[int]) -> Iterator[tuple[str, Sums]]:
@@ -94,7 +67,7 @@ def _behind(figure: object, kept: list[Sums]) -> Sums | None:
 
 def _token_sums(statistics: PairStatistics) -> list[Sums]:
     kept = [*statistics.sums.values(), statistics.tv_lower.sums, statistics.tv_upper.sums]
-    return [_by_prompt(sums, len(statistics.prompt_ids)) for sums in kept if sums.n]
+    return [_by_prompt(sums, len(statistics.prompts)) for sums in kept if sums.n]
 
 
 def _by_prompt(sums: ClusterSums, clusters: int) -> Sums:

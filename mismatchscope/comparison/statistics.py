@@ -175,8 +175,8 @@ class PairStatistics:
         return paired_interval(self.sums[name], theirs, confidence=confidence)
 
     @property
-    def prompt_ids(self) -> np.ndarray:
-        """The prompt of each row of the sums by prompt, int64 [C]."""
+    def prompts(self) -> np.ndarray:
+        """The label of the prompt at each row of the sums by prompt, int64 [C]."""
         return self._clusters.labels
 
     @property
