@@ -40,7 +40,7 @@ from mismatchscope.measures.sampled import sampled_estimators
 from mismatchscope.reports.document import Counts, Finding, Provenance, Report
 
 try:
-    from mismatchscope.comparison.prompt_sums import prompt_sums_of
+    from mismatchscope.comparison.sums_by_prompt import prompt_sums_of
 except ImportError:  # a checkout from before reports were paired by prompt
     prompt_sums_of = None  # type: ignore[assignment]
 

@@ -21,10 +21,10 @@ from .context import Context
 from .finding import finding_of
 from .floors import NO_REPEATS, Repeats, measure_floors
 from .pair import Pair, measure_pair
-from .prompt_sums import prompt_sums_of
 from .provenance import differences, provenance_of
 from .reading import reading_of
 from .rounding import rounding_floor
+from .sums_by_prompt import prompt_sums_of
 from .worst_tokens import worst_tokens_of
 
 

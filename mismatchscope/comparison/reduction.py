@@ -29,7 +29,7 @@ from ..measures.sketches import QuantileSketch
 from ..measures.summary import LEVELS, statistic_of
 from ..records import EvidenceLevel
 from .context import Context
-from .quantile_limits import with_quantile_limits
+from .limits_of_quantiles import with_quantile_limits
 from .statistics import PairStatistics
 
 # A reward in [0, 1], centred: ξ = max |R|.
