@@ -18,6 +18,7 @@ from mismatchscope.errors import ConfigError
 from mismatchscope.reports.document import Report
 
 EXAMPLES = {name: getattr(example_reports, name)() for name in ("full", "topk", "sampled", "versions")}
+FOLLOWS = ("rounding_floor", "unseen_share", "pareto_k_limit")  # from settings and counts
 NOT_FIGURES = re.compile(
     r"schema_version|(figures|reading|evidence_choice|worst|provenance|gates|alarms|baseline\.(provenance|difference))\b.*"
     r"|.*\b(confidence|quantile|tau|threshold|n_needed|parameters(\..*)?)|sequence\.by_length\.\w+\.(low|high)"
@@ -73,7 +74,7 @@ def expected_ends(path: str, node: Any, document: dict) -> tuple[Any, Any]:
         low, high = parent["low"], parent["high"]
     elif node is None:
         return None, None
-    elif isinstance(node, int) or last == "rounding_floor" or re.search(r"(^|_)(low|high)$", last):
+    elif isinstance(node, int) or last in FOLLOWS or re.search(r"(^|_)(low|high)$", last):
         low = high = node
     elif last == "observed_upper":
         low, high = parent["observed_max"], node

@@ -14,7 +14,6 @@ from .statistics import PairStatistics
 _SLOPE_TOLERANCE = 0.03
 _SLOPE_EXPLAINS = 0.5
 _SLOPE_TOKENS = 200
-_PARETO_LIMIT = 0.7
 
 
 def find_alarms(pair: Pair, counts: Counts, floors: Floors) -> list[Alarm]:
@@ -29,14 +28,14 @@ def find_alarms(pair: Pair, counts: Counts, floors: Floors) -> list[Alarm]:
         *_floor_alarm(floors),
         *(Alarm(code="alignment", message=note) for note in pair.notes),
     ]
-    pareto_k = pair.figures.sequence.pareto_k
-    if pareto_k is not None and pareto_k > _PARETO_LIMIT:
+    pareto_k, limit = pair.figures.sequence.pareto_k, pair.figures.sequence.pareto_k_limit
+    if pareto_k is not None and limit is not None and pareto_k > limit:
         found.append(
             Alarm(
                 code="heavy_weights",
-                message=f"The sequence weights have Pareto k {pareto_k:.2f} > {_PARETO_LIMIT}: their ESS and χ² "
+                message=f"The sequence weights have Pareto k {pareto_k:.2f} > {limit:.2f}: their ESS and χ² "
                 "cannot be trusted.",
-                evidence={"pareto_k": pareto_k},
+                evidence={"pareto_k": pareto_k, "limit": limit},
                 remedy="read the token measures, or shorter responses in by_length",
             )
         )

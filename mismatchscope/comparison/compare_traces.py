@@ -37,6 +37,7 @@ def compare(
     repeats: Repeats = NO_REPEATS,
     policy: Policy | None = None,
     confidence: float = 0.95,
+    margin: float = 0.5,
     tail: bool = False,
     max_rejected: float = 0.01,
     command: str = "",
@@ -48,6 +49,7 @@ def compare(
     A `baseline` is another engine's trace of the same tokens: is the behaviour closer to the trainer than that one?
 
     With more than a share `max_rejected` of rows without a legal log-prob the verdict is "inconclusive".
+    `margin` is the largest excess that counts as none, in repeat floors.
 
     `policy` is that of the behaviour trace unless it is "support", which renormalises π on μ's kept ids. `started`
     is the `time.monotonic` at which the whole run began, for its duration; `on_rows` is told of measured states.
@@ -57,11 +59,11 @@ def compare(
     started = time.monotonic() if started is None else started
     context = Context.of(behavior, reference, policy, confidence=confidence, tail=tail, on_rows=on_rows)
     pair = measure_pair(behavior, reference, context)
-    noise = measure_floors(pair, repeats)
+    noise = measure_floors(pair, repeats, margin=margin)
     others = _other_pairs(pair, target)
     counts, figures = _counts(pair, max_rejected), pair.figures
     sides = provenance_of(behavior), provenance_of(reference)
-    finding = finding_of(figures.alpha, noise.floors, counts, identical=figures.identical)
+    finding = finding_of(figures.alpha, noise.floors, noise.excess, counts, identical=figures.identical)
     report = Report(
         verdict="inconclusive" if counts.too_many_rejected else "none",
         finding=finding,
@@ -75,7 +77,7 @@ def compare(
         token=figures.token,
         sequence=figures.sequence,
         floor=noise.floors,
-        baseline=None if baseline is None else compare_with_baseline(pair, baseline, noise.floors.behavior),
+        baseline=None if baseline is None else compare_with_baseline(pair, baseline, noise.behavior),
         truncation_floor=_truncation_floor(pair),
         rounding_floor=rounding_floor(behavior, reference),
         corrections=list(figures.corrections),
@@ -110,7 +112,7 @@ class OtherPairs(NamedTuple):
 def _other_pairs(pair: Pair, target: Trace | None) -> OtherPairs:
     if target is None:
         return OtherPairs()
-    alpha0 = measure_pair(pair.pi, target, pair.context.of_reference(pair.pi)).alpha
+    alpha0 = measure_pair(pair.pi, target, pair.context.of_reference(pair.pi, pair.mu)).alpha
     beta = measure_pair(pair.mu, target, pair.context.of_behavior()).alpha
     return OtherPairs(
         alpha0,

@@ -5,18 +5,19 @@ Shapes: N states of a block, S its sequences.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 
-from ..measures.accumulators import Clusters, ClusterSums, Covariance, paired_interval
+from ..measures.accumulators import Clusters, ClusterSums, Covariance
 from ..measures.alpha import TotalVariation
 from ..measures.corrections import Corrections, RatioBlock
 from ..measures.positions import PositionProfile, PositionSums
 from ..measures.quantile_limits import ClusterShares
-from ..measures.results import Interval
 from ..measures.selected_states import AFTER, BEFORE, LargestStates, SampledPoints, State
 from ..measures.sequence_sums import SequenceSums
 from ..measures.sketches import QuantileSketch
-from .states import EXACT, LOWER_BOUNDS, States
+from .states import ESTIMATES, EXACT, LOWER_BOUNDS, States
 
 # The band outside which the share of ratios is reported: one clipping step of PPO's usual ε.
 RATIO_BAND = (0.8, 1.2)
@@ -48,7 +49,7 @@ class PairStatistics:
     def __init__(self, *, truncated: bool = False) -> None:
         self._truncated = truncated
         self._clusters = Clusters()
-        self.sums = {name: ClusterSums() for name in (*_SAMPLED, *EXACT, *LOWER_BOUNDS)}
+        self.sums = {name: ClusterSums() for name in (*_SAMPLED, *EXACT, *LOWER_BOUNDS, *ESTIMATES)}
         self.sketches = {
             name: QuantileSketch()
             for name in ("log_ratio", "k3", "prob_diff", "tv_lower", "tv_upper", *EXACT, *LOWER_BOUNDS)
@@ -86,7 +87,8 @@ class PairStatistics:
             self._add_shares(name, row_S, states, values_N)
         for name, values_N in states.columns.items():
             self._add_sums(name, row_S, states, values_N)
-            self.sketches[name].add(values_N if states.all_exact else values_N[~np.isnan(values_N)])
+            if name in self.sketches:
+                self.sketches[name].add(values_N if states.all_exact else values_N[~np.isnan(values_N)])
             self._add_shares(name, row_S, states, values_N)
         self.tv_lower.add(row_S, start_S, states.tv_lower_N)
         if states.tv_upper_N is not None:
@@ -120,6 +122,8 @@ class PairStatistics:
                 states.offsets_S1,
                 tv_T=states.columns["tv"] if states.all_exact else None,
                 kl_T=states.columns["kl"] if states.all_exact else None,
+                tv_estimate_T=states.columns.get("tv_estimate"),
+                kl_estimate_T=states.columns.get("kl_estimate"),
                 sampled=sampled,
             )
         )
@@ -129,8 +133,9 @@ class PairStatistics:
                 states.offsets_S1,
                 sequence_id_S=states.sequence_id_S,
                 prompt_id_S=states.cluster_S,
-                kl_T=states.columns.get("kl"),
+                kl_T=states.columns.get("kl_estimate", states.columns.get("kl")),
                 tv_T=states.tv_upper_N,
+                tv_estimate_T=states.columns.get("tv_estimate"),
                 sampled=sampled,
             )
         )
@@ -168,11 +173,22 @@ class PairStatistics:
         self.impossible += other.impossible
         self.topk, self.identical = self.topk or other.topk, self.identical and other.identical
 
-    def paired(self, other: PairStatistics, name: str, *, confidence: float) -> Interval:
-        """Mean of a figure here less there, of two pairs on the same states."""
+    def mean_of(self, figure: Literal["tv", "kl"]) -> str:
+        """Under which name `sums` has the values whose mean is the mean of a divergence, or estimates it.
+
+        Of a random subset of states that were seen whole the exact figure, which is less noisy than the sampled
+        tokens'.
+        """
+        estimate, sampled = {"tv": ("tv_estimate", "shortfall"), "kl": ("kl_estimate", "k3")}[figure]
+        if self.exact_states and (self.all_exact or not self.sums[estimate].n):
+            return figure
+        return estimate if self.sums[estimate].n else sampled
+
+    def in_rows_of(self, other: PairStatistics, sums: ClusterSums) -> ClusterSums:
+        """The sums of this pair, in the other one's order of the prompts."""
         theirs = ClusterSums()
-        theirs.merge(other.sums[name], self._clusters.rows(other._clusters.labels))
-        return paired_interval(self.sums[name], theirs, confidence=confidence)
+        theirs.merge(sums, other._clusters.rows(self._clusters.labels))
+        return theirs
 
     @property
     def prompts(self) -> np.ndarray:

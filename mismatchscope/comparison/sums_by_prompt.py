@@ -80,8 +80,7 @@ def _sequence_sums(statistics: PairStatistics, labels: list[int]) -> list[Sums]:
     row_of = {label: row for row, label in enumerate(labels)}
     row_S = np.array([row_of[label] for label in sums.prompt_id.tolist()], dtype=np.int64)
     count_C = np.bincount(row_S, minlength=len(labels))
-    kl_S, *_ = sums.kl
-    columns = (sums.shortfall, kl_S, sums.log_ratio, sums.ratio, sums.geometric_ratio, sums.sum_tv, sums.max_tv)
+    columns = (sums.shortfall, sums.kl, sums.log_ratio, sums.ratio, sums.geometric_ratio, sums.sum_tv, sums.max_tv)
     return [
         (np.bincount(row_S, value_S, minlength=len(labels)), count_C)
         for value_S in columns

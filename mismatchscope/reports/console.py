@@ -18,18 +18,19 @@ from .document import Alarm, BaselineComparison, Difference, Report
 from .glossary import ALPHA, BOUNDS, Measure
 from .quantile_table import show_figures
 from .reading import READING, reading_rows, sources
+from .single_numbers import scalars
 from .summary import (
     Row,
     alpha_rows,
     bound_rows,
     causes,
     decades,
+    exceeding,
     floor_rows,
     gate_value,
     headline,
     not_compared,
     one_line,
-    scalars,
     sequence_statistics,
     three_policies,
     token_statistics,
@@ -157,8 +158,8 @@ def _show_alpha(report: Report, console: Console) -> None:
         for _ in curve:
             table.add_column(justify="right", min_width=8)
         table.add_row("  share with TV >", *[setting(point.tau) for point in curve], style="dim")
-        table.add_row("    of tokens", *[share(point.tokens) for point in curve])
-        table.add_row("    of prompts", *[share(point.prompts) for point in curve])
+        table.add_row("    of tokens", *[exceeding(point.tokens, point.tokens_lower) for point in curve])
+        table.add_row("    of prompts", *[exceeding(point.prompts, point.prompts_lower) for point in curve])
         console.print(table)
     for symbol, meaning, alpha in three_policies(report)[1:]:
         _title(console, symbol, meaning)
@@ -190,7 +191,7 @@ def _show_statistics(report: Report, console: Console, verbose: bool) -> None:
         else:
             console.print(Text(title, style="bold"))
         if single:
-            console.print(Text("  " + " · ".join(f"{measure.label} {number(value)}" for measure, value in single)))
+            console.print(Text("  " + " · ".join(f"{measure.label} {value}" for measure, value in single)))
     shown = [statistic for _, statistics, _ in sections for _, statistic in statistics]
     if any(getattr(statistic, name) is None for statistic in shown for name in _QUANTILES.values()):
         console.print(Text(f"  {UNKNOWN}  too few to resolve, or not known from this evidence", style="dim"))
@@ -246,7 +247,7 @@ def _show_corrections(report: Report, console: Console) -> None:
     _title(console, "corrections", "they change which samples train, not α₁")
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="dim")
     table.add_column("", min_width=_LABEL_WIDTH)
-    for name in ("kept tokens", "kept responses", "clipped mass", "TV on the kept"):
+    for name in ("kept tokens", "responses", "mean weight", "clipped", "TV kept"):
         table.add_column(name, justify="right")
     for correction in report.corrections:
         settings = ", ".join(f"{key}={setting(value)}" for key, value in correction.parameters.items())
@@ -254,6 +255,7 @@ def _show_corrections(report: Report, console: Console) -> None:
             Text(f"  {visible(correction.name.replace('_', ' '))} ({settings})"),
             share(correction.kept_tokens),
             share(correction.kept_sequences),
+            number(correction.mean_weight),
             number(correction.clipped_mass),
             number(correction.tv_retained),
         )

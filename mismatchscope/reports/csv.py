@@ -25,7 +25,7 @@ _SECTIONS = (*(section for section in SECTIONS if section not in _FLOORS), "gate
 _NAMED_BY = {name: naming.fields for name, naming in ENTRY_NAMES.items()} | {"gates": ("expression",)}
 _ENDS = ("low", "high")
 # Words, and what is no figure of the comparison.
-_LEFT_OUT = {"reason", "method", "provenance", "difference"}
+_LEFT_OUT = {"reason", "weights_reason", "method", "provenance", "difference"}
 
 
 def render(report: Report) -> str:

@@ -131,6 +131,12 @@ class Finding(Frozen):
 
     code: Literal["identical", "within_floor", "above_floor", "unresolved", "no_floor"]
     sentence: str
+    margin: float | None = Field(
+        None, description="of mean TV: an excess over the repeat floor below it counts as none"
+    )
+    prompts_needed: int | None = Field(
+        None, description="of an unresolved finding: with so many prompts it would likely be above or within"
+    )
 
 
 class Difference(Frozen):
@@ -155,6 +161,7 @@ class PairSummary(Frozen):
     tv: Statistic | None = None
     kl: Statistic | None = None
     abs_logprob_diff: Statistic | None = None
+    kl_lower: Statistic | None = None
     identical: bool
 
 
@@ -169,6 +176,13 @@ class BaselineComparison(Frozen):
     sentence: str
     old_reference: PairSummary
     new_old: PairSummary
+    change: Interval | None = Field(
+        None, description="mean TV between new and old less the new engine's repeat floor, paired by prompt"
+    )
+    margin: float | None = Field(None, description="of mean TV: a change below it counts as none")
+    prompts_needed: int | None = Field(
+        None, description="of an inconclusive verdict: with so many prompts it would likely be told"
+    )
     tv_difference: Interval | None = None
     kl_difference: Interval | None = None
     abs_logprob_difference: Interval

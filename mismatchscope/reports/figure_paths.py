@@ -52,6 +52,14 @@ def figure_at(report: Report, path: str) -> Figure:
     return known_ends(keys, parent, node)
 
 
+def _why_unknown(parent: Any, key: str) -> str | None:
+    if reason := getattr(parent, "reason", None):
+        return str(reason)
+    if hasattr(parent, f"{key}_lower"):
+        return f"the evidence gives a lower bound alone, {key}_lower"
+    return "this evidence bounds nothing from above" if key.endswith("_upper") else None
+
+
 def check_path(path: str) -> None:
     """Raise `ConfigError`, with the nearest paths, for one at which no report has a figure."""
     known = known_paths()

@@ -11,6 +11,7 @@ from .baseline import PAIRED_MEANING, VERDICT_TONE, compared_engines, pair_rows,
 from .document import Difference, Report
 from .glossary import ALPHA, Measure
 from .reading import READING, reading_rows, sources
+from .single_numbers import scalars
 from .summary import (
     Row,
     alpha_rows,
@@ -21,7 +22,6 @@ from .summary import (
     moved_most,
     not_compared,
     one_line,
-    scalars,
     sequence_statistics,
     three_policies,
     token_statistics,
@@ -125,8 +125,8 @@ def _statistics(title: str, statistics: list[tuple[Measure, Statistic]], confide
     return _table((title, mean, "p50", "p99", "p99.9", "max"), rows)
 
 
-def _scalars(figures: list[tuple[Measure, float]]) -> str:
-    return " · ".join(f"{_text(measure.label)} {number(value)}" for measure, value in figures)
+def _scalars(figures: list[tuple[Measure, str]]) -> str:
+    return " · ".join(f"{_text(measure.label)} {value}" for measure, value in figures)
 
 
 def _worst(report: Report) -> str:

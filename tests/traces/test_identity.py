@@ -26,6 +26,14 @@ def test_creating_the_same_trace_again_resumes_it_and_adds_what_was_learnt(tmp_p
     assert found.created == "first"
 
 
+def test_a_run_goes_on_after_its_interpreter_has_moved(tmp_path: Path) -> None:
+    path = create(tmp_path / "t", manifest(environment={"torch": "2.13", "executable": "/old/bin/python"}))
+    create(path, manifest(environment={"torch": "2.13", "executable": "/new/bin/python"}))
+    assert read_manifest(path).environment["executable"] == "/new/bin/python"
+    with pytest.raises(OutputExistsError, match=r"environment\.torch"):
+        create(path, manifest(environment={"torch": "2.14"}))
+
+
 @pytest.mark.parametrize(
     ("change", "named"),
     [
