@@ -117,7 +117,8 @@ def audit(
             command=_call("audit", given),
             on_event=stack.enter_context(ProgressReporter(Console(stderr=True), quiet=not progress)),
         )
-        write_atomic(path / "report.json", report.to_json().encode())
+        for file, text in report.files(path / "report.json").items():
+            write_atomic(file, text.encode())
     return report
 
 

@@ -26,6 +26,7 @@ from .provenance import differences, provenance_of
 from .reading import reading_of
 from .rounding import rounding_floor
 from .rounding_size import rounding_size
+from .sums_by_prompt import prompt_sums_of
 from .worst_tokens import worst_tokens_of
 
 
@@ -66,7 +67,7 @@ def compare(
     counts, figures, size = _counts(pair, max_rejected), pair.figures, rounding_size(pair)
     sides = provenance_of(behavior), provenance_of(reference)
     finding = finding_of(figures.alpha, noise.floors, noise.excess, counts, identical=figures.identical)
-    return Report(
+    report = Report(
         verdict="inconclusive" if counts.too_many_rejected else "none",
         finding=finding,
         reading=reading_of(pair, finding, *sides, command),
@@ -100,6 +101,7 @@ def compare(
             tool_version=__version__,
         ),
     )
+    return report.with_prompt_sums(prompt_sums_of(figures, pair.statistics))
 
 
 class OtherPairs(NamedTuple):

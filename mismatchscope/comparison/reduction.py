@@ -30,6 +30,7 @@ from ..measures.sketches import QuantileSketch
 from ..measures.summary import LEVELS, statistic_of
 from ..records import EvidenceLevel
 from .context import Context
+from .limits_of_quantiles import with_quantile_limits
 from .statistics import PairStatistics
 
 _ESTIMATOR = {
@@ -73,7 +74,7 @@ def reduce_pair(statistics: PairStatistics, context: Context) -> PairFigures:
         evidence=evidence,
         identical=statistics.identical,
         alpha=alpha,
-        token=_tokens(statistics, evidence, context),
+        token=with_quantile_limits(_tokens(statistics, evidence, context), statistics, context.confidence),
         sequence=sequence,
         corrections=statistics.corrections.results() if own_tokens and sums.length.size else (),
         bounds=_bounds(statistics, alpha, sequence, context, own_tokens=own_tokens)
@@ -161,6 +162,7 @@ def _tokens(statistics: PairStatistics, evidence: EvidenceLevel, context: Contex
     exact, bound = "exact, full distributions", "lower bound, top-k ids and tails"
     log_ratio, prob_diff = sketches["log_ratio"], sketches["prob_diff"]
     falling, distance = log_ratio.negated(), log_ratio.absolute()
+    outside_band = statistics.outside_band.interval(confidence=confidence, bounds=UNIT)
     return TokenMeasures(
         tv=headline("tv", UNIT),
         tv_lower=end("tv_lower", statistics.tv_lower.sums, f"certified lower end: {_LOWER_END[evidence]}"),
@@ -193,7 +195,9 @@ def _tokens(statistics: PairStatistics, evidence: EvidenceLevel, context: Contex
             "exp_abs_diff", "exp|Δ log p|, sampled tokens; not a divergence", NONNEGATIVE, distance, _exp
         ),
         prob_correlation=finite(statistics.probabilities.correlation),
-        ratio_outside_band=statistics.outside_band / statistics.tokens,
+        ratio_outside_band=outside_band.value,
+        ratio_outside_band_low=outside_band.low,
+        ratio_outside_band_high=outside_band.high,
     )
 
 

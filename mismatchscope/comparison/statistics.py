@@ -13,6 +13,7 @@ from ..measures.accumulators import Clusters, ClusterSums, Covariance
 from ..measures.alpha import TotalVariation
 from ..measures.corrections import Corrections, RatioBlock
 from ..measures.positions import PositionProfile, PositionSums
+from ..measures.quantile_limits import ClusterShares
 from ..measures.selected_states import AFTER, BEFORE, LargestStates, SampledPoints, State
 from ..measures.sequence_sums import SequenceSums
 from ..measures.sketches import QuantileSketch
@@ -33,6 +34,8 @@ _SAMPLED = (
     "prob_diff",
     "exp_abs_diff",
 )
+# Of which the quantiles get limits: what a share beyond a threshold varies by from prompt to prompt.
+_BY_SHARE = ("log_ratio", "k3", "tv", "tv_lower", "tv_upper", "kl")
 
 
 class PairStatistics:
@@ -50,6 +53,7 @@ class PairStatistics:
             name: QuantileSketch()
             for name in ("log_ratio", "k3", "prob_diff", "tv_lower", "tv_upper", *EXACT, *LOWER_BOUNDS)
         }
+        self.shares = {name: ClusterShares(signed=name == "log_ratio") for name in _BY_SHARE}
         self.tv_lower, self.tv_upper = TotalVariation(), TotalVariation()
         self.corrections = Corrections()
         self.probabilities = Covariance()
@@ -58,7 +62,9 @@ class PairStatistics:
         self.largest = LargestStates()
         self.points = SampledPoints()
         self._sequences: list[SequenceSums] = []
-        self.tokens = self.outside_band = self.impossible = 0
+        self.outside_band = ClusterSums()
+        """Of 1 where the ratio is outside `RATIO_BAND`, else 0: its mean is a share."""
+        self.tokens = self.impossible = 0
         self.topk = False
         self.identical = True
 
@@ -74,13 +80,16 @@ class PairStatistics:
             ("tv_lower", states.tv_lower_N),
         ):
             self.sketches[name].add(values_N)
+            self._add_shares(name, row_S, states, values_N)
         for name, values_N in states.columns.items():
             self._add_sums(name, row_S, states, values_N)
             if name in self.sketches:
                 self.sketches[name].add(values_N if states.all_exact else values_N[~np.isnan(values_N)])
+            self._add_shares(name, row_S, states, values_N)
         self.tv_lower.add(row_S, start_S, states.tv_lower_N)
         if states.tv_upper_N is not None:
             self._add_upper(row_S, states, states.tv_upper_N)
+            self._add_shares("tv_upper", row_S, states, states.tv_upper_N)
         p_mu_N, p_pi_N = np.exp(states.logp_mu_N), np.exp(states.logp_pi_N)
         self.probabilities.add(p_mu_N, p_pi_N)
         self.points.add(states.sequence_id_N, states.position_N, p_mu_N, p_pi_N)
@@ -95,7 +104,8 @@ class PairStatistics:
             self._add_responses(whole)
         low, high = RATIO_BAND
         self.tokens += len(tv_N)
-        self.outside_band += int(((sampled.ratio < low) | (sampled.ratio > high)).sum())
+        outside_N = ((sampled.ratio < low) | (sampled.ratio > high)).astype(np.float64)
+        self.outside_band.add(row_S, np.add.reduceat(outside_N, start_S), states.length_S, outside_N)
         self.impossible += int(np.isneginf(states.logp_pi_N).sum())
         self.topk = self.topk or states.topk
         self.identical = self.identical and states.identical
@@ -138,6 +148,8 @@ class PairStatistics:
             self.sums[name].merge(sums, row_C)
         for name, sketch in other.sketches.items():
             self.sketches[name].merge(sketch)
+        for name, shares in other.shares.items():
+            self.shares[name].merge(shares, row_C)
         self.tv_lower.merge(other.tv_lower, row_C)
         self.tv_upper.merge(other.tv_upper, row_C)
         for name in (
@@ -152,7 +164,7 @@ class PairStatistics:
             getattr(self, name).merge(getattr(other, name))
         self._sequences += other._sequences
         self.tokens += other.tokens
-        self.outside_band += other.outside_band
+        self.outside_band.merge(other.outside_band, row_C)
         self.impossible += other.impossible
         self.topk, self.identical = self.topk or other.topk, self.identical and other.identical
 
@@ -172,6 +184,11 @@ class PairStatistics:
         theirs = ClusterSums()
         theirs.merge(sums, other._clusters.rows(self._clusters.labels))
         return theirs
+
+    @property
+    def prompts(self) -> np.ndarray:
+        """The label of the prompt at each row of the sums by prompt, int64 [C]."""
+        return self._clusters.labels
 
     @property
     def sequences(self) -> SequenceSums:
@@ -208,6 +225,10 @@ class PairStatistics:
             self.sums[name].add(row_S, sum_S, count_S, values_N[seen_N])
         else:
             self.sums[name].add(row_S, np.add.reduceat(values_N, start_S), count_S, values_N)
+
+    def _add_shares(self, name: str, row_S: np.ndarray, states: States, values_N: np.ndarray) -> None:
+        if name in self.shares:
+            self.shares[name].add(row_S, states.length_S, values_N)
 
     def _add_upper(self, row_S: np.ndarray, states: States, upper_N: np.ndarray) -> None:
         """Upper ends, of the states that have one."""

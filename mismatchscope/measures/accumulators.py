@@ -157,6 +157,11 @@ class ClusterExceedance:
         beyond_CB = self._count_CB[seen_C][:, ::-1].cumsum(axis=1)[:, ::-1]
         return self._max_C[seen_C], beyond_CB[:, 1:]
 
+    def totals(self) -> tuple[Array, Array]:
+        """(states [C], those beyond each threshold [C, taus]) of the clusters that have any state."""
+        count_CB = self._count_CB[self._count_CB.any(axis=1)]
+        return count_CB.sum(axis=1), count_CB[:, ::-1].cumsum(axis=1)[:, ::-1][:, 1:]
+
     def _grow(self, clusters: int) -> None:
         self._count_CB, self._max_C = grown(self._count_CB, clusters, 0), grown(self._max_C, clusters, -math.inf)
 

@@ -6,7 +6,7 @@ each figure is: docs/measures.md.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar, dataclass_transform
 
 T = TypeVar("T")
@@ -45,7 +45,8 @@ class Interval:
 class Statistic:
     """The distribution of one figure over tokens, or over responses. `low` and `high` bound the mean.
 
-    A quantile is None where n is too small to show it: p99 needs 100 values, p999 a thousand.
+    A quantile is None where n is too small to show it: p99 needs 100 values, p999 a thousand. `quantile_limits` has
+    the confidence limits of quantiles by name, {"p99": (low, high)}; None is an end that the sample does not bound.
     """
 
     mean: float | None
@@ -56,6 +57,7 @@ class Statistic:
     p90: float | None = None
     p99: float | None = None
     p999: float | None = None
+    quantile_limits: dict[str, tuple[float | None, float | None]] = field(default_factory=dict)
     max: float | None = None
     n: int = 0
     clusters: int = 0
@@ -170,6 +172,10 @@ class TokenMeasures:
     exp_abs_diff: Statistic | None = None
     prob_correlation: float | None = None
     ratio_outside_band: float | None = None
+    """Share of tokens whose ratio is below 0.8 or above 1.2."""
+    ratio_outside_band_low: float | None = None
+    ratio_outside_band_high: float | None = None
+    """Its clustered interval."""
 
 
 @result

@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
 from ..errors import TraceError
 from ..measures.results import (
@@ -23,6 +23,7 @@ from ..measures.results import (
     TokenMeasures,
 )
 from .chart_fields import ChartData
+from .prompt_sums import PromptSums, load_beside, sums_file
 from .reading_fields import EvidenceChoice, Reading
 
 if TYPE_CHECKING:
@@ -248,6 +249,23 @@ class Report(Frozen):
     worst: list[WorstToken] = []
     figures: ChartData = ChartData()
     provenance: Provenance
+    _prompt_sums: PromptSums | None = PrivateAttr(None)
+
+    @property
+    def prompt_sums(self) -> PromptSums | None:
+        """What each prompt adds to the means, kept in a file beside report.json; None where that is not known."""
+        return self._prompt_sums
+
+    def with_prompt_sums(self, sums: PromptSums | None) -> Report:
+        """The same report with these sums beside it."""
+        copy = self.model_copy()
+        copy._prompt_sums = sums
+        return copy
+
+    def files(self, file: Path) -> dict[Path, str]:
+        """The text of each file that keeps the report: `file` is report.json, the other its sums by prompt."""
+        sums = {} if self.prompt_sums is None else {sums_file(file): self.prompt_sums.to_json()}
+        return {file: self.to_json()} | sums
 
     def to_json(self) -> str:
         return self.model_dump_json(indent=1) + "\n"
@@ -263,7 +281,7 @@ class Report(Frozen):
         """Read report.json (or a directory that holds one). Raises `TraceError` when it is none."""
         file = path / "report.json" if path.is_dir() else path
         try:
-            return cls.model_validate_json(file.read_bytes())
+            report = cls.model_validate_json(file.read_bytes())
         except FileNotFoundError:
             raise TraceError(
                 f"{file} does not exist.", hint="mismatchscope compare TRACE_MU TRACE_PI -o DIR writes one"
@@ -275,3 +293,4 @@ class Report(Frozen):
                 f"{file} is not a report of schema version {SCHEMA_VERSION}: {why}",
                 hint="write it again with this version: mismatchscope compare TRACE_MU TRACE_PI -o DIR",
             ) from None
+        return report.with_prompt_sums(load_beside(file))

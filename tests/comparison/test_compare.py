@@ -257,4 +257,5 @@ def test_worst_tokens_are_the_largest(report: Report) -> None:
 
 
 def test_report_survives_its_own_json(report: Report) -> None:
-    assert Report.model_validate_json(report.to_json()) == report
+    # The sums by prompt are a file of their own.
+    assert Report.model_validate_json(report.to_json()) == report.with_prompt_sums(None)
