@@ -17,6 +17,7 @@ def benchmark(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return importlib.import_module("calibration_gates")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prompts", [8, 16])
 def test_two_runs_of_one_law_do_not_fail(benchmark: ModuleType, prompts: int) -> None:
     """At 5 % four of forty happen once in twenty; on the point it were a third of them."""
@@ -27,6 +28,7 @@ def test_two_runs_of_one_law_do_not_fail(benchmark: ModuleType, prompts: int) ->
     assert row["coverage"]["token.tv.p90"] > 0.8
 
 
+@pytest.mark.slow
 def test_a_real_change_is_found_at_64_prompts(benchmark: ModuleType) -> None:
     law = next(law for law in benchmark.LAWS if law.name == "prompts alike")
     row = benchmark.calibrate(law, 64, AUDITS // 2, seed=3)

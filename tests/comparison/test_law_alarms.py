@@ -148,6 +148,7 @@ def calibration(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return calibration_alarms
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prompts", [8, 24])
 def test_the_faults_that_an_alarm_names_raise_it_and_no_others(calibration: ModuleType, prompts: int) -> None:
     audits = 8

@@ -61,6 +61,7 @@ if device == "cuda":
 """
 
 
+@pytest.mark.slow
 def test_the_kernel_in_tritons_interpreter():
     pytest.importorskip("triton")
     environment = os.environ | {"TRITON_INTERPRET": "1"}

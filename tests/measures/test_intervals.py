@@ -254,6 +254,7 @@ def assert_calibrated(row) -> None:
 class TestCalibration:
     """The committed table, of a thousand audits a row, is benchmarks/results/calibration.md."""
 
+    @pytest.mark.slow
     def test_clustered_skewed_states(self, benchmark: ModuleType) -> None:
         design = next(d for d in benchmark.DESIGNS if d.name == "moderate")
         row = benchmark.calibrate(design, 64, 400, seed=20, peers=False)

@@ -42,6 +42,7 @@ def test_few_values_are_exact(numbers: list[float], parts: int, merge: bool) -> 
     assert sketch.quantiles(LEVELS) == sample_quantiles(value_N, LEVELS)
 
 
+@pytest.mark.slow
 @settings(max_examples=100)
 @given(values, st.integers(1, 5), st.booleans())
 def test_many_values_are_within_the_stated_error(numbers: list[float], parts: int, merge: bool) -> None:

@@ -23,6 +23,7 @@ def audit(directory: Path, **settings: Any) -> Report:
     return run_audit(AuditSettings(**small | settings), directory / "run", command="", on_event=lambda event: None)
 
 
+@pytest.mark.slow
 def test_an_adapter_of_one_side_alone_is_named_and_an_odd_tokenizer_is_remarked_on(tmp_path: Path) -> None:
     model = save_model(tmp_path / "model", vocab_size=59)  # its tokenizer has 60 ids
     adapter = save_adapter(model, tmp_path / "adapter", target_modules=["q_proj", "up_proj"])

@@ -130,7 +130,7 @@ def test_settings_of_one_side_alone_are_folded(full: Report) -> None:
     alone = Difference(key="effective.block_size", behavior=16)
     provenance = full.provenance.model_copy(update={"difference": [*full.provenance.difference, alone]})
     document = render(full.model_copy(update={"provenance": provenance}))
-    section = document[document.index("Where the two sides differ") :]
+    section = document[document.index("What differs between the two sides") :]
     fold = section.index("<summary>1 setting that one side alone reports</summary>")
     assert section.index("settings.dtype") < fold < section.index("effective.block_size")
 

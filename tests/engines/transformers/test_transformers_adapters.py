@@ -100,6 +100,7 @@ def test_a_float32_head_does_not_leave_an_adapted_head_out(base: Path, tmp_path:
     assert caught.value.hint == "lm_head=model"
 
 
+@pytest.mark.slow
 def test_the_command_that_merges_does(base: Path, directory: Path, rollout: Records, tmp_path: Path) -> None:
     """The one that a refusal prints, as a person types it."""
     from mismatchscope.engines.common.adapter import split_adapter

@@ -147,6 +147,7 @@ def test_neighbours_and_their_order_are_the_given_ones(
     np.testing.assert_array_equal(record.observed.logprob_T, scored["alone"][IDS[4]].observed.logprob_T)
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_with_the_same_batches(
     tmp_path: Path, model: Path, requests: list[Request], scored: dict[str, Records]
 ) -> None:
