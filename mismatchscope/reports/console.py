@@ -117,6 +117,9 @@ def _show_baseline(report: Report, baseline: BaselineComparison, console: Consol
 def show_gates(report: Report, console: Console) -> None:
     """Print one line a gate: its verdict, its condition, and the figure that decided it."""
     table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    table.add_column()
     for gate in report.gates:
         reason = f"; {visible(gate.reason)}" if gate.reason else ""
         table.add_row(

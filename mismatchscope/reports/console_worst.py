@@ -11,7 +11,7 @@ from .document import WorstToken
 from .summary import moved_most
 from .text import number, visible
 
-WORST = ("farthest apart", "the token that moved most, μ → π; in context the sampled one between » «")
+WORST = ("farthest apart", "what moved most, μ → π; the sampled token between » «")
 _CONTEXT_WIDTH = 20  # characters before the sampled token
 _BEFORE_CONTEXT = 46  # columns that TV and the moved token take
 _LEAST = 20

@@ -29,10 +29,7 @@ _OF_WEIGHTS = ("ess_fraction", "chi2")
 _FOLLOWS = ("rounding_floor", "unseen_share", "pareto_k_limit")
 
 LOWER_BOUND = "it is a lower bound: it can show that the figure is larger, never that it is smaller"
-LARGEST_SEEN = (
-    "the largest value seen is a lower bound, for other states may have larger ones: it can show that the maximum "
-    "is larger, never that it is smaller"
-)
+LARGEST_SEEN = "other states may have larger ones: the largest value seen can fail a gate on >, never pass it"
 UPPER_LIMIT = "it is an upper limit: it can show that the figure is smaller, never that it is larger"
 RUN_TO_RUN = "it differs from run to run by an unknown amount: gate on a mean or a quantile"
 NO_INTERVAL = "an estimate without an interval decides nothing"

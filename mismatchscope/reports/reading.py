@@ -28,14 +28,14 @@ def reading_rows(report: Report) -> list[Row]:
             rows.append(Row("Σ TV of a response", number(response.sum_tv), length))
         which = f"all {count(response.responses, 'response')}"
         if response.responses >= 20:
-            which = f"middle 90 % of {count(response.responses, 'response')}"
+            which = f"90 % of {count(response.responses, 'response')}"
         rows.append(Row("ρ(y)", f"{number(response.ratio_low)} to {number(response.ratio_high)}", which))
     return rows
 
 
 def place_note(place: Place) -> str:
     """What the public figures are of."""
-    return f"{count(len(place.public), 'public report')}, same dtypes"
+    return f"{count(len(place.public), 'public report')}"
 
 
 def sources(report: Report) -> list[str]:

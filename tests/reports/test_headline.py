@@ -96,9 +96,9 @@ def test_the_page_is_titled_by_what_was_compared(pages: dict[str, str], full: Re
 def test_a_place_says_of_what_it_is_and_who_said_so(full: Report) -> None:
     rows = {row.label: row for row in reading_rows(full)}
     assert rows["mean |Δ log p|"].value == "0.00361, below 0.011 – 0.036"
-    assert rows["mean |Δ log p|"].note == "2 public reports, same dtypes"
+    assert rows["mean |Δ log p|"].note == "2 public reports"
     assert rows["ρ(y)"].value == "0.871 to 1.14"
-    assert rows["ρ(y)"].note == "middle 90 % of 512 responses"
+    assert rows["ρ(y)"].note == "90 % of 512 responses"
     assert sources(full)[1] == "0.014: a 1.7B model (a public report)"
 
 
