@@ -8,7 +8,8 @@ vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -19,6 +20,7 @@ from ..alignment.block import Block
 from ..errors import NotComparableError
 from ..measures.alpha import check_ends
 from ..measures.full import divergences
+from ..measures.illegal_row import IllegalRowError
 from ..measures.sampled import SampledEstimators, sampled_estimators
 from ..measures.support import renormalise_on_support
 from ..measures.topk import topk_interval
@@ -48,10 +50,10 @@ _WHOLE_MASS = 1e-5
 class States:
     """Everything measured of the states of some whole sequences, in order.
 
-    `cluster_S` labels the prompt, the unit of every interval; `whole_S` says that no row of the response was
-    rejected. `tv_lower_N` is certified at every evidence level; `tv_upper_N` is None where nothing bounds TV from
-    above, and NaN at states where nothing does. `columns` has what the evidence gives, by the names of `EXACT` and
-    `LOWER_BOUNDS`: a figure that no state has is absent, and NaN at states that do not have it.
+    `cluster_S` labels the prompt, the unit of every interval; `whole_S` says that no row of the response that
+    counts was rejected. `tv_lower_N` is certified at every evidence level; `tv_upper_N` is None where nothing
+    bounds TV from above, and NaN at states where nothing does. `columns` has what the evidence gives, by the names
+    of `EXACT` and `LOWER_BOUNDS`: a figure that no state has is absent, and NaN at states that do not have it.
     """
 
     sequence_id_S: np.ndarray
@@ -142,14 +144,7 @@ def measured(alignment: Alignment, policy: Policy, *, ids_of_behavior: bool = Tr
     sum to one, a token of μ that μ gives no probability.
     """
     for block in alignment.blocks():
-        try:
-            states = _measured(block, policy, ids_of_behavior)
-        except ValueError as error:
-            raise NotComparableError(
-                f"The log-probs are not those of a policy: {error}.",
-                hint="an importer or an engine wrote something else than normalised natural log-probs",
-            ) from error
-        yield states
+        yield _measured(block, policy, ids_of_behavior)
 
 
 def _measured(block: Block, policy: Policy, ids_of_behavior: bool) -> States:
@@ -172,13 +167,15 @@ def _measured(block: Block, policy: Policy, ids_of_behavior: bool) -> States:
             _require_support(kept_logmass_N[where])
             logp_pi_NK = _on_support(logp_pi_NK, observed.logp_mu_NK, kept_logmass_N[where][:, None])
         overlap_N = observed.tail_overlap_N if ids_of_behavior and not on_support else None
-        bounds = topk_interval(observed.logp_mu_NK, logp_pi_NK, tail_overlap_T=overlap_N)
+        with _policies_at(block, range(n)[where]):
+            bounds = topk_interval(observed.logp_mu_NK, logp_pi_NK, tail_overlap_T=overlap_N)
         for name in ("tv_lower", "tv_upper", *LOWER_BOUNDS):
             place(name, where, getattr(bounds, name))
     for index_M, logp_mu_MV, logp_pi_MV in block.full_pieces():
-        if kept_logmass_N is not None:
-            logp_pi_MV, kept_logmass_N[index_M] = renormalise_on_support(logp_pi_MV, logp_mu_MV)
-        exact = divergences(logp_mu_MV, logp_pi_MV, normalised=True)
+        with _policies_at(block, index_M):
+            if kept_logmass_N is not None:
+                logp_pi_MV, kept_logmass_N[index_M] = renormalise_on_support(logp_pi_MV, logp_mu_MV)
+            exact = divergences(logp_mu_MV, logp_pi_MV, normalised=True)
         for name in EXACT:
             place(name, index_M, getattr(exact, name))
         for name in ("tv_lower", "tv_upper"):
@@ -187,7 +184,8 @@ def _measured(block: Block, policy: Policy, ids_of_behavior: bool) -> States:
     if kept_logmass_N is not None:
         _require_support(kept_logmass_N)
         logp_pi_N = logp_pi_N - kept_logmass_N
-    sampled = sampled_estimators(block.logp_mu_N, logp_pi_N)
+    with _policies_at(block, range(n)):
+        sampled = sampled_estimators(block.logp_mu_N, logp_pi_N)
     tv_lower_N, tv_upper_N = columns.pop("tv_lower", None), columns.pop("tv_upper", None)
     # Where no distribution was recorded, the sampled token alone still certifies a lower end.
     tv_lower_N = (
@@ -210,6 +208,21 @@ def _measured(block: Block, policy: Policy, ids_of_behavior: bool) -> States:
         columns=columns,
         topk=topk,
     )
+
+
+@contextmanager
+def _policies_at(block: Block, row_M: Sequence[int] | np.ndarray) -> Iterator[None]:
+    """What measures refuse at one of these rows of a block, as a sentence that names its place."""
+    try:
+        yield
+    except IllegalRowError as error:
+        row = int(row_M[error.row])
+        sequence_id = block.sequence_id_S[np.searchsorted(np.cumsum(block.length_S), row, side="right")]
+        raise NotComparableError(
+            f"The log-probs are not those of a policy: position {block.position_N[row]} of sequence "
+            f"{sequence_id}{error.text}.",
+            hint="an importer or an engine wrote something else than normalised natural log-probs",
+        ) from error
 
 
 def _require_support(kept_logmass_N: np.ndarray) -> None:

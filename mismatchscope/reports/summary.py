@@ -81,6 +81,7 @@ def not_compared(report: Report) -> str | None:
     parts = [
         (counts.unmatched_behavior, "only in μ"),
         (counts.unmatched_reference, "only in π"),
+        (counts.masked, "rows masked"),
         (counts.rejected, "rows rejected"),
         (counts.partial_sequences, "responses in part"),
     ]

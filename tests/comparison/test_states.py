@@ -106,5 +106,5 @@ def test_numbers_that_no_policy_has_are_refused(tmp_path, logprob: float) -> Non
     pair = make_pair(tmp_path, evidence=Evidence("sampled"))
     pair.records[0].observed.logprob_T[2] = logprob
     write_records(tmp_path / "bad", pair.behavior.manifest.model_copy(update={"files": {}}), pair.records)
-    with pytest.raises(NotComparableError, match="not those of a policy"):
+    with pytest.raises(NotComparableError, match="not those of a policy: position 2 of sequence 0: the behaviour"):
         measure_states(Alignment(Trace.open(tmp_path / "bad"), pair.reference), "processed")
