@@ -51,9 +51,10 @@ class States:
     """Everything measured of the states of some whole sequences, in order.
 
     `cluster_S` labels the prompt, the unit of every interval; `whole_S` says that no row of the response that
-    counts was rejected. `tv_lower_N` is certified at every evidence level; `tv_upper_N` is None where nothing
-    bounds TV from above, and NaN at states where nothing does. `columns` has what the evidence gives, by the names
-    of `EXACT` and `LOWER_BOUNDS`: a figure that no state has is absent, and NaN at states that do not have it.
+    counts was rejected. `recorded_pi_N` is `logp_pi_N` as the trace has it, before policy "support". `tv_lower_N`
+    is certified at every evidence level; `tv_upper_N` is None where nothing bounds TV from above, and NaN at states
+    where nothing does. `columns` has what the evidence gives, by the names of `EXACT` and `LOWER_BOUNDS`: a figure
+    that no state has is absent, and NaN at states that do not have it.
     """
 
     sequence_id_S: np.ndarray
@@ -65,6 +66,7 @@ class States:
     token_id_N: np.ndarray
     logp_mu_N: np.ndarray
     logp_pi_N: np.ndarray
+    recorded_pi_N: np.ndarray
     sampled: SampledEstimators
     tv_lower_N: np.ndarray
     tv_upper_N: np.ndarray | None
@@ -115,7 +117,7 @@ class States:
             return self
         chosen_N = np.repeat(chosen_S, self.length_S)
         sampled = {name: value_N[chosen_N] for name, value_N in vars(self.sampled).items()}
-        by_state = ("position_N", "token_id_N", "logp_mu_N", "logp_pi_N", "tv_lower_N")
+        by_state = ("position_N", "token_id_N", "logp_mu_N", "logp_pi_N", "recorded_pi_N", "tv_lower_N")
         by_sequence = ("sequence_id_S", "prompt_id_S", "cluster_S", "whole_S", "length_S")
         return States(
             **{name: getattr(self, name)[chosen_S] for name in by_sequence},
@@ -202,6 +204,7 @@ def _measured(block: Block, policy: Policy, ids_of_behavior: bool) -> States:
         token_id_N=block.token_id_N,
         logp_mu_N=block.logp_mu_N,
         logp_pi_N=logp_pi_N,
+        recorded_pi_N=block.logp_pi_N,
         sampled=sampled,
         tv_lower_N=tv_lower_N,
         tv_upper_N=tv_upper_N,

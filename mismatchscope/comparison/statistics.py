@@ -15,6 +15,7 @@ from ..measures.results import Interval
 from ..measures.selected_states import AFTER, BEFORE, LargestStates, SampledPoints, State
 from ..measures.sequence_sums import SequenceSums
 from ..measures.sketches import QuantileSketch
+from .fillers import Fillers
 from .states import EXACT, LOWER_BOUNDS, States
 
 # The band outside which the share of ratios is reported: one clipping step of PPO's usual ε.
@@ -60,6 +61,7 @@ class PairStatistics:
         self.estimated_tv_by_index, self.upper_tv_by_index = PositionSums(), PositionSums()
         self.largest = LargestStates()
         self.points = SampledPoints()
+        self.fillers = Fillers()
         self._sequences: list[SequenceSums] = []
         self.tokens = self.outside_band = self.impossible = 0
         self.topk = False
@@ -85,6 +87,7 @@ class PairStatistics:
             self._add_upper(row_S, states, states.tv_upper_N)
         p_mu_N, p_pi_N = np.exp(states.logp_mu_N), np.exp(states.logp_pi_N)
         self.probabilities.add(p_mu_N, p_pi_N)
+        self.fillers.add(states)
         self.points.add(states.sequence_id_N, states.position_N, p_mu_N, p_pi_N)
         self._add_log_odds(states)
         tv_N = states.tv_known_N
@@ -148,6 +151,7 @@ class PairStatistics:
             "upper_tv_by_index",
             "largest",
             "points",
+            "fillers",
         ):
             getattr(self, name).merge(getattr(other, name))
         self._sequences += other._sequences

@@ -257,6 +257,18 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
+WRONG |= {
+    "an id twice in a list": (
+        {"topk_ids": [[[1, 2, 3], *[[4, 5, 4]] * (T - 1)]] * B, "topk_logprobs": np.full((B, T, 3), -2.0)},
+        r"topk_ids\[0\] lists id 4 twice at position 1",
+    ),
+    "rising log-probs in a list": (
+        {"topk_ids": [[[1, 2]] * T] * B, "topk_logprobs": [[[-1.0, -2.0]] * 3 + [[-2.0, -1.0]] * (T - 3)] * B},
+        r"topk_logprobs\[0\] rises from one id to the next at position 3",
+    ),
+}
+
+
 @pytest.mark.parametrize(("changes", "message"), WRONG.values(), ids=WRONG)
 def test_arrays_that_do_not_fit_are_refused_by_name(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message) as caught:
