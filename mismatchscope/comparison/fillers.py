@@ -211,8 +211,8 @@ class Fillers:
                 if held > 0.97 and other_held < 0.6:
                     message = (
                         f"{share(held)} of the {side}'s log-probs below {_GRADED_BELOW:.3f} fit {bits} significant "
-                        f"bits, those of {_TYPE[bits]}; {share(other_held)} of the {other}'s do. Rounding to the "
-                        f"nearest of them moves a log-prob by up to 1/{2**bits} of itself."
+                        f"bits, as many as {_TYPE[bits]} has; {share(other_held)} of the {other}'s do. Rounding to "
+                        f"so many moves a log-prob by up to 1/{2**bits} of itself."
                     )
                     return Rounded(side, bits, held, other_held, message)
         return None

@@ -183,6 +183,6 @@ def test_an_id_that_a_list_has_twice_is_an_error(tmp_path_factory: pytest.TempPa
     batch = mu if side == "behaviour" else pi
     batch[1].observed.topk_ids_TK[2, 3] = batch[1].observed.topk_ids_TK[2, 1]
     repeated = batch[1].observed.topk_ids_TK[2, 1]
-    traces = [stored(tmp_path_factory.mktemp("side"), each, level="topk", k=4) for each in (mu, pi)]
+    traces = [stored(tmp_path_factory.mktemp("side"), each) for each in (mu, pi)]
     with pytest.raises(TraceError, match=f"The {side} lists id {repeated} twice at position 2 of sequence 1"):
         list(pieces(Alignment(*traces)))
