@@ -4,9 +4,9 @@
 
 Simulates audits whose truth is known exactly and counts how often each bound contains it. States are
 clustered: prompts differ in how often a state mismatches and in length, most states are close to zero, and
-the mismatching ones have a Pareto tail that ends at TV = 1. The mean's interval is compared, on the same
-audits, with the cluster t interval, the bootstrap-t and BCa. Prints the tables and writes them to
-benchmarks/results/calibration.md and .json.
+the mismatching ones have a Pareto tail that ends at TV = 1. One or eight responses a prompt. The mean's interval
+is compared, on the same audits, with the cluster t interval, the bootstrap-t and BCa. Prints the tables and writes
+them to benchmarks/results/calibration.md and .json.
 
 Shape suffixes: N tokens, C prompts, B bootstrap replicates.
 """
@@ -14,29 +14,29 @@ Shape suffixes: N tokens, C prompts, B bootstrap replicates.
 from __future__ import annotations
 
 import argparse
-import json
 import math
-import platform
 import time
-from dataclasses import asdict, dataclass
-from datetime import date
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from calibration_designs import BEYOND, DESIGNS, Design
-from scipy import __version__ as scipy_version
+from calibration_designs import DESIGNS, MANY_SAMPLES, Design
+from calibration_tables import made_by, table, write
 from scipy.special import ndtr, ndtri, stdtrit
 
 from mismatchscope.measures.alpha import TotalVariation, exceedance_curve, tolerance_bound
 from mismatchscope.measures.intervals import clustered_mean, empirical_bernstein
 
-PROMPTS = (32, 64, 128)
+PROMPTS = (8, 16, 32, 64, 128)
+PROMPTS_OF_MANY_SAMPLES = (8, 16, 64)
+BEYOND = (2, 5, 15, 50)  # per cent of prompts that exceed the τ at which shares are bounded
 BOOTSTRAPS = 999
 
 
 @dataclass(frozen=True)
 class Row:
-    """How often each bound held over `audits` simulated audits. None: not defined at so few prompts."""
+    """How often each bound held over `audits` simulated audits. None: not defined for this design, or this few
+    prompts."""
 
     design: str
     prompts: int
@@ -47,9 +47,14 @@ class Row:
     t: float | None
     bootstrap_t: float | None
     bca: float | None
-    bernstein: float
+    prompt_mean: float
     prompts_beyond: float
-    tokens_beyond: float
+    tokens_beyond_2: float | None
+    tokens_beyond_5: float | None
+    tokens_beyond_15: float | None
+    tokens_beyond_50: float | None
+    tokens_limit_15: float
+    tokens_share_15: float
     tolerance_90: float | None
     tolerance_95: float | None
 
@@ -59,10 +64,10 @@ def calibrate(design: Design, prompts: int, audits: int, seed: int, *, peers: bo
     rng = np.random.default_rng([seed, prompts, *design.name.encode()])
     weight_BC = _bootstrap_weights(prompts)
     truth, true_prompt_mean = design.token_mean(), design.prompt_mean()
-    tau = design.tau()
-    true_tokens = design.tokens_beyond(tau)
+    tau_of = {share: tau for share in BEYOND if (tau := design.tau(share / 100)) is not None}
+    taus = tuple(sorted(tau_of.values()))
     held: dict[str, list[bool]] = {}
-    high = []
+    high, limits = [], []
 
     def note(name: str, holds: bool) -> None:
         held.setdefault(name, []).append(holds)
@@ -77,11 +82,14 @@ def calibrate(design: Design, prompts: int, audits: int, seed: int, *, peers: bo
         if peers:
             for name, (low, upper) in peer_intervals(sum_C, count_C, weight_BC).items():
                 note(name, low <= truth <= upper)
-        note("bernstein", empirical_bernstein(sum_C / count_C, side="upper").high >= true_prompt_mean)
-        tv = TotalVariation.of(tv_N, prompt_N, (tau,))
-        (beyond,) = exceedance_curve(tv, tv)
-        note("prompts_beyond", beyond.prompts_upper >= BEYOND)
-        note("tokens_beyond", beyond.tokens_upper >= true_tokens)
+        by_prompt = empirical_bernstein(sum_C / count_C)
+        note("prompt_mean", by_prompt.low <= true_prompt_mean <= by_prompt.high)
+        tv = TotalVariation.of(tv_N, prompt_N, taus)
+        curve = {point.tau: point for point in exceedance_curve(tv, tv)}
+        for share, tau in tau_of.items():
+            note(f"tokens_beyond_{share}", curve[tau].tokens_upper >= design.tokens_beyond(tau))
+        limits.append(curve[tau_of[15]].tokens_upper)
+        note("prompts_beyond", curve[tau_of[15]].prompts_upper >= 0.15)
         max_C, _ = tv.exceedance.seen()
         for q in (0.9, 0.95):
             bound = tolerance_bound(max_C, q).value
@@ -91,6 +99,7 @@ def calibrate(design: Design, prompts: int, audits: int, seed: int, *, peers: bo
     names = [field for field in Row.__dataclass_fields__ if field not in ("design", "prompts", "audits")]
     rates = {name: float(np.mean(held[name])) if name in held else None for name in names}
     rates["mean_high_over_truth"] = float(np.median(high))
+    rates["tokens_limit_15"], rates["tokens_share_15"] = float(np.median(limits)), design.tokens_beyond(tau_of[15])
     return Row(design.name, prompts, audits, **rates)
 
 
@@ -128,17 +137,6 @@ def _bootstrap_weights(clusters: int) -> np.ndarray:
     return np.random.default_rng(0).multinomial(clusters, np.full(clusters, 1 / clusters), BOOTSTRAPS) * 1.0
 
 
-def _table(rows: list[Row], columns: dict[str, str]) -> str:
-    def cell(value: object) -> str:
-        if isinstance(value, float):
-            return f"{value:.3f}"
-        return "–" if value is None else str(value)
-
-    lines = ["| " + " | ".join(columns.values()) + " |", "|" + " --- |" * len(columns)]
-    lines += ["| " + " | ".join(cell(getattr(row, name)) for name in columns) + " |" for row in rows]
-    return "\n".join(lines)
-
-
 def _document(rows: list[Row], seed: int, seconds: float) -> str:
     mean_columns = {
         "design": "design",
@@ -149,47 +147,49 @@ def _document(rows: list[Row], seed: int, seconds: float) -> str:
         "bca": "BCa",
         "mean_upper": "upper end alone",
         "mean_high_over_truth": "median upper end / truth",
+        "prompt_mean": "mean over prompts, empirical Bernstein",
     }
-    bound_columns = {
+    share_columns = {
         "design": "design",
         "prompts": "prompts",
-        "bernstein": "empirical Bernstein, mean",
+        **{f"tokens_beyond_{share}": f"tokens, {share} % of prompts" for share in BEYOND},
+        "tokens_limit_15": "median limit, 15 %",
+        "tokens_share_15": "truth",
+    }
+    prompt_columns = {
+        "design": "design",
+        "prompts": "prompts",
         "prompts_beyond": "P(M > τ), Clopper–Pearson",
-        "tokens_beyond": "P(TV > τ)",
         "tolerance_90": "tolerance q = 0.9",
         "tolerance_95": "tolerance q = 0.95",
     }
-    audits = rows[0].audits
-    versions = f"Python {platform.python_version()}, numpy {np.__version__}, scipy {scipy_version}"
-    noise = 2 * math.sqrt(0.95 * 0.05 / audits)
+    noise = 2 * math.sqrt(0.95 * 0.05 / rows[0].audits)
     return f"""# Calibration of the intervals
 
-Made by `python benchmarks/calibration.py` on {date.today()}: {audits} simulated audits a row, seed {seed},
-{seconds:.0f} s of one core of {_processor()}; {versions}.
-Two binomial standard errors at 0.95 are {noise:.3f}.
+{made_by("calibration.py", seed, seconds)}
+{rows[0].audits} simulated audits a row; two binomial standard errors at 0.95 are {noise:.3f}.
 
 ## The mean of TV: how often the 95 % interval holds the truth
 
-{_table(rows, mean_columns)}
+{table(rows, mean_columns)}
 
 "Upper end alone" is how often the truth lies below the upper end, nominal 0.975. The lower end errs on the
-wide side, the upper end on the narrow one; no interval without a bound on the tail keeps 0.975 everywhere.
+wide side, the upper end on the narrow one; no interval without a bound on the tail keeps 0.975 everywhere. Where
+one prompt in 25 holds nearly all of the mean ("rare huge"), few prompts miss it, and the interval with them; that
+of the mean over prompts holds for any distribution, and is wide for it.
 
-## One-sided bounds: how often they hold, nominal 95 %
+## The share of tokens beyond τ: how often the upper limit holds, nominal 95 %
 
-{_table(rows, bound_columns)}
+{table(rows, share_columns)}
 
-τ is where {BEYOND:.0%} of prompts exceed it. A dash: so few prompts give no bound. Empirical Bernstein and
-Clopper–Pearson hold for any distribution, and Bernstein is wide for it; the limit on P(TV > τ) is approximate,
-like the mean's interval.
+τ is where 2, 5, 15 and 50 % of prompts exceed it. A dash: fewer prompts than that have a mismatch at all.
+
+## The share of prompts, and tolerance bounds, nominal 95 %
+
+{table(rows, prompt_columns)}
+
+τ is where 15 % of prompts exceed it. A dash: so few prompts give no bound.
 """
-
-
-def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 def main() -> None:
@@ -200,15 +200,11 @@ def main() -> None:
     arguments = parser.parse_args()
 
     start = time.process_time()
-    rows = [
-        calibrate(design, prompts, arguments.audits, arguments.seed) for design in DESIGNS for prompts in PROMPTS
-    ]
+    populations = [(design, prompts) for design in DESIGNS for prompts in PROMPTS]
+    populations += [(design, prompts) for design in MANY_SAMPLES for prompts in PROMPTS_OF_MANY_SAMPLES]
+    rows = [calibrate(design, prompts, arguments.audits, arguments.seed) for design, prompts in populations]
     document = _document(rows, arguments.seed, time.process_time() - start)
-    print(document)
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    (arguments.output / "calibration.md").write_text(document)
-    record = {"seed": arguments.seed, "rows": [asdict(row) for row in rows]}
-    (arguments.output / "calibration.json").write_text(json.dumps(record, indent=1) + "\n")
+    write(arguments.output, "calibration", document, arguments.seed, rows)
 
 
 if __name__ == "__main__":

@@ -59,6 +59,7 @@ def audit(
     budget: str | None = None,
     repeats: bool | None = None,
     confidence: float | None = None,
+    margin: float | None = None,
     max_rejected: float | None = None,
     tail: bool | None = None,
     fail_on: str | Sequence[str] = (),
@@ -116,7 +117,8 @@ def audit(
             command=_call("audit", given),
             on_event=stack.enter_context(ProgressReporter(Console(stderr=True), quiet=not progress)),
         )
-        write_atomic(path / "report.json", report.to_json().encode())
+        for file, text in report.files(path / "report.json").items():
+            write_atomic(file, text.encode())
     return report
 
 
@@ -130,6 +132,7 @@ def compare(
     reference_repeat: str | Path | Trace | None = None,
     policy: Policy | None = None,
     confidence: float | None = None,
+    margin: float | None = None,
     max_rejected: float | None = None,
     tail: bool | None = None,
     fail_on: str | Sequence[str] = (),
@@ -144,6 +147,7 @@ def compare(
         behavior_repeat, reference_repeat: the same side once more, which gives its repeat floor.
         policy: the behaviour trace's own by default; "support" renormalises π on the tokens that μ kept.
         confidence: of every interval.
+        margin: an excess over the repeat floor below so many floors counts as none; 0.5 by default.
         max_rejected: the share of rows without a legal log-prob above which `verdict` is "inconclusive".
         fail_on: gates, as in "token.tv.p99 > 0.05"; the report's `verdict` is theirs.
 
@@ -161,8 +165,8 @@ def compare(
     def optional(trace: str | Path | Trace | None) -> Trace | None:
         return None if trace is None else _opened(trace)
 
-    overrides = {"confidence": confidence, "max_rejected": max_rejected, "tail": tail, "gate.fail_on": fail_on}
-    settings = load_settings(None, overrides, [])
+    overrides = {"confidence": confidence, "margin": margin, "max_rejected": max_rejected, "tail": tail}
+    settings = load_settings(None, overrides | {"gate.fail_on": fail_on}, [])
     gate.check_without_baseline(fail_on)
     report = compare_traces(
         _opened(behavior),
@@ -172,6 +176,7 @@ def compare(
         repeats=Repeats(optional(behavior_repeat), optional(reference_repeat)),
         policy=policy,
         confidence=settings.confidence,
+        margin=settings.margin,
         tail=settings.tail,
         max_rejected=settings.max_rejected,
         command=_call("compare", given),

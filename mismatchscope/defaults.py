@@ -45,6 +45,7 @@ SETTINGS = {
     "budget": Setting(str, "1GiB", "Bytes of distributions that may be stored."),
     "repeats": Setting(bool, True, "Measure the repeat floors."),
     "confidence": Setting(float, 0.95, "Of every interval."),
+    "margin": Setting(float, 0.5, "An excess over the repeat floor below so many floors counts as none."),
     "max_rejected": Setting(
         float, 0.01, "Share of rows without a legal log-prob above which the verdict is inconclusive."
     ),

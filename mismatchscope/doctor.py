@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import sys
+from typing import Any, NamedTuple
 
 from rich.console import Console
 from rich.table import Table
@@ -12,12 +13,23 @@ from .engines.registry import engine_class, engine_names
 from .environments import describe
 from .environments.console import show_environments
 from .environments.recipes import RECIPES
-from .environments.resolve import at_hand
+from .environments.resolve import at_hand, import_failure, metadata_version
 from .errors import SpecError, install_command
 from .machine import machine_facts, package_version
 
 _PACKAGES = {"transformers": ("torch", "transformers")}
 _INTERPRETERS = {"own": "in this interpreter", "environment": "in its newest environment"}
+
+
+class _Choice(NamedTuple):
+    """What a SPEC without a version runs: the kind of interpreter (`_INTERPRETERS`), its path, and why that one."""
+
+    version: str | None = None
+    interpreter: str | None = None
+    executable: str | None = None
+    reason: str | None = None
+    why: str | None = None
+    """Why it cannot run."""
 
 
 def examine() -> dict[str, Any]:
@@ -33,29 +45,37 @@ def _engine_facts(name: str, environments: list[dict[str, Any]]) -> dict[str, An
         capabilities = engine_class(name).capabilities
     except (SpecError, ImportError) as error:
         return {"engine": name, "ready": False, "why": str(error)}
-    version, interpreter, why = _installation(name, environments)
+    choice = _choice(name, environments)
     return {
         "engine": name,
-        "ready": why is None,
-        "why": why,
-        "version": version,
-        "interpreter": interpreter,
+        "ready": choice.why is None,
+        **choice._asdict(),
         "evidence": list(capabilities.evidence),
         "paths": list(capabilities.paths),
     }
 
 
-def _installation(name: str, environments: list[dict[str, Any]]) -> tuple[str | None, str | None, str | None]:
-    """What a SPEC without a version runs, in which kind of interpreter (`_INTERPRETERS`), and why it cannot."""
-    if name in RECIPES:
-        if installed := at_hand(RECIPES[name]):
-            return installed.version, "own", None
-        if versions := [row["version"] for row in environments if row["name"] == name and row["broken"] is None]:
-            return versions[0], "environment", None
-        return None, None, f"not installed here, and no environment: mismatchscope env create {name}"
-    if missing := [package for package in _PACKAGES.get(name, ()) if package_version(package) is None]:
-        return package_version(name), None, f"missing {', '.join(missing)}: {install_command('torch')}"
-    return package_version(name), "own", None
+def _choice(name: str, environments: list[dict[str, Any]]) -> _Choice:
+    """As `environments.interpreter` chooses for a SPEC without a version, and whether that works."""
+    if name not in RECIPES:
+        missing = [package for package in _PACKAGES.get(name, ()) if package_version(package) is None]
+        if missing:
+            return _Choice(package_version(name), why=f"missing {', '.join(missing)}: {install_command('torch')}")
+        return _Choice(package_version(name), "own", sys.executable, "it has no other")
+    recipe = RECIPES[name]
+    if installed := at_hand(recipe):
+        chosen = _Choice(installed.version, "own", sys.executable, "it is installed in this interpreter")
+        if failure := import_failure(recipe):
+            return chosen._replace(why=f"it is in this interpreter, but {failure}; {name}:python=PATH runs another")
+        return chosen
+    beside = f"{name} is not installed in this interpreter"
+    if version := metadata_version(recipe):
+        beside = f"of {name} {version} this interpreter has the metadata alone, no module"
+    newest = next((row for row in environments if row["name"] == name), None)
+    if newest is None:
+        return _Choice(why=f"{beside}, and there is no environment: mismatchscope env create {name}")
+    why = newest["broken"] and f"{newest['broken']} next: {newest['hint']}"
+    return _Choice(newest["version"], "environment", newest["interpreter"], beside, why)
 
 
 def show_facts(facts: dict[str, Any], console: Console) -> None:
@@ -82,7 +102,8 @@ def show_facts(facts: dict[str, Any], console: Console) -> None:
         note = engine["why"]
         if engine["ready"]:
             seen = f"evidence {', '.join(engine['evidence'])}; scores {', '.join(engine['paths'])}"
-            note = f"{_INTERPRETERS[engine['interpreter']]}; {seen}"
+            because = f" ({engine['reason']})" if engine["engine"] in RECIPES else ""
+            note = f"{_INTERPRETERS[engine['interpreter']]}{because}; {seen}"
         table.add_row(Text(f"  {engine['engine']}"), engine.get("version") or "–", state, Text(note))
     console.print(table)
     console.print()

@@ -1,29 +1,32 @@
-"""Thresholds over a finished report: fail, pass or inconclusive, decided on the confidence bounds.
+"""Thresholds over a finished report: fail, pass or inconclusive, decided on the ends between which a figure lies.
 
 A gate is `PATH OP NUMBER`: the condition under which it *fails*.
 
-    token.tv.p99 > 0.05              a figure without an interval is compared as it stands
-    token.kl.mean > 0.001            a figure with an interval: fail when all of it is beyond the threshold,
-                                     pass when all of it is within, inconclusive between
+    token.kl.mean > 0.001            fail when the whole interval is beyond the threshold, pass when the whole
+                                     interval is within it, inconclusive between
+    counts.rejected > 0              what is exact is compared as it stands
+    alpha1.observed_max > 0.2        a bound decides on its own side: a lower one can fail this, never pass it
     alpha1.mean.high > 0.02          an end of an interval, named, is compared as it stands
     token.kl.mean > +10%             against a baseline report: 10 % more than there
     token.tv.mean > +0.002           against a baseline report: 0.002 more than there
 
-Two independent intervals are combined by MOVER (Zou and Donner 2008, "Construction of confidence limits about
-effect measures"), so that a change smaller than the noise of either report is inconclusive, not a failure.
+What is known of a figure: `reports.figure_ends`. Of two reports: `reports.changes`.
 """
 
 from __future__ import annotations
 
-import math
 import operator
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Literal
 
 from .errors import ConfigError, EmptyComparisonError, NotComparableError
-from .reports.figure_paths import Figure, check_path, figure_at
+from .reports.changes import change
+from .reports.figure_ends import Figure
+from .reports.figure_paths import check_path, figure_at
+from .reports.sampling_keys import sampling_differences
 
 if TYPE_CHECKING:
     from .reports.document import GateResult, Report
@@ -37,8 +40,9 @@ _GRAMMAR = re.compile(
 )
 
 # What must be the same in a report and its baseline for their difference to mean anything.
+_WEIGHTS = "the model's weights"
 _COMPARABLE = (
-    ("model.weights_sha256", "the model's weights"),
+    ("model.weights_sha256", _WEIGHTS),
     ("tokenizer_sha256", "the tokenizer"),
     ("prompts_sha256", "the prompts"),
     ("sampling.temperature", "the temperature"),
@@ -46,6 +50,17 @@ _COMPARABLE = (
     ("sampling.top_k", "top-k"),
     ("sampling.max_new_tokens", "the number of new tokens"),
 )
+
+
+class Allowance(StrEnum):
+    """A difference from the baseline that is meant. Everything else must agree."""
+
+    OTHER_WEIGHTS = "other-weights"
+    """Two checkpoints of one run: has the mismatch grown while the policy was trained?"""
+
+
+_ALLOWED = {Allowance.OTHER_WEIGHTS: "model.weights_sha256"}
+_HASH = re.compile(r"(sha256:)?[0-9a-f]{32,}")
 
 
 @dataclass(frozen=True)
@@ -74,13 +89,23 @@ def parse(expression: str) -> Gate:
             hint=f"write it as '{match['path']} {match['op']} +{match['number']}%'",
         )
     number = float(match["number"]) * (-1.0 if sign == "-" else 1.0)
+    if percent and number < -100:
+        raise ConfigError(f"'{expression}' asks for less than nothing.", hint="a fall is at most -100%")
     relative: Literal["absolute", "percent"] | None = "percent" if percent else "absolute" if sign else None
     check_path(match["path"])
     return Gate(expression.strip(), match["path"], match["op"], number, relative)
 
 
-def apply(report: Report, expressions: Sequence[str], baseline: Report | None = None) -> Report:
+def apply(
+    report: Report,
+    expressions: Sequence[str],
+    baseline: Report | None = None,
+    *,
+    allowed: Collection[Allowance] = (),
+) -> Report:
     """Decide every gate and return the report with `gates` and `verdict` filled in.
+
+    `allowed` names what may be different in the baseline.
 
     Raises `ConfigError` for a bad expression or path, `EmptyComparisonError` for a report of no tokens, and
     `NotComparableError` when the baseline measured something else.
@@ -93,7 +118,7 @@ def apply(report: Report, expressions: Sequence[str], baseline: Report | None = 
     if not gates:
         raise ConfigError("No gate was given.", hint="mismatchscope gate DIR --fail-on 'token.tv.p99 > 0.05'")
     if baseline is not None:
-        check_comparable(report, baseline)
+        check_comparable(report, baseline, allowed)
     results = [_decide(gate, report, baseline) for gate in gates]
     verdict = overall(results)
     if verdict == "pass" and report.counts.too_many_rejected:
@@ -114,30 +139,49 @@ def overall(results: Sequence[GateResult]) -> GateVerdict:
     return next(verdict for verdict in ("fail", "inconclusive", "pass") if verdict in verdicts)
 
 
-def check_comparable(report: Report, baseline: Report) -> None:
+def check_comparable(report: Report, baseline: Report, allowed: Collection[Allowance] = ()) -> None:
     """Raise `NotComparableError` naming everything that makes the two reports answers to different questions."""
     differences = [
-        f"{what} ({ours} here, {theirs} in the baseline)"
+        f"{what} ({_short(ours)} here, {_short(theirs)} in the baseline)"
         for what, ours, theirs in (
             ("the evidence level", report.evidence, baseline.evidence),
             ("the policy", report.policy, baseline.policy),
-            *_provenance_pairs(report, baseline),
+            *_provenance_pairs(report, baseline, allowed),
         )
         if ours != theirs
     ]
     if differences:
+        only_weights = len(differences) == 1 and differences[0].startswith(_WEIGHTS)
         raise NotComparableError(
             f"The report and its baseline cannot be compared: {'; '.join(differences)} differ.",
-            hint="make the baseline again with the same model, prompts, sampling and evidence",
+            hint="of two checkpoints of one run, add --allow other-weights"
+            if only_weights
+            else "make the baseline again with the same model, prompts, sampling and evidence",
         )
 
 
-def _provenance_pairs(report: Report, baseline: Report) -> Iterator[tuple[str, Any, Any]]:
+def _short(value: Any) -> Any:
+    """A hash by its first digits, anything else as it is."""
+    return value[:12] if isinstance(value, str) and _HASH.fullmatch(value) else value
+
+
+def _provenance_pairs(
+    report: Report, baseline: Report, allowed: Collection[Allowance]
+) -> Iterator[tuple[str, Any, Any]]:
+    skipped = {_ALLOWED[allowance] for allowance in allowed}
     for key, what in _COMPARABLE:
+        if key in skipped:
+            continue
         ours, theirs = (_lookup(document.provenance.behavior, key) for document in (report, baseline))
         # What a side does not know (a log importer has no weights) cannot contradict the other.
         if ours is not None and theirs is not None:
             yield what, ours, theirs
+    samplings = (document.provenance.behavior.get("sampling") for document in (report, baseline))
+    # Other draws of one law are no other question: their intervals say how far apart such samples are.
+    named = {key.rpartition(".")[2] for key, _ in _COMPARABLE} | {"seed"}
+    for key, (ours, theirs) in sampling_differences(*samplings).items():
+        if key not in named:
+            yield f"the sampler's {key}", ours, theirs
 
 
 def _lookup(document: Any, path: str) -> Any:
@@ -156,7 +200,7 @@ def _decide(gate: Gate, report: Report, baseline: Report | None) -> GateResult:
         raise _no_baseline(gate.expression)
     else:
         factor = 1.0 + gate.number / 100.0 if gate.relative == "percent" else 1.0
-        tested = _excess(ours, figure_at(baseline, gate.path), factor)
+        tested = change(report, baseline, gate.path, factor)
         threshold = gate.number if gate.relative == "absolute" else 0.0
     verdict, reason = _verdict(tested, gate.op, threshold)
     return GateResult(
@@ -177,26 +221,13 @@ def _no_baseline(expression: str) -> ConfigError:
 
 
 def _verdict(figure: Figure, op: str, threshold: float) -> tuple[GateVerdict, str | None]:
-    if figure.value is None or math.isnan(figure.value):
-        return "inconclusive", figure.reason or "not measured (null)"
+    """Fail when even the end nearest to passing is beyond the threshold; pass when not even the furthest one is."""
     beyond = _OPERATORS[op]
-    if figure.low is None or figure.high is None:
-        return ("fail" if beyond(figure.value, threshold) else "pass"), None
-    ends = (beyond(figure.low, threshold), beyond(figure.high, threshold))
-    if all(ends):
+    nearest, furthest = (figure.low, figure.high) if op in (">", ">=") else (figure.high, figure.low)
+    if nearest is not None and beyond(nearest, threshold):
         return "fail", None
-    if not any(ends):
+    if furthest is not None and not beyond(furthest, threshold):
         return "pass", None
-    return "inconclusive", "the threshold lies inside the interval: measure more prompts"
-
-
-def _excess(ours: Figure, base: Figure, factor: float) -> Figure:
-    """ours − factor · base, with its MOVER interval where both sides have one."""
-    if ours.value is None or base.value is None:
-        return Figure(None, reason=ours.reason or base.reason)
-    value = ours.value - factor * base.value
-    if ours.low is None or ours.high is None or base.low is None or base.high is None:
-        return Figure(value)
-    below = math.hypot(ours.value - ours.low, factor * (base.high - base.value))
-    above = math.hypot(ours.high - ours.value, factor * (base.value - base.low))
-    return Figure(value, value - below, value + above)
+    if nearest is not None and furthest is not None:
+        return "inconclusive", "the threshold lies inside the interval: measure more prompts"
+    return "inconclusive", figure.reason or "not measured (null)"

@@ -20,43 +20,12 @@ if TYPE_CHECKING:
     import numpy as np
 
 from .composition import BatchComposition
+from .transforms import Sampling as Sampling
+from .transforms import Transforms as Transforms
 
 Policy = Literal["raw", "processed", "support"]
 Role = Literal["behavior", "reference", "target"]
 EvidenceLevel = Literal["sampled", "topk", "full"]
-
-
-@dataclass(frozen=True)
-class Transforms:
-    """What lies between the logits and the policy sampled from.
-
-    top_k 0 and top_p 1 mean "no truncation"; temperature 0 is greedy.
-    """
-
-    # For pydantic, which reads it from manifests: a transform that this version does not know must not be lost.
-    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - read, never written
-
-    temperature: float = 1.0
-    top_p: float = 1.0
-    top_k: int = 0
-
-    @property
-    def transforms(self) -> bool:
-        """Whether the distribution sampled from differs from the raw softmax of the logits."""
-        return self.temperature != 1.0 or self.truncates
-
-    @property
-    def truncates(self) -> bool:
-        """Whether top-p or top-k excludes ids that the model gives a probability."""
-        return self.top_p < 1.0 or self.top_k > 0
-
-
-@dataclass(frozen=True)
-class Sampling(Transforms):
-    """How the behaviour policy draws tokens. An equal seed draws equal numbers for a sequence id."""
-
-    max_new_tokens: int = 96
-    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -286,7 +255,7 @@ class Task:
     parts: str
     evidence: Evidence = Evidence()
     policy: Policy = "processed"
-    sampling: Sampling = Sampling()
+    sampling: Sampling = field(default_factory=Sampling)
     path: Literal["decode", "prefill"] = "prefill"
     composition: BatchComposition = field(default_factory=BatchComposition)
 

@@ -31,7 +31,7 @@ FLOORS = (
     ("traces", "reports"),
     ("demo", "prompts", "defaults", "machine", "processes"),
     ("measures", "records", "progress"),
-    ("composition",),
+    ("composition", "transforms"),
     ("errors",),
 )
 

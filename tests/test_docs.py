@@ -16,9 +16,9 @@ import typer.main
 
 from mismatchscope import cli, errors, gate
 from mismatchscope.commands import terminal
-from mismatchscope.comparison import alarms
+from mismatchscope.comparison import alarms, law_alarms
 from mismatchscope.comparison import compare_traces as compare
-from mismatchscope.comparison.provenance import KNOWN_CAUSES
+from mismatchscope.comparison.known_effects import EFFECTS
 from mismatchscope.config import load_settings
 from mismatchscope.engines import registry
 from mismatchscope.engines.spec import parse_spec, resolve_options
@@ -210,7 +210,8 @@ def test_every_figure_is_defined() -> None:
     wanted |= fields(report.BaselineComparison, report.PairSummary, results.Bounds)
     wanted |= set(get_args(report.BaselineComparison.model_fields["verdict"].annotation))
     wanted |= set(get_args(report.Finding.model_fields["code"].annotation))
-    wanted |= set(re.findall(r'code="(\w+)"', Path(alarms.__file__).read_text(encoding="utf-8")))
+    for module in (alarms, law_alarms):
+        wanted |= set(re.findall(r'code="(\w+)"', Path(module.__file__).read_text(encoding="utf-8")))
     wanted |= {rule.__name__ for rule, _ in USUAL}
     wanted |= {"truncation_floor", "rounding_floor", "alpha0", "beta", "bounds", "worst", "figures"}
     assert wanted <= codes("measures.md"), sorted(wanted - codes("measures.md"))
@@ -225,10 +226,10 @@ def test_every_part_of_a_trace_is_described() -> None:
     assert wanted <= codes("traces.md"), sorted(wanted - codes("traces.md"))
 
 
-def test_known_causes_are_listed_in_their_order() -> None:
+def test_known_effects_are_listed_in_their_order() -> None:
     table = PAGES["troubleshooting.md"].partition("| provenance key |")[2].partition("\n\n")[0]
     listed = [code for row in table.splitlines()[2:] for code in _INLINE.findall(row.split("|")[1])]
-    assert listed == [pattern for pattern, _ in KNOWN_CAUSES]
+    assert listed == [effect.pattern for effect in EFFECTS]
 
 
 def test_every_error_is_listed() -> None:

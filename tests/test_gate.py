@@ -18,7 +18,14 @@ SIDE = {
     "model": {"weights_sha256": "w"},
     "tokenizer_sha256": "t",
     "prompts_sha256": "p",
-    "sampling": {"temperature": 1.0, "top_p": 1.0, "top_k": 0, "max_new_tokens": 96},
+    "sampling": {
+        "temperature": 1.0,
+        "top_p": 1.0,
+        "top_k": 0,
+        "max_new_tokens": 96,
+        "min_p": 0.0,
+        "repetition_penalty": 1.0,
+    },
 }
 
 
@@ -26,7 +33,17 @@ WIDTHS = st.floats(1e-4, 0.3)
 
 
 def make_report(mean=0.02, low=0.018, high=0.022, *, tokens=1000, side=SIDE, **fields) -> Report:
-    tv = Statistic(mean=mean, low=low, high=high, p99=0.06, max=0.1, n=tokens, clusters=64, estimator="exact")
+    tv = Statistic(
+        mean=mean,
+        low=low,
+        high=high,
+        p99=0.06,
+        quantile_limits={"p99": (0.055, 0.065)},
+        max=0.1,
+        n=tokens,
+        clusters=64,
+        estimator="exact",
+    )
     defaults = {
         "finding": Finding(code="no_floor", sentence="No repeat floor."),
         "evidence": "full",
@@ -37,7 +54,7 @@ def make_report(mean=0.02, low=0.018, high=0.022, *, tokens=1000, side=SIDE, **f
             observed_upper=0.12,
             mean=Interval(value=mean, low=low, high=high, n=tokens, clusters=64),
         ),
-        "token": TokenMeasures(tv=tv),
+        "token": TokenMeasures(tv=tv, prob_correlation=0.99, ratio_outside_band=0.0001),
         "sequence": SequenceMeasures(ess_fraction=0.97),
         "provenance": Provenance(behavior=side, reference=side, command="mismatchscope audit"),
     }
@@ -57,16 +74,26 @@ def verdict(expression: str, report: Report | None = None, baseline: Report | No
         ("token.tv > 0.03", "pass"),  # an object stands for its mean
         ("alpha1.mean > 0.01", "fail"),  # ... or its value
         ("alpha1.mean.high > 0.021", "fail"),  # a named end is compared as it stands
-        ("token.tv.p99 > 0.05", "fail"),
-        ("token.tv.p99 > 0.06", "pass"),
-        ("token.tv.p99 >= 0.06", "fail"),
-        ("alpha1.observed_max > 0.11", "inconclusive"),  # known to lie between 0.1 and 0.12
-        ("alpha1.observed_max > 0.12", "pass"),
+        ("token.tv.p99 > 0.05", "fail"),  # a quantile has limits of its own, here [0.055, 0.065]
+        ("token.tv.p99 > 0.06", "inconclusive"),
+        ("token.tv.p99 > 0.065", "pass"),
+        ("token.tv.p99 >= 0.065", "inconclusive"),
+        ("alpha1.observed_max > 0.09", "fail"),  # 0.1 was seen
+        ("alpha1.observed_max > 0.12", "inconclusive"),  # a state that was not visited may have more
+        ("alpha1.observed_max < 0.1", "pass"),
+        ("alpha1.observed_upper > 0.09", "fail"),  # the visited states: between 0.1 and 0.12
+        ("alpha1.observed_upper > 0.11", "inconclusive"),
+        ("alpha1.observed_upper > 0.12", "pass"),
+        ("token.tv.max > 0.05", "fail"),
+        ("token.tv.max > 0.2", "inconclusive"),
+        ("token.ratio_outside_band > 0.001", "inconclusive"),  # no interval is known
+        ("token.prob_correlation < 0.5", "inconclusive"),
         ("alpha1.mean.n > 999", "fail"),  # a count
         ("counts.prompts < 64", "pass"),
         ("corrections.icepop.kept_tokens < 0.9", "inconclusive"),  # no such entry in this report
-        ("sequence.ess_fraction < 0.9", "pass"),
-        ("sequence.ess_fraction<9.8e-1", "fail"),
+        ("counts.tokens<1.001e3", "fail"),
+        ("sequence.ess_fraction < 0.9", "inconclusive"),  # a point decides nothing
+        ("sequence.ess_fraction<9.8e-1", "inconclusive"),
         ("sequence.pareto_k > 0.7", "inconclusive"),  # not measured
         ("token.kl.mean > 0.1", "inconclusive"),  # the group was not measured
     ],
@@ -76,7 +103,7 @@ def test_verdict_is_decided_on_the_bounds(expression: str, expected: str) -> Non
 
 
 def test_overall_verdict_takes_the_worst() -> None:
-    expressions = ["token.tv.p99 > 1", "token.tv.mean > 0.02"]
+    expressions = ["token.tv.p99 > 1", "token.tv.mean > 0.02"]  # a pass and an open one
     assert gate.apply(make_report(), expressions).verdict == "inconclusive"
     assert gate.apply(make_report(), [*expressions, "token.tv.p99 > 0"]).verdict == "fail"
     assert [result.expression for result in gate.apply(make_report(), expressions).gates] == expressions
@@ -103,8 +130,21 @@ class TestBaseline:
         assert verdict("token.tv.mean > +0.02", make_report(), base) == "pass"
         assert verdict("token.tv.mean > +0.002", make_report(), base) == "fail"
 
-    def test_without_an_interval_the_point_decides(self) -> None:
-        assert verdict("token.tv.p99 > +10%", make_report(), make_report()) == "pass"
+    @pytest.mark.parametrize("path", ["alpha1.observed_max", "alpha1.observed_upper", "token.tv.max"])
+    def test_a_bound_decides_nothing_against_another(self, path: str) -> None:
+        assert verdict(f"{path} > +10%", make_report(), make_report()) == "inconclusive"
+        assert verdict(f"{path} > -90%", make_report(), make_report()) == "inconclusive"
+
+    def test_a_named_end_decides_nothing_against_a_baseline(self) -> None:
+        """It moves from run to run like any estimate, and nothing says by how much."""
+        base = make_report(0.01, 0.0099, 0.0101)
+        (result,) = gate.apply(make_report(), ["token.tv.high > +10%"], base).gates
+        assert result.verdict == "inconclusive" and "run to run" in result.reason
+
+    def test_counts_are_compared_as_they_stand(self) -> None:
+        more = make_report(counts=Counts(prompts=64, sequences=128, tokens=1000, rejected=3))
+        assert verdict("counts.rejected > +2", more, make_report()) == "fail"
+        assert verdict("counts.rejected > +3", more, make_report()) == "pass"
 
     @pytest.mark.parametrize(
         ("change", "named"),
@@ -113,6 +153,8 @@ class TestBaseline:
             ({"tokenizer_sha256": "other"}, "tokenizer"),
             ({"prompts_sha256": "other"}, "prompts"),
             ({"sampling": SIDE["sampling"] | {"temperature": 0.7}}, "temperature"),
+            ({"sampling": SIDE["sampling"] | {"min_p": 0.1}}, "min_p"),
+            ({"sampling": SIDE["sampling"] | {"repetition_penalty": 1.1}}, "repetition_penalty"),
         ],
     )
     def test_other_provenance_is_refused_and_named(self, change: dict, named: str) -> None:
@@ -121,7 +163,12 @@ class TestBaseline:
         assert caught.value.exit_code == 4
 
     def test_another_engine_version_is_what_baselines_are_for(self) -> None:
-        assert verdict("token.tv.p99 > +10%", make_report(), make_report(side=SIDE | {"engine": "vllm"})) == "pass"
+        assert verdict("counts.tokens > +10%", make_report(), make_report(side=SIDE | {"engine": "vllm"})) == "pass"
+
+    def test_infinite_on_both_sides_is_no_change_that_could_pass(self) -> None:
+        infinite = Statistic(mean=math.inf, low=math.inf, high=math.inf, estimator="x")
+        report = make_report(token=TokenMeasures(kl=infinite))
+        assert verdict("token.kl.mean > +10%", report, report) == "inconclusive"
 
     def test_other_evidence_is_refused(self) -> None:
         with pytest.raises(NotComparableError, match="evidence level"):

@@ -45,6 +45,10 @@ class Block:
     _batches: tuple[pa.RecordBatch, pa.RecordBatch]
     _alignment: Alignment
 
+    @property
+    def sequence_id_N(self) -> np.ndarray:
+        return np.repeat(self.sequence_id_S, self.length_S)
+
     def topk_pieces(self, max_bytes: int = PIECE_BYTES) -> Iterator[tuple[slice, ObservedPair]]:
         """Both policies at the ids that top-k evidence shows, some rows at a time; nothing without it."""
         alignment = self._alignment
@@ -56,7 +60,8 @@ class Block:
             whole, rows = None, stop - start
             if full is not None and full.mu is None:
                 whole = full.of_reference(self._rows[1][start:stop])
-            yield slice(start, stop), observed_pair(mu.slice(start, rows), pi.slice(start, rows), whole)
+            k = alignment.behavior.evidence.k
+            yield slice(start, stop), observed_pair(mu.slice(start, rows), pi.slice(start, rows), whole, k=k)
 
     def full_pieces(self, max_bytes: int = PIECE_BYTES) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """(rows [M], log μ [M, V], log π [M, V]) of the whole distributions, float32, some at a time.

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from ..errors import MisalignedError, NotComparableError
 from ..records import EvidenceLevel
+from ..reports.sampling_keys import DRAWS, sampling_differences
 from ..traces.reader import Trace
 from ..traces.schema import Manifest
 from .full_states import NEGLIGIBLE_MASS
@@ -24,6 +26,7 @@ def check_comparable(behavior: Manifest, reference: Manifest) -> list[str]:
     temperatures = behavior.temperature, reference.temperature
     if behavior.policy == "processed" and None not in temperatures and temperatures[0] != temperatures[1]:
         notes.append(f"Logits were divided by {temperatures[0]} on one side and by {temperatures[1]} on the other.")
+    notes += _sampling_notes(behavior, reference)
     if _differ(behavior.tokenizer_sha256, reference.tokenizer_sha256):
         notes.append("The tokenizer files of the two sides differ, though the token ids agree.")
     return notes
@@ -78,6 +81,37 @@ def _check_policies(behavior: Manifest, reference: Manifest) -> None:
         f"The behaviour trace holds the {policies[0]} policy, the reference the {policies[1]} one.",
         hint=f"score the {policies[0]} behaviour trace for the reference: a score takes the policy of its source",
     )
+
+
+def check_roles(behavior: Manifest, reference: Manifest) -> None:
+    """Raise `NotComparableError` where the trace given as the behaviour says that it is another policy's."""
+    if behavior.role == "behavior":
+        return
+    order = "the first trace must be the one that sampled the tokens"
+    if reference.role == "behavior":
+        order = "the other way round: mismatchscope compare TRACE_MU TRACE_PI, the behaviour first"
+    raise NotComparableError(
+        f"The trace given as the behaviour says that it is the {behavior.role}, the one given as the reference "
+        f"that it is the {reference.role}.",
+        hint=order,
+    )
+
+
+def _sampling_notes(behavior: Manifest, reference: Manifest) -> list[str]:
+    """Transforms of the sampler that one side's log-probs have and the other's do not, but for the temperature."""
+    if behavior.policy != "processed" or reference.policy != "processed":
+        return []
+    sides = [None if side.sampling is None else asdict(side.sampling) for side in (behavior, reference)]
+    apart = {
+        key: values
+        for key, values in sampling_differences(*sides).items()
+        if key not in (*DRAWS, "temperature", "top_p", "top_k")
+    }
+    return [
+        f"The log-probs have the sampler's {key} of {ours} in the behaviour and of {theirs} in the reference: that "
+        "alone makes them differ."
+        for key, (ours, theirs) in apart.items()
+    ]
 
 
 def _samples_raw(manifest: Manifest) -> bool:

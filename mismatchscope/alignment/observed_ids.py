@@ -22,19 +22,25 @@ if TYPE_CHECKING:
 class ObservedPair:
     """log μ and log π at the same distinct ids, [N, K], NaN where a row has fewer.
 
-    `tail_overlap_N` is Σ over what is not observed of min(π_a, μ_(K)), +inf where it is not known; None where it
-    is known nowhere.
+    `beyond_topk_N`: the sampled token is not among μ's top-k, and so is observed only because it was sampled.
+    `whole_N`: π was observed at all of μ's top-k. `tail_overlap_N` is Σ over what is not observed of
+    min(π_a, μ_(K)), +inf where it is not known; None where it is known nowhere.
     """
 
     logp_mu_NK: np.ndarray
     logp_pi_NK: np.ndarray
     tail_overlap_N: np.ndarray | None
+    beyond_topk_N: np.ndarray
+    whole_N: np.ndarray
 
 
 def observed_pair(
-    mu: pa.RecordBatch, pi: pa.RecordBatch, full: tuple[np.ndarray, np.ndarray] | None
+    mu: pa.RecordBatch, pi: pa.RecordBatch, full: tuple[np.ndarray, np.ndarray] | None, *, k: int
 ) -> ObservedPair:
     """The union of μ's top-k and the sampled token, as far as π was observed there too.
+
+    A list that is longer than `k` ends with the sampled token, as servers append it where it is not among the
+    likeliest.
 
     π's log-probs come from its own list, matched by id, or from `full`: the rows [M] that have a distribution, and
     the distributions [M, V]. An id that only μ shows is not observed: it belongs to the tail of both. The arrays
@@ -61,16 +67,19 @@ def observed_pair(
         if "tail_overlap" in pi.schema.names:
             overlap_N = np.where(same_ids_N, pi["tail_overlap"].to_numpy(zero_copy_only=False), np.inf)
     listed_NK = id_NK == token_N[:, None]
+    beyond_topk_N = ~listed_NK[:, :k].any(axis=1)
+    whole_N = np.ones(len(token_N), dtype=bool)
     if not all(_is_whole(logp_NK) for logp_NK in (logp_mu_NK, logp_pi_NK)):
         for logp_NK in (logp_mu_NK, logp_pi_NK):
             if (illegal_N := (logp_NK == np.inf).any(axis=1)).any():
                 raise TraceError(f"A top-k log-prob is +inf at {_place(mu, int(illegal_N.argmax()))}.")
         unseen_NK = np.isnan(logp_mu_NK) | np.isnan(logp_pi_NK)
         listed_NK &= ~unseen_NK
+        whole_N = ~(unseen_NK & (id_NK >= 0)).any(axis=1)
         logp_mu_NK, logp_pi_NK = (np.where(unseen_NK, np.nan, logp_NK) for logp_NK in (logp_mu_NK, logp_pi_NK))
         if overlap_N is not None:
             # The overlap was summed over what lay outside the whole list; a hole in the list is not in it.
-            overlap_N[(unseen_NK & (id_NK >= 0)).any(axis=1)] = np.inf
+            overlap_N[~whole_N] = np.inf
     if overlap_N is not None:
         overlap_N[np.isnan(overlap_N)] = np.inf
     sampled_N = ~listed_NK.any(axis=1)
@@ -78,6 +87,8 @@ def observed_pair(
         _with_sampled(logp_mu_NK, mu["logprob"].to_numpy(), sampled_N),
         _with_sampled(logp_pi_NK, pi["logprob"].to_numpy(), sampled_N),
         overlap_N if overlap_N is not None and np.isfinite(overlap_N).any() else None,
+        beyond_topk_N,
+        whole_N,
     )
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from ..engines.common.identity import identity
 from ..engines.runtime.job import FROM_TASK
 from ..engines.runtime.launcher import job_for, run_job
 from ..engines.spec import EngineSpec, resolve_options
@@ -25,7 +26,7 @@ from ..prompts.rows import Prompt
 from ..records import Evidence, Request, Task, finished_parts, write_requests
 from ..traces.identity import FACTS, earlier_manifest, request_sha256
 from ..traces.reader import Trace
-from ..traces.schema import PARTS, Manifest, RunInputs
+from ..traces.schema import PARTS, Manifest, ModelFacts, RunInputs
 from ..traces.store import create, finish, is_complete, raw_path_of
 from .embedded import resolve_model
 from .passes import Pass
@@ -105,6 +106,7 @@ class Collector:
             engine=spec.name,
             role=pass_.role,
             policy=pass_.policy,
+            model=self._model_facts(spec),
             path="rollout" if pass_.source is None else pass_.path,
             evidence=pass_.evidence,
             sampling=pass_.sampling,
@@ -123,6 +125,16 @@ class Collector:
             prompts_sha256=prompts_sha256,
             created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         )
+
+    def _model_facts(self, spec: EngineSpec) -> ModelFacts:
+        """What of the model's identity its files say before an engine has started: nothing where a server has them.
+
+        Weights, which take long to hash, are left to the engine.
+        """
+        directory = Path(resolve_model(self.model)).expanduser()
+        if spec.url is not None or not (directory / "config.json").is_file():
+            return ModelFacts()
+        return ModelFacts(**identity(directory))
 
     def _task(self, pass_: Pass, missing: Mapping[Path, Pass], scratch: Path) -> Task:
         requests = str(scratch / f"{pass_.trace.name}.safetensors")

@@ -44,7 +44,8 @@ def scoring(sampler: Sampling, role: Role, temperature: float | None) -> Samplin
     """
     if role == "behavior":
         return sampler if temperature is None else replace(sampler, temperature=temperature)
-    return replace(sampler, temperature=temperature or sampler.temperature or 1.0, top_p=1.0, top_k=0)
+    trainer = Sampling(seed=sampler.seed, max_new_tokens=sampler.max_new_tokens)
+    return replace(trainer, temperature=temperature or sampler.temperature or 1.0)
 
 
 def decodes(spec: EngineSpec) -> bool:

@@ -30,6 +30,7 @@ _UNNAMED = "mismatchscope-audit-"
     "budget",
     "repeats",
     "confidence",
+    "margin",
     "max_rejected",
     "tail",
     "gate.fail_on",

@@ -13,7 +13,7 @@ from .report_output import write_and_exit
 from .terminal import command_line, progress
 
 
-@takes_settings("confidence", "max_rejected", "tail", "gate.fail_on")
+@takes_settings("confidence", "margin", "max_rejected", "tail", "gate.fail_on")
 def command(
     behavior: Annotated[Path, typer.Argument(help="Trace of μ, the policy that sampled.")],
     reference: Annotated[Path, typer.Argument(help="Trace of π_old, the policy that trains.")],
@@ -54,6 +54,7 @@ def command(
             repeats=repeats,
             policy=policy,
             confidence=settings.confidence,
+            margin=settings.margin,
             tail=settings.tail,
             max_rejected=settings.max_rejected,
             command=command_line(),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from ..errors import MissingDependencyError
+from ..errors import MissingDependencyError, OutputExistsError
 from ..reports.formats import FORMATS
 from .terminal import spinner, stderr, stdout, terminal
 
@@ -23,28 +23,50 @@ def write_and_exit(report: Report, directory: Path) -> None:
     from ..reports.console import show
 
     with spinner("writing the report"):
-        written = _write_reports(report, directory)
+        written = write_forms(report, directory)
     show(report, stdout(), verbose=terminal.verbose)
     stderr().print(f"Written to {directory}/: {', '.join(written)}", markup=False, highlight=False, soft_wrap=True)
     append_step_summary(report)
     raise typer.Exit(EXIT_CODES[report.verdict])
 
 
-def _write_reports(report: Report, directory: Path) -> list[str]:
-    """Every format; one whose packages are missing is left out, and named."""
+def check_writable(output: Path, *, force: bool) -> None:
+    """Raise `OutputExistsError` where `write_forms` would replace a file, unless that is wanted."""
+    taken = [str(file) for file in _forms(output).values() if file.exists()]
+    if taken and not force:
+        raise OutputExistsError(f"{', '.join(taken)} exists.", hint="choose another -o, or add --force")
+
+
+def write_forms(report: Report, output: Path) -> list[str]:
+    """Write the report in the form of a file's suffix, or in every form into a directory; return the files' names.
+
+    One whose packages are missing is left out of a directory, and named.
+    """
     from ..records import write_atomic
     from ..reports.formats import render
 
-    written = []
-    for name, format in FORMATS.items():
+    forms, written = _forms(output), []
+    for name, file in forms.items():
         try:
-            text = render(report, name)
+            texts = report.files(file) if name == "json" else {file: render(report, name)}
         except MissingDependencyError as error:
-            stderr().print(f"{format.file} is left out: {error.message} {error.hint}", markup=False, soft_wrap=True)
+            if len(forms) == 1:
+                raise
+            stderr().print(f"{file.name} is left out: {error.message} {error.hint}", markup=False, soft_wrap=True)
             continue
-        write_atomic(directory / format.file, text.encode())
-        written.append(format.file)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        for path, text in texts.items():
+            write_atomic(path, text.encode())
+            written.append(path.name)
     return written
+
+
+def _forms(output: Path) -> dict[str, Path]:
+    """Where each form goes, by its name."""
+    suffixes = {Path(format.file).suffix: name for name, format in FORMATS.items()}
+    if output.suffix in suffixes and not output.is_dir():
+        return {suffixes[output.suffix]: output}
+    return {name: output / format.file for name, format in FORMATS.items()}
 
 
 def append_step_summary(report: Report) -> None:

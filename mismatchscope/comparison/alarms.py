@@ -6,22 +6,16 @@ from collections.abc import Iterator
 
 from ..reports.document import Alarm, Counts, Floors
 from ..reports.text import count, share
+from .law_alarms import ratio_alarm, temperature_alarm
 from .pair import Pair
 from .statistics import PairStatistics
-
-# A slope of the log-odds this far from 1 is no rounding: bf16 noise moves it by less than a hundredth. It is a
-# temperature only where it explains most of what differs; a shift of another kind can tilt the cloud a little too.
-_SLOPE_TOLERANCE = 0.03
-_SLOPE_EXPLAINS = 0.5
-_SLOPE_TOKENS = 200
-_PARETO_LIMIT = 0.7
 
 
 def find_alarms(pair: Pair, counts: Counts, floors: Floors) -> list[Alarm]:
     """Everything that makes the figures of this comparison mean less, or something else, than they seem to."""
     found = [
-        *(_ratio_alarm(pair.statistics) if pair.context.on_policy else _off_policy_alarm()),
-        *_temperature_alarm(pair.statistics),
+        *(ratio_alarm(pair) if pair.context.on_policy else _off_policy_alarm()),
+        *temperature_alarm(pair),
         *_leak_alarm(pair.statistics),
         *_weights_alarm(pair),
         *_adapter_alarm(pair),
@@ -30,35 +24,18 @@ def find_alarms(pair: Pair, counts: Counts, floors: Floors) -> list[Alarm]:
         *_floor_alarm(floors),
         *(Alarm(code="alignment", message=note) for note in pair.notes),
     ]
-    pareto_k = pair.figures.sequence.pareto_k
-    if pareto_k is not None and pareto_k > _PARETO_LIMIT:
+    pareto_k, limit = pair.figures.sequence.pareto_k, pair.figures.sequence.pareto_k_limit
+    if pareto_k is not None and limit is not None and pareto_k > limit:
         found.append(
             Alarm(
                 code="heavy_weights",
-                message=f"The sequence weights have Pareto k {pareto_k:.2f} > {_PARETO_LIMIT}: their ESS and χ² "
+                message=f"The sequence weights have Pareto k {pareto_k:.2f} > {limit:.2f}: their ESS and χ² "
                 "cannot be trusted.",
-                evidence={"pareto_k": pareto_k},
+                evidence={"pareto_k": pareto_k, "limit": limit},
                 remedy="read the token measures, or shorter responses in by_length",
             )
         )
     return found
-
-
-def _ratio_alarm(statistics: PairStatistics) -> Iterator[Alarm]:
-    """E_μ ρ = 1 − leak, so a mean ratio away from that says that the two sides describe different things."""
-    leak = statistics.sums["leak"]
-    expected = 1.0 - leak.mean if leak.n else 1.0
-    # At 95 % one sound run in twenty would be alarmed.
-    mean = statistics.sums["ratio"].interval(confidence=0.9999)
-    if mean.low is None or mean.high is None or mean.low <= expected <= mean.high:
-        return
-    yield Alarm(
-        code="mean_ratio",
-        message=f"The mean ratio is {mean.value:.4g}, not {expected:.4g}: the two sides do not describe the same "
-        "distribution of the same tokens.",
-        evidence={"mean": mean.value, "low": mean.low, "high": mean.high, "expected": expected},
-        remedy="check temperature, raw against processed log-probs, top-p/top-k, and the weights of both sides",
-    )
 
 
 def _off_policy_alarm() -> Iterator[Alarm]:
@@ -68,22 +45,6 @@ def _off_policy_alarm() -> Iterator[Alarm]:
         "mean is over the states the sampler visited, and sampled-token estimators of TV and KL do not apply.",
         remedy="read the exact figures, or compare --policy processed",
     )
-
-
-def _temperature_alarm(statistics: PairStatistics) -> Iterator[Alarm]:
-    """A temperature on one side only scales the log-odds, so their difference is a multiple of themselves."""
-    odds, difference = statistics.log_odds, statistics.log_odds_difference
-    if odds.n < _SLOPE_TOKENS or any(difference.constant):
-        return
-    slope, explained = odds.slope, difference.correlation**2
-    if abs(slope - 1.0) > _SLOPE_TOLERANCE and explained > _SLOPE_EXPLAINS:
-        yield Alarm(
-            code="temperature",
-            message=f"The log-odds of the reference are {slope:.3f} times the behaviour's: one side seems to "
-            "divide its logits by a temperature that the other does not.",
-            evidence={"slope": slope, "explained": explained},
-            remedy="score with --reference-temperature equal to the sampling temperature, or compare --policy raw",
-        )
 
 
 def _leak_alarm(statistics: PairStatistics) -> Iterator[Alarm]:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from .. import __version__
+from ..alignment.compatibility import check_roles
 from ..machine import machine_facts
 from ..measures.results import Alpha
 from ..records import Policy
@@ -24,6 +25,8 @@ from .pair import Pair, measure_pair
 from .provenance import differences, provenance_of
 from .reading import reading_of
 from .rounding import rounding_floor
+from .rounding_size import rounding_size
+from .sums_by_prompt import prompt_sums_of
 from .worst_tokens import worst_tokens_of
 
 
@@ -36,6 +39,7 @@ def compare(
     repeats: Repeats = NO_REPEATS,
     policy: Policy | None = None,
     confidence: float = 0.95,
+    margin: float = 0.5,
     tail: bool = False,
     max_rejected: float = 0.01,
     command: str = "",
@@ -47,6 +51,7 @@ def compare(
     A `baseline` is another engine's trace of the same tokens: is the behaviour closer to the trainer than that one?
 
     With more than a share `max_rejected` of rows without a legal log-prob the verdict is "inconclusive".
+    `margin` is the largest excess that counts as none, in repeat floors.
 
     `policy` is that of the behaviour trace unless it is "support", which renormalises π on μ's kept ids. `started`
     is the `time.monotonic` at which the whole run began, for its duration; `on_rows` is told of measured states.
@@ -54,14 +59,15 @@ def compare(
     Raises `NotComparableError` and its kin when the traces are of different tokens or answer different questions.
     """
     started = time.monotonic() if started is None else started
+    check_roles(behavior.manifest, reference.manifest)
     context = Context.of(behavior, reference, policy, confidence=confidence, tail=tail, on_rows=on_rows)
     pair = measure_pair(behavior, reference, context)
-    noise = measure_floors(pair, repeats)
+    noise = measure_floors(pair, repeats, margin=margin)
     others = _other_pairs(pair, target)
-    counts, figures = _counts(pair, max_rejected), pair.figures
+    counts, figures, size = _counts(pair, max_rejected), pair.figures, rounding_size(pair)
     sides = provenance_of(behavior), provenance_of(reference)
-    finding = finding_of(figures.alpha, noise.floors, counts, identical=figures.identical)
-    return Report(
+    finding = finding_of(figures.alpha, noise.floors, noise.excess, counts, identical=figures.identical)
+    report = Report(
         verdict="inconclusive" if counts.too_many_rejected else "none",
         finding=finding,
         reading=reading_of(pair, finding, *sides, command),
@@ -74,7 +80,7 @@ def compare(
         token=figures.token,
         sequence=figures.sequence,
         floor=noise.floors,
-        baseline=None if baseline is None else compare_with_baseline(pair, baseline, noise.floors.behavior),
+        baseline=None if baseline is None else compare_with_baseline(pair, baseline, noise.behavior),
         truncation_floor=_truncation_floor(pair),
         rounding_floor=rounding_floor(behavior, reference),
         corrections=list(figures.corrections),
@@ -86,7 +92,8 @@ def compare(
             behavior=sides[0],
             reference=sides[1],
             target=None if target is None else provenance_of(target),
-            difference=differences(*sides),
+            difference=differences(*sides, size),
+            size=size,
             machine=machine_facts(),
             command=command,
             duration_s=round(time.monotonic() - started, 3),
@@ -94,6 +101,7 @@ def compare(
             tool_version=__version__,
         ),
     )
+    return report.with_prompt_sums(prompt_sums_of(figures, pair.statistics))
 
 
 class OtherPairs(NamedTuple):
@@ -108,7 +116,7 @@ class OtherPairs(NamedTuple):
 def _other_pairs(pair: Pair, target: Trace | None) -> OtherPairs:
     if target is None:
         return OtherPairs()
-    alpha0 = measure_pair(pair.pi, target, pair.context.of_reference(pair.pi)).alpha
+    alpha0 = measure_pair(pair.pi, target, pair.context.of_reference(pair.pi, pair.mu)).alpha
     beta = measure_pair(pair.mu, target, pair.context.of_behavior()).alpha
     return OtherPairs(
         alpha0,

@@ -20,12 +20,14 @@ class Context:
 
     `policy` is that of the behaviour side; "support" renormalises the reference on μ's kept ids. `on_policy` says
     that the tokens were drawn from the μ that is measured: not where the raw policy of a tempered or truncated
-    sampler is, nor where another engine drew them. `ids_of_behavior` says that observed top-k ids are μ's own.
+    sampler is, nor where another engine drew them, unless the trace of the policy that did is `drawn_by`, by which
+    they are weighted. `ids_of_behavior` says that observed top-k ids are μ's own.
     `mask` is the trace whose loss mask holds for every pair. `on_rows` is told of measured states.
     """
 
     policy: Policy = "processed"
     on_policy: bool = True
+    drawn_by: Trace | None = None
     ids_of_behavior: bool = True
     truncated: bool = False
     confidence: float = 0.95
@@ -52,28 +54,41 @@ class Context:
             **settings,
         )
 
-    def of_repeat(self, first: Trace) -> Context:
-        """A trace against itself once more."""
-        return replace(self, policy=first.manifest.policy, ids_of_behavior=True, tail=False)
+    def of_repeat(self, first: Trace, behavior: Trace) -> Context:
+        """A trace against itself once more, on tokens that `behavior` drew."""
+        return replace(
+            self,
+            policy=first.manifest.policy,
+            ids_of_behavior=True,
+            tail=False,
+            **({} if first is behavior else self._drawn_by(behavior)),
+        )
 
-    def of_other_engine(self) -> Context:
-        """Another engine that was given these tokens, against the same reference."""
-        return replace(self, on_policy=False, ids_of_behavior=False, tail=False)
+    def of_other_engine(self, behavior: Trace) -> Context:
+        """Another engine that was given the tokens of `behavior`, against the same reference."""
+        return replace(self, ids_of_behavior=False, tail=False, **self._drawn_by(behavior))
 
     def of_behavior(self) -> Context:
         """The behaviour against a third policy that was given its tokens: a target, another engine."""
         return replace(self, ids_of_behavior=True, tail=False)
 
-    def of_reference(self, reference: Trace) -> Context:
-        """The reference against a third policy, on tokens that are neither's own."""
+    def of_reference(self, reference: Trace, behavior: Trace) -> Context:
+        """The reference against a third policy, on the tokens of `behavior`."""
         return replace(
             self,
             policy=reference.manifest.policy,
-            on_policy=False,
             ids_of_behavior=True,
             truncated=False,
             tail=False,
+            **self._drawn_by(behavior),
         )
+
+    def _drawn_by(self, behavior: Trace) -> dict[str, Any]:
+        """For a pair whose first policy did not draw the tokens.
+
+        A sampler that cuts ids off never draws what another policy gives them, so no weight can stand for it.
+        """
+        return {"drawn_by": behavior, "on_policy": self.on_policy and not self.truncated}
 
 
 def _checked_policy(policy: Policy | None, behavior: Trace) -> Policy:

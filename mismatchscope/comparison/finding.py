@@ -2,45 +2,90 @@
 
 from __future__ import annotations
 
-from ..measures.results import Alpha, Interval
+from ..measures.excess import Excess
+from ..measures.results import Alpha
 from ..reports.document import Counts, Finding, Floors
 from ..reports.text import count, estimate, number
 
 
-def finding_of(alpha: Alpha, floors: Floors, counts: Counts, *, identical: bool) -> Finding:
-    """What was found: bit-identical, within the repeat floor, above it (and by how much), or without one to say.
+def finding_of(alpha: Alpha, floors: Floors, excess: Excess | None, counts: Counts, *, identical: bool) -> Finding:
+    """What was found: bit-identical, above the repeat floor, within a margin of it, or neither, or no floor to say.
 
-    Above the floor means that the whole interval of the prompt-paired excess lies above zero.
+    Above and within are claims with an error rate each (`measures.excess`); bit-identical repeats of both sides
+    make it certain that a difference is no noise. What is neither is unresolved, however small it looks.
     """
     sample = f"{count(counts.tokens, 'token')} of {count(counts.prompts, 'prompt')}"
     if counts.rejected:
         sample += f"; {count(counts.rejected, 'row')} rejected"
+    sample = f"({sample})"
     if identical:
-        return Finding(code="identical", sentence=f"Bit-identical: no recorded log-prob differs at all ({sample}).")
-    measured = f"mean TV {_mean(alpha)}, α₁ ≥ {number(alpha.observed_max)}"
-    means = [side.mean.value for side in (floors.behavior, floors.reference) if side is not None]
-    noises = [mean for mean in means if mean is not None]
-    if not noises:
-        return Finding(code="no_floor", sentence=f"No repeat floor was measured: {measured} ({sample}).")
-    excess, noise = floors.excess, max(noises)
-    floor = f"the repeat floor of {number(noise)}" if noise > 0 else "the repeat floor (repeats are identical)"
-    if excess is None or excess.low is None:
-        unresolved = _why_unresolved(excess, floor)
-        return Finding(code="unresolved", sentence=f"{unresolved}: {measured} ({sample}).")
-    if excess.low > 0:
-        times = f", {number(alpha.mean.value / noise)} times it" if noise > 0 and alpha.mean.value else ""
-        return Finding(code="above_floor", sentence=f"Above {floor}{times}: {measured} ({sample}).")
-    return Finding(code="within_floor", sentence=f"Within {floor}: {measured} ({sample}).")
+        return Finding(code="identical", sentence=f"Bit-identical: no recorded log-prob differs at all {sample}.")
+    mean = alpha.mean
+    measured = f"mean TV {mean_or_ends(alpha)}, α₁ ≥ {number(alpha.observed_max)}"
+    sides = {name: side for name, side in (("μ", floors.behavior), ("π", floors.reference)) if side is not None}
+    if not sides:
+        return Finding(code="no_floor", sentence=f"No repeat floor was measured: {measured} {sample}.")
+    if len(sides) == 2 and all(side.identical for side in sides.values()):
+        certain = "Above the repeat floor: repeats are bit-identical, and μ and π are not"
+        return Finding(code="above_floor", sentence=f"{certain}; {measured} {sample}.")
+    known = {name: side.mean.value for name, side in sides.items() if side.mean.value is not None}
+    if not known:
+        sentence = f"No repeat floor: this evidence does not give the mean TV of the repeats; {measured} {sample}."
+        return Finding(code="unresolved", sentence=sentence)
+    noise, alone = max(known.values()), f" of {next(iter(known))} alone" if len(known) == 1 else ""
+    floor = f"the repeat floor{alone} of {number(noise)}" if noise > 0 else f"the repeat floor{alone}, which is 0"
+    if excess is not None and excess.above:
+        times = f", {number(mean.value / noise)} times it" if noise > 0 and mean.value else ""
+        return Finding(
+            code="above_floor",
+            sentence=f"Above {floor}{times}: {measured} {sample}.",
+            margin=excess.margin,
+        )
+    if excess is not None and excess.within:
+        margin = f"to a margin of {number(excess.margin)} ({number(excess.margin / noise)} of it)"
+        over = f"the excess is {_difference(excess)}"
+        return Finding(
+            code="within_floor",
+            sentence=f"Within {floor}, {margin}: {over}; {measured} {sample}.",
+            margin=excess.margin,
+        )
+    return Finding(
+        code="unresolved",
+        sentence=f"{_why_unresolved(excess, floor)}: {measured} {sample}.",
+        margin=None if excess is None else excess.margin,
+        prompts_needed=None if excess is None else excess.needed_clusters,
+    )
 
 
-def _why_unresolved(excess: Interval | None, floor: str) -> str:
+def mean_or_ends(alpha: Alpha) -> str:
+    """The mean TV with its interval; where there is no estimate of it, what the evidence bounds it by."""
+    mean = alpha.mean
+    if mean.value is None and mean.low is None:
+        return "not measurable from this evidence"
+    return estimate(mean.value, mean.low, mean.high)
+
+
+def decided_by(excess: Excess) -> str:
+    """How many prompts would likely decide."""
+    if excess.needed_clusters is None:
+        return "how many prompts would decide cannot be told"
+    return f"about {count(excess.needed_clusters, 'prompt')} would likely decide"
+
+
+def _why_unresolved(excess: Excess | None, floor: str) -> str:
     if excess is None:  # a repeat of other sequences, or no figure that means TV on both
         return f"Cannot be paired by prompt with {floor}"
-    if excess.clusters < 2:
+    difference = excess.difference
+    if difference.clusters < 2:
         return f"Too few prompts to tell from {floor}"
-    return f"All prompts are as far from {floor}, so no interval tells them apart"
+    if difference.low is None:
+        return f"All prompts are as far from {floor}, so no interval tells them apart"
+    over = f"the excess is {_difference(excess)}; {decided_by(excess)}"
+    if excess.margin == 0:
+        return f"Not shown to be above {floor}; {over}"
+    return f"Neither above {floor} nor within a margin of {number(excess.margin)} of it; {over}"
 
 
-def _mean(alpha: Alpha) -> str:
-    mean = alpha.mean
-    return "not measurable from this evidence" if mean.value is None else estimate(mean.value, mean.low, mean.high)
+def _difference(excess: Excess) -> str:
+    difference = excess.difference
+    return estimate(difference.value, difference.low, difference.high)

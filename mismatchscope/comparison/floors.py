@@ -7,10 +7,12 @@ from typing import Literal
 
 import numpy as np
 
-from ..measures.results import Interval
+from ..errors import NotComparableError
+from ..measures.excess import Excess, excess_of
 from ..reports.document import Floor, Floors
 from ..traces.reader import Trace
 from .pair import Pair, measure_pair
+from .reduction import mean_of
 
 Composition = Literal["same", "reshuffled"]
 
@@ -29,53 +31,66 @@ NO_REPEATS = Repeats()
 
 @dataclass(frozen=True, eq=False)
 class MeasuredFloors:
-    """The floors, and the pair that is the larger of them."""
+    """The floors, the pair that is the larger, the behaviour's, and the mismatch's excess over the larger."""
 
     floors: Floors
     largest: Pair | None
+    behavior: Pair | None
+    excess: Excess | None
 
 
-def measure_floors(pair: Pair, repeats: Repeats) -> MeasuredFloors:
-    """Measure each repeat against the trace that it repeats."""
+def measure_floors(pair: Pair, repeats: Repeats, *, margin: float) -> MeasuredFloors:
+    """Measure each repeat against the trace that it repeats; `margin` is that of `excess_of`."""
     noise: dict[str, Pair] = {}
     for side, first, second in (
         ("behavior", pair.mu, repeats.behavior),
         ("reference", pair.pi, repeats.reference),
     ):
         if second is not None:
-            noise[side] = measure_pair(first, second, pair.context.of_repeat(first))
-    excess, largest = _excess(pair, list(noise.values()))
+            noise[side] = measure_pair(first, second, pair.context.of_repeat(first, pair.mu))
+    largest = _largest(list(noise.values()))
+    excess = None if largest is None else pair_excess(pair, largest, margin=margin)
     floors = {side: _floor(repeat, repeats.composition) for side, repeat in noise.items()}
-    return MeasuredFloors(Floors(**floors, excess=excess), largest)
+    difference = None if excess is None else excess.difference
+    return MeasuredFloors(Floors(**floors, excess=difference), largest, noise.get("behavior"), excess)
+
+
+def pair_excess(pair: Pair, floor: Pair, *, margin: float) -> Excess | None:
+    """Mean TV of a pair less a floor's, paired by prompt.
+
+    None where one of them has no estimate of it, or they are not of the same tokens: other sequences cannot be
+    paired, nor can the states of two random subsets.
+    """
+    ours, noise = (mean_of(each.statistics, each.context, "tv") for each in (pair, floor))
+    if ours is None or noise is None:
+        return None
+    sequences = pair.statistics.sequences, floor.statistics.sequences
+    same = all(np.array_equal(*(getattr(each, name) for each in sequences)) for name in ("sequence_id", "length"))
+    if not same or ours.n != noise.n:
+        return None
+    noise = floor.statistics.in_rows_of(pair.statistics, noise)
+    try:
+        return excess_of(ours, noise, margin=margin, confidence=pair.context.confidence)
+    except NotComparableError:  # as many tokens, but of other prompts: each rejected its own rows
+        return None
 
 
 def _floor(repeat: Pair, composition: Composition) -> Floor:
-    sums, alpha = repeat.statistics.sums, repeat.alpha
-    kl = next(sums[name] for name in ("kl", "kl_lower", "k3") if sums[name].n)
+    kl = mean_of(repeat.statistics, repeat.context, "kl")
     return Floor(
-        observed_max=alpha.observed_max,
-        mean=alpha.mean,
-        kl=kl.mean,
+        observed_max=repeat.alpha.observed_max,
+        mean=repeat.alpha.mean,
+        kl=None if kl is None else kl.mean,
         identical=repeat.figures.identical,
         composition=composition,
     )
 
 
-def _excess(pair: Pair, repeats: list[Pair]) -> tuple[Interval | None, Pair | None]:
-    """Mean TV less the larger floor's, paired by prompt, and the repeat that is that floor.
+def _largest(repeats: list[Pair]) -> Pair | None:
+    """The repeat of largest mean TV; of those without an estimate, the one of largest lower ends."""
 
-    Both means use the same per-state figure: the exact TV where every side has it, else (1−ρ)₊, which says
-    something of tokens that are μ's own alone. Other sequences cannot be paired.
-    """
-    if not repeats:
-        return None, None
-    exact = all(each.statistics.all_exact for each in (pair, *repeats))
+    def size(repeat: Pair) -> tuple[bool, float]:
+        values = mean_of(repeat.statistics, repeat.context, "tv")
+        return (values is not None, (values or repeat.statistics.tv_lower.sums).mean)
 
-    figure = "tv" if exact else "shortfall"
-    largest = max(repeats, key=lambda repeat: repeat.statistics.sums[figure].mean)
-    ours, noise = pair.statistics.sequences, largest.statistics.sequences
-    same = all(np.array_equal(getattr(ours, name), getattr(noise, name)) for name in ("sequence_id", "length"))
-    if not same or not (exact or pair.context.on_policy):
-        return None, largest
-    confidence = pair.context.confidence
-    return pair.statistics.paired(largest.statistics, figure, confidence=confidence), largest
+    return max(repeats, key=size, default=None)

@@ -29,10 +29,17 @@ def next_step_of(
             command=_audit(command, {"--repeats": None}),
             why="without a repeat of both sides nobody knows how much of this is noise",
         )
+    if finding.code == "unresolved" and finding.margin is None:
+        return NextStep(
+            command=_audit(command, {"--evidence": "full"}),
+            why="whole distributions at every state can be held against a repeat, whoever drew the tokens",
+        )
     if finding.code == "unresolved":
         return NextStep(
             command=_audit(command, {"--limit": str(_more(finding, prompts))}),
-            why="with so many prompts the interval would likely end above the floor, or within its margin",
+            why="with so many prompts the interval would likely end above the floor, or within its margin"
+            if finding.prompts_needed is not None
+            else "more prompts make the interval shorter; how many would decide cannot be told",
         )
     if finding.code == "above_floor" and dtypes != ("float32", "float32"):
         return NextStep(
@@ -52,7 +59,7 @@ def next_step_of(
 
 def _more(finding: Finding, prompts: int) -> int:
     """As many prompts as would likely decide, where the finding knows; else four times as many."""
-    return getattr(finding, "prompts_needed", None) or 4 * prompts
+    return finding.prompts_needed or 4 * prompts
 
 
 def _audit(command: str, changes: dict[str, str | None]) -> str:

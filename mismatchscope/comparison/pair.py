@@ -43,6 +43,7 @@ class Pair:
             alpha=figures.alpha,
             tv=figures.token.tv,
             kl=figures.token.kl,
+            kl_lower=figures.token.kl_lower,
             abs_logprob_diff=figures.token.abs_logprob_diff,
             identical=figures.identical,
         )
@@ -56,7 +57,9 @@ def measure_pair(mu: Trace, pi: Trace, context: Context) -> Pair:
     """
     alignment = Alignment(mu, pi, mask=context.mask)
     statistics = PairStatistics(truncated=context.truncated)
-    for states in measured(alignment, context.policy, ids_of_behavior=context.ids_of_behavior):
+    for states in measured(
+        alignment, context.policy, ids_of_behavior=context.ids_of_behavior, drawn_by=context.drawn_by
+    ):
         statistics.add(states)
         if context.on_rows is not None:
             context.on_rows(len(states.position_N))

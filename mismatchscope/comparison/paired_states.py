@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -14,9 +15,11 @@ from ..alignment.alignment import Alignment
 from ..measures.accumulators import Clusters, ClusterSums
 from ..measures.results import Interval
 from .pair import Pair
+from .sampled_logprobs import place_of
 from .states import States, measured
 
 _FIGURES = ("tv", "kl", "abs_logprob_diff")
+_SAMPLED = ("shortfall", "k3")
 
 
 @dataclass(frozen=True)
@@ -53,23 +56,23 @@ def _figures(pair: Pair) -> Iterator[dict[str, np.ndarray]]:
     """Block by block: the place of each state as one rising number, its prompt, its figures (NaN: not known)."""
     context = pair.context
     alignment = Alignment(pair.mu, pair.pi, mask=context.mask)
-    for states in measured(alignment, context.policy, ids_of_behavior=context.ids_of_behavior):
+    for states in measured(
+        alignment, context.policy, ids_of_behavior=context.ids_of_behavior, drawn_by=context.drawn_by
+    ):
         yield {
-            # Positions are below 2³².
-            "place": states.sequence_id_N.astype(np.int64) << 32 | states.position_N,
+            "place": place_of(states.sequence_id_N, states.position_N),
             "prompt": states.cluster_N,
             "abs_logprob_diff": states.sampled.abs_logprob_diff,
-        } | {name: _figure(pair, states, name) for name in ("tv", "kl")}
+        } | {"tv": _figure(pair, states, "tv"), "kl": _figure(pair, states, "kl")}
 
 
-def _figure(pair: Pair, states: States, name: str) -> np.ndarray:
+def _figure(pair: Pair, states: States, name: Literal["tv", "kl"]) -> np.ndarray:
+    """What `PairStatistics.mean_of` averages: exact, or unbiased for the mean."""
     unknown_N = np.full(len(states.position_N), np.nan)
-    if pair.statistics.exact_states:
-        return states.columns.get(name, unknown_N)
-    if not pair.statistics.bounded:
-        return unknown_N  # the sampled token alone bounds too loosely to compare
-    # Top-k: the lower ends of both pairs, at the same ids.
-    return states.tv_lower_N if name == "tv" else states.columns["kl_lower"]
+    values = pair.statistics.mean_of(name)
+    if values != name and not pair.context.on_policy:
+        return unknown_N
+    return getattr(states.sampled, values) if values in _SAMPLED else states.columns.get(values, unknown_N)
 
 
 def _shared(

@@ -1,60 +1,16 @@
-"""What differs between the two sides, likeliest cause of a mismatch first.
+"""What differs between the two sides: facts, with what each of them can do to log-probs at the size that was found.
 
-The ranking is prior knowledge about which settings move the numbers, not an attribution: only a run that changes
-one setting at a time attributes. Keys are dotted paths into the provenance; the first row that matches counts.
+Keys are dotted paths into the provenance.
 """
 
 from __future__ import annotations
 
-from fnmatch import fnmatch
 from typing import Any
 
-from ..reports.document import Difference
+from ..reports.document import Difference, RoundingSize
 from ..reports.fields import flatten
 from ..traces.reader import Trace
-
-# (pattern, why it can move log-probs), from what changes the distribution itself to what only reorders sums.
-KNOWN_CAUSES = (
-    ("model.weights_sha256", "the two sides ran different weights"),
-    ("model.adapter.weights_sha256", "the two sides ran different adapters, or one side ran without"),
-    ("model.adapter.config.*", "the same adapter is applied otherwise: another scaling, or to other modules"),
-    ("tokenizer_sha256", "the two sides read different tokens"),
-    ("sampling.*", "a sampling transform on one side only changes the distribution itself"),
-    ("temperature", "the logits are divided by different temperatures"),
-    ("effective.quantization", "quantised weights are other weights"),
-    ("effective.kv_cache_dtype", "a cache of lower precision rounds every key and value"),
-    ("effective.dtype", "another dtype rounds every activation differently"),
-    ("effective.lm_head", "the logits come from a projection of another precision"),
-    ("engine", "two implementations sum in different orders with different kernels"),
-    ("path", "one token at a time through the cache and a whole sequence at once use different kernels and shapes"),
-    ("effective.attn", "attention kernels differ in the order and precision of their sums"),
-    ("effective.attention*", "attention kernels differ in the order and precision of their sums"),
-    ("effective.compile", "compiled graphs fuse operations and skip intermediate roundings"),
-    ("effective.enforce_eager", "compiled graphs fuse operations and skip intermediate roundings"),
-    ("effective.*parallel*", "partial sums are reduced across devices in another order"),
-    ("effective.batch_size", "another batch size picks other kernels and other splits of the sums"),
-    ("effective.max_num_seqs", "another batch size picks other kernels and other splits of the sums"),
-    ("effective.padding", "padding changes shapes, and with them kernels"),
-    ("effective.threads", "sums are split over another number of threads"),
-    ("engine_version", "kernels change between versions"),
-    ("environment.torch", "kernels change between versions"),
-    ("environment.device*", "another device has other kernels"),
-    ("environment.variables.*", "this variable changes kernels, threads or precision"),
-    ("effective.*", "a setting of the engine"),
-)
-
-# What differs between any two runs and moves nothing, or repeats what `effective` says.
-_IRRELEVANT = (
-    "role",
-    "created",
-    "settings.*",
-    "environment.executable",
-    "environment.hostname",
-    "model.name",
-    "model.path",
-    "model.adapter.name",
-    "model.adapter.path",
-)
+from .known_effects import effect, effect_rank, is_irrelevant, one_side_says
 
 
 def provenance_of(trace: Trace) -> dict[str, Any]:
@@ -65,28 +21,83 @@ def provenance_of(trace: Trace) -> dict[str, Any]:
     )
 
 
-def differences(behavior: dict[str, Any], reference: dict[str, Any]) -> list[Difference]:
-    """The provenance keys on which the sides differ: known causes first, ranked from 1, then the rest at rank 0."""
-    ours, theirs = flatten(behavior), flatten(reference)
+def differences(
+    behavior: dict[str, Any], reference: dict[str, Any], size: RoundingSize | None = None
+) -> list[Difference]:
+    """The provenance keys on which the sides differ, ranked from 1 by the largest effect that each can have.
+
+    A key has rank 0, and no reason, where no effect is known, or where it is one of rounding and the mismatch of
+    this `size` is beyond rounding. An unknown `size` rules nothing out.
+    """
+    beyond = size is not None and size.beyond
+    sides = tuple(_flat(side) for side in _spelled_alike(behavior, reference))
+    dtypes = [side.get("effective", {}).get("dtype") for side in (behavior, reference)]
     found = []
-    for key in sorted(ours.keys() | theirs.keys()):
-        if ours.get(key) != theirs.get(key) and not any(fnmatch(key, pattern) for pattern in _IRRELEVANT):
-            # A setting that only one of two engines has says nothing of what the other does.
-            one_sided = key.startswith("effective.") and None in (ours.get(key), theirs.get(key))
-            found.append((None if one_sided else _known(key), key))
+    for key in sorted(sides[0].keys() | sides[1].keys()):
+        ours, theirs = (side.get(key) for side in sides)
+        if ours == theirs or is_irrelevant(key):
+            continue
+        rank = effect_rank(key)
+        if rank is not None and not _is_difference(key, ours, theirs, dtypes):
+            rank = None
+        if rank is not None and beyond and effect(rank).rounding:
+            rank = None
+        found.append((rank, key, ours, theirs))
     found.sort(key=lambda entry: (entry[0] is None, entry[0] or 0, entry[1]))
     return [
         Difference(
             key=key,
-            behavior=ours.get(key),
-            reference=theirs.get(key),
-            rank=0 if order is None else rank,
-            why=None if order is None else KNOWN_CAUSES[order][1],
+            behavior=ours,
+            reference=theirs,
+            rank=0 if rank is None else place,
+            why=None if rank is None else effect(rank).why,
         )
-        for rank, (order, key) in enumerate(found, start=1)
+        for place, (rank, key, ours, theirs) in enumerate(found, start=1)
     ]
 
 
-def _known(key: str) -> int | None:
-    """The row of `KNOWN_CAUSES` that a key falls under."""
-    return next((row for row, (pattern, _) in enumerate(KNOWN_CAUSES) if fnmatch(key, pattern)), None)
+def _is_difference(key: str, ours: Any, theirs: Any, dtypes: list[Any]) -> bool:
+    """Whether two values say that the sides did different things.
+
+    A setting, a file or a checksum that one side alone states says nothing of the other, unless it is known what an
+    engine without the setting does. A key of a configuration that one file lacks has a default that nobody stated.
+    """
+    if ours is not None and theirs is not None:
+        return True
+    if key.startswith("effective."):
+        return one_side_says(key, theirs if ours is None else ours, dtypes[0] if ours is None else dtypes[1])
+    return key.startswith(("model.config.", "model.adapter."))
+
+
+def _flat(side: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in flatten(side).items() if value is not None}
+
+
+def _spelled_alike(behavior: dict[str, Any], reference: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Both sides with one spelling of the rotary embedding, which transformers 5 changed.
+
+    Where one config.json has `rope_parameters` and the other `rope_theta` and `rope_scaling`, the older spelling is
+    read as the newer one. A side that states no configuration contradicts none: both go without.
+    """
+    configs = [side.get("model", {}).get("config") for side in (behavior, reference)]
+    if None in configs:
+        names = ("config", "generation_config", "files")
+        return _with_model(behavior, dict.fromkeys(names)), _with_model(reference, dict.fromkeys(names))
+    if ("rope_parameters" in configs[0]) != ("rope_parameters" in configs[1]):
+        configs = [_renamed(config) for config in configs]
+    return _with_model(behavior, {"config": configs[0]}), _with_model(reference, {"config": configs[1]})
+
+
+def _with_model(side: dict[str, Any], fields: dict[str, Any]) -> dict[str, Any]:
+    return side | {"model": side.get("model", {}) | fields}
+
+
+def _renamed(config: dict[str, Any]) -> dict[str, Any]:
+    if "rope_parameters" in config:
+        return config
+    scaling = dict(config.get("rope_scaling") or {})
+    scaling["rope_type"] = scaling.pop("type", None) or scaling.get("rope_type") or "default"
+    if "rope_theta" in config:
+        scaling["rope_theta"] = config["rope_theta"]
+    rest = {key: value for key, value in config.items() if key not in ("rope_theta", "rope_scaling")}
+    return rest | {"rope_parameters": scaling}

@@ -45,11 +45,11 @@ def _per_response(pair: Pair) -> PerResponse | None:
     low, high = _MIDDLE if log_ratio_S.size >= _ENOUGH else (0.0, 1.0)
     with np.errstate(over="ignore"):
         ratio_low, ratio_high = np.exp(np.quantile(log_ratio_S, [low, high], method="nearest"))
-    bound = pair.figures.sequence.tv_bound
+    tv_S = sums.sum_tv if pair.statistics.all_exact else sums.sum_tv_estimate
     return PerResponse(
         responses=int(sums.length.size),
         mean_length=float(sums.length.mean()),
-        sum_tv=None if bound is None else bound.mean,
+        sum_tv=float(tv_S.mean()),
         ratio_low=float(ratio_low),
         ratio_high=float(ratio_high),
     )

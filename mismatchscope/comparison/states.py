@@ -23,8 +23,10 @@ from ..measures.full import divergences
 from ..measures.illegal_row import IllegalRowError
 from ..measures.sampled import SampledEstimators, sampled_estimators
 from ..measures.support import renormalise_on_support
-from ..measures.topk import topk_interval
+from ..measures.topk import rao_blackwellised, topk_interval
 from ..records import Policy
+from ..traces.reader import Trace
+from .sampled_logprobs import SampledLogprobs
 
 # Figures that need a whole distribution; NaN at states where only part of it was observed.
 EXACT = (
@@ -41,6 +43,10 @@ EXACT = (
 )
 # Figures that bound their namesakes from observed ids and the two tails.
 LOWER_BOUNDS = ("kl_lower", "reverse_kl_lower", "js_lower")
+# Single values of them are no figure of their state: their means over tokens are unbiased for those of TV and of KL
+# less leak. They are there where something better is known than the sampled token's (1−ρ)₊ and k3, or where another
+# policy drew the tokens.
+ESTIMATES = ("tv_estimate", "kl_estimate")
 
 # A kept set this close to the whole of μ is the whole of μ: float32 log-probs cannot say more.
 _WHOLE_MASS = 1e-5
@@ -53,8 +59,8 @@ class States:
     `cluster_S` labels the prompt, the unit of every interval; `whole_S` says that no row of the response that
     counts was rejected. `recorded_pi_N` is `logp_pi_N` as the trace has it, before policy "support". `tv_lower_N`
     is certified at every evidence level; `tv_upper_N` is None where nothing bounds TV from above, and NaN at states
-    where nothing does. `columns` has what the evidence gives, by the names of `EXACT` and `LOWER_BOUNDS`: a figure
-    that no state has is absent, and NaN at states that do not have it.
+    where nothing does. `columns` has what the evidence gives, by the names of `EXACT`, `LOWER_BOUNDS` and
+    `ESTIMATES`: a figure that no state has is absent, and NaN at states that do not have it.
     """
 
     sequence_id_S: np.ndarray
@@ -135,8 +141,13 @@ class States:
         return bool(np.array_equal(self.logp_mu_N, self.logp_pi_N) and not seen.any() and not self.tv_lower_N.any())
 
 
-def measured(alignment: Alignment, policy: Policy, *, ids_of_behavior: bool = True) -> Iterator[States]:
+def measured(
+    alignment: Alignment, policy: Policy, *, ids_of_behavior: bool = True, drawn_by: Trace | None = None
+) -> Iterator[States]:
     """Every aligned state, measured.
+
+    `drawn_by` is the trace of the policy that drew the tokens, where that is not the alignment's behaviour: what is
+    estimated from sampled tokens is weighted by μ(a)/that policy's probability of a.
 
     `ids_of_behavior` says that the observed ids are the behaviour's own top-k. Where a third policy chose them,
     what was not observed can be large, and the tail overlap that narrows the interval does not hold.
@@ -145,11 +156,12 @@ def measured(alignment: Alignment, policy: Policy, *, ids_of_behavior: bool = Tr
     not seen at every state, and for numbers that no policy has: a log-prob above 0, a distribution that does not
     sum to one, a token of μ that μ gives no probability.
     """
+    drawn = None if drawn_by is None else SampledLogprobs(drawn_by)
     for block in alignment.blocks():
-        yield _measured(block, policy, ids_of_behavior)
+        yield _measured(block, policy, ids_of_behavior, drawn)
 
 
-def _measured(block: Block, policy: Policy, ids_of_behavior: bool) -> States:
+def _measured(block: Block, policy: Policy, ids_of_behavior: bool, drawn: SampledLogprobs | None) -> States:
     n = len(block.token_id_N)
     columns: dict[str, np.ndarray] = {}
     on_support = policy == "support"
@@ -160,7 +172,7 @@ def _measured(block: Block, policy: Policy, ids_of_behavior: bool) -> States:
             columns[name] = np.full(n, np.nan)
         columns[name][where] = values
 
-    topk = False
+    topk, beyond_topk_N = False, np.ones(n, dtype=bool)
     for where, observed in block.topk_pieces():
         topk = True
         logp_pi_NK = observed.logp_pi_NK
@@ -173,6 +185,9 @@ def _measured(block: Block, policy: Policy, ids_of_behavior: bool) -> States:
             bounds = topk_interval(observed.logp_mu_NK, logp_pi_NK, tail_overlap_T=overlap_N)
         for name in ("tv_lower", "tv_upper", *LOWER_BOUNDS):
             place(name, where, getattr(bounds, name))
+        for name in ("observed_tv", "observed_kl"):
+            place(name, where, np.where(observed.whole_N, getattr(bounds, name), np.nan))
+        beyond_topk_N[where] = observed.beyond_topk_N
     for index_M, logp_mu_MV, logp_pi_MV in block.full_pieces():
         with _policies_at(block, index_M):
             if kept_logmass_N is not None:
@@ -188,6 +203,10 @@ def _measured(block: Block, policy: Policy, ids_of_behavior: bool) -> States:
         logp_pi_N = logp_pi_N - kept_logmass_N
     with _policies_at(block, range(n)):
         sampled = sampled_estimators(block.logp_mu_N, logp_pi_N)
+    weight_N = None if drawn is None else np.exp(block.logp_mu_N - drawn.at(block.sequence_id_N, block.position_N))
+    if topk or weight_N is not None:
+        over_topk = columns.pop("observed_tv", None), columns.pop("observed_kl", None)
+        columns |= _estimates(block.logp_mu_N, sampled, columns, over_topk, beyond_topk_N, weight_N)
     tv_lower_N, tv_upper_N = columns.pop("tv_lower", None), columns.pop("tv_upper", None)
     # Where no distribution was recorded, the sampled token alone still certifies a lower end.
     tv_lower_N = (
@@ -226,6 +245,37 @@ def _policies_at(block: Block, row_M: Sequence[int] | np.ndarray) -> Iterator[No
             f"{sequence_id}{error.text}.",
             hint="an importer or an engine wrote something else than normalised natural log-probs",
         ) from error
+
+
+def _estimates(
+    logp_mu_N: np.ndarray,
+    sampled: SampledEstimators,
+    columns: dict[str, np.ndarray],
+    over_topk: tuple[np.ndarray | None, np.ndarray | None],
+    beyond_topk_N: np.ndarray,
+    weight_N: np.ndarray | None,
+) -> dict[str, np.ndarray]:
+    """`ESTIMATES`: exact where a state was seen whole; summed over the top-k where π was seen at all of it, with
+    the sampled token for the rest; else the sampled token alone."""
+    found = {}
+    for name, observed_N, sampled_N in (
+        ("tv", over_topk[0], sampled.shortfall),
+        ("kl", over_topk[1], sampled.k3),
+    ):
+        estimate_N = sampled_N if weight_N is None else np.where(sampled_N == 0, 0.0, weight_N * sampled_N)
+        if observed_N is not None:
+            partly_N = rao_blackwellised(
+                observed_N,
+                sampled_N,
+                logp_mu_T=logp_mu_N,
+                beyond_T=beyond_topk_N,
+                weight_T=1.0 if weight_N is None else weight_N,
+            )
+            estimate_N = np.where(np.isnan(observed_N), estimate_N, partly_N)
+        if name in columns:
+            estimate_N = np.where(np.isnan(columns[name]), estimate_N, columns[name])
+        found[f"{name}_estimate"] = estimate_N
+    return found
 
 
 def _require_support(kept_logmass_N: np.ndarray) -> None:

@@ -5,18 +5,21 @@ Shapes: N states of a block, S its sequences.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 
-from ..measures.accumulators import Clusters, ClusterSums, Covariance, paired_interval
+from ..measures.accumulators import Clusters, ClusterSums, Covariance
 from ..measures.alpha import TotalVariation
 from ..measures.corrections import Corrections, RatioBlock
 from ..measures.positions import PositionProfile, PositionSums
-from ..measures.results import Interval
+from ..measures.quantile_limits import ClusterShares
 from ..measures.selected_states import AFTER, BEFORE, LargestStates, SampledPoints, State
 from ..measures.sequence_sums import SequenceSums
 from ..measures.sketches import QuantileSketch
 from .fillers import Fillers
-from .states import EXACT, LOWER_BOUNDS, States
+from .log_odds import COLUMNS, LogOddsFit, fit_log_odds, log_odds_columns
+from .states import ESTIMATES, EXACT, LOWER_BOUNDS, States
 
 # The band outside which the share of ratios is reported: one clipping step of PPO's usual ε.
 RATIO_BAND = (0.8, 1.2)
@@ -32,8 +35,8 @@ _SAMPLED = (
     "prob_diff",
     "exp_abs_diff",
 )
-# The log-odds of nearly certain tokens are all rounding.
-_CERTAIN = -1e-3
+# Of which the quantiles get limits: what a share beyond a threshold varies by from prompt to prompt.
+_BY_SHARE = ("log_ratio", "k3", "tv", "tv_lower", "tv_upper", "kl")
 
 
 class PairStatistics:
@@ -46,24 +49,24 @@ class PairStatistics:
     def __init__(self, *, truncated: bool = False) -> None:
         self._truncated = truncated
         self._clusters = Clusters()
-        self.sums = {name: ClusterSums() for name in (*_SAMPLED, *EXACT, *LOWER_BOUNDS)}
+        self.sums = {name: ClusterSums() for name in (*_SAMPLED, *COLUMNS, *EXACT, *LOWER_BOUNDS, *ESTIMATES)}
         self.sketches = {
             name: QuantileSketch()
             for name in ("log_ratio", "k3", "prob_diff", "tv_lower", "tv_upper", *EXACT, *LOWER_BOUNDS)
         }
+        self.shares = {name: ClusterShares(signed=name == "log_ratio") for name in _BY_SHARE}
         self.tv_lower, self.tv_upper = TotalVariation(), TotalVariation()
         self.corrections = Corrections()
         self.probabilities = Covariance()
-        self.log_odds = Covariance()
-        """Of μ and of π, of their difference: see `_add_log_odds`."""
-        self.log_odds_difference = Covariance()
         self.best_tv = PositionProfile()
         self.estimated_tv_by_index, self.upper_tv_by_index = PositionSums(), PositionSums()
         self.largest = LargestStates()
         self.points = SampledPoints()
         self.fillers = Fillers()
         self._sequences: list[SequenceSums] = []
-        self.tokens = self.outside_band = self.impossible = 0
+        self.outside_band = ClusterSums()
+        """Of 1 where the ratio is outside `RATIO_BAND`, else 0: its mean is a share."""
+        self.tokens = self.impossible = 0
         self.topk = False
         self.identical = True
 
@@ -79,17 +82,22 @@ class PairStatistics:
             ("tv_lower", states.tv_lower_N),
         ):
             self.sketches[name].add(values_N)
+            self._add_shares(name, row_S, states, values_N)
         for name, values_N in states.columns.items():
             self._add_sums(name, row_S, states, values_N)
-            self.sketches[name].add(values_N if states.all_exact else values_N[~np.isnan(values_N)])
+            if name in self.sketches:
+                self.sketches[name].add(values_N if states.all_exact else values_N[~np.isnan(values_N)])
+            self._add_shares(name, row_S, states, values_N)
         self.tv_lower.add(row_S, start_S, states.tv_lower_N)
         if states.tv_upper_N is not None:
             self._add_upper(row_S, states, states.tv_upper_N)
+            self._add_shares("tv_upper", row_S, states, states.tv_upper_N)
         p_mu_N, p_pi_N = np.exp(states.logp_mu_N), np.exp(states.logp_pi_N)
         self.probabilities.add(p_mu_N, p_pi_N)
         self.fillers.add(states)
         self.points.add(states.sequence_id_N, states.position_N, p_mu_N, p_pi_N)
-        self._add_log_odds(states)
+        for name, values_N in log_odds_columns(states, truncated=self._truncated).items():
+            self._add_sums(name, row_S, states, values_N)
         tv_N = states.tv_known_N
         self.best_tv.add(states.position_N, tv_N)
         candidates = self.largest.candidates(tv_N, states.sequence_id_N, states.position_N)
@@ -99,7 +107,8 @@ class PairStatistics:
             self._add_responses(whole)
         low, high = RATIO_BAND
         self.tokens += len(tv_N)
-        self.outside_band += int(((sampled.ratio < low) | (sampled.ratio > high)).sum())
+        outside_N = ((sampled.ratio < low) | (sampled.ratio > high)).astype(np.float64)
+        self.outside_band.add(row_S, np.add.reduceat(outside_N, start_S), states.length_S, outside_N)
         self.impossible += int(np.isneginf(states.logp_pi_N).sum())
         self.topk = self.topk or states.topk
         self.identical = self.identical and states.identical
@@ -113,6 +122,8 @@ class PairStatistics:
                 states.offsets_S1,
                 tv_T=states.columns["tv"] if states.all_exact else None,
                 kl_T=states.columns["kl"] if states.all_exact else None,
+                tv_estimate_T=states.columns.get("tv_estimate"),
+                kl_estimate_T=states.columns.get("kl_estimate"),
                 sampled=sampled,
             )
         )
@@ -122,8 +133,9 @@ class PairStatistics:
                 states.offsets_S1,
                 sequence_id_S=states.sequence_id_S,
                 prompt_id_S=states.cluster_S,
-                kl_T=states.columns.get("kl"),
+                kl_T=states.columns.get("kl_estimate", states.columns.get("kl")),
                 tv_T=states.tv_upper_N,
+                tv_estimate_T=states.columns.get("tv_estimate"),
                 sampled=sampled,
             )
         )
@@ -139,13 +151,13 @@ class PairStatistics:
             self.sums[name].merge(sums, row_C)
         for name, sketch in other.sketches.items():
             self.sketches[name].merge(sketch)
+        for name, shares in other.shares.items():
+            self.shares[name].merge(shares, row_C)
         self.tv_lower.merge(other.tv_lower, row_C)
         self.tv_upper.merge(other.tv_upper, row_C)
         for name in (
             "corrections",
             "probabilities",
-            "log_odds",
-            "log_odds_difference",
             "best_tv",
             "estimated_tv_by_index",
             "upper_tv_by_index",
@@ -156,21 +168,42 @@ class PairStatistics:
             getattr(self, name).merge(getattr(other, name))
         self._sequences += other._sequences
         self.tokens += other.tokens
-        self.outside_band += other.outside_band
+        self.outside_band.merge(other.outside_band, row_C)
         self.impossible += other.impossible
         self.topk, self.identical = self.topk or other.topk, self.identical and other.identical
 
-    def paired(self, other: PairStatistics, name: str, *, confidence: float) -> Interval:
-        """Mean of a figure here less there, of two pairs on the same states."""
+    def mean_of(self, figure: Literal["tv", "kl"]) -> str:
+        """Under which name `sums` has the values whose mean is the mean of a divergence, or estimates it.
+
+        Of a random subset of states that were seen whole the exact figure, which is less noisy than the sampled
+        tokens'.
+        """
+        estimate, sampled = {"tv": ("tv_estimate", "shortfall"), "kl": ("kl_estimate", "k3")}[figure]
+        if self.exact_states and (self.all_exact or not self.sums[estimate].n):
+            return figure
+        return estimate if self.sums[estimate].n else sampled
+
+    def in_rows_of(self, other: PairStatistics, sums: ClusterSums) -> ClusterSums:
+        """The sums of this pair, in the other one's order of the prompts."""
         theirs = ClusterSums()
-        theirs.merge(other.sums[name], self._clusters.rows(other._clusters.labels))
-        return paired_interval(self.sums[name], theirs, confidence=confidence)
+        theirs.merge(sums, other._clusters.rows(self._clusters.labels))
+        return theirs
+
+    @property
+    def prompts(self) -> np.ndarray:
+        """The label of the prompt at each row of the sums by prompt, int64 [C]."""
+        return self._clusters.labels
 
     @property
     def sequences(self) -> SequenceSums:
         """Of the responses that are whole, in rising order of their ids."""
         self._sequences = [SequenceSums.joined(self._sequences)]
         return self._sequences[0]
+
+    @property
+    def log_odds(self) -> LogOddsFit | None:
+        """How the log-odds of the sampled tokens differ; None where too few of them are known."""
+        return fit_log_odds(self.sums)
 
     @property
     def exact_states(self) -> int:
@@ -197,6 +230,10 @@ class PairStatistics:
         else:
             self.sums[name].add(row_S, np.add.reduceat(values_N, start_S), count_S, values_N)
 
+    def _add_shares(self, name: str, row_S: np.ndarray, states: States, values_N: np.ndarray) -> None:
+        if name in self.shares:
+            self.shares[name].add(row_S, states.length_S, values_N)
+
     def _add_upper(self, row_S: np.ndarray, states: States, upper_N: np.ndarray) -> None:
         """Upper ends, of the states that have one."""
         length_S = states.length_S
@@ -207,23 +244,6 @@ class PairStatistics:
         if upper_N.size:
             self.tv_upper.add(row_S, np.cumsum(length_S) - length_S, upper_N)
             self.sketches["tv_upper"].add(upper_N)
-
-    def _add_log_odds(self, states: States) -> None:
-        """A temperature on one side only scales the log-odds, so their difference is a multiple of themselves."""
-        logp_mu_N, logp_pi_N = states.logp_mu_N, states.logp_pi_N
-        if self._truncated:
-            if "leak" not in states.columns:
-                return
-            # Cutting ids off scales what is kept, which tilts the log-odds too: π is first put on μ's support.
-            logp_pi_N = logp_pi_N - np.log1p(-states.columns["leak"])
-        seen_N = np.isfinite(logp_pi_N) & (logp_mu_N < _CERTAIN) & (logp_pi_N < _CERTAIN)
-        odds_mu_N, odds_pi_N = _log_odds(logp_mu_N[seen_N]), _log_odds(logp_pi_N[seen_N])
-        self.log_odds.add(odds_mu_N, odds_pi_N)
-        self.log_odds_difference.add(odds_mu_N, odds_pi_N - odds_mu_N)
-
-
-def _log_odds(logp_N: np.ndarray) -> np.ndarray:
-    return logp_N - np.log(-np.expm1(logp_N))
 
 
 def _state(states: States, row: int, tv_N: np.ndarray) -> State:

@@ -51,7 +51,8 @@ class Engine(ABC):
     this run and goes into the manifest of every trace:
 
         engine, engine_version      names
-        model                       {name, path, architecture, weights_sha256, vocabulary_size, dtype_stored}
+        model                       {name, path, architecture, weights_sha256, vocabulary_size, dtype_stored,
+                                    config, generation_config, files, chat_template_sha256}
         tokenizer_sha256, eos_token_ids, max_length
         settings                    the options as requested
         effective                   the options as the engine ended up using them; of what a task may change of them

@@ -15,7 +15,7 @@ import math
 import numpy as np
 
 from ..errors import NotComparableError
-from .intervals import ANY, ratio_interval, sums_interval
+from .intervals import ANY, sums_interval
 from .results import Interval
 
 Array = np.ndarray
@@ -108,20 +108,18 @@ class ClusterSums:
         self._sum_C, self._count_C = grown(self._sum_C, clusters, 0.0), grown(self._count_C, clusters, 0)
 
 
-def paired_interval(a: ClusterSums, b: ClusterSums, *, confidence: float = 0.95) -> Interval:
-    """Mean of a − b over the same tokens of the same clusters, which were added to both in the same order.
+def paired(a: ClusterSums, b: ClusterSums) -> tuple[Array, Array, Array]:
+    """Both sums and the counts [C] of the same tokens of the same clusters, whose rows are the same in both.
 
-    What the two share cancels, prompt by prompt. Raises `NotComparableError` where the counts differ.
+    Raises `NotComparableError` where the counts differ.
     """
     clusters = max(len(sums._sum_C) for sums in (a, b))
     (sum_a_C, count_C), (sum_b_C, count_b_C) = a.by_cluster(clusters), b.by_cluster(clusters)
-    if not np.array_equal(count_C, count_b_C):
+    clusters = min(len(sum_a_C), len(sum_b_C))  # either may have room for more
+    if not np.array_equal(count_C[:clusters], count_b_C[:clusters]):
         raise NotComparableError("The two means are not of the same tokens.")
-    seen_C = count_C > 0
-    difference_C, count_C = (sum_a_C - sum_b_C)[seen_C], count_C[seen_C]
-    if difference_C.size > 1 and not difference_C.any():
-        return Interval(0.0, 0.0, 0.0, confidence, int(count_C.sum()), difference_C.size, "all-zero")
-    return ratio_interval(difference_C, count_C, confidence=confidence)
+    seen_C = count_C[:clusters] > 0
+    return sum_a_C[:clusters][seen_C], sum_b_C[:clusters][seen_C], count_C[:clusters][seen_C]
 
 
 class ClusterExceedance:
@@ -158,6 +156,11 @@ class ClusterExceedance:
         seen_C = self._count_CB.any(axis=1)
         beyond_CB = self._count_CB[seen_C][:, ::-1].cumsum(axis=1)[:, ::-1]
         return self._max_C[seen_C], beyond_CB[:, 1:]
+
+    def totals(self) -> tuple[Array, Array]:
+        """(states [C], those beyond each threshold [C, taus]) of the clusters that have any state."""
+        count_CB = self._count_CB[self._count_CB.any(axis=1)]
+        return count_CB.sum(axis=1), count_CB[:, ::-1].cumsum(axis=1)[:, ::-1][:, 1:]
 
     def _grow(self, clusters: int) -> None:
         self._count_CB, self._max_C = grown(self._count_CB, clusters, 0), grown(self._max_C, clusters, -math.inf)

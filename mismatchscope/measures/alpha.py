@@ -9,6 +9,8 @@ Shape suffixes: N tokens (states), S sequences, C clusters (prompts), T threshol
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from ..errors import EmptyComparisonError, NotComparableError
@@ -17,16 +19,18 @@ from .intervals import (
     UNIT,
     empirical_bernstein,
     proportion_interval,
-    ratio_interval,
     required_clusters,
+    unseen_share,
 )
-from .results import Alpha, Exceedance, Interval, Tolerance
+from .results import Alpha, Exceedance, Interval, TailExtrapolation, Tolerance
+from .share_limit import share_upper_limits
 from .tail import tail_extrapolation
 
 Array = np.ndarray
 
 TAUS = tuple(float(f"{step}e{exponent}") for exponent in range(-6, 0) for step in (1, 2, 5))
 TOLERANCE_QUANTILES = (0.5, 0.9, 0.95, 0.99, 0.999)
+NO_UPPER_ENDS = "not every visited state's TV is bounded from above"
 
 
 class TotalVariation:
@@ -75,25 +79,41 @@ def alpha_of(
     """Everything that can be said of α from the visited states.
 
     `lower` has TV's lower ends and `upper` its upper ends: both the exact TV under full evidence, the two ends of
-    the top-k interval, or binary TV and None where only the sampled token is known. Without upper ends, tolerance
-    bounds and upper limits hold for the lower ends alone, and TV may lie above.
+    the top-k interval, or binary TV and None where not every state is bounded from above. Without upper ends
+    nothing is claimed from above: tolerance bounds, upper limits and the tail are None, and shares are lower
+    bounds.
 
     The mean's interval runs from the lower limit of the lower ends to the upper limit of the upper ends, and its
     value is the mean of the lower ends; without upper ends `high` is None. `mean_of` replaces both: values whose
     expectation is the mean TV, such as (1-ρ)₊ of sampled tokens.
     """
-    highest = lower if upper is None else upper
-    max_C, _ = highest.exceedance.seen()
-    bounding = mean_of or (None if upper is None else upper.sums)
+    _, count_C = lower.sums.by_cluster()
     return Alpha(
         observed_max=lower.largest,
         observed_upper=None if upper is None else upper.largest,
         mean=_mean(lower.sums, None if upper is None else upper.sums, mean_of, confidence),
-        certified_mean_high=None if bounding is None else _certified_mean_high(bounding, confidence),
-        tolerance=tuple(tolerance_bound(max_C, q, confidence=confidence) for q in TOLERANCE_QUANTILES),
+        prompt_mean=_prompt_mean(lower.sums, None if upper is None else upper.sums, mean_of, confidence),
+        tolerance=_tolerance(upper, count_C.size, confidence),
         exceedance=exceedance_curve(lower, upper, confidence=confidence),
-        tail=tail_extrapolation(max_C, confidence=confidence) if tail else None,
+        unseen_share=unseen_share(count_C.size, confidence),
+        tail=_tail(upper, confidence) if tail else None,
     )
+
+
+def _tolerance(upper: TotalVariation | None, n: int, confidence: float) -> tuple[Tolerance, ...]:
+    if upper is None:
+        return tuple(
+            Tolerance(q, confidence, None, n, required_clusters(q, confidence), NO_UPPER_ENDS)
+            for q in TOLERANCE_QUANTILES
+        )
+    max_C, _ = upper.exceedance.seen()
+    return tuple(tolerance_bound(max_C, q, confidence=confidence) for q in TOLERANCE_QUANTILES)
+
+
+def _tail(upper: TotalVariation | None, confidence: float) -> TailExtrapolation:
+    if upper is None:
+        return TailExtrapolation(confidence=confidence, reason=NO_UPPER_ENDS)
+    return tail_extrapolation(upper.exceedance.seen()[0], confidence=confidence)
 
 
 def tolerance_bound(max_C: Array, quantile: float, *, confidence: float = 0.95) -> Tolerance:
@@ -119,37 +139,38 @@ def exceedance_curve(
 ) -> tuple[Exceedance, ...]:
     """P(TV(s) > τ) over tokens and P(M > τ) over prompts.
 
-    The fractions count lower ends, so they are certain; the one-sided upper limits count upper ends where
-    those are known. Prompts: Clopper–Pearson. Tokens: the upper end of the clustered interval. Where no
-    token exceeds τ the prompts' limit stands for the tokens' too: nothing seen says that a prompt which
-    does exceed τ would not do so at every token.
+    Lower ends beyond τ are certain, and upper ends that are not are too: where both count the same the share is
+    known, else it is at least that of the lower ends. The one-sided upper limits count upper ends, and are None
+    without them. Prompts: Clopper–Pearson. Tokens: `share_upper_limits`.
     """
     _, count_C = lower.sums.by_cluster()
     _, certain_CT = lower.exceedance.seen()
-    hits_CT = certain_CT if upper is None else upper.exceedance.seen()[1]
+    possible_CT = None if upper is None else upper.exceedance.seen()[1]
+    limit_T = None if possible_CT is None else share_upper_limits(possible_CT, count_C, confidence=confidence)
     curve = []
-    for tau, certain_C, hits_C in zip(lower.exceedance.taus, certain_CT.T, hits_CT.T, strict=True):
-        prompts = proportion_interval(int((hits_C > 0).sum()), count_C.size, confidence=confidence, side="upper")
-        prompts_upper = 1.0 if prompts.high is None else prompts.high
-        curve.append(
-            Exceedance(
-                tau=tau,
-                tokens=float(certain_C.sum()) / int(count_C.sum()),
-                tokens_upper=_tokens_upper(hits_C, count_C, prompts_upper, confidence),
-                prompts=float((certain_C > 0).mean()),
-                prompts_upper=prompts_upper,
-            )
+    for place, tau in enumerate(lower.exceedance.taus):
+        certain_C = certain_CT[:, place]
+        point = Exceedance(
+            tau=tau,
+            tokens_lower=float(certain_C.sum()) / int(count_C.sum()),
+            prompts_lower=float((certain_C > 0).mean()),
         )
+        if possible_CT is not None and limit_T is not None:
+            possible_C = possible_CT[:, place]
+            prompts = proportion_interval(
+                int((possible_C > 0).sum()), count_C.size, confidence=confidence, side="upper"
+            )
+            same_tokens = possible_C.sum() == certain_C.sum()
+            same_prompts = np.array_equal(possible_C > 0, certain_C > 0)
+            point = replace(
+                point,
+                tokens=point.tokens_lower if same_tokens else None,
+                tokens_upper=float(limit_T[place]),
+                prompts=point.prompts_lower if same_prompts else None,
+                prompts_upper=prompts.high,
+            )
+        curve.append(point)
     return tuple(curve)
-
-
-def _tokens_upper(hits_C: Array, count_C: Array, prompts_upper: float, confidence: float) -> float | None:
-    if not hits_C.any():
-        return prompts_upper
-    if np.array_equal(hits_C, count_C):
-        return 1.0
-    # The upper end of a two-sided interval at 2c-1 is a one-sided limit at c.
-    return ratio_interval(hits_C, count_C, confidence=2 * confidence - 1, bounds=UNIT).high
 
 
 def _mean(
@@ -164,9 +185,23 @@ def _mean(
     return Interval(low.value, low.low, high.high, confidence, low.n, low.clusters, high.method)
 
 
-def _certified_mean_high(sums: ClusterSums, confidence: float) -> float | None:
+def _prompt_mean(
+    lower: ClusterSums, upper: ClusterSums | None, mean_of: ClusterSums | None, confidence: float
+) -> Interval:
+    """The mean over prompts of the prompt's mean TV, every prompt weighing the same."""
+    if upper is None and mean_of is not None:
+        return empirical_bernstein(_by_prompt(mean_of), confidence=confidence)
+    low = empirical_bernstein(_by_prompt(lower), confidence=confidence)
+    if upper is None:
+        return replace(low, value=None, high=None, method="lower-ends-only")
+    high = empirical_bernstein(_by_prompt(upper), confidence=confidence)
+    value = None if mean_of is None else float(_by_prompt(mean_of).mean())
+    return replace(low, value=low.value if low.value == high.value else value, high=high.high)
+
+
+def _by_prompt(sums: ClusterSums) -> Array:
     sum_C, count_C = sums.by_cluster()
-    return empirical_bernstein(sum_C / count_C, confidence=confidence, side="upper").high
+    return sum_C / count_C
 
 
 def check_ends(lower_N: Array, upper_N: Array | None) -> None:

@@ -2,10 +2,11 @@
 
 Legend: T = token positions of the horizon.
 
-The objective J(pi) differs from its first-order surrogate at mu by at most each bound, for rewards whose range
-is one. Most of them need a maximum over all states, which no sample gives: with an observed maximum they are
-structural figures, not certificates. Only the two max-free ones hold for what was sampled.
-Sources: TRPO (1502.05477), CPO (1705.10528), trust region masking (2512.23075).
+The objective J(pi) differs from its first-order surrogate at mu by at most each bound, for rewards R of a response
+with |R| <= 1. All forms are on that one scale and linear in it: for R in [0, 1], half of each is enough, because a
+constant added to R moves J and the surrogate alike. Most of them need a maximum over all states, which no sample
+gives: with an observed maximum they are structural figures, not certificates. Only the two max-free ones hold for
+what was sampled. Sources: TRPO (1502.05477), CPO (1705.10528), trust region masking (2512.23075).
 """
 
 from __future__ import annotations

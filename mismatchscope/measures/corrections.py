@@ -31,7 +31,8 @@ class RatioBlock:
     """The log ratios of some whole sequences, prepared once for every rule.
 
     `tv_T` and `kl_T` are each state's TV and KL(mu || pi), from full distributions; None where not every state's is
-    known. `sampled` has what is otherwise computed from the log ratios. Raises as `SequenceSums.of` does.
+    known. `tv_estimate_T` and `kl_estimate_T` are tokens' values that are unbiased for both, by default (1 - rho)_+
+    and k3. `sampled` has what is otherwise computed from the log ratios. Raises as `SequenceSums.of` does.
     """
 
     def __init__(
@@ -41,6 +42,8 @@ class RatioBlock:
         *,
         tv_T: ArrayLike | None = None,
         kl_T: ArrayLike | None = None,
+        tv_estimate_T: Array | None = None,
+        kl_estimate_T: Array | None = None,
         sampled: SampledEstimators | None = None,
     ) -> None:
         offsets_S1 = checked_offsets(offsets_S1)
@@ -50,11 +53,13 @@ class RatioBlock:
         self.state_tv_T = None if tv_T is None else checked_tokens(tv_T, offsets_S1, "tv")
         self.state_kl_T = None if kl_T is None else checked_tokens(kl_T, offsets_S1, "kl")
         if sampled is not None:
-            self.k3_T, self.shortfall_T, self.ratio_T = sampled.k3, sampled.shortfall, sampled.ratio
-            return
-        self.k3_T, self.shortfall_T = k3(self.log_ratio_T), shortfall(self.log_ratio_T)
-        with np.errstate(over="ignore"):
-            self.ratio_T = np.exp(self.log_ratio_T)
+            self.k3_T, shortfall_T, self.ratio_T = sampled.k3, sampled.shortfall, sampled.ratio
+        else:
+            self.k3_T, shortfall_T = k3(self.log_ratio_T), shortfall(self.log_ratio_T)
+            with np.errstate(over="ignore"):
+                self.ratio_T = np.exp(self.log_ratio_T)
+        self.tv_estimate_T = shortfall_T if tv_estimate_T is None else tv_estimate_T
+        self.kl_estimate_T = self.k3_T if kl_estimate_T is None else kl_estimate_T
 
     def sequence_mean(self, values_T: Array) -> Array:
         return np.add.reduceat(values_T, self.starts_S) / self.length_S
@@ -75,7 +80,7 @@ class RuleSums:
     log_weight: float = -math.inf
     log_square: float = -math.inf
     retained: dict[str, float | None] = field(
-        default_factory=lambda: dict.fromkeys(("ratio", "shortfall", "k3", "tv", "kl"), 0.0)
+        default_factory=lambda: dict.fromkeys(("ratio", "tv_estimate", "kl_estimate", "tv", "kl"), 0.0)
     )
     """Sums over the retained tokens; None once a block did not know them."""
 
@@ -95,8 +100,10 @@ class RuleSums:
             total = self.retained[known] if self.retained[known] is not None else self.retained[estimate]
             return total / kept if kept and total is not None else None
 
-        ess_fraction = None
+        mean_weight, ess_fraction = 0.0, None
         if self.log_weight > -math.inf:
+            with np.errstate(over="ignore"):
+                mean_weight = float(np.exp(self.log_weight - math.log(self.units)))
             ess_fraction = min(math.exp(2 * self.log_weight - self.log_square) / self.units, 1.0)
         return Correction(
             name=name,
@@ -105,10 +112,11 @@ class RuleSums:
             kept_tokens=kept / self.tokens,
             kept_sequences=self.kept_sequences / self.sequences,
             clipped_mass=self.removed / self.units,
+            mean_weight=mean_weight,
             ess_fraction=ess_fraction,
             ratio_retained=mean("ratio", "ratio"),
-            tv_retained=mean("tv", "shortfall"),
-            kl_retained=mean("kl", "k3"),
+            tv_retained=mean("tv", "tv_estimate"),
+            kl_retained=mean("kl", "kl_estimate"),
         )
 
 
@@ -272,8 +280,8 @@ def _sums(
         log_square=log_square,
         retained={
             "ratio": total(block.ratio_T),
-            "shortfall": total(block.shortfall_T),
-            "k3": total(block.k3_T),
+            "tv_estimate": total(block.tv_estimate_T),
+            "kl_estimate": total(block.kl_estimate_T),
             "tv": total(block.state_tv_T),
             "kl": total(block.state_kl_T),
         },

@@ -113,8 +113,6 @@ def ratio_interval(
 
     `low` and `high` are None with fewer than two clusters, or when the clusters do not differ at all.
     """
-    from scipy.special import stdtrit
-
     _check_confidence(confidence)
     sum_C = np.asarray(sum_C, dtype=np.float64)
     count_C = np.asarray(count_C, dtype=np.float64)
@@ -126,19 +124,29 @@ def ratio_interval(
     residual_C = sum_C - mean * count_C
     if np.abs(residual_C).max() <= 1e-12 * np.abs(sum_C).max():
         return Interval(mean, None, None, confidence, int(total), clusters, "no-between-cluster-variance")
-    shift_C = residual_C / (total - count_C)  # mean - (mean without cluster c)
-    shift_C -= shift_C.mean()
+    effective = total**2 / float(count_C @ count_C)
+    low, high = jackknife_ends(mean, residual_C / (total - count_C), effective, confidence)
+    low, high = min(max(low, bounds[0]), mean), max(min(high, bounds[1]), mean)
+    return Interval(mean, low, high, confidence, int(total), clusters, "cluster-jackknife-hall")
+
+
+def jackknife_ends(
+    value: float, shift_C: np.ndarray, effective: float, confidence: float = 0.95
+) -> tuple[float, float]:
+    """The ends of a delete-one-cluster jackknife, from `value` less the same figure without each cluster.
+
+    t quantiles of `effective` clusters of equal size; on the side of the long tail Hall's (see `ratio_interval`).
+    """
+    from scipy.special import stdtrit
+
+    clusters = shift_C.size
+    shift_C = shift_C - shift_C.mean()
     with np.errstate(over="ignore"):  # beyond 1e154 nothing bounds the mean: the error is infinite
         error = math.sqrt((clusters - 1) / clusters * float(shift_C @ shift_C))
-
-    effective = total**2 / float(count_C @ count_C)
     t = float(stdtrit(max(1.0, effective - 1), 0.5 + confidence / 2))
     skew = _skewness(shift_C)
     long_t = _hall_quantile(t, abs(skew), clusters)
-    low = mean - error * (long_t if skew < 0 else t)
-    high = mean + error * (long_t if skew > 0 else t)
-    low, high = min(max(low, bounds[0]), mean), max(min(high, bounds[1]), mean)
-    return Interval(mean, low, high, confidence, int(total), clusters, "cluster-jackknife-hall")
+    return value - error * (long_t if skew < 0 else t), value + error * (long_t if skew > 0 else t)
 
 
 def empirical_bernstein(mean_C: np.ndarray, *, confidence: float = 0.95, side: Side = "both") -> Interval:
@@ -194,6 +202,14 @@ def required_clusters(q: float, confidence: float = 0.95) -> int:
     if not 0 < q < 1:
         raise ValueError(f"q must lie strictly between 0 and 1, got {q}")
     return max(1, math.ceil(math.log1p(-confidence) / math.log(q) - 1e-9))
+
+
+def unseen_share(clusters: int, confidence: float = 0.95) -> float:
+    """1 - (1 - confidence)^(1/n), about 3/n at 95 %: what as many as that of all prompts do, n may fail to show."""
+    _check_confidence(confidence)
+    if clusters < 1:
+        raise EmptyComparisonError("No prompts were seen.")
+    return -math.expm1(math.log1p(-confidence) / clusters)
 
 
 def _checked(value_N: np.ndarray) -> np.ndarray:

@@ -28,7 +28,7 @@ FULL_RESULT = _row_of(
     *("entropy_mu", "entropy_pi", "max_abs_dlogp", "max_abs_dlogp_mass", "top1_agree"),
     *("logsumexp_mu", "logsumexp_pi"),
 )
-TOPK_RESULT = _row_of("mass_mu", "mass_pi", "tv", "kl", "reverse_kl", "js")
+TOPK_RESULT = _row_of("mass_mu", "mass_pi", "tv", "kl", "reverse_kl", "js", "leak")
 
 
 def backend() -> Literal["c", "numpy"]:

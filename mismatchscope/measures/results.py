@@ -6,7 +6,7 @@ each figure is: docs/measures.md.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar, dataclass_transform
 
 T = TypeVar("T")
@@ -45,7 +45,8 @@ class Interval:
 class Statistic:
     """The distribution of one figure over tokens, or over responses. `low` and `high` bound the mean.
 
-    A quantile is None where n is too small to show it: p99 needs 100 values, p999 a thousand.
+    A quantile is None where n is too small to show it: p99 needs 100 values, p999 a thousand. `quantile_limits` has
+    the confidence limits of quantiles by name, {"p99": (low, high)}; None is an end that the sample does not bound.
     """
 
     mean: float | None
@@ -56,6 +57,7 @@ class Statistic:
     p90: float | None = None
     p99: float | None = None
     p999: float | None = None
+    quantile_limits: dict[str, tuple[float | None, float | None]] = field(default_factory=dict)
     max: float | None = None
     n: int = 0
     clusters: int = 0
@@ -69,7 +71,7 @@ class Statistic:
 class Tolerance:
     """With `confidence`, at least a fraction `quantile` of prompts has max_t TV ≤ `value`.
 
-    `value` is None when `n` prompts are too few; `n_needed` would be enough.
+    `value` is None when `n` prompts are too few, where `n_needed` would be enough, or for the `reason` given.
     """
 
     quantile: float
@@ -77,37 +79,47 @@ class Tolerance:
     value: float | None
     n: int
     n_needed: int
+    reason: str | None = None
+    """Why there is no value whatever the number of prompts."""
 
 
 @result
 class Exceedance:
-    """Shares above `tau`: of states, P(TV(s) > tau), and of prompts, P(max_t TV > tau), with upper limits."""
+    """Shares above `tau`: of states, P(TV(s) > tau), and of prompts, P(max_t TV > tau).
+
+    The lower ones are certain of what was visited. A share is None where the evidence leaves it open; it is then
+    at least the lower one. The upper ones are one-sided confidence limits for states and prompts like these; None
+    where not every visited state's TV is bounded from above.
+    """
 
     tau: float
-    tokens: float
-    tokens_upper: float | None
-    prompts: float
-    prompts_upper: float
+    tokens_lower: float
+    prompts_lower: float
+    tokens: float | None = None
+    tokens_upper: float | None = None
+    prompts: float | None = None
+    prompts_upper: float | None = None
 
 
 @result
 class TailExtrapolation:
     """Model-based, made on request: the `quantile` of the prompts' maximal TV if the tail beyond `threshold` is
-    Pareto.
+    generalised Pareto.
 
-    `low` and `high` are the profile-likelihood interval of `value`. They hold only under the model, which
-    `exceedances` values were used to fit.
+    `low` holds without the model (an order statistic of the maxima), `value` and `high` only under it;
+    `exceedances` maxima were used to fit it. All are None for the `reason` given.
     """
 
-    threshold: float
-    exceedances: int
-    shape: float
-    scale: float
-    quantile: float
-    value: float
+    quantile: float = 0.999
+    value: float | None = None
     low: float | None = None
     high: float | None = None
     confidence: float = 0.95
+    threshold: float | None = None
+    exceedances: int = 0
+    shape: float | None = None
+    scale: float | None = None
+    reason: str | None = None
 
 
 @result
@@ -118,10 +130,14 @@ class Alpha:
     mean: Interval
     observed_upper: float | None = None
     """Top-k and full evidence: bounds the maximum over the *visited* states from above."""
-    certified_mean_high: float | None = None
-    """Empirical-Bernstein upper limit of the mean over prompts of the prompt's mean TV."""
+    prompt_mean: Interval | None = None
+    """Mean over prompts of the prompt's mean TV, each prompt weighing the same, so not `mean`; its
+    empirical-Bernstein interval holds for any distribution. Without a value where the evidence gives its ends
+    alone."""
     tolerance: tuple[Tolerance, ...] = ()
     exceedance: tuple[Exceedance, ...] = ()
+    unseen_share: float | None = None
+    """What as many as this of all prompts do, a sample of this size may fail to show, at the mean's confidence."""
     tail: TailExtrapolation | None = None
 
 
@@ -133,9 +149,13 @@ class TokenMeasures:
     tv_lower: Statistic | None = None
     tv_upper: Statistic | None = None
     kl: Statistic | None = None
+    kl_lower: Statistic | None = None
+    """Of the observed ids and one tail: a lower bound of KL, as the other two are of theirs. Top-k alone."""
     reverse_kl: Statistic | None = None
+    reverse_kl_lower: Statistic | None = None
     chi2: Statistic | None = None
     js: Statistic | None = None
+    js_lower: Statistic | None = None
     leak: Statistic | None = None
     max_abs_dlogp: Statistic | None = None
     top1_agreement: Statistic | None = None
@@ -152,6 +172,10 @@ class TokenMeasures:
     exp_abs_diff: Statistic | None = None
     prob_correlation: float | None = None
     ratio_outside_band: float | None = None
+    """Share of tokens whose ratio is below 0.8 or above 1.2."""
+    ratio_outside_band_low: float | None = None
+    ratio_outside_band_high: float | None = None
+    """Its clustered interval."""
 
 
 @result
@@ -165,6 +189,10 @@ class LengthBin:
     kl: Interval | None = None
     log_ratio: Interval | None = None
     ess_fraction: float | None = None
+    ess_fraction_low: float | None = None
+    ess_fraction_high: float | None = None
+    weights_reason: str | None = None
+    """As in `SequenceMeasures`, for the responses of these lengths."""
 
 
 @result
@@ -175,15 +203,26 @@ class SequenceMeasures:
     tv_bound: Statistic | None = None
     """E Σ_t TV(s_t), an upper bound of the sequence TV."""
     kl: Statistic | None = None
+    """Of whole responses: Σ_t KL(s_t) where every state's is known, else Σ_t k3 of the sampled tokens."""
+    k1: Statistic | None = None
+    """Σ_t k1 = −log ρ(y): the mean of `kl` with more noise."""
     log_ratio: Statistic | None = None
     ratio: Statistic | None = None
     geometric_ratio: Statistic | None = None
     max_tv: Statistic | None = None
     ess_fraction: float | None = None
     """(Σ w)² / (S Σ w²) of the sequence ratios, in [1/S, 1], before any clamp."""
+    ess_fraction_low: float | None = None
+    ess_fraction_high: float | None = None
+    """Delete-one-prompt jackknife interval of `ess_fraction`; None where `weights_reason` is given."""
     chi2: float | None = None
     """Mean of (ρ − 1)², unbiased for χ²(π‖μ) while π stays in μ's support."""
     pareto_k: float | None = None
+    pareto_k_limit: float | None = None
+    """min(1 − 1/log₁₀ S, 0.7): the largest `pareto_k` at which `ess_fraction` and `chi2` of S responses mean
+    much."""
+    weights_reason: str | None = None
+    """Why nothing may be concluded from `ess_fraction` and `chi2`; None where they are sound."""
     by_length: tuple[LengthBin, ...] = ()
 
 
@@ -200,26 +239,30 @@ class Correction:
     """Fraction of sequences with at least one token kept."""
     clipped_mass: float | None = None
     """E(ρ − w): the mass of π that the weight w takes away. It bounds the bias, in units of TV."""
+    mean_weight: float | None = None
+    """Mean of w over the units: how much of the gradient is left. Near 1 where the rule corrects and removes
+    little."""
     ess_fraction: float | None = None
     """(Σ w)² / (U Σ w²) of the weights after the rule, U units."""
     ratio_retained: float | None = None
     """Mean token ratio over the retained tokens."""
     tv_retained: float | None = None
-    """Mean TV over the retained tokens: of their states where every state's TV is known, else mean (1 − ρ)₊, which
-    estimates it only where the rule does not select by ρ itself."""
+    """Mean TV over the retained tokens: of their states where every state's TV is known, else of the values that
+    `token.tv` averages, which estimate it only where the rule does not select by ρ itself."""
     kl_retained: float | None = None
-    """Mean KL(μ‖π) over the retained tokens: of their states where every state's is known, else mean k3."""
+    """Mean KL(μ‖π) over the retained tokens: of their states where every state's is known, else of the values
+    that `token.kl` averages."""
 
 
 @result
 class Bounds:
-    """What the mismatch can cost the surrogate objective, for rewards in [0, 1]: structural, no certificates.
+    """What the mismatch can cost the surrogate objective, for rewards with |R| ≤ 1: structural, no certificates.
 
-    Each limits the error of the objective's first-order surrogate at μ. With e = max TV, k = max KL(μ‖π), D_t the
-    mean TV at position t, T the horizon and ξ the largest |reward|, centred. The two max-free ones are means over
-    responses and so have intervals; all others put the largest TV and KL of the visited states in the place of
-    maxima over all states. The slacks, α₀ + α₁ − β, belong to three policies. None: what a bound needs was not
-    given.
+    Each limits the error of the objective's first-order surrogate at μ, all on one scale; adding a constant to the
+    reward changes none of them, so for rewards in [0, 1] half of each is enough. With e = max TV, k = max KL(μ‖π),
+    D_t the mean TV at position t and T the horizon. The two max-free ones are means over responses and so have
+    intervals; all others put the largest TV and KL of the visited states in the place of maxima over all states.
+    The slacks, α₀ + α₁ − β, belong to three policies. None: what a bound needs was not given.
     """
 
     horizon: int | None = None
@@ -241,8 +284,8 @@ class Bounds:
     adaptive: float | None = None
     """4 Σ_t D_t min(1, (T − t) e, √((T − t) k / 2)), over what is known of e and k"""
     max_free_linear: Interval | None = None
-    """4 ξ Σ_t D_t"""
+    """4 Σ_t D_t"""
     max_free_quadratic: Interval | None = None
-    """2 ξ E Σ_{t < j} |ρ_t − 1| (1 − ρ_j)₊"""
+    """2 E Σ_{t < j} |ρ_t − 1| (1 − ρ_j)₊"""
     slack_observed_max: float | None = None
     slack_mean: float | None = None

@@ -16,19 +16,9 @@ from .intervals import ANY, NONNEGATIVE, UNIT, clustered_mean
 from .results import Interval, LengthBin, SequenceMeasures, Statistic
 from .sequence_sums import SequenceSums
 from .summary import summarise
-from .tail import pareto_k
+from .weights import weight_figures
 
 Array = np.ndarray
-
-
-@dataclass(frozen=True)
-class ImportanceWeights:
-    """How far the sequence ratios, used as importance weights, are from one. Both before any clamp."""
-
-    ess_fraction: float
-    """Effective sample size over S: (sum w)^2 / (S sum w^2), in [1/S, 1]; NaN when every weight is zero."""
-    chi2: float
-    """Mean of (rho - 1)^2, which is unbiased for chi^2(pi || mu) while pi stays in mu's support."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,29 +33,39 @@ class LengthBins:
 def sequence_measures(sums: SequenceSums, *, on_policy: bool, exact: bool, confidence: float) -> SequenceMeasures:
     """The figures of whole responses. Their TV and KL are left out where the tokens are not μ's own (`on_policy`).
 
-    `exact` says that every state was seen whole, so that its KL and TV are no bounds.
+    `exact` says that every state was seen whole, so that its KL and TV are neither estimates nor bounds.
     """
-    kl_S, kl_estimator = sums.kl
+    kl_S, estimator = sums.kl, "Σ_t k3 over sampled tokens, KL less leak"
+    if sums.kl_known:
+        estimator = "Σ_t of μ k3 over the top-k and k3 of sampled tokens beyond, KL less leak, partly Rao–Blackwell"
+    if exact:
+        estimator = "Σ_t KL(s_t), Rao–Blackwell"
     end = "exact" if exact else "upper end"
     tv_known = not np.isnan(sums.sum_tv).any()
 
     def of(values_S: Array, estimator: str, bounds: tuple[float, float] = ANY) -> Statistic:
         return summarise(values_S, sums.prompt_id, estimator=estimator, confidence=confidence, bounds=bounds)
 
-    weights = importance_weights(sums.log_ratio)
+    kl = of(kl_S, estimator, NONNEGATIVE) if on_policy or exact else None
+    weights = weight_figures(sums.log_ratio, sums.prompt_id, confidence=confidence)
     return SequenceMeasures(
         tv=mean_alone(of(sums.shortfall, "E(1−ρ(y))₊, unbiased", UNIT)) if on_policy else None,
         tv_bound=of(sums.sum_tv, f"Σ_t TV(s_t), {end}: its mean bounds the sequence TV", NONNEGATIVE)
         if tv_known
         else None,
-        kl=of(kl_S, kl_estimator) if on_policy or exact else None,
+        kl=kl if kl is None or exact else mean_alone(kl),
+        k1=of(-sums.log_ratio, "Σ_t k1 = −log ρ(y), sampled tokens"),
         log_ratio=of(sums.log_ratio, "log ρ(y) = Σ_t log ρ_t"),
         ratio=of(sums.ratio, "ρ(y)", NONNEGATIVE),
         geometric_ratio=of(sums.geometric_ratio, "ρ(y)^(1/T)", NONNEGATIVE),
         max_tv=of(sums.max_tv, f"max_t TV(s_t), {end}", UNIT) if tv_known else None,
-        ess_fraction=finite(weights.ess_fraction),
+        ess_fraction=weights.ess_fraction,
+        ess_fraction_low=weights.low,
+        ess_fraction_high=weights.high,
         chi2=weights.chi2,
-        pareto_k=pareto_k(sums.log_ratio),
+        pareto_k=weights.pareto_k,
+        pareto_k_limit=weights.pareto_k_limit,
+        weights_reason=weights.reason,
         by_length=_by_length(sums, kl_S, on_policy=on_policy, confidence=confidence),
     )
 
@@ -95,6 +95,7 @@ def _by_length(sums: SequenceSums, kl_S: Array, *, on_policy: bool, confidence: 
     found = []
     for index, (low, high) in enumerate(zip(bins.shortest_B, bins.longest_B, strict=True)):
         inside_S = bins.bin_S == index
+        weights = weight_figures(sums.log_ratio[inside_S], sums.prompt_id[inside_S], confidence=confidence)
 
         def mean(values_S: Array, bounds: tuple[float, float] = ANY, inside_S: Array = inside_S) -> Interval:
             return clustered_mean(
@@ -107,36 +108,15 @@ def _by_length(sums: SequenceSums, kl_S: Array, *, on_policy: bool, confidence: 
                 high=int(high),
                 sequences=int(inside_S.sum()),
                 tv=mean(sums.shortfall, UNIT) if on_policy else None,
-                kl=mean(kl_S) if on_policy else None,
+                kl=mean(kl_S, NONNEGATIVE) if on_policy else None,
                 log_ratio=mean(sums.log_ratio),
-                ess_fraction=finite(importance_weights(sums.log_ratio[inside_S]).ess_fraction),
+                ess_fraction=weights.ess_fraction,
+                ess_fraction_low=weights.low,
+                ess_fraction_high=weights.high,
+                weights_reason=weights.reason,
             )
         )
     return tuple(found)
-
-
-def importance_weights(log_ratio_S: ArrayLike) -> ImportanceWeights:
-    """Effective sample size and chi^2 of the weights exp(log_ratio), summed in log space.
-
-    Nothing overflows on the way; chi2 is infinite only where its value is beyond 1e308. A heavy tail makes
-    both unreliable: look at Pareto k before quoting them.
-
-    Raises:
-        EmptyComparisonError: there are no weights.
-        ValueError: a log ratio is NaN or +inf.
-    """
-    log_ratio_S = np.asarray(log_ratio_S, dtype=np.float64)
-    if log_ratio_S.size == 0:
-        raise EmptyComparisonError("There is no sequence to weight.")
-    if not (log_ratio_S < np.inf).all():
-        raise ValueError(f"log ratio of sequence {int(np.argmin(log_ratio_S < np.inf))} is NaN or +inf")
-    with np.errstate(divide="ignore", over="ignore"):  # log 0 where a weight is exactly one
-        log_distance_S = np.maximum(log_ratio_S, 0) + np.log(-np.expm1(-np.abs(log_ratio_S)))  # log |rho - 1|
-        chi2 = np.exp(_log_mean_exp(2 * log_distance_S))
-    if np.isneginf(log_ratio_S).all():
-        return ImportanceWeights(ess_fraction=float("nan"), chi2=float(chi2))
-    log_ess_fraction = 2 * _log_mean_exp(log_ratio_S) - _log_mean_exp(2 * log_ratio_S)
-    return ImportanceWeights(ess_fraction=float(np.exp(log_ess_fraction)), chi2=float(chi2))
 
 
 def length_bins(length_S: ArrayLike, max_bins: int = 5) -> LengthBins:
@@ -156,10 +136,3 @@ def length_bins(length_S: ArrayLike, max_bins: int = 5) -> LengthBins:
     bin_S = np.searchsorted(longest_B, length_S)
     shortest_B = np.array([length_S[bin_S == b].min() for b in range(len(longest_B))])
     return LengthBins(bin_S=bin_S, shortest_B=shortest_B, longest_B=longest_B)
-
-
-def _log_mean_exp(log_values_S: Array) -> float:
-    largest = log_values_S.max()
-    if np.isneginf(largest):
-        return float(largest)
-    return float(largest + np.log(np.mean(np.exp(log_values_S - largest))))

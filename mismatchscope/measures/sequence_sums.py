@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..errors import EmptyComparisonError
-from .sampled import SampledEstimators, shortfall
+from .sampled import SampledEstimators, k3, shortfall
 
 Array = np.ndarray
 
@@ -30,10 +30,14 @@ class SequenceSums:
     """log rho(y) = sum of the tokens' d; -inf once a token is outside pi's support."""
     ratio_pairs: Array
     """sum_{t < j} |rho_t - 1| (1 - rho_j)_+, of the max-free quadratic bound."""
-    sum_shortfall: Array
-    """Sum of the tokens' (1 - rho)_+; its mean is unbiased for that of `sum_tv`."""
+    sum_tv_estimate: Array
+    """Sum of the tokens' (1 - rho)_+, or of what top-k evidence estimates TV by; its mean is unbiased for that of
+    the sum over states of TV."""
+    sum_k3: Array
+    """Sum of the tokens' k3: never negative, and its mean is that of `sum_kl` less the leak."""
     sum_kl: Array
-    """Sum over states of KL(mu || pi), with less variance than -log rho(y) (Rao-Blackwell); NaN: not all known."""
+    """Sum over states of KL(mu || pi), or of what top-k evidence estimates it by, with less variance than from
+    sampled tokens alone (Rao-Blackwell); NaN: not all known."""
     sum_tv: Array
     """Sum over states of TV's upper end; its mean bounds the TV of whole sequences. NaN: not all known."""
     max_tv: Array
@@ -49,6 +53,7 @@ class SequenceSums:
         prompt_id_S: Array | None = None,
         kl_T: ArrayLike | None = None,
         tv_T: ArrayLike | None = None,
+        tv_estimate_T: Array | None = None,
         sampled: SampledEstimators | None = None,
     ) -> SequenceSums:
         """From each token's log ratio and, where known, its state's KL(mu || pi) and the upper end of its TV.
@@ -67,8 +72,9 @@ class SequenceSums:
         if sampled is None:
             with np.errstate(over="ignore"):
                 distance_T, shortfall_T = np.abs(np.expm1(log_ratio_T)), shortfall(log_ratio_T)
+                k3_T = k3(log_ratio_T)
         else:
-            distance_T, shortfall_T = sampled.distance, sampled.shortfall
+            distance_T, shortfall_T, k3_T = sampled.distance, sampled.shortfall, sampled.k3
         unknown_S = np.full(len(number_S), np.nan)
         kl_T, tv_T = (None if each is None else np.asarray(each, dtype=np.float64) for each in (kl_T, tv_T))
         return cls(
@@ -77,7 +83,8 @@ class SequenceSums:
             length=np.diff(offsets_S1),
             log_ratio=np.add.reduceat(log_ratio_T, start_S),
             ratio_pairs=ratio_pair_sums(distance_T, shortfall_T, offsets_S1),
-            sum_shortfall=np.add.reduceat(shortfall_T, start_S),
+            sum_tv_estimate=np.add.reduceat(shortfall_T if tv_estimate_T is None else tv_estimate_T, start_S),
+            sum_k3=np.add.reduceat(k3_T, start_S),
             sum_kl=unknown_S if kl_T is None else np.add.reduceat(kl_T, start_S),
             sum_tv=unknown_S if tv_T is None else np.add.reduceat(tv_T, start_S),
             max_tv=unknown_S if tv_T is None else np.maximum.reduceat(tv_T, start_S),
@@ -109,11 +116,14 @@ class SequenceSums:
         return shortfall(self.log_ratio)
 
     @property
-    def kl(self) -> tuple[Array, str]:
-        """KL(mu || pi) of each sequence, and its estimator: `sum_kl` where it is known, else -log rho(y)."""
-        if np.isnan(self.sum_kl).any():
-            return -self.log_ratio, "Σ_t k1, unbiased"
-        return self.sum_kl, "Σ_t KL(s_t), Rao–Blackwell"
+    def kl(self) -> Array:
+        """KL(mu || pi) of each sequence, or what is unbiased for its mean: `sum_kl` where that is known, else
+        `sum_k3`."""
+        return self.sum_kl if self.kl_known else self.sum_k3
+
+    @property
+    def kl_known(self) -> bool:
+        return not np.isnan(self.sum_kl).any()
 
 
 def ratio_pair_sums(distance_T: Array, shortfall_T: Array, offsets_S1: Array) -> Array:

@@ -6,6 +6,7 @@ Shape suffixes: N weights, M tail values, C clusters (prompts), S and K grid axe
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from .results import TailExtrapolation
 
 MIN_WEIGHTS = 25
 MIN_EXCEEDANCES = 20
-SHAPE_RANGE = (-0.5, 1.5)  # below -0.5 the maximum-likelihood theory of the GPD no longer holds
+SHAPE_RANGE = (-1.0, 1.5)  # below -1 the likelihood has no maximum
 
 
 def pareto_k(log_weight_N: np.ndarray) -> float | None:
@@ -68,18 +69,23 @@ def tail_extrapolation(
     quantile: float = 0.999,
     threshold: float | None = None,
     confidence: float = 0.95,
-) -> TailExtrapolation | None:
+) -> TailExtrapolation:
     """Extrapolate the prompts' maxima beyond what was seen (peaks over threshold, Coles 2001, chapter 4).
 
     `max_C` is the largest TV of every prompt; `threshold` defaults to its 0.8 quantile. Unlike a tolerance
-    bound this needs a model, so it is made on request only. The interval holds every value of the quantile
-    that the likelihood does not reject (profile likelihood); a bootstrap is inconsistent this far out.
+    bound this needs a model, so it is made on request only.
 
-    None with fewer than 20 values above the threshold. Raises ValueError when `quantile` is not beyond the
-    threshold.
+    `low` is an order statistic below the quantile whatever the distribution: a heavy tail that ends at 1 looks
+    like one that goes on, so the model's own lower end cannot be trusted. `high` is the largest quantile that the
+    likelihood does not reject (profile likelihood; a bootstrap is inconsistent this far out), at most 1. Bounded
+    maxima have shapes down to −1, the uniform's. There, as for every end of a uniform's range, twice the
+    log-likelihood ratio is χ² with two degrees of freedom, not one (Hogg 1956, "On the distribution of the
+    likelihood ratio"); two are taken everywhere, which is wide for heavier tails. benchmarks/calibration_tails.py
+    measures how often both ends hold.
+
+    Without figures, with the `reason`, when fewer than 20 values lie above the threshold. Raises ValueError when
+    `quantile` is not beyond the threshold.
     """
-    from scipy.special import chdtri
-
     max_C = np.asarray(max_C, dtype=np.float64)
     if max_C.size == 0:
         raise EmptyComparisonError("There are no prompts to extrapolate from.")
@@ -88,13 +94,16 @@ def tail_extrapolation(
     if threshold is None:
         threshold = float(np.quantile(max_C, 0.8, method="inverted_cdf"))
     excess_M = max_C[max_C > threshold] - threshold
+    none = TailExtrapolation(
+        quantile=quantile, confidence=confidence, threshold=threshold, exceedances=excess_M.size
+    )
     if excess_M.size < MIN_EXCEEDANCES:
-        return None
+        return replace(none, reason=f"fewer than {MIN_EXCEEDANCES} prompts' maxima lie above the threshold")
     beyond = excess_M.size / max_C.size
     if not 1 - beyond < quantile < 1:
         raise ValueError(f"quantile must lie between {1 - beyond:.4g} (the threshold) and 1, got {quantile}")
 
-    drop = float(chdtri(1, 1 - confidence)) / 2
+    drop = -math.log1p(-confidence)  # half the quantile of χ² with two degrees of freedom
     mean_excess = float(excess_M.mean())
     shape_range, log_scale_range = SHAPE_RANGE, (math.log(mean_excess) - 2.5, math.log(mean_excess) + 2.5)
     for _ in range(3):  # each pass looks closer at the region that the last one did not reject
@@ -106,17 +115,25 @@ def tail_extrapolation(
     best_k, best_s = np.unravel_index(int(loglik_KS.argmax()), loglik_KS.shape)
     value_KS = threshold + _gpd_quantile((1 - quantile) / beyond, shape_K, np.exp(log_scale_S))
     value_KS = np.minimum(value_KS, 1.0)  # no TV lies beyond 1, whatever the model says
-    return TailExtrapolation(
-        threshold=threshold,
-        exceedances=excess_M.size,
+    value = float(value_KS[best_k, best_s])
+    return replace(
+        none,
         shape=float(shape_K[best_k]),
         scale=float(np.exp(log_scale_S[best_s])),
-        quantile=quantile,
-        value=float(value_KS[best_k, best_s]),
-        low=float(value_KS[kept_KS].min()),
+        value=value,
+        low=min(value, _quantile_lower_limit(max_C, quantile, confidence)),
         high=float(value_KS[kept_KS].max()),
-        confidence=confidence,
     )
+
+
+def _quantile_lower_limit(max_C: np.ndarray, quantile: float, confidence: float) -> float:
+    """The highest order statistic that lies above the quantile with probability (1 - confidence)/2 at most."""
+    from scipy.special import bdtr
+
+    above_C = np.arange(max_C.size)  # M_(n-j) is beyond the quantile when more than j values are
+    chance_C = 1 - bdtr(above_C, max_C.size, 1 - quantile)
+    below = int(np.argmax(chance_C <= (1 - confidence) / 2))
+    return float(np.partition(max_C, max_C.size - 1 - below)[max_C.size - 1 - below])
 
 
 def _gpd_loglik(excess_M: np.ndarray, shape_K: np.ndarray, scale_S: np.ndarray) -> np.ndarray:

@@ -21,7 +21,7 @@ static const double HALF_LN2 = 0.34657359027997264;
 
 /* The layout is read by numpy: see `TOPK_RESULT` in kernel.py. */
 typedef struct {
-    double mass_mu, mass_pi, tv, kl, reverse_kl, js;
+    double mass_mu, mass_pi, tv, kl, reverse_kl, js, leak;
 } topk_result;
 
 /* (exp(d) - 1 - d) / d^2 for |d| <= NEAR. */
@@ -127,6 +127,7 @@ static topk_result row_sums(const double *logp_mu, const double *logp_pi, int64_
         .kl = outside_pi ? INFINITY : kl + leak,
         .reverse_kl = outside_mu ? INFINITY : reverse_kl + reverse_leak,
         .js = js + HALF_LN2 * (leak + reverse_leak),
+        .leak = leak,
     };
 }
 

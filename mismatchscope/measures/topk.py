@@ -39,6 +39,10 @@ class TopkDivergences:
     """KL(mu || pi) of the partition into the observed ids and one tail: by data processing a lower bound."""
     reverse_kl_lower: Array
     js_lower: Array
+    observed_tv: Array
+    """sum_K (mu - pi)_+: what the observed ids alone add to TV."""
+    observed_kl: Array
+    """sum_K mu (rho - 1 - log rho): what they add to KL(mu || pi) less the leak."""
 
 
 def topk_interval(
@@ -87,7 +91,28 @@ def topk_interval(
         kl_lower=observed_T["kl"] + tail.kl(),
         reverse_kl_lower=observed_T["reverse_kl"] + tail.reverse_kl(),
         js_lower=observed_T["js"] + tail.js(),
+        # |x| + x is twice the positive part; the masses' rounding must not make it negative.
+        observed_tv=np.maximum(observed_T["tv"] + (observed_T["mass_mu"] - observed_T["mass_pi"]) / 2, 0),
+        observed_kl=np.maximum(observed_T["kl"] - observed_T["leak"], 0),
     )
+
+
+def rao_blackwellised(
+    observed_T: Array, sampled_T: Array, *, logp_mu_T: Array, beyond_T: Array, weight_T: Array | float = 1.0
+) -> Array:
+    """Unbiased for the sum over all ids of mu(a) f(a): what is in mu's top-k is summed, the rest is sampled.
+
+        sum_{a in K} mu(a) f(a) + w 1{a_t not in K} f(a_t)        K = mu's top-k, chosen without the sampled token
+
+    `observed_T` is the sum over K and the sampled token, `sampled_T` is f(a_t), and `beyond_T` says that a_t is not
+    in K. With f = (1 - rho)_+ it is TV, with f = rho - 1 - log rho KL(mu || pi) less the leak. `weight_T` is
+    mu(a_t) over the probability that a_t was drawn with, where another policy drew it. All are [T].
+
+    The partial sum is Rao and Blackwell's: E[1{a_t in K} f(a_t)] is known, so it need not be sampled.
+    """
+    with np.errstate(invalid="ignore"):  # an infinity less itself, where it stays one
+        estimate_T = observed_T + np.where(beyond_T, (weight_T - np.exp(logp_mu_T)) * sampled_T, 0.0)
+    return np.where(np.isinf(observed_T), observed_T, np.maximum(estimate_T, 0.0))
 
 
 def _sums_by_kernel(library: CDLL, logp_mu_TK: Array, logp_pi_TK: Array) -> Array:
@@ -119,6 +144,7 @@ def _sums_by_numpy(logp_mu_TK: Array, logp_pi_TK: Array, first_row: int = 0) -> 
         sums_R["mass_mu"], sums_R["mass_pi"] = cells.mu.sum(axis=1), cells.pi.sum(axis=1)
         sums_R["tv"], sums_R["js"] = cells.tv(), cells.js()
         sums_R["kl"], sums_R["reverse_kl"] = cells.kl(), cells.reverse_kl()
+        sums_R["leak"] = cells.leak
     return sums_T
 
 

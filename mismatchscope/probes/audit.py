@@ -77,6 +77,7 @@ def run_audit(settings: AuditSettings, directory: Path, *, command: str, on_even
         repeats=Repeats(traces.get("behavior-repeat"), traces.get("reference-repeat")),
         policy=settings.policy,
         confidence=settings.confidence,
+        margin=settings.margin,
         tail=settings.tail,
         max_rejected=settings.max_rejected,
         command=command,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from ..measures.results import Interval, Statistic
+from ..measures.results import Statistic
 from .document import BaselineComparison, PairSummary, Report
 from .text import UNKNOWN, estimate, number
 
@@ -54,6 +54,7 @@ def pair_rows(report: Report, baseline: BaselineComparison, intervals: bool = Tr
         alpha=report.alpha1,
         tv=report.token.tv,
         kl=report.token.kl,
+        kl_lower=report.token.kl_lower,
         abs_logprob_diff=report.token.abs_logprob_diff,
         identical=report.finding.code == "identical",
     )
@@ -65,21 +66,16 @@ def pair_rows(report: Report, baseline: BaselineComparison, intervals: bool = Tr
     return [
         PairRow(
             label=label,
-            mean_tv=_mean_tv(pair.alpha.mean),
+            mean_tv=estimate(pair.alpha.mean.value, pair.alpha.mean.low, pair.alpha.mean.high),
             observed_max=number(pair.alpha.observed_max),
-            kl=_mean(pair.kl, intervals),
+            kl=f"≥ {number(pair.kl_lower.mean)}"
+            if pair.kl is None and pair.kl_lower
+            else _mean(pair.kl, intervals),
             abs_logprob_diff=_mean(pair.abs_logprob_diff, intervals),
             identical="yes" if pair.identical else "no",
         )
         for label, pair in pairs.items()
     ]
-
-
-def _mean_tv(mean: Interval) -> str:
-    """The sampled tokens are not the old engine's own, so they bound its mean TV from below only."""
-    if mean.value is None and mean.low is not None:
-        return f"≥ {number(mean.low)}"
-    return estimate(mean.value, mean.low, mean.high)
 
 
 def _mean(statistic: Statistic | None, interval: bool) -> str:

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..errors import MissingDependencyError
 from ..measures.results import Exceedance
 from .document import Report
+from .summary import exceeding
 from .svg import FLOOR, INK, SECOND, SERIES, STYLE, inline_svg
-from .text import number, share
+from .text import number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -78,7 +79,7 @@ def _finish(axes: Axes) -> None:
 
 def _exceedance(axes: Axes, report: Report) -> str | None:
     curve = report.alpha1.exceedance
-    if not any(point.tokens > 0 for point in curve):
+    if not any(point.tokens_lower > 0 for point in curve):
         return None
     _draw_curve(axes, curve, "tokens", SERIES)
     _draw_curve(axes, curve, "prompts", SECOND)
@@ -88,28 +89,43 @@ def _exceedance(axes: Axes, report: Report) -> str | None:
     )
     _log_ticks(axes.xaxis, *axes.get_xlim())
     _log_ticks(axes.yaxis, *axes.get_ylim())
-    shown = [point for point in curve if point.tokens > 0][-1]
-    return f"The last visited states are beyond τ = {number(shown.tau)}: {share(shown.tokens)} of tokens."
+    shown = [point for point in curve if point.tokens_lower > 0][-1]
+    of_tokens = exceeding(shown.tokens, shown.tokens_lower)
+    return f"The last visited states are beyond τ = {number(shown.tau)}: {of_tokens} of tokens."
 
 
 def _draw_curve(axes: Axes, curve: Sequence[Exceedance], unit: str, color: str) -> None:
-    seen = [(p.tau, getattr(p, unit), getattr(p, f"{unit}_upper")) for p in curve if getattr(p, unit) > 0]
-    tau, value, upper = zip(*seen, strict=True)
-    axes.plot(tau, value, color=color, linewidth=1.8, label=unit)
-    if None not in upper:
-        axes.fill_between(tau, value, upper, color=color, alpha=0.18, linewidth=0)
+    seen = _seen(curve, unit)
+    tau, value = zip(*seen, strict=True)
+    axes.plot(tau, value, color=color, linewidth=1.8, label=_curve_label(curve, unit))
+    limits = [(p.tau, getattr(p, f"{unit}_upper")) for p in curve]
+    if any(limit is None for _, limit in limits):
+        return  # nothing is known from above
+    inside = [limit for at, limit in limits if at in tau]
+    axes.fill_between(tau, value, inside, color=color, alpha=0.18, linewidth=0)
     # Beyond the last state that was seen, only the limit is known.
-    limits = [(p.tau, getattr(p, f"{unit}_upper")) for p in curve if p.tau >= tau[-1]]
-    limits = [(at, limit) for at, limit in limits if limit is not None]
-    axes.plot(*zip(*limits, strict=True), color=color, linewidth=0.8, alpha=0.7)
+    axes.plot(
+        *zip(*[point for point in limits if point[0] >= tau[-1]], strict=True),
+        color=color,
+        linewidth=0.8,
+        alpha=0.7,
+    )
 
 
 def _draw_floor_curve(axes: Axes, curve: Sequence[Exceedance]) -> None:
     for unit, dashes in (("tokens", (4, 2)), ("prompts", (1, 1.5))):
-        seen = [(p.tau, getattr(p, unit)) for p in curve if getattr(p, unit) > 0]
-        if seen:
-            label = f"floor, {unit}"
+        if seen := _seen(curve, unit):
+            label = f"floor, {_curve_label(curve, unit)}"
             axes.plot(*zip(*seen, strict=True), color=FLOOR, linewidth=1.4, dashes=dashes, label=label)
+
+
+def _seen(curve: Sequence[Exceedance], unit: str) -> list[tuple[float, float]]:
+    return [(p.tau, getattr(p, f"{unit}_lower")) for p in curve if getattr(p, f"{unit}_lower") > 0]
+
+
+def _curve_label(curve: Sequence[Exceedance], unit: str) -> str:
+    known = all(getattr(p, unit) is not None for p in curve)
+    return unit if known else f"{unit}, at least"
 
 
 def _ratio_histogram(axes: Axes, report: Report) -> str | None:
@@ -254,7 +270,8 @@ _CHARTS: dict[str, tuple[str, str, Callable[[Axes, Report], str | None]]] = {
     "exceedance": (
         "How often, and how far",
         "Share of tokens, and of prompts by their worst token, whose TV is larger than τ. "
-        "The band, and beyond the last token the thin line, is the confidence limit.",
+        "The band, and beyond the last token the thin line, is the confidence limit; without one, nothing is known "
+        "from above.",
         _exceedance,
     ),
     "ratios": (

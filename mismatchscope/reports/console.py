@@ -14,23 +14,26 @@ from rich.text import Text
 from ..measures.results import Statistic
 from .baseline import PAIRED_MEANING, VERDICT_TONE, compared_engines, pair_rows, paired_rows
 from .console_worst import WORST, worst_tokens
-from .document import Alarm, BaselineComparison, Difference, Report
+from .document import Alarm, BaselineComparison, Difference, Report, RoundingSize
 from .glossary import ALPHA, BOUNDS, Measure
 from .quantile_table import show_figures
 from .reading import READING, reading_rows, sources
+from .single_numbers import scalars
 from .summary import (
+    DIFFERENCES,
     Row,
     alpha_rows,
     bound_rows,
     causes,
     decades,
+    exceeding,
     floor_rows,
     gate_value,
     headline,
     not_compared,
     one_line,
-    scalars,
     sequence_statistics,
+    size_remark,
     three_policies,
     token_statistics,
 )
@@ -63,15 +66,11 @@ def show(report: Report, console: Console, verbose: bool = False) -> None:
     if report.worst:
         _title(console, *WORST)
         console.print(worst_tokens(report.worst[: 10 if verbose else 3], console.width))
-    differences = report.provenance.difference
-    to_explain = report.finding.code not in ("identical", "within_floor") and any(
-        difference.rank for difference in differences
-    )
-    title = "likely causes" if to_explain else "the two sides differ in"
-    _show_differences(title, differences, console, limit=None if verbose else 3)
-    if report.baseline:
-        title = "the new engine and the old one differ in"
-        _show_differences(title, report.baseline.difference, console, limit=None if verbose else 3)
+    provenance, limit = report.provenance, None if verbose else 3
+    _show_differences(DIFFERENCES, provenance.difference, provenance.size, console, limit)
+    if baseline := report.baseline:
+        title = "what differs between the new engine and the old one"
+        _show_differences(title, baseline.difference, baseline.size, console, limit)
     if step := report.reading.next_step:
         _show_command(console, "next", step.command, step.why)
     _show_command(console, "reproduce", report.provenance.command)
@@ -157,8 +156,8 @@ def _show_alpha(report: Report, console: Console) -> None:
         for _ in curve:
             table.add_column(justify="right", min_width=8)
         table.add_row("  share with TV >", *[setting(point.tau) for point in curve], style="dim")
-        table.add_row("    of tokens", *[share(point.tokens) for point in curve])
-        table.add_row("    of prompts", *[share(point.prompts) for point in curve])
+        table.add_row("    of tokens", *[exceeding(point.tokens, point.tokens_lower) for point in curve])
+        table.add_row("    of prompts", *[exceeding(point.prompts, point.prompts_lower) for point in curve])
         console.print(table)
     for symbol, meaning, alpha in three_policies(report)[1:]:
         _title(console, symbol, meaning)
@@ -190,7 +189,7 @@ def _show_statistics(report: Report, console: Console, verbose: bool) -> None:
         else:
             console.print(Text(title, style="bold"))
         if single:
-            console.print(Text("  " + " · ".join(f"{measure.label} {number(value)}" for measure, value in single)))
+            console.print(Text("  " + " · ".join(f"{measure.label} {value}" for measure, value in single)))
     shown = [statistic for _, statistics, _ in sections for _, statistic in statistics]
     if any(getattr(statistic, name) is None for statistic in shown for name in _QUANTILES.values()):
         console.print(Text(f"  {UNKNOWN}  too few to resolve, or not known from this evidence", style="dim"))
@@ -246,7 +245,7 @@ def _show_corrections(report: Report, console: Console) -> None:
     _title(console, "corrections", "they change which samples train, not α₁")
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="dim")
     table.add_column("", min_width=_LABEL_WIDTH)
-    for name in ("kept tokens", "kept responses", "clipped mass", "TV on the kept"):
+    for name in ("kept tokens", "responses", "mean weight", "clipped", "TV kept"):
         table.add_column(name, justify="right")
     for correction in report.corrections:
         settings = ", ".join(f"{key}={setting(value)}" for key, value in correction.parameters.items())
@@ -254,16 +253,22 @@ def _show_corrections(report: Report, console: Console) -> None:
             Text(f"  {visible(correction.name.replace('_', ' '))} ({settings})"),
             share(correction.kept_tokens),
             share(correction.kept_sequences),
+            number(correction.mean_weight),
             number(correction.clipped_mass),
             number(correction.tv_retained),
         )
     console.print(table)
 
 
-def _show_differences(title: str, differences: list[Difference], console: Console, limit: int | None) -> None:
-    if not differences:
+def _show_differences(
+    title: str, differences: list[Difference], size: RoundingSize | None, console: Console, limit: int | None
+) -> None:
+    remark = size_remark(size, differences)
+    if not differences and remark is None:
         return
     _title(console, title)
+    if remark is not None:
+        console.print(Text(f"  {remark}"))
     ordered = causes(differences)
     shown = ([difference for difference in ordered if difference.rank] or ordered)[:limit] if limit else ordered
     table = Table.grid(padding=(0, 2, 0, 0))

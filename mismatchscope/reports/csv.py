@@ -1,6 +1,7 @@
 """The figures as long-form CSV: `section,measure,statistic,value`, one number a line.
 
 `alpha1,mean,high,0.0024` is `report.alpha1.mean.high`; a figure that is one number has the statistic `value`.
+`token,tv,p99_high` is the upper confidence limit of `token,tv,p99`.
 An entry of a list is named by what tells it apart: `alpha1,tolerance quantile=0.95 confidence=0.95,value,0.13`.
 An empty value is unknown; `inf` is infinite, as pandas reads it.
 """
@@ -22,8 +23,9 @@ if TYPE_CHECKING:
 _FLOORS = ("truncation_floor", "rounding_floor")
 _SECTIONS = (*(section for section in SECTIONS if section not in _FLOORS), "gates")
 _NAMED_BY = {name: naming.fields for name, naming in ENTRY_NAMES.items()} | {"gates": ("expression",)}
+_ENDS = ("low", "high")
 # Words, and what is no figure of the comparison.
-_LEFT_OUT = {"reason", "method", "provenance", "difference"}
+_LEFT_OUT = {"reason", "weights_reason", "method", "provenance", "difference"}
 
 
 def render(report: Report) -> str:
@@ -63,7 +65,10 @@ def _numbers(node: Any, name: str) -> Iterator[tuple[tuple[str, ...], float | No
             node if isinstance(node, dict) else {key: getattr(node, key) for key in field_types(node.__class__)}
         )
         for field, child in children.items():
-            if field not in _LEFT_OUT:
+            if field == "quantile_limits":  # the ends of `p99` are `p99_low` and `p99_high`
+                for quantile, ends in child.items():
+                    yield from (((f"{quantile}_{end}",), value) for end, value in zip(_ENDS, ends, strict=True))
+            elif field not in _LEFT_OUT:
                 for path, value in _numbers(child, field):
                     yield (field, *path), value
 

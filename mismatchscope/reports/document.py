@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
 from ..errors import TraceError
 from ..measures.results import (
@@ -23,6 +23,7 @@ from ..measures.results import (
     TokenMeasures,
 )
 from .chart_fields import ChartData
+from .prompt_sums import PromptSums, load_beside, sums_file
 from .reading_fields import EvidenceChoice, Reading
 
 if TYPE_CHECKING:
@@ -133,6 +134,22 @@ class Finding(Frozen):
 
     code: Literal["identical", "within_floor", "above_floor", "unresolved", "no_floor"]
     sentence: str
+    margin: float | None = Field(
+        None, description="of mean TV: an excess over the repeat floor below it counts as none"
+    )
+    prompts_needed: int | None = Field(
+        None, description="of an unresolved finding: with so many prompts it would likely be above or within"
+    )
+
+
+class RoundingSize(Frozen):
+    """A mismatch beside what rounding usually makes: root mean squares of log ρ / (1 − p) over sampled tokens."""
+
+    value: float = Field(description="over the tokens with p < 0.9, p the geometric mean of the two probabilities")
+    usual: float = Field(description="of sound pairs of these dtypes")
+    times: float
+    beyond: bool = Field(description="more than 1.5 times the usual, which no sound pair reached")
+    n: int = Field(description="tokens")
 
 
 class Difference(Frozen):
@@ -141,8 +158,12 @@ class Difference(Frozen):
     key: str
     behavior: Any = None
     reference: Any = None
-    rank: int = Field(0, description="1 is the likeliest cause of a mismatch; 0 is not a known cause")
-    why: str | None = None
+    rank: int = Field(
+        0,
+        description="1 can have the largest effect on log-probs; 0: no effect is known, or none as large as the "
+        "mismatch",
+    )
+    why: str | None = Field(None, description="what a difference at this key can do")
 
     @property
     def one_sided(self) -> bool:
@@ -157,6 +178,7 @@ class PairSummary(Frozen):
     tv: Statistic | None = None
     kl: Statistic | None = None
     abs_logprob_diff: Statistic | None = None
+    kl_lower: Statistic | None = None
     identical: bool
 
 
@@ -171,11 +193,19 @@ class BaselineComparison(Frozen):
     sentence: str
     old_reference: PairSummary
     new_old: PairSummary
+    change: Interval | None = Field(
+        None, description="mean TV between new and old less the new engine's repeat floor, paired by prompt"
+    )
+    margin: float | None = Field(None, description="of mean TV: a change below it counts as none")
+    prompts_needed: int | None = Field(
+        None, description="of an inconclusive verdict: with so many prompts it would likely be told"
+    )
     tv_difference: Interval | None = None
     kl_difference: Interval | None = None
     abs_logprob_difference: Interval
     provenance: dict[str, Any]
     difference: list[Difference] = []
+    size: RoundingSize | None = Field(None, description="of new against old")
 
 
 class Provenance(Frozen):
@@ -183,6 +213,9 @@ class Provenance(Frozen):
     reference: dict[str, Any]
     target: dict[str, Any] | None = None
     difference: list[Difference] = []
+    size: RoundingSize | None = Field(
+        None, description="what decides whether rounding can explain the mismatch; None where too few tokens say so"
+    )
     machine: dict[str, Any] = Field({}, description="where the comparison ran: the facts that `doctor` prints")
     command: str
     duration_s: float | None = None
@@ -219,6 +252,23 @@ class Report(Frozen):
     worst: list[WorstToken] = []
     figures: ChartData = ChartData()
     provenance: Provenance
+    _prompt_sums: PromptSums | None = PrivateAttr(None)
+
+    @property
+    def prompt_sums(self) -> PromptSums | None:
+        """What each prompt adds to the means, kept in a file beside report.json; None where that is not known."""
+        return self._prompt_sums
+
+    def with_prompt_sums(self, sums: PromptSums | None) -> Report:
+        """The same report with these sums beside it."""
+        copy = self.model_copy()
+        copy._prompt_sums = sums
+        return copy
+
+    def files(self, file: Path) -> dict[Path, str]:
+        """The text of each file that keeps the report: `file` is report.json, the other its sums by prompt."""
+        sums = {} if self.prompt_sums is None else {sums_file(file): self.prompt_sums.to_json()}
+        return {file: self.to_json()} | sums
 
     def to_json(self) -> str:
         return self.model_dump_json(indent=1) + "\n"
@@ -234,7 +284,7 @@ class Report(Frozen):
         """Read report.json (or a directory that holds one). Raises `TraceError` when it is none."""
         file = path / "report.json" if path.is_dir() else path
         try:
-            return cls.model_validate_json(file.read_bytes())
+            report = cls.model_validate_json(file.read_bytes())
         except FileNotFoundError:
             raise TraceError(
                 f"{file} does not exist.", hint="mismatchscope compare TRACE_MU TRACE_PI -o DIR writes one"
@@ -246,3 +296,4 @@ class Report(Frozen):
                 f"{file} is not a report of schema version {SCHEMA_VERSION}: {why}",
                 hint="write it again with this version: mismatchscope compare TRACE_MU TRACE_PI -o DIR",
             ) from None
+        return report.with_prompt_sums(load_beside(file))

@@ -7,7 +7,6 @@ edges) and what is made for charts is no figure.
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
 import functools
 import itertools
@@ -19,26 +18,19 @@ from typing import TYPE_CHECKING, Any
 from ..errors import ConfigError
 from .entry_names import ENTRY_NAMES, EntryNames
 from .fields import SECTIONS, field_types, is_record
+from .figure_ends import CENTERS, Figure, known_ends, why_open
 
 if TYPE_CHECKING:
     from .document import Report
 
 _SETTINGS = {"confidence", "quantile", "threshold", "n_needed"}
-_CENTERS = ("mean", "value")
-
-
-@dataclasses.dataclass(frozen=True)
-class Figure:
-    """A number and the interval that belongs to it. `value` None is unknown, and `reason` may say why."""
-
-    value: float | None
-    low: float | None = None
-    high: float | None = None
-    reason: str | None = None
 
 
 def figure_at(report: Report, path: str) -> Figure:
-    """The figure at a path that `check_path` accepts. Raises `ConfigError` for the name of two entries."""
+    """The figure at a path that `check_path` accepts, with the ends between which it is known to lie.
+
+    Raises `ConfigError` for the name of two entries.
+    """
     parent: Any = None
     node: Any = report
     keys = path.split(".")
@@ -52,20 +44,20 @@ def figure_at(report: Report, path: str) -> Figure:
                 return Figure(None, reason=f"there is no {key} among the entries of this report: {present}")
         else:
             node = getattr(node, key)
-        if node is None:  # also a whole group that was not measured, such as token.kl from sampled evidence
-            return Figure(None)
+        if node is None and key != keys[-1]:  # a whole group that was not measured
+            return Figure(None, reason=why_open(parent, key))
     if is_record(type(node)):
-        center = next(name for name in _CENTERS if hasattr(node, name))
+        center = next(name for name in CENTERS if hasattr(node, name))
         parent, node, keys = node, getattr(node, center), [*keys, center]
-    if node is None:
-        return Figure(None)
-    value = float(node)
-    if keys[-1] in _CENTERS:
-        return Figure(value, getattr(parent, "low", None), getattr(parent, "high", None))
-    if keys[-1] == "observed_max" and getattr(parent, "observed_upper", None) is not None:
-        # The maximum over visited states is known to lie between its certified ends.
-        return Figure(value, value, parent.observed_upper)
-    return Figure(value)
+    return known_ends(keys, parent, node)
+
+
+def _why_unknown(parent: Any, key: str) -> str | None:
+    if reason := getattr(parent, "reason", None):
+        return str(reason)
+    if hasattr(parent, f"{key}_lower"):
+        return f"the evidence gives a lower bound alone, {key}_lower"
+    return "this evidence bounds nothing from above" if key.endswith("_upper") else None
 
 
 def check_path(path: str) -> None:
@@ -131,7 +123,7 @@ def paths_below(kind: type, prefix: str = "", settings: Sequence[str] = ()) -> I
 
 def _record_paths(kind: type, path: str, settings: Sequence[str] = ()) -> Iterator[str]:
     names = field_types(kind).keys()
-    if {"low", "high"} <= names and not names.isdisjoint(_CENTERS):
+    if {"low", "high"} <= names and not names.isdisjoint(CENTERS):
         yield path
     yield from paths_below(kind, f"{path}.", settings)
 

@@ -35,9 +35,20 @@ def report_frame(report: Report) -> pd.DataFrame:
         sizes = {name: numbers.pop(name) for name in SIZES if name in numbers}
         has_interval = estimate in numbers and {"low", "high"} <= numbers.keys()
         interval = {name: numbers.pop(name) for name in INTERVAL if has_interval and name in numbers}
+        quantiles = [name for name in numbers if f"{name}_low" in numbers]
+        limits = {
+            name: dict(
+                zip(
+                    INTERVAL,
+                    (*(numbers.pop(f"{name}_{end}") for end in ("low", "high")), interval.get("confidence")),
+                    strict=True,
+                )
+            )
+            for name in quantiles
+        }
         for statistic, value in numbers.items():
             row = {"section": section, "measure": measure, "statistic": statistic, "value": value}
-            rows.append(row | sizes | (interval if statistic == estimate else {}))
+            rows.append(row | sizes | (interval if statistic == estimate else limits.get(statistic, {})))
     columns = ["section", "measure", "statistic", "value", *INTERVAL, *SIZES]
     frame = pd.DataFrame(rows, columns=columns)
     floats = dict.fromkeys(("value", *INTERVAL), "float64")

@@ -32,7 +32,7 @@ ALPHA = {
     "beta": ("β", "max TV(μ, π_θ): the whole distance, at most α₀ + α₁"),
 }
 
-BOUNDS = ("bounds", "on the cost of μ ≠ π, rewards in [0, 1]; no certificate of performance")
+BOUNDS = ("bounds", "on the cost of μ ≠ π, |reward| ≤ 1 (half for [0, 1]); no certificate of performance")
 
 # In the order in which they are read. The first block is exact or certified, the second estimated from the
 # sampled tokens, the third what trainers already log.
@@ -42,8 +42,11 @@ TOKEN = (
     Measure("tv_upper", "TV, upper end", "The certified largest TV of a state: all unobserved mass may disagree."),
     Measure("binary_tv", "TV, sampled token", "|μ(a) − π(a)| of the sampled token: a lower bound of TV."),
     Measure("kl", "KL(μ‖π)", "Nats lost per token when π stands in for μ."),
+    Measure("kl_lower", "KL(μ‖π) ≥", "A certified lower bound: KL of the observed tokens and the rest as one."),
     Measure("reverse_kl", "KL(π‖μ)", "Infinite where π puts mass on tokens that μ excludes."),
+    Measure("reverse_kl_lower", "KL(π‖μ) ≥", "A certified lower bound, likewise."),
     Measure("js", "JS", "Jensen–Shannon divergence, symmetric and at most ln 2 nats."),
+    Measure("js_lower", "JS ≥", "A certified lower bound, likewise."),
     Measure("chi2", "χ²(π‖μ)", "Σ π²/μ − 1: the variance that importance weights have at this state."),
     Measure("leak", "support leak", "The mass π puts on tokens that μ can never sample."),
     Measure("max_abs_dlogp", "max |Δ log p|", "Largest difference of log-probs at a state."),
@@ -64,6 +67,7 @@ SEQUENCE = (
     Measure("tv", "TV of responses", "E (1 − ρ(y))₊ over whole responses y: unbiased for the sequence TV."),
     Measure("tv_bound", "Σ TV, bounds it", "Sum of the token TVs of a response: never less than the sequence TV."),
     Measure("kl", "KL of responses", "KL(μ‖π) summed over a response: it adds up with length."),
+    Measure("k1", "Σ k1", "−log ρ(y): estimates the KL of responses with more noise, and can be negative."),
     Measure("log_ratio", "log ρ(y)", "Sum of the token log ratios: the log of a response's importance weight."),
     Measure("ratio", "ρ(y)", "The importance weight of a whole response, before any clamp."),
     Measure("geometric_ratio", "ρ(y)^(1/T)", "Length-normalised weight, as GSPO uses it."),
@@ -77,8 +81,15 @@ SCALARS = (
         "ess_fraction", "ESS / N", "Effective share of the responses under their weights, unclamped; 1 is best."
     ),
     Measure("chi2", "χ² of responses", "Variance of the responses' importance weights."),
-    Measure("pareto_k", "Pareto k", "Tail index of the weights; above 0.7 neither ESS nor χ² can be trusted."),
+    Measure(
+        "pareto_k", "Pareto k", "Tail index of the weights; above its limit neither ESS nor χ² can be trusted."
+    ),
 )
+
+MEAN_WEIGHT = Measure(
+    "ratio", "mean ρ(y)", "Mean weight of the responses: far below 1, ESS and χ² make a mismatch look mild."
+)
+UNTRUSTED = Measure("weights_reason", "ESS and χ² say nothing:", "Why neither may be concluded from.")
 
 # What an engineer needs at first sight; the rest is one flag or one fold away.
 SHORT_TOKEN = ("tv", "tv_lower", "tv_upper", "binary_tv", "kl", "k3", "ratio", "abs_logprob_diff")

@@ -20,7 +20,9 @@ from .fields import flatten
 from .glossary import ALPHA, BOUNDS, EVIDENCE, POLICY, Measure
 from .reading import READING, reading_rows, sources
 from .sides import model_name
+from .single_numbers import scalars
 from .summary import (
+    DIFFERENCES,
     alpha_rows,
     bound_rows,
     causes,
@@ -31,8 +33,8 @@ from .summary import (
     moved_most,
     not_compared,
     one_line,
-    scalars,
     sequence_statistics,
+    size_remark,
     three_policies,
     token_statistics,
 )
@@ -93,6 +95,8 @@ def render(report: Report) -> str:
         bounds=bound_rows(report),
         bounds_name=BOUNDS,
         causes=causes(report.provenance.difference),
+        differences_name=DIFFERENCES,
+        size_remark=size_remark(report.provenance.size, report.provenance.difference),
         versions=_versions(report),
         provenance=_provenance(report),
         evidence=EVIDENCE[report.evidence],
@@ -117,17 +121,24 @@ def _cards(report: Report) -> Iterable[Card]:
     else:
         yield Card("above the repeat floor", UNKNOWN, "", "no repeat was run, so noise is not known")
     if kl := report.token.kl:
-        value, _, interval = estimate(kl.mean, kl.low, kl.high).partition(" ")
+        value, interval = _split(estimate(kl.mean, kl.low, kl.high))
         yield Card("KL(μ‖π) per token", value, interval, f"nats; {kl.estimator}")
-    if report.sequence.ess_fraction is not None:
-        pareto_k = report.sequence.pareto_k
-        note = f"{count(report.counts.sequences, 'response')}, Pareto k {number(pareto_k)}"
-        yield Card("ESS / N of responses", number(report.sequence.ess_fraction), "", note)
+    if (sequence := report.sequence).ess_fraction is not None:
+        low, high = sequence.ess_fraction_low, sequence.ess_fraction_high
+        value, _, interval = estimate(sequence.ess_fraction, low, high).partition(" ")
+        responses = count(report.counts.sequences, "response")
+        note = f"says nothing: {sequence.weights_reason}" if sequence.weights_reason else responses
+        yield Card("ESS / N of responses", value, interval, note)
 
 
 def _mean_card(label: str, mean: Interval) -> Card:
-    value, _, interval = estimate(mean.value, mean.low, mean.high).partition(" ")
-    return Card(label, value, interval, interval_note(mean))
+    return Card(label, *_split(estimate(mean.value, mean.low, mean.high)), interval_note(mean))
+
+
+def _split(estimated: str) -> tuple[str, str]:
+    """The value and its interval."""
+    value, bracket, ends = estimated.partition(" [")
+    return value, f"[{ends}" if bracket else ""
 
 
 def _versions(report: Report) -> dict[str, Any] | None:
@@ -143,6 +154,7 @@ def _versions(report: Report) -> dict[str, Any] | None:
         "paired": paired_rows(baseline),
         "paired_meaning": PAIRED_MEANING,
         "causes": causes(baseline.difference),
+        "size_remark": size_remark(baseline.size, baseline.difference),
     }
 
 

@@ -8,10 +8,12 @@ from collections.abc import Iterable, Sequence
 
 from ..measures.results import Statistic
 from .baseline import PAIRED_MEANING, VERDICT_TONE, compared_engines, pair_rows, paired_rows
-from .document import Difference, Report
+from .document import BaselineComparison, Provenance, Report
 from .glossary import ALPHA, Measure
 from .reading import READING, reading_rows, sources
+from .single_numbers import scalars
 from .summary import (
+    DIFFERENCES,
     Row,
     alpha_rows,
     causes,
@@ -21,8 +23,8 @@ from .summary import (
     moved_most,
     not_compared,
     one_line,
-    scalars,
     sequence_statistics,
+    size_remark,
     three_policies,
     token_statistics,
 )
@@ -58,11 +60,11 @@ def render(report: Report) -> str:
     blocks += [_statistics("per response", response, confidence), _scalars(scalars(report.sequence))]
     blocks += [
         _fold("Farthest apart", _worst(report)),
-        _fold("Provenance", _differences(report.provenance.difference)),
+        _fold(DIFFERENCES.capitalize(), _differences(report.provenance)),
     ]
     if report.baseline:
-        difference = _differences(report.baseline.difference, ("new", "old"))
-        blocks.append(_fold("Provenance, new against old", difference))
+        difference = _differences(report.baseline, ("new", "old"))
+        blocks.append(_fold("What differs between the new engine and the old one", difference))
     if step := report.reading.next_step:
         blocks += [f"**Next**: {_text(step.why)}", _fence(step.command)]
     blocks += ["**Reproduce**", _fence(report.provenance.command)]
@@ -125,8 +127,8 @@ def _statistics(title: str, statistics: list[tuple[Measure, Statistic]], confide
     return _table((title, mean, "p50", "p99", "p99.9", "max"), rows)
 
 
-def _scalars(figures: list[tuple[Measure, float]]) -> str:
-    return " · ".join(f"{_text(measure.label)} {number(value)}" for measure, value in figures)
+def _scalars(figures: list[tuple[Measure, str]]) -> str:
+    return " · ".join(f"{_text(measure.label)} {value}" for measure, value in figures)
 
 
 def _worst(report: Report) -> str:
@@ -140,7 +142,7 @@ def _worst(report: Report) -> str:
     return _table(("TV", "moved most, μ → π", "response", "context"), rows)
 
 
-def _differences(differences: list[Difference], sides: tuple[str, str] = ("μ", "π")) -> str:
+def _differences(source: Provenance | BaselineComparison, sides: tuple[str, str] = ("μ", "π")) -> str:
     rows = [
         (
             str(difference.rank) if difference.rank else "",
@@ -150,9 +152,11 @@ def _differences(differences: list[Difference], sides: tuple[str, str] = ("μ", 
             ],
             _text(difference.why or ""),
         )
-        for difference in causes(differences)
+        for difference in causes(source.difference)
     ]
-    return _table(("cause", "key", *sides, "why it matters"), rows)
+    remark = size_remark(source.size, source.difference)
+    table = _table(("rank", "key", *sides, "what it can do"), rows)
+    return "\n\n".join(filter(None, [remark and _text(remark), table]))
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

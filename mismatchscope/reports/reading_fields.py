@@ -38,7 +38,7 @@ class PerResponse:
     ratio_low: float
     ratio_high: float
     sum_tv: float | None = None
-    """Mean of Σ_t TV(s_t): exact, or of its upper ends."""
+    """Mean of Σ_t TV(s_t): exact, or the unbiased estimate."""
 
 
 @result

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from ..measures.results import Alpha, Exceedance, Interval, SequenceMeasures, Statistic, TokenMeasures
-from .document import Difference, Floor, GateResult, Report, WorstToken
-from .glossary import ALPHA, EXACT, SCALARS, SEQUENCE, SHORT_SEQUENCE, SHORT_TOKEN, SUPERSEDED, TOKEN, Measure
+from .document import Difference, Floor, GateResult, Report, RoundingSize, WorstToken
+from .glossary import ALPHA, EXACT, SEQUENCE, SHORT_SEQUENCE, SHORT_TOKEN, SUPERSEDED, TOKEN, Measure
 from .sides import compared
 from .text import UNKNOWN, count, estimate, number, probability, share, visible
 
@@ -30,6 +30,8 @@ class Row(NamedTuple):
 
 
 _TOKEN_WIDTH = 12
+# Below so many prompts the coverage of the intervals falls short: benchmarks/results/calibration.md.
+_FEW_PROMPTS = 32
 _GATE_TONE = {"pass": "good", "fail": "bad", "inconclusive": "caution"}
 _FINDING = {
     "identical": ("equal", "good"),
@@ -79,13 +81,13 @@ def not_compared(report: Report) -> str | None:
     """What was seen and could not be compared, or None when that is nothing."""
     counts = report.counts
     parts = [
-        (counts.unmatched_behavior, "only in μ"),
-        (counts.unmatched_reference, "only in π"),
-        (counts.masked, "rows masked"),
-        (counts.rejected, "rows rejected"),
-        (counts.partial_sequences, "responses in part"),
+        (counts.unmatched_behavior, "response", "only in μ"),
+        (counts.unmatched_reference, "response", "only in π"),
+        (counts.masked, "row", "masked"),
+        (counts.rejected, "row", "rejected"),
+        (counts.partial_sequences, "response", "in part"),
     ]
-    named = [f"{n:,} {what}" for n, what in parts if n]
+    named = [f"{count(n, thing)} {what}" for n, thing, what in parts if n]
     return f"not compared: {', '.join(named)}" if named else None
 
 
@@ -98,30 +100,49 @@ def alpha_rows(report: Report, alpha: Alpha) -> list[Row]:
         rows.append(Row("upper, visited", UNKNOWN, "needs top-k or full evidence"))
     mean = alpha.mean
     rows.append(Row("mean TV", estimate(mean.value, mean.low, mean.high), interval_note(mean)))
-    if alpha.certified_mean_high is not None:
-        rows.append(
-            Row("mean TV, certified", f"≤ {number(alpha.certified_mean_high)}", "empirical Bernstein bound")
-        )
+    if alpha is report.alpha1:
+        rows += _ends_of_mean(report)
+    if alpha is report.alpha1 and report.counts.prompts < _FEW_PROMPTS:
+        few = f"fewer than {_FEW_PROMPTS}: an interval can miss what a rare prompt does"
+        rows.append(Row("few prompts", str(report.counts.prompts), few))
+    if (by_prompt := alpha.prompt_mean) is not None and by_prompt.high is not None:
+        value = estimate(by_prompt.value, by_prompt.low, by_prompt.high)
+        rows.append(Row("mean over prompts", value, "for any distribution, each prompt weighing the same"))
     # Once n is too small for one fraction of the prompts it is for every larger one.
     unresolved = [bound for bound in alpha.tolerance if bound.value is None]
     for bound in [bound for bound in alpha.tolerance if bound.value is not None] + unresolved[:1]:
-        value, note = UNKNOWN, f"needs {count(bound.n_needed, 'prompt')}"
+        value, note = UNKNOWN, bound.reason or f"needs {count(bound.n_needed, 'prompt')}"
         if bound.value is not None:
             value, note = f"≤ {number(bound.value)}", f"with {share(bound.confidence)} confidence"
         rows.append(Row(f"{share(bound.quantile)} of prompts", value, note))
+    if alpha.unseen_share is not None:
+        note = f"may differ without one in this sample, {share(alpha.mean.confidence)} confidence"
+        rows.append(Row("cannot be seen", f"up to {share(alpha.unseen_share)} of prompts", note))
     if tail := alpha.tail:
-        rows.append(
-            Row(
-                f"tail model {share(tail.quantile)}",
-                estimate(tail.value, tail.low, tail.high),
-                f"Pareto fit, {count(tail.exceedances, 'exceedance')}",
-            )
-        )
+        note = tail.reason or f"Pareto fit, {count(tail.exceedances, 'exceedance')}"
+        rows.append(Row(f"tail model {share(tail.quantile)}", estimate(tail.value, tail.low, tail.high), note))
     return rows
+
+
+def _ends_of_mean(report: Report) -> Iterable[Row]:
+    """What top-k evidence certifies of the visited states' mean TV, around the estimate of it."""
+    lower, upper = report.token.tv_lower, report.token.tv_upper
+    if report.evidence == "topk" and lower is not None and upper is not None:
+        yield Row("mean TV, ends", estimate(None, lower.mean, upper.mean), "certified of the visited states")
+
+
+def exceeding(known: float | None, lower: float) -> str:
+    """A share beyond a threshold: as it is, or what it is at least where the evidence has lower ends alone."""
+    if known is not None:
+        return share(known)
+    digits = 2 - math.floor(math.log10(lower)) if lower > 0 else 0
+    return f"≥ {share(math.floor(lower * 10**digits) / 10**digits)}"  # rounded up it would claim too much
 
 
 def interval_note(mean: Interval) -> str:
     """What the interval of a mean is, or why there is none."""
+    if mean.value is None and mean.low is not None:
+        return f"no estimate, {share(mean.confidence)} limits of the certified ends"
     if mean.low is None and mean.high is None:
         return f"no interval: {mean.method.replace('-', ' ')}" if mean.method else "no interval"
     if mean.low == mean.high and mean.method:  # an interval without width says how the values were, not how sure
@@ -191,12 +212,6 @@ def _known(values: TokenMeasures | SequenceMeasures, order: tuple[Measure, ...])
     return [(m, getattr(values, m.key)) for m in order if getattr(values, m.key) is not None]
 
 
-def scalars(values: TokenMeasures | SequenceMeasures) -> list[tuple[Measure, float]]:
-    """The figures that are one number each, with no distribution."""
-    # chi2 is a distribution over tokens and one number over sequences.
-    return [(m, getattr(values, m.key)) for m in SCALARS if isinstance(getattr(values, m.key, None), float)]
-
-
 def moved_most(token: WorstToken) -> str:
     """Which token's probability moved most at a state, and how: `p('the') 0.495 → 0.480`."""
     moved = token.moved
@@ -240,21 +255,40 @@ _BOUNDS = {
 
 
 def bound_rows(report: Report) -> list[Row]:
-    """What the mismatch can cost, bound by bound; for rewards in [0, 1] a bound of 1 and more says nothing."""
+    """What the mismatch can cost, bound by bound; rewards between −1 and 1 have a range of 2."""
     rows = []
     for name, (label, note) in _BOUNDS.items() if report.bounds is not None else ():
         value = getattr(report.bounds, name)
         if isinstance(value, Interval):
             rows.append(Row(label, estimate(value.value, value.low, value.high), note))
         elif value is not None:
-            vacuous = value >= 1 and note is not _SLACK
-            rows.append(Row(label, number(value), "1 or more says nothing" if vacuous else note))
+            vacuous = value >= 2 and note is not _SLACK
+            rows.append(Row(label, number(value), "no less than the range of rewards" if vacuous else note))
     return rows
 
 
+DIFFERENCES = "what differs between the two sides"
+
+
 def causes(differences: Iterable[Difference]) -> list[Difference]:
-    """Provenance differences, likeliest cause first, the ones with no known effect last."""
+    """Provenance differences, the largest possible effect first, the ones with no known effect last."""
     return sorted(differences, key=lambda d: (d.rank == 0, d.rank, d.key))
+
+
+def size_remark(size: RoundingSize | None, differences: Sequence[Difference]) -> str | None:
+    """What the size of the mismatch says of what differs; None where it is not known."""
+    if size is None:
+        return None
+    times = f"{number(size.times)} times what rounding usually does"
+    if not size.beyond:
+        return f"The log-probs differ by {times}: rounding can explain that, which excludes no other cause."
+    if any(difference.rank for difference in differences):
+        return f"The log-probs differ by {times}: rounding is no explanation; what has a reason here can be one."
+    named = "None of these differences" if differences else "Nothing that was recorded"
+    return (
+        f"{named} is known to move the log-probs this far, {times}: look for another weight, adapter, "
+        "configuration or template, and for log-probs of other tokens."
+    )
 
 
 def one_line(value: Any, width: int = 40) -> str:

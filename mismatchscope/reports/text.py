@@ -21,7 +21,12 @@ def number(value: float | None) -> str:
 
 
 def estimate(value: float | None, low: float | None = None, high: float | None = None) -> str:
-    """`0.00213 [0.00188, 0.00239]`: all to the digits that the width of the interval leaves meaningful."""
+    """`0.00213 [0.00188, 0.00239]`: all to the digits that the width of the interval leaves meaningful.
+
+    Ends without an estimate between them are bounds: `≥ 0.00188`, or `0.00188 – 0.86`.
+    """
+    if value is None and low is not None:
+        return f"≥ {number(low)}" if high is None else f"{number(low)} – {number(high)}"
     if value is None or (low is None and high is None):
         return number(value)
     ends = [number(low), number(value), number(high)]

@@ -29,6 +29,12 @@ FACTS = (
 )
 """What only the engine can say, once it has loaded: compared where both manifests know it."""
 
+_WHOLE = ("model.config", "model.generation_config", "model.files")
+"""Facts that are known as a whole or not at all: a key that they lack is no unknown one."""
+
+PLACES = ("environment.executable",)
+"""Where something is, which changes no number: a run may go on after its interpreter has moved."""
+
 
 def earlier_manifest(path: Path, manifest: Manifest) -> Manifest | None:
     """The manifest of the same run that is in `path` already, complete or not; None where the directory is free.
@@ -85,7 +91,9 @@ def _differences(earlier: dict[str, Any], wanted: dict[str, Any], within: str = 
     found = []
     for key in sorted(earlier.keys() | wanted.keys()):
         name, a, b = within + key, earlier.get(key), wanted.get(key)
-        if name.split(".")[0] in FACTS and (_unknown(a) or _unknown(b)):
+        inside_whole = within.removesuffix(".").startswith(_WHOLE)
+        unknown = name.split(".")[0] in FACTS and not inside_whole and (_unknown(a) or _unknown(b))
+        if name in PLACES or unknown:
             continue
         if isinstance(a, dict) and isinstance(b, dict):
             found += _differences(a, b, name + ".")

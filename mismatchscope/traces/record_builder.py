@@ -47,7 +47,7 @@ class RecordBuilder:
         if observed.full_logprobs_RV is not None:
             return Evidence("full")
         if observed.topk_ids_TK is not None:
-            return Evidence("topk", k=self._widest)
+            return Evidence("topk", k=self._widest - self._sampled_is_appended)
         return Evidence("sampled")
 
     def add_topk(self, ids: Rows | None, logprobs: Rows | None, *, falling: bool) -> None:
@@ -92,6 +92,19 @@ class RecordBuilder:
             row_R = np.flatnonzero(self._chosen_B[b])
             self.observed_B[b].full_row_R = row_R
             self.observed_B[b].full_logprobs_RV = logp_TV[row_R].astype(np.float32)
+
+    @property
+    def _sampled_is_appended(self) -> bool:
+        """Whether the longest lists end with the sampled token, as servers append one that is not in the top-k."""
+        shorter = False
+        for response_T, observed in zip(self._responses_B, self.observed_B, strict=True):
+            assert observed.topk_ids_TK is not None
+            last_T = observed.topk_ids_TK[:, self._widest - 1]
+            longest_T = last_T >= 0
+            shorter = shorter or not longest_T.all()
+            if (last_T[longest_T] != response_T[longest_T]).any():
+                return False
+        return shorter and self._widest > 1
 
     def records(
         self,

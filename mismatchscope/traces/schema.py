@@ -35,6 +35,10 @@ RESUME = "repeat the command that writes it, with --resume"
 class ModelFacts(BaseModel):
     """The model that was run. Engines may state more than these; what is unknown is None.
 
+    `config` and `generation_config` have every key of the files of that name, as they are on disk; {} is a file
+    that does not exist. `files` maps the tokenizer's files to their sha256. `chat_template_sha256` is that of the
+    template's text, wherever it is kept; None is also a checkpoint without one.
+
     `adapter` is the PEFT adapter on top of it: {name, path, weights_sha256, config}.
     """
 
@@ -46,6 +50,10 @@ class ModelFacts(BaseModel):
     weights_sha256: str | None = None
     vocabulary_size: int | None = None
     dtype_stored: str | None = None
+    config: dict[str, Any] | None = None
+    generation_config: dict[str, Any] | None = None
+    files: dict[str, str] | None = None
+    chat_template_sha256: str | None = None
     adapter: dict[str, Any] | None = None
 
 

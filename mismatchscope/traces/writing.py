@@ -42,6 +42,11 @@ def write_trace(
     temperature: float | None = None,
     top_p: float | None = None,
     top_k: int | None = None,
+    min_p: float | None = None,
+    repetition_penalty: float | None = None,
+    presence_penalty: float | None = None,
+    frequency_penalty: float | None = None,
+    logit_bias: Mapping[int, float] | None = None,
     model: str | None = None,
     weights_sha256: str | None = None,
     tokenizer_sha256: str | None = None,
@@ -73,11 +78,12 @@ def write_trace(
         group, worker, policy_version, finish_reason: of each response, or one for all.
         policy: "processed" if the logits were divided by the temperature (and top-k, top-p applied) before the
             log-softmax, "raw" if not. At temperature 1 with nothing cut off they are the same.
-        temperature, top_p, top_k: of the sampler; for a trainer, the temperature that it divides its logits by.
-            One alone says that the others change nothing.
+        temperature, top_p, top_k, min_p, repetition_penalty, presence_penalty, frequency_penalty, logit_bias: of
+            the sampler; for a trainer, the temperature that it divides its logits by. One alone says that the
+            others change nothing.
         weights_sha256, tokenizer_sha256: what tells two models or tokenizers apart; any text that does.
         effective: settings that may matter, {"dtype": "bfloat16", "attn": "flash_attention_2"}; where the two
-            sides differ, the report lists them as likely causes.
+            sides differ, the report lists them.
 
     Whatever is not given is recorded as unknown.
 
@@ -115,7 +121,16 @@ def write_trace(
         evidence=builder.evidence,
         model=ModelFacts(name=model, weights_sha256=weights_sha256, vocabulary_size=vocabulary_size),
         tokenizer_sha256=tokenizer_sha256,
-        sampling=_sampling(temperature, top_p, top_k),
+        sampling=_sampling(
+            temperature=temperature,
+            top_p=top_p,
+            top_k=top_k,
+            min_p=min_p,
+            repetition_penalty=repetition_penalty,
+            presence_penalty=presence_penalty,
+            frequency_penalty=frequency_penalty,
+            logit_bias=None if logit_bias is None else dict(logit_bias),
+        ),
         temperature=1.0 if policy == "raw" else temperature,
         effective=_half_precision(logprobs) | dict(effective or {}),
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -124,9 +139,8 @@ def write_trace(
     return Trace.open(path, verify=False)
 
 
-def _sampling(temperature: float | None, top_p: float | None, top_k: int | None) -> Transforms | None:
+def _sampling(**given: Any) -> Transforms | None:
     """Unknown where nothing is given; what is left out beside something given changes nothing."""
-    given: dict[str, Any] = {"temperature": temperature, "top_p": top_p, "top_k": top_k}
     known = {name: value for name, value in given.items() if value is not None}
     return Transforms(**known) if known else None
 

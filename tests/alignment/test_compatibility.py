@@ -128,3 +128,25 @@ def test_what_is_worth_knowing_is_noted(store: Store) -> None:
         assert any(said in note for note in notes)
     stale = ModelFacts(name="tiny", weights_sha256="older", vocabulary_size=V)
     assert align(mu, store(records([5], seed=1), model=stale)).counts.tokens == 5
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"min_p": 0.1},
+        {"repetition_penalty": 1.1},
+        {"presence_penalty": 0.2},
+        {"frequency_penalty": 0.2},
+        {"logit_bias": {3: 1.0}},
+    ],
+)
+def test_every_transform_of_a_sampler_is_asked(store: Store, change: dict[str, Any]) -> None:
+    """Its processed policy is not the raw one, and log-probs without it are others."""
+    sampler = {"temperature": 1.0, **change}
+    mu = store(records([5]), sampling=sampler)
+    with pytest.raises(NotComparableError, match="holds the processed policy"):
+        align(mu, store(records([5], seed=1), policy="raw"))
+    [key] = change
+    notes = align(mu, store(records([5], seed=1), sampling={"temperature": 1.0})).notes
+    assert any(f"the sampler's {key}" in note for note in notes)
+    assert align(mu, store(records([5], seed=1), sampling=sampler)).notes == []

@@ -66,7 +66,7 @@ def test_a_policy_that_was_not_sampled_from_has_no_estimate_from_sampled_tokens(
     report = compare(pair.behavior, pair.reference, baseline=old, repeats=Repeats(behavior=old))
     assert report.baseline.new_old.alpha.mean.value is None and report.baseline.new_old.tv is None
     assert report.baseline.verdict == "inconclusive"
-    assert "TV between the two up to" in report.baseline.sentence
+    assert "mean TV between the two is ≥" in report.baseline.sentence
     assert report.floor.behavior.mean.value is None and report.floor.excess is None
 
 
@@ -82,28 +82,45 @@ def test_other_but_no_closer_is_changed(tmp_path: Path) -> None:
     pair = make_pair(tmp_path, behavior=SyntheticOptions(epsilon=0.05), reference=SyntheticOptions(), prompts=48)
     old = old_engine(pair, tmp_path / "old", SyntheticOptions(epsilon=0.05, variant=1))
     found = compare(pair.behavior, pair.reference, baseline=old).baseline
-    assert found.verdict == "changed"
+    assert found.verdict == "changed" and "which is closer to the trainer is open" in found.sentence
+    assert "was not run twice" in found.sentence
     assert found.tv_difference.low < 0 < found.tv_difference.high
 
 
 def test_a_change_inside_the_repeat_noise_is_none(tmp_path: Path) -> None:
     noisy = SyntheticOptions(noise=0.02)
-    pair = make_pair(tmp_path, behavior=noisy, reference=SyntheticOptions(tv=0.05))
+    pair = make_pair(tmp_path, behavior=noisy, reference=SyntheticOptions(tv=0.05), prompts=64)
     # The noise depends on batch and path: another path is another draw of it.
     old = old_engine(pair, tmp_path / "old", replace(noisy, noise=0.01), path="prefill")
     again = old_engine(pair, tmp_path / "again", replace(noisy, noise=0.03), path="prefill")
     found = compare(pair.behavior, pair.reference, baseline=old, repeats=Repeats(behavior=again)).baseline
     assert found.verdict == "unchanged" and not found.new_old.identical
+    assert found.change.high < found.margin and "less than a margin of" in found.sentence
+    # The same law of noise, from other engines: neither told apart nor shown to be alike by few prompts.
+    few = make_pair(tmp_path / "few", behavior=noisy, reference=SyntheticOptions(tv=0.05), prompts=16)
+    old = old_engine(few, tmp_path / "few-old", replace(noisy, noise=0.02), path="prefill")
+    again = old_engine(few, tmp_path / "few-again", replace(noisy, noise=0.021), path="prefill")
+    found = compare(few.behavior, few.reference, baseline=old, repeats=Repeats(behavior=again)).baseline
+    assert (found.verdict, found.prompts_needed) == ("inconclusive", 59)
+
+
+def test_a_change_of_a_deterministic_engine_is_one(tmp_path: Path) -> None:
+    """No repeat of the new engine differs, so what differs from the old one is none, however few the prompts."""
+    pair = make_pair(tmp_path, reference=SyntheticOptions(tv=0.05))
+    old = old_engine(pair, tmp_path / "old", SyntheticOptions(tv=0.2, variant=1))
+    again = old_engine(pair, tmp_path / "again", SyntheticOptions())
+    found = compare(pair.behavior, pair.reference, baseline=old, repeats=Repeats(behavior=again)).baseline
+    assert found.verdict == "better" and "noise" not in found.sentence
 
 
 def test_one_prompt_cannot_decide(tmp_path: Path) -> None:
     assert compared(tmp_path, SyntheticOptions(tv=0.2, variant=1), prompts=1).verdict == "inconclusive"
 
 
-def test_sampled_tokens_alone_cannot_tell_which_is_closer(tmp_path: Path) -> None:
-    found = compared(tmp_path, SyntheticOptions(tv=0.2, variant=1), evidence=Evidence("sampled"))
-    assert (found.verdict, found.tv_difference, found.kl_difference) == ("inconclusive", None, None)
-    assert found.abs_logprob_difference.high < 0
+def test_sampled_tokens_tell_which_is_closer_once_weighted(tmp_path: Path) -> None:
+    found = compared(tmp_path, SyntheticOptions(tv=0.2, variant=1), evidence=Evidence("sampled"), prompts=48)
+    assert found.verdict == "better" and found.abs_logprob_difference.high < 0
+    assert found.tv_difference.low < 0.05 - 0.2 < found.tv_difference.high
 
 
 def test_differences_are_paired_by_state(tmp_path: Path) -> None:

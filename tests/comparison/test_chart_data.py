@@ -125,7 +125,8 @@ def test_a_floor_is_drawn_on_the_same_axes(tmp_path: Path) -> None:
     assert figures.log_ratio_by_length.floor_y == pytest.approx([each.sum() for each in noise_ST])
     assert len(figures.probability_scatter.floor_y) == len(figures.probability_scatter.y)
     for point in figures.floor_exceedance:
-        assert point.tokens == pytest.approx((tv_N > point.tau).mean())
+        assert point.tokens_lower == pytest.approx((tv_N > point.tau).mean())
+        assert (point.tokens, point.tokens_upper) == (None, None)  # of sampled tokens nothing is known from above
 
 
 def test_a_wider_floor_falls_into_the_end_bins(tmp_path: Path) -> None:

@@ -5,82 +5,136 @@ from __future__ import annotations
 import pytest
 
 from mismatchscope.comparison.finding import finding_of
+from mismatchscope.measures.excess import Excess
 from mismatchscope.measures.results import Alpha, Interval
 from mismatchscope.reports.document import Counts, Finding, Floor, Floors
 
 COUNTS = Counts(prompts=3, sequences=6, tokens=1200)
 ALPHA = Alpha(observed_max=0.25, mean=Interval(0.02, 0.015, 0.025))
+ABOVE = Excess(Interval(0.016, 0.01, 0.02, clusters=3), 0.002, above=True, within=False, needed_clusters=None)
+WITHIN = Excess(Interval(0.001, -0.001, 0.0015, clusters=3), 0.002, above=False, within=True, needed_clusters=None)
+NEITHER = Excess(Interval(0.016, -0.01, 0.04, clusters=3), 0.002, above=False, within=False, needed_clusters=1234)
+NO_FLOOR = Excess(Interval(0.016, -0.01, 0.04, clusters=3), 0.0, above=False, within=False, needed_clusters=None)
 
 
-def found(floors: Floors, alpha: Alpha = ALPHA, *, identical: bool = False) -> Finding:
-    return finding_of(alpha, floors, COUNTS, identical=identical)
+def found(
+    floors: Floors, excess: Excess | None = None, alpha: Alpha = ALPHA, *, identical: bool = False
+) -> Finding:
+    return finding_of(alpha, floors, excess, COUNTS, identical=identical)
 
 
-def floors_with(excess: Interval | None, behavior: float | None = 0.004, reference: float | None = 0.002) -> Floors:
-    def floor(mean: float | None) -> Floor:
-        return Floor(observed_max=0.01, mean=Interval(mean), identical=False)
+def floor(mean: float | None, *, identical: bool = False) -> Floor:
+    return Floor(observed_max=0.01, mean=Interval(mean), identical=identical)
 
-    return Floors(behavior=floor(behavior), reference=floor(reference), excess=excess)
+
+BOTH = Floors(behavior=floor(0.004), reference=floor(0.002))
+EXACT_REPEATS = Floors(behavior=floor(0.0, identical=True), reference=floor(0.0, identical=True))
+ONE_SIDE = Floors(behavior=floor(0.0, identical=True))
 
 
 @pytest.mark.parametrize(
-    ("low", "code"), [(1e-12, "above_floor"), (0.0, "within_floor"), (-1e-12, "within_floor"), (None, "unresolved")]
+    ("excess", "code"), [(ABOVE, "above_floor"), (WITHIN, "within_floor"), (NEITHER, "unresolved")]
 )
-def test_only_an_interval_wholly_above_0_is_above_the_floor(low: float | None, code: str) -> None:
-    assert found(floors_with(Interval(0.016, low, 0.03))).code == code
+def test_neither_above_nor_within_is_unresolved(excess: Excess, code: str) -> None:
+    finding = found(BOTH, excess)
+    assert (finding.code, finding.margin) == (code, 0.002)
+
+
+def test_what_is_unresolved_says_how_many_prompts_would_likely_decide() -> None:
+    finding = found(BOTH, NEITHER)
+    assert finding.prompts_needed == 1234
+    assert "about 1,234 prompts would likely decide" in finding.sentence
+    assert "Neither above the repeat floor of 0.00400 nor within a margin of 0.00200 of it" in finding.sentence
+    assert found(BOTH, WITHIN).prompts_needed is None
+
+
+def test_a_claim_of_equality_says_its_margin() -> None:
+    sentence = found(BOTH, WITHIN).sentence
+    assert sentence.startswith("Within the repeat floor of 0.00400, to a margin of 0.00200 (0.500 of it)")
+    assert "the excess is 0.0010 [-0.0010, 0.0015]" in sentence
+
+
+@pytest.mark.parametrize("excess", [NO_FLOOR, ABOVE, None])
+def test_identical_repeats_of_both_sides_make_any_difference_certain(excess: Excess | None) -> None:
+    """However wide the interval is, and without one."""
+    finding = found(EXACT_REPEATS, excess)
+    assert finding.code == "above_floor"
+    assert finding.sentence.startswith("Above the repeat floor: repeats are bit-identical, and μ and π are not")
+
+
+def test_what_is_above_and_small_is_above() -> None:
+    both = Excess(Interval(0.001, 0.0005, 0.0015, clusters=3), 0.002, above=True, within=True, needed_clusters=None)
+    assert found(BOTH, both).code == "above_floor"
+
+
+def test_identical_repeats_of_one_side_prove_nothing_of_the_other() -> None:
+    finding = found(ONE_SIDE, NO_FLOOR)
+    assert finding.code == "unresolved"
+    assert finding.sentence.startswith("Not shown to be above the repeat floor of μ alone, which is 0")
+    assert "cannot be told" in finding.sentence and finding.prompts_needed is None
 
 
 @pytest.mark.parametrize(
-    ("excess", "reason"),
+    ("difference", "reason"),
     [
         (None, "Cannot be paired"),
         (Interval(0.016, n=400, clusters=1), "Too few prompts"),
         (Interval(0.016, n=1200, clusters=3), "All prompts are as far"),
     ],
 )
-def test_an_excess_without_an_interval_resolves_nothing_and_says_why(excess: Interval | None, reason: str) -> None:
-    unresolved = found(floors_with(excess))
+def test_an_excess_without_an_interval_resolves_nothing_and_says_why(
+    difference: Interval | None, reason: str
+) -> None:
+    excess = None if difference is None else Excess(difference, 0.002, False, False, None)
+    unresolved = found(BOTH, excess)
     assert unresolved.code == "unresolved"
     assert unresolved.sentence.startswith(reason) and "the repeat floor of 0.00400" in unresolved.sentence
 
 
 def test_without_a_floor_there_is_none_to_compare_with() -> None:
-    assert found(Floors()).code == "no_floor"
-    # A floor whose mean the evidence does not give is no floor either.
-    assert found(floors_with(None, None, None)).code == "no_floor"
+    assert found(Floors()).sentence.startswith("No repeat floor was measured")
+    # A floor whose mean the evidence does not give is no floor either; but it was measured.
+    unknown = found(Floors(behavior=floor(None), reference=floor(None)))
+    assert (found(Floors()).code, unknown.code, unknown.margin) == ("no_floor", "unresolved", None)
+    assert "does not give the mean TV of the repeats" in unknown.sentence
 
 
 def test_identical_traces_are_that_whatever_the_floor() -> None:
-    for floors in (Floors(), floors_with(Interval(0.016, 0.01, 0.03))):
-        assert found(floors, identical=True).code == "identical"
+    for floors, excess in ((Floors(), None), (BOTH, ABOVE)):
+        assert found(floors, excess, identical=True).code == "identical"
 
 
-def test_the_excess_is_told_in_multiples_of_the_larger_floor() -> None:
-    sentence = found(floors_with(Interval(0.016, 0.01, 0.02))).sentence
+def test_the_mismatch_is_told_in_multiples_of_the_larger_floor() -> None:
+    sentence = found(BOTH, ABOVE).sentence
     assert sentence.startswith("Above the repeat floor of 0.00400, 5 times it: mean TV 0.0200 [0.0150, 0.0250]")
     assert "α₁ ≥ 0.250" in sentence
-    assert "5 times it" in found(floors_with(Interval(0.016, 0.01, 0.02), 0.002, 0.004)).sentence
+    other = Floors(behavior=floor(0.002), reference=floor(0.004))
+    assert "5 times it" in found(other, ABOVE).sentence
 
 
-def test_a_floor_of_identical_repeats_has_no_multiples() -> None:
-    sentence = found(floors_with(Interval(0.02, 0.01, 0.03), 0.0, 0.0)).sentence
-    assert "repeats are identical" in sentence and "times" not in sentence
+def test_a_floor_of_nothing_has_no_multiples() -> None:
+    sentence = found(ONE_SIDE, ABOVE).sentence
+    assert "which is 0" in sentence and "times" not in sentence
 
 
 def test_every_sentence_says_of_how_much_it_speaks() -> None:
-    cases = [
-        Floors(),
-        floors_with(None),
-        floors_with(Interval(0.0, -1.0, 1.0)),
-        floors_with(Interval(1.0, 0.5, 2.0)),
-    ]
-    for floors in cases:
+    cases = [(Floors(), None), (BOTH, None), (BOTH, NEITHER), (BOTH, WITHIN), (BOTH, ABOVE), (EXACT_REPEATS, None)]
+    for floors, excess in cases:
         for identical in (True, False):
-            assert found(floors, identical=identical).sentence.endswith("(1,200 tokens of 3 prompts).")
+            sentence = found(floors, excess, identical=identical).sentence
+            assert sentence.endswith("(1,200 tokens of 3 prompts).")
 
 
-def test_a_mean_that_the_evidence_does_not_give_is_no_number() -> None:
-    unknown = Alpha(observed_max=0.25, mean=Interval(None))
-    for floors in (Floors(), floors_with(Interval(0.0, -1.0, 1.0)), floors_with(Interval(1.0, 0.5, 2.0))):
-        sentence = found(floors, unknown).sentence
-        assert "not measurable from this evidence" in sentence and "None" not in sentence
+@pytest.mark.parametrize(
+    ("mean", "said"),
+    [
+        (Interval(None), "mean TV not measurable from this evidence"),
+        (Interval(None, 0.01), "mean TV ≥ 0.0100"),
+        (Interval(None, 0.01, 0.8), "mean TV 0.0100 – 0.800"),
+    ],
+)
+def test_a_mean_that_the_evidence_does_not_give_is_no_number(mean: Interval, said: str) -> None:
+    unknown = Alpha(observed_max=0.25, mean=mean)
+    for floors, excess in ((Floors(), None), (BOTH, NEITHER), (EXACT_REPEATS, None)):
+        sentence = found(floors, excess, unknown).sentence
+        assert said in sentence and "None" not in sentence

@@ -40,14 +40,14 @@ def pi(tmp_path: Path) -> Trace:
 
 
 def test_without_repeats_there_is_no_floor(mu: Trace, pi: Trace) -> None:
-    measured = measure_floors(pair_of(mu, pi), NO_REPEATS)
+    measured = measure_floors(pair_of(mu, pi), NO_REPEATS, margin=0.5)
     assert (measured.floors.behavior, measured.floors.reference, measured.floors.excess) == (None, None, None)
     assert measured.largest is None
 
 
 def test_a_floor_is_the_side_against_its_own_repeat(tmp_path: Path, mu: Trace, pi: Trace) -> None:
     again = shifted(tmp_path / "pi-again", TV_S + NOISE_S, role="reference")
-    floors = measure_floors(pair_of(mu, pi), Repeats(reference=again, composition="same")).floors
+    floors = measure_floors(pair_of(mu, pi), Repeats(reference=again, composition="same"), margin=0.5).floors
     assert floors.behavior is None
     assert floors.reference.composition == "same" and not floors.reference.identical
     assert floors.reference.observed_max == pytest.approx(NOISE_S.max(), abs=1e-6)
@@ -59,7 +59,7 @@ def test_a_floor_is_the_side_against_its_own_repeat(tmp_path: Path, mu: Trace, p
 
 
 def test_a_repeat_with_the_same_bits_is_identical(mu: Trace, pi: Trace) -> None:
-    floors = measure_floors(pair_of(mu, pi), Repeats(behavior=mu)).floors
+    floors = measure_floors(pair_of(mu, pi), Repeats(behavior=mu), margin=0.5).floors
     assert floors.behavior.identical and floors.behavior.mean.value == 0.0
     assert floors.excess.value == pytest.approx(np.average(TV_S, weights=LENGTH_S), abs=1e-6)
 
@@ -68,7 +68,7 @@ def test_the_excess_is_over_the_larger_floor_paired_by_prompt(tmp_path: Path, mu
     """Against a jackknife over prompts of the difference of the two means."""
     smaller = shifted(tmp_path / "mu-again", NOISE_S / 4)
     larger = shifted(tmp_path / "pi-again", TV_S + NOISE_S, role="reference")
-    measured = measure_floors(pair_of(mu, pi), Repeats(behavior=smaller, reference=larger))
+    measured = measure_floors(pair_of(mu, pi), Repeats(behavior=smaller, reference=larger), margin=0.5)
     excess, difference_S = measured.floors.excess, TV_S - NOISE_S
     assert measured.largest.pi is larger
     value = np.average(difference_S, weights=LENGTH_S)
@@ -85,17 +85,32 @@ def test_what_both_have_in_common_cancels_by_prompt(tmp_path: Path, mu: Trace) -
     """The noise is as spread as the mismatch, and the same 0.001 lies between them at every prompt."""
     pi = shifted(tmp_path / "pi", TV_S, role="reference")
     again = shifted(tmp_path / "mu-again", TV_S - 0.001)
-    excess = measure_floors(pair_of(mu, pi), Repeats(behavior=again)).floors.excess
+    excess = measure_floors(pair_of(mu, pi), Repeats(behavior=again), margin=0.5).floors.excess
     assert excess.value == pytest.approx(0.001, abs=1e-6)
     assert excess.high - excess.low < 1e-5
 
 
-@pytest.mark.parametrize(("factor", "code"), [(0.5, "above_floor"), (1.5, "within_floor")])
-def test_a_mismatch_is_above_a_smaller_floor_and_not_above_a_larger_one(
-    tmp_path: Path, mu: Trace, pi: Trace, factor: float, code: str
+@pytest.mark.parametrize(
+    ("factor", "prompts", "code"), [(0.5, 12, "above_floor"), (1.5, 12, "unresolved"), (1.5, 60, "within_floor")]
+)
+def test_a_mismatch_is_above_a_smaller_floor_and_within_a_larger_one_of_enough_prompts(
+    tmp_path: Path, factor: float, prompts: int, code: str
 ) -> None:
-    again = shifted(tmp_path / "mu-again", TV_S * factor)
+    tv_S, length_S = np.resize(TV_S, prompts), np.resize(LENGTH_S, prompts)
+    mu, pi, again = (
+        shifted(tmp_path / name, tv_S * share, length_S)
+        for name, share in (("mu", 0), ("pi", 1), ("again", factor))
+    )
     assert compare(mu, pi, repeats=Repeats(behavior=again)).finding.code == code
+
+
+def test_a_few_prompts_apart_over_identical_repeats_are_no_noise(tmp_path: Path) -> None:
+    """3 of 8 prompts differ by 0.5, and no repeat by a bit: nothing of that is chance."""
+    tv_S, length_S = np.array([0.4, 0.4, 0.4, 0, 0, 0, 0, 0]), np.full(8, 4)
+    mu, pi = shifted(tmp_path / "mu", np.zeros(8), length_S), shifted(tmp_path / "pi", tv_S, length_S)
+    both = compare(mu, pi, repeats=Repeats(behavior=mu, reference=pi)).finding
+    assert both.code == "above_floor" and "bit-identical" in both.sentence
+    assert compare(mu, pi, repeats=Repeats(behavior=mu)).finding.code == "unresolved"
 
 
 @pytest.mark.parametrize("kept", [PROMPTS - 1, PROMPTS])
@@ -133,7 +148,7 @@ def test_sampled_tokens_give_an_excess_only_where_they_are_of_the_policy(
     pi = sampled(tmp_path / "pi", 1 - TV_S, role="reference", **facts)
     again = sampled(tmp_path / "again", 1 - NOISE_S, **facts)
     pair = pair_of(mu, pi, policy=policy, on_policy=paired)
-    measured = measure_floors(pair, Repeats(behavior=again))
+    measured = measure_floors(pair, Repeats(behavior=again), margin=0.5)
     assert measured.largest.pi is again
     if paired:
         assert measured.floors.excess.value == pytest.approx((TV_S - NOISE_S).mean())

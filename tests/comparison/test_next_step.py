@@ -10,8 +10,8 @@ from mismatchscope.reports.document import Finding
 BF16, FP32 = ("bfloat16", "bfloat16"), ("float32", "float32")
 
 
-def following(code: str, command: str, dtypes: tuple[str | None, str | None] = BF16) -> str:
-    finding = Finding(code=code, sentence="")
+def following(code: str, command: str, dtypes: tuple[str | None, str | None] = BF16, **facts: float) -> str:
+    finding = Finding(code=code, sentence="", **facts)
     return next_step_of(finding, command, prompts=16, dtypes=dtypes).command
 
 
@@ -46,7 +46,13 @@ def test_in_float32_already_there_is_the_page() -> None:
 
 
 def test_an_open_question_asks_for_more_prompts() -> None:
-    assert following("unresolved", "mismatchscope audit --limit 16 -q") == "mismatchscope audit -q --limit 64"
+    command = "mismatchscope audit --limit 16 -q"
+    assert following("unresolved", command, margin=0.1, prompts_needed=59) == "mismatchscope audit -q --limit 59"
+    assert following("unresolved", command, margin=0.1) == "mismatchscope audit -q --limit 64"
+
+
+def test_what_cannot_be_held_against_a_repeat_asks_for_evidence_that_can() -> None:
+    assert following("unresolved", "mismatchscope audit") == "mismatchscope audit --evidence full"
 
 
 def test_without_a_floor_both_sides_are_repeated() -> None:

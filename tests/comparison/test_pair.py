@@ -83,10 +83,17 @@ def test_derived_contexts_change_what_is_other_and_keep_the_rest(tmp_path: Path)
     first = Context(policy="support", ids_of_behavior=False, truncated=True, confidence=0.9, tail=True)
     reference = trace(tmp_path / "pi", role="reference", policy="raw")
     own_ids = replace(first, ids_of_behavior=True, tail=False)
-    assert first.of_repeat(reference) == replace(own_ids, policy="raw")
-    assert first.of_other_engine() == replace(first, on_policy=False, tail=False)
+    behavior = trace(tmp_path / "mu")
+    # Under a sampler that cuts ids off no weight makes its tokens another policy's.
+    weighted = {"drawn_by": behavior, "on_policy": False}
+    assert first.of_repeat(behavior, behavior) == replace(own_ids, policy=behavior.manifest.policy)
+    assert first.of_repeat(reference, behavior) == replace(own_ids, policy="raw", **weighted)
+    assert first.of_other_engine(behavior) == replace(first, tail=False, **weighted)
     assert first.of_behavior() == own_ids
-    assert first.of_reference(reference) == replace(own_ids, policy="raw", on_policy=False, truncated=False)
+    assert first.of_reference(reference, behavior) == replace(own_ids, policy="raw", truncated=False, **weighted)
+    whole = replace(first, truncated=False)
+    assert whole.of_repeat(reference, behavior).on_policy and whole.of_other_engine(behavior).on_policy
+    assert not replace(whole, on_policy=False).of_reference(reference, behavior).on_policy
 
 
 def test_a_pair_counts_its_rows_and_tells_of_them(tmp_path: Path) -> None:

@@ -24,14 +24,25 @@ def test_the_difference_is_over_states_with_the_prompt_as_the_unit(tmp_path: Pat
     mu_ST, pi_ST, old_ST = log_probs(0), log_probs(1), log_probs(2)
     mu, old = sampled_trace(tmp_path / "mu", mu_ST), sampled_trace(tmp_path / "old", old_ST)
     pi = sampled_trace(tmp_path / "pi", pi_ST, role="reference")
-    found = PairedDifferences.of(pair_of(mu, pi), pair_of(old, pi))
+    found = PairedDifferences.of(pair_of(mu, pi), pair_of(old, pi, drawn_by=mu))
     mu_N, pi_N, old_N = (np.concatenate(each) for each in (mu_ST, pi_ST, old_ST))
     difference_N = np.abs(mu_N - pi_N) - np.abs(old_N - pi_N)
     expected = clustered_mean(difference_N, np.repeat(np.arange(len(LENGTHS)), LENGTHS))
     for name in ("value", "low", "high"):
         assert getattr(found.abs_logprob_diff, name) == pytest.approx(getattr(expected, name))
     assert (found.abs_logprob_diff.n, found.abs_logprob_diff.clusters) == (sum(LENGTHS), len(LENGTHS))
-    assert (found.tv, found.kl) == (None, None)  # one token bounds too loosely to compare
+    # Tokens of μ: what is said of the old engine is weighted by how often it would have drawn them.
+    weight_N = np.exp(old_N - mu_N)
+    tv_N = np.maximum(-np.expm1(pi_N - mu_N), 0) - weight_N * np.maximum(-np.expm1(pi_N - old_N), 0)
+    assert found.tv.value == pytest.approx(tv_N.mean())
+    new_kl_N, old_kl_N = (np.exp(d_N) - 1 - d_N for d_N in (pi_N - mu_N, pi_N - old_N))
+    assert found.kl.value == pytest.approx((new_kl_N - weight_N * old_kl_N).mean())
+
+
+def test_tokens_of_no_known_policy_compare_log_probs_alone(tmp_path: Path) -> None:
+    pair = sampled_pair(tmp_path, log_probs(0), log_probs(1), on_policy=False)
+    found = PairedDifferences.of(pair, pair)
+    assert (found.tv, found.kl) == (None, None) and found.abs_logprob_diff.value == 0
 
 
 def test_a_pair_less_itself_is_0(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from written_traces import full_trace, pair_of, pair_with_ratios, sampled_pair
 
 from mismatchscope.comparison.context import Context
 from mismatchscope.comparison.pair import Pair
-from mismatchscope.comparison.reduction import PairFigures, mean_tv, reduce_pair
+from mismatchscope.comparison.reduction import PairFigures, mean_of, reduce_pair
 from mismatchscope.records import Evidence
 
 LENGTHS = np.random.default_rng(5).integers(20, 60, 40)
@@ -113,11 +113,11 @@ def test_whole_distributions_give_exact_figures(tmp_path: Path) -> None:
         assert (found.mean, found.max) == pytest.approx((value_N.mean(), value_N.max()), abs=1e-6), name
     assert figures.evidence == "full"
     assert figures.bounds.horizon == 2
-    # Both figures of a response of two states at ξ = ½, by their definitions.
-    assert figures.bounds.max_free_linear.value == pytest.approx(2 * tv_N.sum() / 3, abs=1e-6)
+    # Both figures of a response of two states, by their definitions.
+    assert figures.bounds.max_free_linear.value == pytest.approx(4 * tv_N.sum() / 3, abs=1e-6)
     ratio_ST = (pi_NV[:, 0] / 0.5).reshape(3, 2)
     products = np.abs(ratio_ST[:, 0] - 1) * np.maximum(1 - ratio_ST[:, 1], 0)
-    assert figures.bounds.max_free_quadratic.value == pytest.approx(products.mean(), abs=1e-6)
+    assert figures.bounds.max_free_quadratic.value == pytest.approx(2 * products.mean(), abs=1e-6)
 
 
 def test_an_infinite_bound_is_none(tmp_path: Path) -> None:
@@ -131,11 +131,57 @@ def test_an_infinite_bound_is_none(tmp_path: Path) -> None:
 
 def test_the_mean_comes_from_the_best_that_the_evidence_gives(tmp_path: Path) -> None:
     whole = whole_pair(tmp_path / "whole", [[[0.4, 0.3, 0.3]] * 2] * 2).statistics
-    assert mean_tv(whole, Context()) is None  # the ends of every state's interval say it
+    assert mean_of(whole, Context(on_policy=False), "tv") is whole.sums["tv"]
+    assert mean_of(whole, Context(on_policy=False), "kl") is whole.sums["kl"]
     drawn = pair_with_ratios(tmp_path / "drawn", [[0.9, 1.1], [1.0, 0.8]]).statistics
-    assert mean_tv(drawn, Context()) is drawn.sums["shortfall"]
-    assert mean_tv(drawn, Context(on_policy=False)) is None
+    assert mean_of(drawn, Context(), "tv") is drawn.sums["shortfall"]
+    assert mean_of(drawn, Context(), "kl") is drawn.sums["k3"]
+    assert mean_of(drawn, Context(on_policy=False), "tv") is None
+    made = make_pair(tmp_path / "topk", evidence=Evidence("topk", k=8))
+    listed = pair_of(made.behavior, made.reference).statistics
+    assert mean_of(listed, Context(), "tv") is listed.sums["tv_estimate"]
+    assert mean_of(listed, Context(on_policy=False), "kl") is None
     made = make_pair(tmp_path / "some", evidence=Evidence("full", fraction=0.3))
     some = pair_of(made.behavior, made.reference).statistics
     assert 0 < some.exact_states < some.tokens
-    assert mean_tv(some, Context(on_policy=False)) is some.sums["tv"]
+    assert mean_of(some, Context(on_policy=False), "tv") is some.sums["tv"]
+
+
+def test_nothing_is_claimed_from_above_where_a_state_has_no_upper_end(tmp_path: Path) -> None:
+    drawn = pair_with_ratios(tmp_path / "drawn", [[0.9, 1.1], [1.0, 0.8]] * 40)
+    made = make_pair(tmp_path / "some", evidence=Evidence("full", fraction=0.9))
+    for statistics in (drawn.statistics, pair_of(made.behavior, made.reference).statistics):
+        alpha = reduce_pair(statistics, Context(tail=True)).alpha
+        assert alpha.observed_upper is None
+        assert {bound.value for bound in alpha.tolerance} == {None}
+        assert "not every visited state" in alpha.tolerance[0].reason
+        assert {(p.tokens, p.tokens_upper, p.prompts, p.prompts_upper) for p in alpha.exceedance} == {(None,) * 4}
+        assert alpha.exceedance[0].tokens_lower > 0 and alpha.exceedance[0].prompts_lower > 0
+        assert (alpha.tail.value, alpha.tail.high) == (None, None) and alpha.tail.reason
+        assert alpha.mean.high is not None  # (1−ρ)₊ and a random subset do estimate the mean
+    # The certified lower ends of tokens that another policy drew bound its mean from below alone.
+    off = reduce_pair(drawn.statistics, Context(on_policy=False)).alpha
+    assert (off.prompt_mean.value, off.prompt_mean.high) == (None, None)
+
+
+def test_kl_of_responses_is_k3_from_sampled_tokens_with_k1_beside_it(tmp_path: Path) -> None:
+    pair, logp_mu_N, logp_pi_N = random_pair(tmp_path)
+    d_N = logp_pi_N - logp_mu_N
+    k1_S, k3_S = (np.add.reduceat(x_N, np.r_[0, OFFSETS]) for x_N in (-d_N, np.expm1(d_N) - d_N))
+    sequence = figures_of(pair).sequence
+    assert (sequence.kl.mean, sequence.k1.mean) == (pytest.approx(k3_S.mean()), pytest.approx(k1_S.mean()))
+    assert sequence.kl.low > 0 and sequence.kl.high - sequence.kl.low < (sequence.k1.high - sequence.k1.low) / 2
+    assert "k3" in sequence.kl.estimator and "k1" in sequence.k1.estimator
+    assert sequence.kl.p50 is None  # k3 of one response is no divergence of it
+    assert sequence.by_length[0].kl.low >= 0
+    assert figures_of(pair, on_policy=False).sequence.kl is None
+
+
+def test_the_mean_weight_stands_beside_what_a_correction_keeps(tmp_path: Path) -> None:
+    """Every response is twenty times likelier under μ: nothing is clipped, a twentieth of the gradient is left."""
+    pair = pair_with_ratios(tmp_path, [[0.05]] * 30 + [[0.06]] * 30)
+    by_name = {rule.name: rule for rule in figures_of(pair).corrections if rule.parameters == {"cap": 2.0}}
+    kept = by_name["sequence_mis"]
+    assert (kept.kept_sequences, kept.clipped_mass) == (1, 0)
+    assert kept.mean_weight == pytest.approx(0.055)
+    assert kept.ess_fraction > 0.98

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import site
 import subprocess
@@ -36,8 +37,10 @@ def test_a_bare_spec_runs_where_it_is_installed(tmp_path: Path) -> None:
         command = [environment.python, "-c", PROGRAM, *arguments]
         return subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, text=True, timeout=300)
 
-    (line,) = [line for line in run("doctor").stdout.splitlines() if line.startswith("  vllm ")]
-    assert environment.version in line and "in this interpreter" in line
+    facts = json.loads(run("doctor", "--json").stdout)
+    (row,) = [row for row in facts["engines"] if row["engine"] == "vllm"]
+    assert (row["ready"], row["version"], row["why"]) == (True, environment.version, None)
+    assert (row["interpreter"], row["executable"]) == ("own", str(environment.python))
     sampling = ["--limit", "2", "--max-new-tokens", "8", "--no-repeats"]
     done = run(
         "audit", "--behavior", "vllm:enforce_eager=true", "--reference", "transformers", *sampling, "-o", "run"
@@ -45,4 +48,5 @@ def test_a_bare_spec_runs_where_it_is_installed(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     behavior = ms.load_report(tmp_path / "run").provenance.behavior
     assert (behavior["engine"], behavior["engine_version"]) == ("vllm", environment.version)
+    assert behavior["environment"]["executable"] == str(environment.python)
     assert run("audit", "--behavior", "vllm==0.1.2", "-o", "other").returncode == 3

@@ -79,7 +79,7 @@ def test_metadata_without_a_module_is_no_engine(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     install(monkeypatch, tmp_path / "site", "vllm", "0.32.0", module=False)
-    with pytest.raises(EnvironmentMissingError):
+    with pytest.raises(EnvironmentMissingError, match=r"vllm 0\.32\.0 this interpreter has the metadata alone"):
         interpreter(parse_spec("vllm"))
 
 

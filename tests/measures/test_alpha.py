@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from mismatchscope.errors import EmptyComparisonError, NotComparableError
 from mismatchscope.measures.accumulators import ClusterSums
 from mismatchscope.measures.alpha import (
+    NO_UPPER_ENDS,
     TAUS,
     TotalVariation,
     alpha_of,
@@ -58,21 +59,26 @@ class TestAlpha1:
         ends = (lower.value, lower.low, upper.high)
         assert (found.mean.value, found.mean.low, found.mean.high) == pytest.approx(ends, rel=1e-12)
 
-    def test_tolerance_is_about_upper_ends_when_they_are_known(self) -> None:
+    def test_tolerance_is_about_upper_ends(self) -> None:
         lower_N, upper_N, cluster_N = topk_audit(120)
-        certified, observed = alpha1(lower_N, upper_N, cluster_N), alpha1(lower_N, None, cluster_N)
-        for high, low in zip(certified.tolerance, observed.tolerance, strict=True):
-            assert (high.value is None) == (low.value is None)
-            assert high.value is None or (high.value in upper_N and low.value in lower_N)
-        assert [t.value is None for t in certified.tolerance] == [False, False, False, True, True]
-        assert [t.n_needed for t in certified.tolerance] == [5, 29, 59, 299, 2995]
+        tolerance = alpha1(lower_N, upper_N, cluster_N).tolerance
+        assert [t.value is None for t in tolerance] == [False, False, False, True, True]
+        assert all(t.value is None or t.value in upper_N for t in tolerance)
+        assert [t.n_needed for t in tolerance] == [5, 29, 59, 299, 2995]
+        assert {t.reason for t in tolerance} == {None}  # more prompts would do
 
-    def test_sampled_evidence_bounds_nothing_from_above(self) -> None:
+    def test_lower_ends_bound_nothing_from_above(self) -> None:
         lower_N, _, cluster_N = topk_audit(120)
         found = alpha1(lower_N, None, cluster_N)
         assert found.observed_upper is None
         assert found.mean.low is not None and found.mean.high is None
-        assert found.certified_mean_high is None
+        assert found.prompt_mean.low is not None
+        assert (found.prompt_mean.value, found.prompt_mean.high) == (None, None)
+        assert {(t.value, t.reason) for t in found.tolerance} == {(None, NO_UPPER_ENDS)}
+        assert [t.n_needed for t in found.tolerance] == [5, 29, 59, 299, 2995]
+        for point in found.exceedance:
+            assert (point.tokens, point.tokens_upper, point.prompts, point.prompts_upper) == (None,) * 4
+            assert point.tokens_lower == pytest.approx(np.mean(lower_N > point.tau))
 
     def test_unbiased_values_give_the_mean_of_sampled_evidence(self) -> None:
         lower_N, _, cluster_N = topk_audit(120)
@@ -82,19 +88,36 @@ class TestAlpha1:
         assert (found.mean.method, found.mean.n) == (expected.method, expected.n)
         for end in ("value", "low", "high"):
             assert getattr(found.mean, end) == pytest.approx(getattr(expected, end), rel=1e-12)
-        assert found.observed_upper is None and found.certified_mean_high > found.mean.value
+        assert found.observed_upper is None
+        assert found.prompt_mean.low < found.prompt_mean.value < found.prompt_mean.high
 
-    def test_certified_mean_weighs_prompts_alike(self) -> None:
+    def test_the_mean_over_prompts_is_bounded_under_its_own_name(self) -> None:
+        """One long prompt is far off: the token mean is above any bound of the mean over prompts."""
+        tv_N, cluster_N = (
+            np.r_[np.zeros(990), np.full(10_000, 0.9)],
+            np.r_[np.repeat(np.arange(99), 10), [99] * 10_000],
+        )
+        found = alpha1(tv_N, tv_N, cluster_N)
+        expected = empirical_bernstein(np.r_[np.zeros(99), 0.9])
+        by_prompt = found.prompt_mean
+        assert (by_prompt.value, by_prompt.low, by_prompt.high) == pytest.approx(
+            (expected.value, expected.low, expected.high), rel=1e-9
+        )
+        assert by_prompt.value < by_prompt.high < found.mean.value
+
+    def test_topk_bounds_the_mean_over_prompts_by_its_ends(self) -> None:
         lower_N, upper_N, cluster_N = topk_audit(40)
-        mean_C = np.array([upper_N[cluster_N == c].mean() for c in range(40)])
-        expected = empirical_bernstein(mean_C, side="upper").high
-        assert alpha1(lower_N, upper_N, cluster_N).certified_mean_high == pytest.approx(expected, rel=1e-12)
+        found = alpha1(lower_N, upper_N, cluster_N).prompt_mean
+        mean_EC = np.array([[x_N[cluster_N == c].mean() for c in range(40)] for x_N in (lower_N, upper_N)])
+        low, high = (empirical_bernstein(mean_C) for mean_C in mean_EC)
+        assert (found.value, found.low) == (None, low.low) and found.high == pytest.approx(high.high, rel=1e-12)
 
     def test_exact_evidence_with_no_mismatch_at_all(self) -> None:
         zero_N = np.zeros(100)
         found = alpha1(zero_N, zero_N, np.repeat(np.arange(10), 10))
         assert (found.observed_max, found.observed_upper, found.mean.method) == (0.0, 0.0, "all-zero")
         assert found.exceedance[0].prompts == 0
+        assert found.unseen_share == pytest.approx(1 - 0.05 ** (1 / 10))
         assert found.exceedance[0].prompts_upper == pytest.approx(1 - 0.05 ** (1 / 10))
 
     @pytest.mark.parametrize(
@@ -132,11 +155,15 @@ class TestExceedanceCurve:
     def test_counts_tokens_and_prompts(self) -> None:
         lower_N, upper_N, cluster_N = topk_audit(60)
         for point in curve(lower_N, upper_N, cluster_N):
-            assert point.tokens == pytest.approx(np.mean(lower_N > point.tau))
-            assert point.prompts == np.mean([lower_N[cluster_N == c].max() > point.tau for c in range(60)])
+            assert point.tokens_lower == pytest.approx(np.mean(lower_N > point.tau))
+            assert point.prompts_lower == np.mean([lower_N[cluster_N == c].max() > point.tau for c in range(60)])
             k = sum(upper_N[cluster_N == c].max() > point.tau for c in range(60))
             assert point.prompts_upper == proportion_interval(k, 60, side="upper").high
-            assert point.tokens <= point.tokens_upper <= 1
+            assert point.tokens_lower <= np.mean(upper_N > point.tau) <= point.tokens_upper <= 1
+            known = np.array_equal(lower_N > point.tau, upper_N > point.tau)
+            assert point.tokens == (point.tokens_lower if known else None)
+        exact = curve(lower_N, lower_N, cluster_N)
+        assert all((p.tokens, p.prompts) == (p.tokens_lower, p.prompts_lower) for p in exact)
 
     def test_grid_does_not_depend_on_the_data(self) -> None:
         lower_N, _, cluster_N = topk_audit(10)
@@ -147,10 +174,11 @@ class TestExceedanceCurve:
         lower_N, upper_N, cluster_N = topk_audit(60)
         (point,) = curve(lower_N / 2, upper_N / 2, cluster_N, taus=(0.9,))
         assert (point.tokens, point.prompts) == (0, 0)
-        assert point.tokens_upper == point.prompts_upper == pytest.approx(1 - 0.05 ** (1 / 60))
+        assert point.prompts_upper == pytest.approx(1 - 0.05 ** (1 / 60))
+        assert point.tokens_upper > point.prompts_upper  # a prompt that exceeds may be a long one
 
     def test_every_token_beyond(self) -> None:
-        (point,) = curve(np.full(6, 0.5), None, np.repeat([0, 1, 2], 2), taus=(0.1,))
+        (point,) = curve(np.full(6, 0.5), np.full(6, 0.5), np.repeat([0, 1, 2], 2), taus=(0.1,))
         assert (point.tokens, point.tokens_upper, point.prompts, point.prompts_upper) == (1, 1, 1, 1)
 
 

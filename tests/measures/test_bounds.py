@@ -15,9 +15,6 @@ from mismatchscope.measures.bounds import finite_horizon_bounds
 from mismatchscope.measures.positions import PositionSums
 from mismatchscope.measures.sequence_sums import SequenceSums
 
-# A reward in [0, 1], centred.
-REWARD_BOUND = 0.5
-
 
 def ratio_pair_sums(log_ratio, offsets) -> np.ndarray:
     return SequenceSums.of(log_ratio, offsets).ratio_pairs
@@ -58,8 +55,10 @@ def test_every_bound_holds_on_random_policies(seed: int, distance: float, horizo
         [[math.log(pi[y[:t]][y[t]] / mu[y[:t]][y[t]]) for t in range(horizon)] for y in sequences]
     )
     reward_S = rng.integers(0, 2, len(sequences)).astype(float)
-    surrogate = mu_y @ (reward_S * (1 + np.expm1(log_ratio_ST).sum(axis=1)))
-    error = abs(pi_y @ reward_S - surrogate)
+
+    def error_of(reward_S: np.ndarray) -> float:
+        surrogate = mu_y @ (reward_S * (1 + np.expm1(log_ratio_ST).sum(axis=1)))
+        return abs(pi_y @ reward_S - surrogate)
 
     pair_sums_S = ratio_pair_sums(log_ratio_ST.ravel(), np.arange(len(sequences) + 1) * horizon)
     bounds = finite_horizon_bounds(
@@ -73,13 +72,14 @@ def test_every_bound_holds_on_random_policies(seed: int, distance: float, horizo
     family = {name: value for name, value in asdict(bounds).items() if name.startswith(KINDS)}
     tv_ST = np.array([[tv[y[:t]] for t in range(horizon)] for y in sequences])
     family |= {
-        "max_free_linear": 4 * REWARD_BOUND * float(mu_y @ tv_ST.sum(axis=1)),
-        "max_free_quadratic": 2 * REWARD_BOUND * float(mu_y @ pair_sums_S),
+        "max_free_linear": 4 * float(mu_y @ tv_ST.sum(axis=1)),
+        "max_free_quadratic": 2 * float(mu_y @ pair_sums_S),
     }
     assert len(family) == 10
     for name, value in family.items():
         assert value is not None, name
-        assert error <= value + 1e-12, name
+        assert error_of(2 * reward_S - 1) <= value + 1e-12, name  # rewards of −1 and 1
+        assert error_of(reward_S) <= value / 2 + 1e-12, name  # of 0 and 1
 
 
 def test_the_formulas_term_by_term() -> None:

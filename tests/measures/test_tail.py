@@ -97,18 +97,37 @@ class TestTailExtrapolation:
                 for k, s in zip(shape_K[::20], scale_K[::20], strict=True)
             )
 
-        drop = stats.chi2.ppf(0.9, 1) / 2
-        for end in (tail.low, tail.high):
-            assert profile(tail.value) - profile(end) == pytest.approx(drop, abs=0.1)
+        drop = stats.chi2.ppf(0.9, 2) / 2
+        assert profile(tail.value) - profile(tail.high) == pytest.approx(drop, abs=0.1)
 
-    def test_holds_its_level_under_its_model(self) -> None:
-        truth = stats.genpareto.ppf(0.995, 0.1, scale=0.02)
+    @given(st.integers(120, 3000), st.sampled_from([0.9, 0.95, 0.99]))
+    @settings(max_examples=30, deadline=None)
+    def test_the_lower_end_is_the_highest_order_statistic_that_is_low_enough(
+        self, n: int, confidence: float
+    ) -> None:
+        max_C = (np.random.default_rng(n).permutation(n) + 1.0) / n
+        above = n - round(tail_extrapolation(max_C, confidence=confidence).low * n)  # M_(n - above) is `low`
+        allowed = (1 - confidence) / 2
+        assert stats.binom.sf(above, n, 0.001) <= allowed * (1 + 1e-9)
+        assert above == 0 or stats.binom.sf(above - 1, n, 0.001) > allowed
+
+    @pytest.mark.parametrize(
+        "population",
+        [
+            stats.uniform(0, 0.5),
+            stats.uniform(0, 1),
+            stats.beta(5, 1),
+            stats.beta(2, 5),
+            stats.truncpareto(0.7, 100, scale=0.01),  # ends at 1
+            stats.genpareto(0.1, scale=0.02),
+        ],
+        ids=["uniform to a half", "uniform", "steep end", "soft end", "Pareto cut at 1", "Pareto"],
+    )
+    def test_holds_its_level_for_bounded_tails_too(self, population) -> None:
         rng = np.random.default_rng(5)
-        audits = [
-            tail_extrapolation(stats.genpareto.rvs(0.1, scale=0.02, size=300, random_state=rng), quantile=0.995)
-            for _ in range(100)
-        ]
-        assert sum(a.low <= truth <= a.high for a in audits) >= 88
+        truth = population.ppf(0.999)
+        audits = [tail_extrapolation(population.rvs(600, random_state=rng)) for _ in range(100)]
+        assert sum(a.low <= truth <= a.high for a in audits) >= 89
 
     def test_says_what_it_rests_on_and_stays_below_one(self) -> None:
         max_C = np.minimum(1, stats.genpareto.ppf(uniform_grid(120), 0.9, scale=0.1))
@@ -117,10 +136,12 @@ class TestTailExtrapolation:
         assert tail.low <= tail.value <= tail.high <= 1
 
     def test_too_few_exceedances_extrapolate_nothing(self) -> None:
-        assert tail_extrapolation(np.linspace(0, 0.5, 99)) is None
-        assert tail_extrapolation(np.linspace(0, 0.5, 105)) is not None
-        assert tail_extrapolation(np.zeros(500)) is None
-        assert tail_extrapolation(np.linspace(0, 0.5, 1000), threshold=0.495) is None
+        few = tail_extrapolation(np.linspace(0, 0.5, 99))
+        assert (few.value, few.low, few.high) == (None, None, None) and "fewer than 20" in few.reason
+        enough = tail_extrapolation(np.linspace(0, 0.5, 105))
+        assert enough.value is not None and enough.reason is None
+        assert tail_extrapolation(np.zeros(500)).value is None
+        assert tail_extrapolation(np.linspace(0, 0.5, 1000), threshold=0.495).value is None
 
     def test_refuses_what_it_cannot_answer(self) -> None:
         max_C = np.linspace(0, 0.5, 200)

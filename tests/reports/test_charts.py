@@ -127,10 +127,14 @@ def test_an_axis_within_one_decade_still_has_ticks(full: Report) -> None:
     assert {"0.001", "0.01"} <= set(labels)
 
 
-def test_a_curve_without_upper_limits_is_drawn(full: Report) -> None:
-    curve = tuple(replace(point, tokens_upper=None) for point in full.alpha1.exceedance)
+def test_a_curve_of_lower_ends_says_so_and_shows_no_limit(full: Report) -> None:
+    nothing = dict.fromkeys(("tokens", "tokens_upper", "prompts", "prompts_upper"))
+    curve = tuple(replace(point, **nothing) for point in full.alpha1.exceedance)
     report = full.model_copy(update={"alpha1": replace(full.alpha1, exceedance=curve)})
-    assert "tokens" in _texts(_chart(report, "exceedance"))
+    drawn, bounded = _chart(report, "exceedance"), _chart(full, "exceedance")
+    assert {"tokens, at least", "prompts, at least"} <= set(_texts(drawn))
+    assert {"tokens", "prompts"} <= set(_texts(bounded))
+    assert "fill-opacity" in bounded and "fill-opacity" not in drawn  # the band is the limit
 
 
 def test_points_that_are_not_finite_are_left_out(full: Report) -> None:
@@ -145,7 +149,7 @@ def test_certain_and_impossible_tokens_are_drawn_on_the_edge(full: Report) -> No
 
 
 def test_equal_policies_make_no_curve_and_no_crash(full: Report) -> None:
-    curve = tuple(Exceedance(tau, 0.0, None, 0.0, 0.02) for tau in (0.001, 0.01))
+    curve = tuple(Exceedance(tau, 0.0, 0.0, 0.0, None, 0.0, 0.02) for tau in (0.001, 0.01))
     report = full.model_copy(update={"alpha1": replace(full.alpha1, exceedance=curve)})
     bins = [PositionBin(low=0, high=7, n=10, mean=0.0, max=0.0)]
     names = [chart.name for chart in draw_charts(_with_figures(report, tv_by_position=bins))]

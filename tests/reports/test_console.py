@@ -12,7 +12,7 @@ from syrupy.assertion import SnapshotAssertion
 
 from mismatchscope.measures.results import Alpha, Interval, SequenceMeasures, Statistic, TokenMeasures
 from mismatchscope.reports.console import show
-from mismatchscope.reports.document import Counts, Finding, Provenance, Report
+from mismatchscope.reports.document import Counts, Difference, Finding, Provenance, Report, RoundingSize
 
 
 def _shown(report: Report, width: int = 80, verbose: bool = False, terminal: bool = False) -> str:
@@ -40,7 +40,7 @@ def test_no_line_is_wider_than_the_terminal(report: Report, width: int, verbose:
 
 def test_the_verdict_is_the_first_line(full: Report, topk: Report) -> None:
     assert _shown(full).startswith("DIFFERENCE  Above the repeat floor of 0.000209")
-    assert _shown(topk).startswith("FAIL  No repeat floor was measured: mean TV 0.00191 [0.00168, 0.00216]")
+    assert _shown(topk).startswith("FAIL  No repeat floor was measured: mean TV 0.00203 [0.00180, 0.00227]")
 
 
 def test_the_baseline_sentence_is_the_second(versions: Report) -> None:
@@ -124,11 +124,21 @@ def test_an_interval_without_width_is_not_called_one(full: Report) -> None:
     assert "all zero, 8 prompts" in shown
 
 
-def test_what_differs_is_no_cause_where_there_is_nothing_to_explain(full: Report) -> None:
-    finding = Finding(code="identical", sentence="Bit-identical.")
-    shown = _shown(full.model_copy(update={"finding": finding}))
-    assert "likely causes" not in shown
-    assert "the two sides differ in" in shown
+@pytest.mark.parametrize("beyond", [True, False])
+@pytest.mark.parametrize("rank", [0, 1])
+def test_what_differs_is_a_fact_and_what_its_size_says_stands_above_it(
+    full: Report, beyond: bool, rank: int
+) -> None:
+    size = RoundingSize(value=3.0, usual=0.03, times=100.0 if beyond else 1.0, beyond=beyond, n=500)
+    update = {"difference": [Difference(key="engine", behavior="a", reference="b", rank=rank)], "size": size}
+    shown = " ".join(
+        _shown(full.model_copy(update={"provenance": full.provenance.model_copy(update=update)})).split()
+    )
+    assert "causes" not in shown
+    assert "what differs between the two sides" in shown
+    assert ("rounding can explain that" in shown) == (not beyond)
+    assert ("rounding is no explanation" in shown) == (beyond and bool(rank))
+    assert ("None of these differences is known to move the log-probs this far" in shown) == (beyond and not rank)
 
 
 def test_evidence_that_is_whole_only_in_part_says_so(full: Report) -> None:

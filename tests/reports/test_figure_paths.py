@@ -15,7 +15,8 @@ from mismatchscope.measures import alpha, corrections
 from mismatchscope.measures.results import Correction
 from mismatchscope.reports.document import Report
 from mismatchscope.reports.entry_names import ENTRY_NAMES
-from mismatchscope.reports.figure_paths import Figure, check_path, figure_at, known_paths, paths_below
+from mismatchscope.reports.figure_ends import NO_INTERVAL, Figure
+from mismatchscope.reports.figure_paths import check_path, figure_at, known_paths, paths_below
 
 
 @dataclass(frozen=True)
@@ -73,9 +74,9 @@ def test_figures_are_found_in_models_and_dataclasses_alike() -> None:
     outer = Outer(Block(mean=1.0, low=0.9, high=1.1, share=share, exceedance=points), True, {})
     assert figure_at(outer, "block") == figure_at(outer, "block.mean") == Figure(1.0, 0.9, 1.1)
     assert figure_at(outer, "block.share") == Figure(0.2, 0.1, 0.3)
-    assert figure_at(outer, "block.share.low") == Figure(0.1)
-    assert figure_at(outer, "block.exceedance.tau_0_02.tokens") == Figure(0.4)
-    assert figure_at(outer, "identical") == Figure(1.0)
+    assert figure_at(outer, "block.share.low") == Figure(0.1, 0.1, 0.1, of_this_run=True)
+    assert figure_at(outer, "block.exceedance.tau_0_02.tokens") == Figure(0.4, reason=NO_INTERVAL)
+    assert figure_at(outer, "identical") == Figure(1.0, 1.0, 1.0)
     assert figure_at(Outer(Block(mean=1.0), False, {}), "block.share.low") == Figure(None)
 
 
@@ -138,7 +139,7 @@ def test_bins_by_length_go_by_their_edges_and_their_ends() -> None:
     }.items():
         path = f"sequence.by_length.{name}.ess_fraction"
         check_path(path)
-        assert figure_at(report, path) == Figure(entry.ess_fraction)
+        assert figure_at(report, path).value == entry.ess_fraction
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,9 @@ def test_number_keeps_the_digits_that_carry_meaning(value: float | None, text: s
         ((0.5, None, 0.7), "0.500 [–, 0.700]"),
         ((0.0, 0.0, 0.0), "0 [0, 0]"),
         ((math.inf, 0.1, math.inf), "∞ [0.100, ∞]"),
-        ((None, 0.1, 0.2), UNKNOWN),
+        ((None, 0.1, 0.2), "0.100 – 0.200"),
+        ((None, 0.1, None), "≥ 0.100"),
+        ((None, None, None), UNKNOWN),
     ],
 )
 def test_estimate_rounds_to_the_width_of_the_interval(figures: tuple[float | None, ...], text: str) -> None:

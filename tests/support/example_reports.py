@@ -38,7 +38,10 @@ __all__ = ["HOSTILE", "full", "sampled", "topk", "versions"]
 
 
 def topk() -> Report:
-    tv = Statistic(mean=0.00203, low=0.0018, high=0.00227, n=24576, clusters=128, estimator="E(1−ρ)₊, sampled")
+    headline = {"n": 24576, "clusters": 128, "estimator": "partly Rao–Blackwellised"}
+    tv = Statistic(mean=0.00203, low=0.0018, high=0.00227, **headline)
+    kl = Statistic(mean=4.1e-5, low=3.2e-5, high=5.3e-5, **headline)
+    kl_lower = statistic("lower bound", 3.7e-5, 3.0e-5, 4.6e-5, 1e-6, 9e-5, 4e-4, 0.0021, 0.013)
     lower = statistic("top-k lower", 0.00191, 0.00168, 0.00216, 0.0003, 0.0048, 0.022, 0.084, 0.171)
     upper = statistic("top-k upper", 0.0048, 0.0043, 0.0053, 0.0011, 0.0102, 0.051, 0.133, 0.232)
     ratio = statistic("sampled", 1.000021, 0.999907, 1.000134, 1.0000012, 1.0051, 1.0329, 1.121, 1.461)
@@ -46,7 +49,7 @@ def topk() -> Report:
         verdict="fail",
         finding=Finding(
             code="no_floor",
-            sentence="No repeat floor was measured: mean TV 0.00191 [0.00168, 0.00216], α₁ ≥ 0.171 "
+            sentence="No repeat floor was measured: mean TV 0.00203 [0.00180, 0.00227], α₁ ≥ 0.171 "
             "(n = 24576 tokens of 128 prompts).",
         ),
         evidence="topk",
@@ -55,7 +58,7 @@ def topk() -> Report:
         alpha1=Alpha(
             observed_max=0.171,
             observed_upper=0.232,
-            mean=mean(0.00191, 0.00168, 0.00216),
+            mean=mean(0.00203, 0.0018, 0.00227),
             tolerance=(Tolerance(quantile=0.95, confidence=0.95, value=0.12, n=128, n_needed=59),),
             exceedance=curve(0.0007, 1.6),
             tail=TailExtrapolation(
@@ -71,8 +74,13 @@ def topk() -> Report:
         ),
         alpha0=Alpha(observed_max=0.082, observed_upper=0.11, mean=mean(0.0009, 0.0008, 0.001)),
         beta=Alpha(observed_max=0.21, observed_upper=0.29, mean=mean(0.0024, 0.0021, 0.0027)),
-        token=TokenMeasures(tv=tv, tv_lower=lower, tv_upper=upper, ratio=ratio),
-        sequence=SequenceMeasures(ess_fraction=0.93, pareto_k=0.81),
+        token=TokenMeasures(tv=tv, tv_lower=lower, tv_upper=upper, kl=kl, kl_lower=kl_lower, ratio=ratio),
+        sequence=SequenceMeasures(
+            ess_fraction=0.93,
+            pareto_k=0.81,
+            pareto_k_limit=0.6309,
+            weights_reason="Pareto k 0.81 of the weights is above 0.63",
+        ),
         truncation_floor=0.05,
         gates=[
             GateResult(
@@ -112,7 +120,7 @@ def sampled() -> Report:
         alpha1=Alpha(
             observed_max=0.41,
             mean=Interval(value=0.057, low=0.036, high=0.079, n=411, clusters=8),
-            tolerance=(Tolerance(quantile=0.95, confidence=0.95, value=None, n=8, n_needed=59),),
+            tolerance=(Tolerance(0.95, 0.95, None, 8, 59, "not every visited state's TV is bounded from above"),),
         ),
         token=TokenMeasures(
             ratio=Statistic(mean=0.943, low=0.921, high=0.964, p50=1.0, n=411, clusters=8, estimator="sampled"),

@@ -74,7 +74,8 @@ def full() -> Report:
             observed_max=0.1842,
             observed_upper=0.1842,
             mean=mean(0.002131, 0.001882, 0.002394),
-            certified_mean_high=0.00412,
+            prompt_mean=Interval(value=0.00208, low=0.0, high=0.0722, n=128, clusters=128),
+            unseen_share=0.0231,
             tolerance=(
                 Tolerance(quantile=0.9, confidence=0.95, value=0.0812, n=128, n_needed=29),
                 Tolerance(quantile=0.95, confidence=0.95, value=0.131, n=128, n_needed=59),
@@ -110,8 +111,11 @@ def full() -> Report:
             geometric_ratio=statistic("sampled", 0.99993, 0.99975, 1.0001, 0.99996, 1.0019, 1.0044, None, 1.0081),
             max_tv=statistic("exact", 0.0311, 0.0279, 0.0345, 0.024, 0.066, 0.13, None, 0.1842),
             ess_fraction=0.9917,
+            ess_fraction_low=0.9893,
+            ess_fraction_high=0.9936,
             chi2=0.0084,
             pareto_k=0.21,
+            pareto_k_limit=0.6309,
             by_length=(
                 LengthBin(
                     low=1,
@@ -149,6 +153,7 @@ def full() -> Report:
                 kept_tokens=1.0,
                 kept_sequences=1.0,
                 clipped_mass=0.0,
+                mean_weight=1.00002,
                 ess_fraction=0.9917,
                 tv_retained=0.002131,
                 kl_retained=8.12e-5,

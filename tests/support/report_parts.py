@@ -33,6 +33,8 @@ def curve(scale: float, shape: float, n: int = 24576, prompts: int = 128) -> tup
         points.append(
             Exceedance(
                 tau=tau,
+                tokens_lower=tokens,
+                prompts_lower=of_prompts,
                 tokens=tokens,
                 tokens_upper=min(1.0, tokens * 1.15 + 3 / n),
                 prompts=of_prompts,

@@ -26,6 +26,14 @@ def test_creating_the_same_trace_again_resumes_it_and_adds_what_was_learnt(tmp_p
     assert found.created == "first"
 
 
+def test_a_run_goes_on_after_its_interpreter_has_moved(tmp_path: Path) -> None:
+    path = create(tmp_path / "t", manifest(environment={"torch": "2.13", "executable": "/old/bin/python"}))
+    create(path, manifest(environment={"torch": "2.13", "executable": "/new/bin/python"}))
+    assert read_manifest(path).environment["executable"] == "/new/bin/python"
+    with pytest.raises(OutputExistsError, match=r"environment\.torch"):
+        create(path, manifest(environment={"torch": "2.14"}))
+
+
 @pytest.mark.parametrize(
     ("change", "named"),
     [
@@ -33,6 +41,7 @@ def test_creating_the_same_trace_again_resumes_it_and_adds_what_was_learnt(tmp_p
         ({"evidence": Evidence("sampled")}, r"evidence\.level"),
         ({"model": ModelFacts(name="tiny", weights_sha256="other")}, r"model\.weights_sha256"),
         ({"settings": {"dtype": "bfloat16"}}, r"settings\.dtype"),
+        ({"sampling": {"min_p": 0.1, "seed": 0}}, r"sampling\.min_p"),
         ({"parent": "0" * 64}, "parent"),
     ],
 )
@@ -42,6 +51,17 @@ def test_another_trace_is_never_overwritten(tmp_path: Path, change: dict, named:
     with pytest.raises(OutputExistsError, match=named):
         create(tmp_path / "t", manifest(**change))
     assert files(tmp_path) == before
+
+
+@pytest.mark.parametrize("scaling", [None, {"type": "yarn"}])
+def test_the_same_weights_with_another_configuration_are_another_run(tmp_path: Path, scaling: dict | None) -> None:
+    config = {"rope_theta": 10000.0, "rope_scaling": None}
+    facts = {"name": "tiny", "weights_sha256": "w", "vocabulary_size": 16}
+    create(tmp_path / "t", manifest(model=ModelFacts(**facts, config=config)))
+    create(tmp_path / "t", manifest(model=ModelFacts(**facts)))  # a manifest that does not say contradicts none
+    other = config | ({"rope_theta": 5e5} if scaling is None else {"rope_scaling": scaling})
+    with pytest.raises(OutputExistsError, match=r"model\.config\.rope_(theta|scaling)"):
+        create(tmp_path / "t", manifest(model=ModelFacts(**facts, config=other)))
 
 
 def test_the_raw_view_never_overwrites_another_trace(filled: Path, tmp_path: Path) -> None:

@@ -209,6 +209,20 @@ def test_stronger_evidence(tmp_path: Path, level: str) -> None:
         assert report.alpha1.observed_max <= tv[mask].max() <= report.alpha1.observed_upper
 
 
+def test_a_sampled_token_appended_to_the_top_k_is_none_of_it(tmp_path: Path) -> None:
+    """As servers list it: K ids, and one more where the sampled token is not among them."""
+    logp_BTV = np.log(np.random.default_rng(0).dirichlet(np.ones(V), (B, T)))
+    top_BTK = np.argsort(-logp_BTV, axis=2)[:, :, :3]
+    inside = (top_BTK == RESPONSES[..., None]).any(axis=2)
+    assert inside.any() and not inside.all()
+    listed_BTK = np.concatenate([top_BTK, np.where(inside, -1, RESPONSES)[..., None]], axis=2)
+    for ids_BTK in (listed_BTK, top_BTK):
+        logp_BTK = np.take_along_axis(logp_BTV, np.maximum(ids_BTK, 0), axis=2)
+        path = tmp_path / str(ids_BTK.shape[2])
+        trace = write(path, logprobs=logp_BTV.max(axis=2), topk_ids=ids_BTK, topk_logprobs=logp_BTK)
+        assert trace.evidence.k == 3
+
+
 RAGGED = [[1, 2, 3]] * B
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "text": ({"responses": ["a text"] * B}, r"responses\[0\] is text"),

@@ -6,7 +6,6 @@ Every engine reads the same files, so all of them describe and tokenise through 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +18,7 @@ import numpy as np
 from ...errors import EngineError, ModelError, PromptsError
 from ...records import Observed, Request, SequenceRecord
 from .chat_template import chat_token_ids
+from .identity import identity, read_json
 from .prompt_remarks import PromptMarkers
 
 _TOKENIZER_FILES = ("tokenizer.model", "vocab.json", "merges.txt", "vocab.txt", "added_tokens.json")
@@ -26,14 +26,7 @@ _TOKENIZER_FILES = ("tokenizer.model", "vocab.json", "merges.txt", "vocab.txt", 
 
 def read_config(directory: Path) -> dict[str, Any]:
     """config.json; `ModelError` where it is not JSON."""
-    return _read_json(directory / "config.json")
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise ModelError(f"cannot read {path}: {error}", hint="download the checkpoint again") from error
+    return read_json(directory / "config.json")
 
 
 def describe(name: str, directory: Path) -> dict[str, Any]:
@@ -47,6 +40,7 @@ def describe(name: str, directory: Path) -> dict[str, Any]:
         "weights_sha256": weights_sha256(directory),
         "vocabulary_size": text_config.get("vocab_size"),
         "dtype_stored": stored_dtype(directory),
+        **identity(directory),
     }
 
 
@@ -270,7 +264,7 @@ def stop_token_ids(directory: Path, tokenizer: Tokenizer) -> list[int]:
     """The end-of-sequence ids: of generation_config.json, else of config.json, else of the tokenizer."""
     path = directory / "generation_config.json"
     sources: Sequence[Any] = (
-        _read_json(path).get("eos_token_id") if path.is_file() else None,
+        read_json(path).get("eos_token_id") if path.is_file() else None,
         read_config(directory).get("eos_token_id"),
         tokenizer.eos_token_id,
     )

@@ -2,47 +2,89 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import subprocess
+import sys
 import sysconfig
+import tempfile
 
 from ...errors import EngineError
-from ...machine import hardware
 
 _SECONDS = 30
-# What a compiled graph includes, and so needs to be there: Python's own header.
-_PROGRAM = "#include <Python.h>\nint main() { return 0; }\n"
+# What generated code includes, and so needs to be there: on a GPU Triton's launcher, else Inductor's kernels.
+_TRITON = "#include <Python.h>\n"
+_INDUCTOR = "#include <Python.h>\n#include <algorithm>\n" + (
+    "" if sys.platform == "darwin" else "#include <omp.h>\n"
+)
+_PACKAGES = {
+    "Python.h": "the headers of Python (python3-dev, python3-devel)",
+    "omp.h": "OpenMP's (libgomp comes with gcc; for clang libomp-dev)",
+}
 
 
-def check_compiler(engine: str, way_out: str) -> None:
-    """Compile a line as torch.compile will: Inductor with a C++ compiler, on a GPU Triton with a C compiler.
+def check_compiler(engine: str, way_out: str, *, gpu: bool) -> None:
+    """Build a library as torch.compile will: Inductor with a C++ compiler, Triton on a GPU with a C compiler.
 
-    Raises `EngineError` where there is none, or where it does not find Python's headers; `way_out` is the option
-    that needs no compiler.
+    Raises `EngineError` where there is no Triton for a GPU, no compiler, or one that cannot build what includes
+    Python's headers; `way_out` is the option that needs none. Says nothing where torch.compile is switched off.
     """
-    headers = sysconfig.get_path("include")
-    language, variable, usual = ("c", "CC", ("gcc", "clang")) if hardware()["gpus"] else ("c++", "CXX", ("g++",))
-    name = os.environ.get(variable) or next((each for each in usual if shutil.which(each)), usual[0])
-    command = [name, "-x", language, "-fsyntax-only", f"-I{headers}", "-"]
+    if any(os.environ.get(name) == "1" for name in ("TORCH_COMPILE_DISABLE", "TORCHDYNAMO_DISABLE")):
+        return
+    if gpu and importlib.util.find_spec("triton") is None:
+        raise EngineError(
+            f"{engine} would compile its model, and {sys.executable} has no triton, which that needs on a GPU.",
+            hint=f"{way_out}; or {sys.executable} -m pip install triton",
+        )
+    compiler, variable = _compiler(gpu)
     try:
-        done = subprocess.run(command, input=_PROGRAM, capture_output=True, text=True, timeout=_SECONDS)
+        complaint = _build(compiler, gpu)
     except OSError:
         raise EngineError(
-            f"{engine} would compile its model, and the compiler {name} cannot be started.",
-            hint=f"{way_out}; or install {usual[0]}, or set {variable}",
+            f"{engine} would compile its model, and the compiler {compiler} cannot be started.",
+            hint=f"{way_out}; or install {'gcc' if gpu else 'g++'}, or set {variable}",
         ) from None
     except subprocess.TimeoutExpired:
         return  # slow is not broken
-    if done.returncode == 0:
+    if complaint is None:
         return
-    if "Python.h" in done.stderr:
+    missing = next((header for header in _PACKAGES if header in complaint), None)
+    if missing is not None:
+        where = f" in {sysconfig.get_path('include')}" if missing == "Python.h" else ""
         raise EngineError(
-            f"{engine} would compile its model, and the headers of Python are not in {headers}.",
-            hint=f"{way_out}; or install them (python3-dev, python3-devel)",
+            f"{engine} would compile its model, and the compiler {compiler} finds no {missing}{where}.",
+            hint=f"{way_out}; or install {_PACKAGES[missing]}",
         )
-    first = next((line for line in done.stderr.splitlines() if line.strip()), f"exit status {done.returncode}")
     raise EngineError(
-        f"{engine} would compile its model, and the compiler {name} does not work: {first.strip()}",
+        f"{engine} would compile its model, and the compiler {compiler} does not work: {complaint}",
         hint=f"{way_out}; or set {variable} to one that does",
+    )
+
+
+def _compiler(gpu: bool) -> tuple[str, str]:
+    """The compiler that Triton or Inductor takes, and the variable that names another."""
+    if gpu:
+        return os.environ.get("CC") or (
+            "clang" if not shutil.which("gcc") and shutil.which("clang") else "gcc"
+        ), "CC"
+    return os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++"), "CXX"
+
+
+def _build(compiler: str, gpu: bool) -> str | None:
+    """Compile and link a library that does nothing; the compiler's first complaint, None where it has none."""
+    program, language = (_TRITON, "c") if gpu else (_INDUCTOR, "c++")
+    flags = ["-shared", "-fPIC", f"-I{sysconfig.get_path('include')}"]
+    if sys.platform == "darwin":
+        flags += ["-undefined", "dynamic_lookup"]
+    elif not gpu:
+        flags += ["-fopenmp"]
+    with tempfile.TemporaryDirectory(prefix="mismatchscope-") as directory:
+        command = [compiler, "-x", language, *flags, "-", "-o", os.path.join(directory, "probe.so")]
+        done = subprocess.run(command, input=program, capture_output=True, text=True, timeout=_SECONDS)
+    if done.returncode == 0:
+        return None
+    lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+    return next(
+        (line for line in lines if "error" in line), lines[0] if lines else f"exit status {done.returncode}"
     )

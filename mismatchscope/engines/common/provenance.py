@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import sys
 from importlib.metadata import version
 from typing import Any
 
@@ -16,6 +17,7 @@ def torch_environment(device_type: str, *packages: str) -> dict[str, Any]:
     name = torch.cuda.get_device_name() if device_type == "cuda" else hardware()["cpu"]
     return {
         "python": platform.python_version(),
+        "executable": sys.executable,
         "platform": platform.platform(),
         "torch": torch.__version__,
         **{package: version(package) for package in packages},

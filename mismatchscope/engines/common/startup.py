@@ -13,7 +13,7 @@ from ...errors import EngineError, MismatchScopeError, ModelError, SpecError, Us
 from ...machine import hardware
 from .adapter import Adapter
 
-_ABOUT_MEMORY = re.compile(r"\bmemory\b", re.IGNORECASE)
+_ABOUT_MEMORY = re.compile(r"\bmemory\b|no room for", re.IGNORECASE)
 _ABOUT_THE_MODEL = re.compile(r"architecture|model type|checkpoint|safetensors|weights", re.IGNORECASE)
 _ABOUT_ADAPTERS = re.compile(r"lora|adapter|peft|modules_to_save", re.IGNORECASE)
 _LONGEST_REASON = 400

@@ -36,6 +36,11 @@ def check_capabilities(engine: type[Engine], task: Task) -> None:
     if task.kind == "score" and task.path not in able.paths:
         paths = " and ".join(able.paths) or "no path"
         raise CapabilityError(f"The engine {engine.name} cannot score by {task.path}; it knows {paths}.")
+    if task.sampling.min_p or task.sampling.reweighs:
+        raise CapabilityError(
+            f"The engine {engine.name} draws and scores without min-p, penalties and biases; the trace has one.",
+            hint="score it as the reference, which applies none, or compare the traces that were logged",
+        )
     padding = task.composition.padding
     if padding is not None and (task.kind != "score" or task.path != "prefill"):
         raise CapabilityError(

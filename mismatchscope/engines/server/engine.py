@@ -226,7 +226,7 @@ class ServerEngine(Engine):
         return (await self.sample(prompt, sampling, 1, 0, min(PROBE_ENTRIES, self.vocabulary))).logprobs
 
     def _describe_model(self, directory: Path, config: dict[str, Any]) -> dict[str, Any]:
-        """The `model` entry of a manifest. The weights are known where the server read them from this directory."""
+        """The `model` entry of a manifest. Its files are known where the server read them from this directory."""
         root = self.server_info.root
         read_here = root is not None and Path(root).is_dir() and Path(root).resolve() == directory.resolve()
         if read_here and any(directory.glob("*.safetensors")):
@@ -238,4 +238,8 @@ class ServerEngine(Engine):
             "weights_sha256": None,
             "vocabulary_size": self.vocabulary,
             "dtype_stored": None,
+            "config": None,
+            "generation_config": None,
+            "files": None,
+            "chat_template_sha256": None,
         }

@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ...errors import EngineError
+from ...machine import hardware
 from ...records import Request, Sampling, SequenceRecord, Task
 from ..base import Options
 from ..common.checkpoint import check_response
@@ -26,7 +27,7 @@ from ..common.tokenized import ScoreRequest, TokenizedRequest
 from .exchange import Batch, Exchange, request_id
 from .facts import effective_settings
 from .options import LORA_NAME, SglangOptions, prepare_process
-from .start import Sglang, import_sglang
+from .start import Sglang, check_cpu_graphs, import_sglang
 
 
 class SglangEngine(CheckpointEngine):
@@ -36,8 +37,11 @@ class SglangEngine(CheckpointEngine):
 
     def load(self) -> None:
         prepare_process(self.model)
-        if self.options.arguments().get("enable_torch_compile"):
-            check_compiler("SGLang", "sglang:enable_torch_compile=false")
+        gpu = bool(hardware()["gpus"])
+        if self.options.compiles:
+            if not gpu:
+                check_cpu_graphs(str(self.options.engine_arguments()["attention_backend"]))
+            check_compiler("SGLang", "sglang:enable_torch_compile=false", gpu=gpu)
         sglang = import_sglang()
         self._version = sglang.__version__
         check_arguments(self.options, sglang.ServerArgs.__struct_fields__, f"SGLang {self._version}")

@@ -64,6 +64,12 @@ class SglangOptions(EngineArguments):
         None, "any other argument of SGLang's (ServerArgs), each a key of its own"
     )
 
+    @property
+    def compiles(self) -> bool:
+        """Whether SGLang will compile the model: it compiles what it captures as a graph, and nothing else."""
+        arguments = self.arguments()
+        return bool(arguments.get("enable_torch_compile")) and not arguments.get("disable_cuda_graph")
+
     def engine_arguments(self, adapter: Adapter | None = None) -> dict[str, Any]:
         """`arguments`, the adapter to load, and on a CPU what SGLang does not find out for itself."""
         lora: dict[str, Any] = {}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import importlib.util
 import signal
 import threading
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from ...errors import EngineError
+from ...errors import EngineError, SpecError
 from ..common.adapter import Adapter
 from ..common.startup import import_errors, start_errors
 from .exchange import Exchange
@@ -37,6 +38,27 @@ def import_sglang() -> ModuleType:
         import sglang
         import sglang.srt.entrypoints.engine
     return sglang
+
+
+def check_cpu_graphs(attention_backend: str) -> None:
+    """Raise `SpecError` where SGLang would compile for a CPU and its attention cannot be captured.
+
+    SGLang says so when everything is loaded, by an attribute that is not there. Importing it to look takes half a
+    minute, so its source is asked; what is not found there is SGLang's to say.
+    """
+    package = importlib.util.find_spec("sglang")
+    if attention_backend != "torch_native" or package is None or package.origin is None:
+        return
+    directory = Path(package.origin).parent / "srt" / "layers" / "attention"
+    sources = [directory / "torch_native_backend.py", directory / "base_attn_backend.py"]
+    if not all(source.is_file() for source in sources):
+        return
+    if not any("def init_cpu_graph_state" in source.read_text(encoding="utf-8") for source in sources):
+        raise SpecError(
+            "This SGLang cannot compile a model whose attention_backend is torch_native, "
+            "the one that runs without a GPU and its kernels.",
+            hint="sglang:enable_torch_compile=false",
+        )
 
 
 class Sglang:
@@ -64,7 +86,8 @@ class Sglang:
         with start_errors(
             f"SGLang {version}",
             model,
-            memory_hint="a smaller max_total_tokens=, max_running_requests= or mem_fraction_static=",
+            memory_hint="a smaller max_total_tokens= or max_running_requests=; mem_fraction_static= is the share "
+            "for weights and cache: larger where the cache lacks room, smaller where the rest does",
             refusals=(ValueError, TypeError, NotImplementedError, AssertionError),
             find_cause=self._exchange.failure,
             adapter=adapter,

@@ -53,7 +53,8 @@ class TransformersEngine(CheckpointEngine):
         from .causal_lm import CausalLM
 
         if self.options.compile:
-            check_compiler("transformers", "transformers:compile=false")
+            gpu = torch.cuda.is_available() and not self.options.device.startswith("cpu")
+            check_compiler("transformers", "transformers:compile=false", gpu=gpu)
         if self.options.threads:
             torch.set_num_threads(self.options.threads)
         if self.options.deterministic:

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ...errors import ConfigError, EngineError
+from ...machine import hardware
 from ...records import Observed, Request, SequenceRecord, Task
 from ..base import Options
 from ..common.adapter import Adapter
@@ -22,7 +23,7 @@ from ..common.json_values import to_json_value
 from ..common.options import check_arguments
 from ..common.tokenized import TokenizedRequest
 from .facts import effective_settings, examine
-from .options import VllmOptions, lora_arguments, prepare_process
+from .options import VllmOptions, compiles, lora_arguments, prepare_process
 from .start import import_vllm, load_errors, memory_errors
 
 LEAST_TEMPERATURE = 0.01
@@ -36,9 +37,9 @@ class VllmEngine(CheckpointEngine):
 
     def load(self) -> None:
         prepare_process(self.model, self.options)
-        arguments = self.options.arguments()
-        if not arguments.get("enforce_eager") and "compilation_config" not in arguments:
-            check_compiler("vLLM", "vllm:enforce_eager=true")
+        gpu = bool(hardware()["gpus"])
+        if compiles(self.model, self.options, gpu=gpu):
+            check_compiler("vLLM", "vllm:enforce_eager=true", gpu=gpu)
         vllm = import_vllm()
         self._version = vllm.__version__.partition("+")[0]
         check_arguments(self.options, vllm.EngineArgs.__dataclass_fields__, f"vLLM {self._version}")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from ...machine import hardware
 from ..base import option
-from ..common.adapter import Adapter
+from ..common.adapter import CONFIG, NO_ADAPTER, Adapter
 from ..common.options import ADAPTER_HELP, EngineArguments
 from ..common.startup import set_default_variables
 
@@ -69,6 +70,15 @@ def lora_arguments(adapter: Adapter) -> dict[str, Any]:
     """What vLLM must know when it is built, to run an adapter; a rank that it has no room for is its to refuse."""
     room = next((rank for rank in _LORA_RANKS if rank >= adapter.rank), _LORA_RANKS[-1])
     return {"enable_lora": True, "max_loras": 1, "max_lora_rank": room}
+
+
+def compiles(model: str, options: VllmOptions, *, gpu: bool) -> bool:
+    """Whether vLLM will compile the model for sure: of a compilation that a SPEC describes itself, nobody knows."""
+    arguments = options.arguments()
+    if arguments.get("enforce_eager") or {"compilation_config", "optimization_level"} & arguments.keys():
+        return False
+    adapter = options.adapter not in ("", NO_ADAPTER) or Path(model, CONFIG).is_file()
+    return gpu or not adapter  # without a GPU it runs adapters eagerly
 
 
 def prepare_process(model: str, options: VllmOptions) -> None:

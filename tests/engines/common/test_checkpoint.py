@@ -12,6 +12,7 @@ from tiny_models import CHAT_TEMPLATE, EOS, VOCABULARY, save_model, save_tokeniz
 
 from mismatchscope.engines.common import checkpoint
 from mismatchscope.engines.common.checkpoint import Tokenizer, check_prompt, vocabulary_remarks
+from mismatchscope.engines.common.identity import identity
 from mismatchscope.engines.common.location import locate
 from mismatchscope.errors import ModelError, PromptsError
 from mismatchscope.records import Request
@@ -30,6 +31,7 @@ def test_describe(model: Path) -> None:
         "weights_sha256": hashlib.sha256((model / "model.safetensors").read_bytes()).hexdigest(),
         "vocabulary_size": VOCABULARY,
         "dtype_stored": "BF16",
+        **identity(model),
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sysconfig
 import time
 from pathlib import Path
@@ -9,15 +10,14 @@ from pathlib import Path
 import command
 import pytest
 
-from mismatchscope.engines.common import compiler
 from mismatchscope.engines.common.compiler import check_compiler
 from mismatchscope.errors import EngineError
 
 
 @pytest.fixture(autouse=True)
-def without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiler, "hardware", lambda: {"gpus": []})
-    monkeypatch.delenv("CXX", raising=False)
+def usual_compilers(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("CC", "CXX", "TORCH_COMPILE_DISABLE", "TORCHDYNAMO_DISABLE"):
+        monkeypatch.delenv(name, raising=False)
 
 
 def script(path: Path, text: str) -> str:
@@ -26,15 +26,24 @@ def script(path: Path, text: str) -> str:
     return str(path)
 
 
-def refusal() -> EngineError:
+def refusal(*, gpu: bool = False) -> EngineError:
     with pytest.raises(EngineError) as caught:
-        check_compiler("vLLM", "vllm:enforce_eager=true")
+        check_compiler("vLLM", "vllm:enforce_eager=true", gpu=gpu)
     assert caught.value.hint.startswith("vllm:enforce_eager=true; or ")
     return caught.value
 
 
 def test_a_compiler_that_works_is_no_reason_to_stop() -> None:
-    check_compiler("vLLM", "vllm:enforce_eager=true")
+    check_compiler("vLLM", "vllm:enforce_eager=true", gpu=False)
+
+
+@pytest.mark.parametrize("name", ["TORCH_COMPILE_DISABLE", "TORCHDYNAMO_DISABLE"])
+def test_nothing_is_asked_where_nothing_is_compiled(
+    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("CXX", str(tmp_path / "no-such"))
+    monkeypatch.setenv(name, "1")
+    check_compiler("vLLM", "vllm:enforce_eager=true", gpu=False)
 
 
 def test_a_compiler_that_is_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -45,7 +54,7 @@ def test_a_compiler_that_is_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path:
 def test_headers_that_are_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(sysconfig, "get_path", lambda name: str(tmp_path / "nowhere"))
     error = refusal()
-    assert error.message.endswith(f"the headers of Python are not in {tmp_path / 'nowhere'}.")
+    assert error.message.endswith(f"the compiler g++ finds no Python.h in {tmp_path / 'nowhere'}.")
     assert "python3-dev" in error.hint
 
 
@@ -54,10 +63,31 @@ def test_a_compiler_that_fails_is_quoted(monkeypatch: pytest.MonkeyPatch, tmp_pa
     assert refusal().message.endswith("does not work: cc1plus: not found")
 
 
+def test_openmp_that_is_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    complaint = "<stdin>:3:10: fatal error: omp.h: No such file or directory"
+    monkeypatch.setenv("CXX", script(tmp_path / "cxx", f"echo '{complaint}' >&2; exit 1"))
+    assert refusal().message.endswith(" finds no omp.h.")
+
+
+def test_a_linker_that_fails_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What compiles may still not link, as where libgomp or the linker is missing."""
+    linker = tmp_path / "ld"
+    script(linker, "echo 'cannot find -lgomp' >&2; exit 1")
+    monkeypatch.setenv("CXX", script(tmp_path / "cxx", f'exec g++ -B{tmp_path}/ "$@"'))
+    assert "does not work" in refusal().message
+
+
 def test_on_a_gpu_the_compiler_of_c_is_asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(compiler, "hardware", lambda: {"gpus": ["H100"]})
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
     monkeypatch.setenv("CC", script(tmp_path / "cc", 'echo "$@" >&2; exit 1'))
-    assert "-x c -fsyntax-only" in refusal().message
+    assert "-x c -shared" in refusal(gpu=True).message
+    monkeypatch.delenv("CC")
+    check_compiler("vLLM", "vllm:enforce_eager=true", gpu=True)
+
+
+def test_on_a_gpu_triton_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert "has no triton" in refusal(gpu=True).message
 
 
 def test_an_audit_says_so_in_seconds(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

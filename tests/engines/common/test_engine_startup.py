@@ -15,6 +15,18 @@ from mismatchscope.errors import EngineError, MismatchScopeError, ModelError, Sp
     [
         (RuntimeError("CUDA out of memory while loading the weights"), None, EngineError, "CUDA out of memory"),
         (MemoryError(), None, EngineError, "does not start: "),
+        (
+            RuntimeError("scheduler died"),
+            EngineError("ValueError: Loaded weights leave no GPU memory for the KV cache"),
+            EngineError,
+            "Loaded weights leave no GPU memory",
+        ),
+        (
+            RuntimeError("scheduler died"),
+            EngineError("RuntimeError: the weights leave no room for the full KV pool"),
+            EngineError,
+            "no room for the full KV pool",
+        ),
         (RuntimeError("unknown model type 'x'"), None, ModelError, "Engine 1.0 cannot run the model in m: unknown"),
         (ValueError("no such backend"), None, SpecError, "Engine 1.0 refuses these settings: no such backend"),
         (TypeError("no such backend"), None, EngineError, "does not start: TypeError: no such backend"),
@@ -35,7 +47,7 @@ def test_why_an_engine_did_not_start(
     ):
         raise raised
     assert type(caught.value) is error
-    if isinstance(raised, MemoryError) or "out of memory" in str(raised):
+    if isinstance(raised, MemoryError) or "memory" in says or "no room" in says:
         assert caught.value.hint == "a smaller x="
 
 

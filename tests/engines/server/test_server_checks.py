@@ -69,6 +69,10 @@ def test_facts_say_what_was_checked_and_hold_no_key(connect: Connect, monkeypatc
         "weights_sha256": None,
         "vocabulary_size": V,
         "dtype_stored": None,
+        "config": None,
+        "generation_config": None,
+        "files": None,
+        "chat_template_sha256": None,
     }
     assert facts["max_length"] == 40
     assert facts["effective"]["dtype"] == "float32"

@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from installed_here import install
 
 from mismatchscope.engines.common.adapter import Adapter
 from mismatchscope.engines.common.options import check_arguments
 from mismatchscope.engines.runtime.launcher import job_for, run_job
 from mismatchscope.engines.sglang.facts import effective_settings
 from mismatchscope.engines.sglang.options import SglangOptions
+from mismatchscope.engines.sglang.start import check_cpu_graphs
 from mismatchscope.engines.spec import parse_spec, resolve_options
 from mismatchscope.errors import CapabilityError, EngineError, SpecError
 from mismatchscope.records import Request, Task, write_requests
@@ -51,6 +53,44 @@ def test_what_cannot_be_recorded_is_refused(spec: str, error: type[Exception]) -
     with pytest.raises(error) as caught:
         options(f"sglang:{spec}")
     assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("spec", "compiles"),
+    [
+        ("sglang", False),
+        ("sglang:enable_torch_compile=true", True),
+        ("sglang:enable_torch_compile=true,disable_cuda_graph=true", False),
+    ],
+)
+def test_when_a_compiler_is_needed(spec: str, compiles: bool) -> None:
+    assert options(spec).compiles is compiles
+
+
+@pytest.mark.parametrize(
+    ("method", "backend", "refused"),
+    [
+        ("init_cuda_graph_state", "torch_native", True),
+        ("init_cpu_graph_state", "torch_native", False),
+        ("init_cuda_graph_state", "intel_amx", False),
+        (None, "torch_native", False),  # built otherwise: SGLang will say
+    ],
+)
+def test_attention_that_cannot_be_compiled_is_refused_before_anything_is_imported(
+    method: str | None, backend: str, refused: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(monkeypatch, tmp_path, "sglang", "0.5.23", source="raise ImportError")
+    if method is not None:
+        directory = tmp_path / "sglang" / "srt" / "layers" / "attention"
+        directory.mkdir(parents=True)
+        (directory / "base_attn_backend.py").touch()
+        (directory / "torch_native_backend.py").write_text(f"class Attention:\n    def {method}(self): ...\n")
+    if not refused:
+        check_cpu_graphs(backend)
+        return
+    with pytest.raises(SpecError, match="cannot compile") as caught:
+        check_cpu_graphs(backend)
+    assert caught.value.hint == "sglang:enable_torch_compile=false"
 
 
 def test_an_unknown_argument_is_named() -> None:

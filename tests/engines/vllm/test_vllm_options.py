@@ -16,7 +16,7 @@ from mismatchscope.engines.common.options import check_arguments
 from mismatchscope.engines.runtime.launcher import job_for, run_job
 from mismatchscope.engines.spec import parse_spec, resolve_options
 from mismatchscope.engines.vllm import options as vllm_options
-from mismatchscope.engines.vllm.options import VllmOptions, lora_arguments, prepare_process
+from mismatchscope.engines.vllm.options import VllmOptions, compiles, lora_arguments, prepare_process
 from mismatchscope.engines.vllm.start import load_errors, memory_errors
 from mismatchscope.errors import CapabilityError, EngineError, MismatchScopeError, ModelError, SpecError
 from mismatchscope.records import Request, Task, write_requests
@@ -34,6 +34,25 @@ def test_the_keys_of_a_spec_become_arguments_of_vllm() -> None:
         "compilation_config": {"mode": 0},
     }
     assert options.batch_size == 8
+
+
+@pytest.mark.parametrize(
+    ("spec", "on_cpu", "on_gpu"),
+    [
+        ("vllm", True, True),
+        ("vllm:enforce_eager=false", True, True),
+        ("vllm:enforce_eager=true", False, False),
+        ('vllm:compilation_config={"mode":0}', False, False),
+        ("vllm:optimization_level=0", False, False),
+        ("vllm:adapter=somewhere", False, True),
+    ],
+)
+def test_when_a_compiler_is_needed_for_sure(tmp_path: Path, spec: str, on_cpu: bool, on_gpu: bool) -> None:
+    options = resolve_options(parse_spec(spec))
+    assert compiles(str(tmp_path), options, gpu=False) is on_cpu
+    assert compiles(str(tmp_path), options, gpu=True) is on_gpu
+    (tmp_path / "adapter_config.json").touch()
+    assert not compiles(str(tmp_path), options, gpu=False)
 
 
 def test_the_room_for_an_adapter_is_the_smallest_that_vllm_has() -> None:

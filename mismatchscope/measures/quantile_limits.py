@@ -1,0 +1,90 @@
+"""Distribution-free confidence limits of a quantile, when the tokens of one prompt are not independent.
+
+Shape suffixes: N tokens, S sequences, C clusters (prompts), T thresholds.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+
+from .accumulators import ClusterExceedance
+
+Array = np.ndarray
+View = Literal["value", "negated", "absolute"]
+"""Of which the quantile is: of the values that were counted, of -x, or of |x|."""
+
+# Two thresholds an octave: a design effect changes slowly along a distribution.
+_MAGNITUDES = tuple(2.0 ** (half_octave / 2) for half_octave in range(-80, 9))
+POSITIVE = _MAGNITUDES
+SIGNED = (*(-magnitude for magnitude in reversed(_MAGNITUDES)), 0.0, *_MAGNITUDES)
+
+
+class ClusterShares:
+    """How many values of each cluster lie beyond fixed thresholds: where the spread of a share comes from."""
+
+    def __init__(self, *, signed: bool = False) -> None:
+        self._signed = signed
+        self._exceedance = ClusterExceedance(SIGNED if signed else POSITIVE)
+
+    def add(self, row_S: Array, length_S: Array, value_N: Array) -> None:
+        """Take in the values of sequences; `length_S` each, of the clusters at `row_S`. NaN is "not seen"."""
+        if np.isnan(value_N).any():
+            seen_N = ~np.isnan(value_N)
+            length_S = np.bincount(np.repeat(np.arange(len(length_S)), length_S)[seen_N], minlength=len(length_S))
+            value_N = value_N[seen_N]
+        row_S, length_S = row_S[length_S > 0], length_S[length_S > 0]
+        if value_N.size:
+            self._exceedance.add(row_S, np.cumsum(length_S) - length_S, value_N)
+
+    def merge(self, other: ClusterShares, row_C: Array) -> None:
+        """Take in what another one has seen; `row_C` is the row here of each of its clusters."""
+        self._exceedance.merge(other._exceedance, row_C)
+
+    def levels(self, level: float, *, view: View = "value", confidence: float = 0.95) -> tuple[float, float] | None:
+        """The two levels whose sample quantiles are the confidence limits of the quantile at `level`.
+
+        The share of values up to a threshold has a Clopper–Pearson interval for as many independent values as would
+        be as noisy: n over the design effect of that share, less what few clusters cost (Korn and Graubard 1998,
+        "Confidence intervals for proportions with small expected number of positive counts"). Inverting it bounds
+        the quantile (Woodruff 1952, "Confidence intervals for medians and other position measures").
+
+        None with fewer than two clusters.
+        """
+        from scipy.special import betaincinv, ndtri, stdtrit
+
+        count_C, beyond_CT = self._beyond(view)
+        clusters, n = count_C.size, float(count_C.sum())
+        if clusters < 2:
+            return None
+        share_T = beyond_CT.sum(axis=0) / n
+        at = int(np.argmin(np.abs(share_T - (1 - level))))
+        share = float(share_T[at])
+        residual_C = beyond_CT[:, at] - share * count_C
+        independent = share * (1 - share) * n
+        # Where the grid has no threshold inside the values, each prompt counts as one.
+        effect = (
+            clusters / (clusters - 1) * float(residual_C @ residual_C) / independent
+            if independent
+            else float(count_C @ count_C) / n
+        )
+        tail = (1 - confidence) / 2
+        effective = n / max(1.0, effect) * (ndtri(1 - tail) / stdtrit(clusters - 1, 1 - tail)) ** 2
+        below = level * effective
+        return float(betaincinv(below, effective - below + 1, tail)), float(
+            betaincinv(below + 1, effective - below, 1 - tail)
+        )
+
+    def _beyond(self, view: View) -> tuple[Array, Array]:
+        """(values of each cluster [C], how many of them lie beyond each threshold [C, T]) of clusters with any."""
+        count_C, beyond_CT = self._exceedance.totals()
+        if view == "value":
+            return count_C, beyond_CT
+        if not self._signed:
+            raise ValueError("these values were counted without their sign")
+        below_CT = count_C[:, None] - beyond_CT  # at or below a threshold
+        if view == "negated":
+            return count_C, below_CT
+        half = len(_MAGNITUDES)
+        return count_C, beyond_CT[:, half + 1 :] + below_CT[:, :half][:, ::-1]

@@ -1,0 +1,56 @@
+"""What each prompt adds to the means of a report: a file beside `report.json`, by which two reports are paired.
+
+`report.json` has its sums in `report.prompts.json`, and a copy under another name likewise. A prompt goes by a hash
+of its token ids, so that no text is kept. A report without the file is compared as an independent sample.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from ..errors import TraceError
+
+SCHEMA_VERSION = 1
+
+
+class FigureSums(BaseModel):
+    """Of one figure: the sum and the number of its values by prompt, in the order of `PromptSums.prompts`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sums: list[float]
+    counts: list[int]
+
+
+class PromptSums(BaseModel):
+    """`prompts` are hashes of the prompts' token ids, each once; `figures` go by their paths."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schema_version: int = SCHEMA_VERSION
+    prompts: list[str]
+    figures: dict[str, FigureSums]
+
+    def to_json(self) -> str:
+        return self.model_dump_json() + "\n"
+
+
+def sums_file(report_file: Path) -> Path:
+    """Where the sums of a report are."""
+    return report_file.with_suffix(".prompts.json")
+
+
+def load_beside(report_file: Path) -> PromptSums | None:
+    """The sums of a report; None where it has none. Raises `TraceError` for a file that is something else."""
+    file = sums_file(report_file)
+    try:
+        return PromptSums.model_validate_json(file.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValidationError) as error:
+        raise TraceError(
+            f"{file} does not hold the sums by prompt of a report.",
+            hint="remove it: the report is then compared without pairing its prompts",
+        ) from error
