@@ -190,7 +190,8 @@ class Fillers:
                 span = f"{counts.whole_from:.0f}"
                 if counts.whole_from != counts.whole_to:
                     span += f" to {counts.whole_to:.0f}"
-                what = f"are whole numbers below {LOW:.0f} ({span})"
+                what = "is a whole number" if counts.whole == 1 else "are whole numbers"
+                what += f" below {LOW:.0f} ({span})"
                 yield _filler("whole_numbers", side, counts, counts.whole, counts.first_whole, what)
             if counts.tails >= max(3, 0.05 * counts.long_responses):
                 what = (

@@ -268,10 +268,6 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "another role": ({"role": "rollout"}, "role is 'rollout'"),
     "another policy": ({"policy": "tempered"}, "policy is 'tempered'"),
-}
-
-
-WRONG |= {
     "an id twice in a list": (
         {"topk_ids": [[[1, 2, 3], *[[4, 5, 4]] * (T - 1)]] * B, "topk_logprobs": np.full((B, T, 3), -2.0)},
         r"topk_ids\[0\] lists id 4 twice at position 1",
