@@ -67,6 +67,7 @@ def sampled_pair(filed: tuple[np.ndarray, np.ndarray], prompt_N: np.ndarray) -> 
             token_id_N=np.zeros(len(prompt_N), dtype=np.int64),
             logp_mu_N=filed[0],
             logp_pi_N=filed[1],
+            recorded_pi_N=filed[1],
             sampled=sampled,
             tv_lower_N=sampled.binary_tv,
             tv_upper_N=None,

@@ -103,6 +103,7 @@ class Law:
             token_id_N=first_N.astype(np.int32),
             logp_mu_N=logp_mu_N,
             logp_pi_N=logp_pi_N,
+            recorded_pi_N=logp_pi_N,
             sampled=sampled_estimators(logp_mu_N, logp_pi_N),
             tv_lower_N=tv_N,
             tv_upper_N=tv_N,

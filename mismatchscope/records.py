@@ -96,6 +96,7 @@ class SequenceRecord:
     """One finished sequence. `raw` is present only where the sampled policy is not the raw one.
 
     `group` is what a trainer calls those that share an advantage, `max_abs_logit` the largest |logit| of them all.
+    `mask_T` is true at the tokens that a loss counts; None where nobody said.
     """
 
     sequence_id: int
@@ -114,10 +115,11 @@ class SequenceRecord:
     prompt_remarks: list[str] = field(default_factory=list)  # what is odd about its tokens, a sentence each
     response_pieces: list[str] | None = None  # decoded one token at a time, for people to read
     experts: np.ndarray | None = None  # int16 [T, layers, top_k]
+    mask_T: np.ndarray | None = None  # bool
     extra: dict[str, Any] = field(default_factory=dict)
 
 
-_RECORD_ARRAYS = ("prompt_token_ids", "response_token_ids", "experts")
+_RECORD_ARRAYS = ("prompt_token_ids", "response_token_ids", "experts", "mask_T")
 _RECORD_VIEWS = ("observed", "raw")
 _REQUEST_ARRAYS = ("prompt_token_ids", "response_token_ids", "observed_ids_TK", "kth_logprob_T")
 
@@ -150,10 +152,7 @@ def read_part(path: Path) -> SequenceRecord:
         view, _, name = key.partition(".")
         views[view][name] = arrays[key]
     return SequenceRecord(
-        **scalars,
-        prompt_token_ids=arrays["prompt_token_ids"],
-        response_token_ids=arrays["response_token_ids"],
-        experts=arrays.get("experts"),
+        **scalars | {name: arrays.get(name) for name in _RECORD_ARRAYS},
         observed=Observed(**views["observed"]),
         raw=Observed(**views["raw"]) if views["raw"] else None,
     )

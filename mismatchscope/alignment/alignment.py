@@ -18,12 +18,13 @@ import numpy as np
 from ..errors import EmptyComparisonError, MisalignedError, TraceError
 from ..records import EvidenceLevel
 from ..traces.reader import Trace
-from ..traces.schema import SEQUENCES, TOKENS
+from ..traces.schema import MASK, SEQUENCES, TOKENS
 from . import token_differences
 from .block import PIECE_BYTES, Block
 from .compatibility import check_comparable, check_vocabularies, note_evidence
 from .cursors import ROW, Responses, SequenceCursor, TokenCursor, check_rows
 from .full_states import FullStates
+from .loss_mask import LossMasks
 from .prompt_clusters import PromptClusters
 from .shift import ShiftTest
 
@@ -37,9 +38,10 @@ _TOPK = ["topk_ids", "topk_logprobs"]
 @dataclass
 class AlignmentCounts:
     """`prompts` are distinct by their tokens, `prompt_ids` are what the trace calls them. `tokens` are the rows
-    that are compared; `rejected` had a NaN or +inf log-prob on a side and are not. Of the
-    `matched_sequences` that both traces have, `sequences` have a row that is compared, and `partial_sequences` of
-    them have lost another; `prompts` are those of `sequences`."""
+    that are compared; `masked` are those that a loss mask leaves out, and of the others `rejected` had a NaN or
+    +inf log-prob on a side. Of the `matched_sequences` that both traces have, `sequences` have a row that is
+    compared, and `partial_sequences` of them have lost another to rejection; `prompts` are those of `sequences`.
+    """
 
     prompts: int = 0
     prompt_ids: int = 0
@@ -50,6 +52,7 @@ class AlignmentCounts:
     unmatched_behavior: int = 0
     unmatched_reference: int = 0
     rejected: int = 0
+    masked: int = 0
 
 
 class _Matched(NamedTuple):
@@ -61,16 +64,17 @@ class _Matched(NamedTuple):
 
 
 class Alignment:
-    """What two traces share. `counts` and `notes` (remarks for people) are whole once `blocks` has come to its end.
+    """What two traces share, but for the rows that a loss mask leaves out: their own, or that of the trace `mask`.
+    `counts` and `notes` (remarks for people) are whole once `blocks` has come to its end.
 
     Raises `EmptyComparisonError` when nothing is left to compare; `MisalignedError` when a matched sequence has
     other tokens on the two sides, another vocabulary, or log-probs that are shifted by one; `NotComparableError`
-    when one side is raw and the other processed; `TraceError` when a trace contradicts itself. What only the data
-    show is raised by `blocks`.
+    when one side is raw and the other processed, or two loss masks differ; `TraceError` when a
+    trace contradicts itself. What only the data show is raised by `blocks`.
     """
 
-    def __init__(self, behavior: Trace, reference: Trace) -> None:
-        self.behavior, self.reference = behavior, reference
+    def __init__(self, behavior: Trace, reference: Trace, *, mask: Trace | None = None) -> None:
+        self.behavior, self.reference, self._mask = behavior, reference, mask
         self._manifest_notes = check_comparable(behavior.manifest, reference.manifest)
         self.full = FullStates.of(behavior, reference)
         self.counts, self.notes = AlignmentCounts(), list(self._manifest_notes)
@@ -90,10 +94,14 @@ class Alignment:
         """All aligned sequences in order, about so many rows at a time, or those of one longer sequence."""
         self.counts, self.notes = counts, notes = AlignmentCounts(), list(self._manifest_notes)
         shift, prompts, largest_id, one_sided = ShiftTest(), PromptClusters(), -1, 0
-        columns_pi = ROW + [name for name in (*_TOPK, "tail_overlap") if name in self.reference.token_columns]
-        tokens_mu = TokenCursor(self.behavior, ROW + _TOPK if self.topk else ROW)
-        tokens_pi = TokenCursor(self.reference, columns_pi if self.topk else ROW)
-        renumbered = False
+        tokens_mu, tokens_pi = (
+            TokenCursor(trace, ROW + [name for name in optional if name in trace.token_columns])
+            for trace, optional in (
+                (self.behavior, [*_TOPK, MASK] if self.topk else [MASK]),
+                (self.reference, [*_TOPK, "tail_overlap", MASK] if self.topk else [MASK]),
+            )
+        )
+        masks, renumbered = LossMasks(self.behavior, self.reference, self._mask), False
         matched = self._matched(rows)
         for mu, pi, chosen in matched:
             if not mu.same_tokens(pi):
@@ -103,18 +111,22 @@ class Alignment:
             row_mu_F, batch_mu = _rows(tokens_mu, *chosen[0])
             row_pi_F, batch_pi = _rows(tokens_pi, *chosen[1])
             largest_id = max(largest_id, int(mu.response_F.max(initial=-1)))
-            usable_F = self._usable(mu, batch_mu, batch_pi, shift, notes)
-            counts.tokens += int(usable_F.sum())
-            counts.rejected += len(usable_F) - int(usable_F.sum())
-            if not usable_F.any():
+            counted_F, usable_F = self._usable(mu, (batch_mu, batch_pi), masks, shift, notes)
+            counted, usable = int(counted_F.sum()), int(usable_F.sum())
+            counts.tokens += usable
+            counts.rejected += counted - usable
+            counts.masked += len(counted_F) - counted
+            if not usable or masks.different:  # masks that differ are only counted on, for the error at the end
                 continue
-            block = self._block(mu, prompts, usable_F, (row_mu_F, row_pi_F), (batch_mu, batch_pi))
+            rows_FF, batches = (row_mu_F, row_pi_F), (batch_mu, batch_pi)
+            block = self._block(mu, prompts, counted_F, usable_F, rows_FF, batches)
             if self.full is not None:
                 one_sided += self.full.one_sided(*block._rows)
             counts.sequences += len(block.sequence_id_S)
             counts.partial_sequences += int((~block.whole_S).sum())
             yield block
         counts.prompts, counts.prompt_ids = prompts.prompts, prompts.ids
+        masks.check()
         self._finish(shift, renumbered, largest_id, one_sided)
 
     def _matched(self, rows: int) -> Iterator[_Matched]:
@@ -142,9 +154,15 @@ class Alignment:
                 )
 
     def _usable(
-        self, mu: Responses, batch_mu: pa.RecordBatch, batch_pi: pa.RecordBatch, shift: ShiftTest, notes: list[str]
-    ) -> np.ndarray:
-        """Which rows have two log-probs that are numbers or -inf [F]; a note on the first that does not.
+        self,
+        mu: Responses,
+        batches: tuple[pa.RecordBatch, pa.RecordBatch],
+        masks: LossMasks,
+        shift: ShiftTest,
+        notes: list[str],
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Which rows the loss masks keep [F], and which of those have two log-probs that are numbers or -inf [F]; a
+        note on the first that does not.
 
         Raises `TraceError` unless the rows are those that sequences.parquet promises.
         """
@@ -152,12 +170,16 @@ class Alignment:
         position_F = np.arange(mu.rows) - np.repeat(mu.start_S, mu.length_S)
         sides = {}
         for name, trace, batch in (
-            ("behaviour", self.behavior, batch_mu),
-            ("reference", self.reference, batch_pi),
+            ("behaviour", self.behavior, batches[0]),
+            ("reference", self.reference, batches[1]),
         ):
             check_rows(trace, batch, (sequence_id_F, position_F, mu.response_F))
             sides[name] = batch["logprob"].to_numpy(zero_copy_only=False)
         legal = {name: logp_F < np.inf for name, logp_F in sides.items()}  # NaN is not
+        counted_F = masks.counted(mu, batches, position_F)
+        if not counted_F.all():
+            legal = {name: legal_F | ~counted_F for name, legal_F in legal.items()}
+            sides = {name: np.where(counted_F, logp_F, np.nan) for name, logp_F in sides.items()}
         shift.add(sequence_id_F, *sides.values())
         for name, legal_F in legal.items():
             if not legal_F.all() and not any(note.startswith("Rows without") for note in notes):
@@ -166,22 +188,25 @@ class Alignment:
                     f"Rows without a legal log-prob were rejected; the first is position {position_F[at]} of "
                     f"sequence {sequence_id_F[at]}, where the {name}'s is {sides[name][at]}."
                 )
-        return legal["behaviour"] & legal["reference"]
+        return counted_F, legal["behaviour"] & legal["reference"] & counted_F
 
     def _block(
         self,
         mu: Responses,
         prompts: PromptClusters,
+        counted_F: np.ndarray,
         usable_F: np.ndarray,
         rows: tuple[np.ndarray, np.ndarray],
         batches: tuple[pa.RecordBatch, pa.RecordBatch],
     ) -> Block:
         import pyarrow as pa
 
-        length_S = mu.length_S
+        length_S = counted_S = mu.length_S
         if not usable_F.all():
             sequence_F = np.repeat(np.arange(len(mu.length_S)), mu.length_S)
-            length_S = np.bincount(sequence_F[usable_F], minlength=len(mu.length_S))
+            length_S, counted_S = (
+                np.bincount(sequence_F[chosen_F], minlength=len(mu.length_S)) for chosen_F in (usable_F, counted_F)
+            )
             usable = pa.array(usable_F)
             rows = rows[0][usable_F], rows[1][usable_F]
             batches = batches[0].filter(usable), batches[1].filter(usable)
@@ -192,7 +217,7 @@ class Alignment:
             sequence_id_S=kept.sequence_id_S,
             prompt_id_S=kept.prompt_id_S,
             cluster_S=prompts.labels(kept),
-            whole_S=length_S[kept_S] == kept.length_S,
+            whole_S=length_S[kept_S] == counted_S[kept_S],
             length_S=length_S[kept_S],
             position_N=batch_mu["position"].to_numpy().astype(np.int64),
             token_id_N=batch_mu["token_id"].to_numpy(),
@@ -233,7 +258,7 @@ class Alignment:
         if not counts.tokens:
             raise EmptyComparisonError(
                 f"The {counts.matched_sequences} sequences in common leave no token to compare.",
-                hint="the responses are empty, or no log-prob is a number",
+                hint="the responses are empty, a mask leaves all of them out, or no log-prob is a number",
             )
         if renumbered:
             self.notes.append(

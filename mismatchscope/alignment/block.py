@@ -28,8 +28,8 @@ _COPIES = 4  # of a top-k list while it is read, matched and padded
 class Block:
     """Some whole sequences of both traces: `length_S` rows each, in order. None of them is empty.
 
-    `cluster_S` is the label of a sequence's prompt, see `prompt_clusters`; `whole_S` says that none of its rows was
-    rejected.
+    `cluster_S` is the label of a sequence's prompt, see `prompt_clusters`; `whole_S` says that no row that
+    counts was rejected.
     """
 
     sequence_id_S: np.ndarray

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import TraceError
-from ..traces.columns import flat, last, pad
+from ..traces.columns import flat, last, pad, repeated_id
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -45,12 +45,13 @@ def observed_pair(
     π's log-probs come from its own list, matched by id, or from `full`: the rows [M] that have a distribution, and
     the distributions [M, V]. An id that only μ shows is not observed: it belongs to the tail of both. The arrays
     may be views of the columns.
-    Raises `TraceError` for +inf.
+    Raises `TraceError` for an id that a list has twice, and for +inf.
     """
     id_F, k_N = flat(mu["topk_ids"])
     logp_mu_F, _ = flat(mu["topk_logprobs"])
     token_N = mu["token_id"].to_numpy()
     id_NK, logp_mu_NK = pad(id_F, k_N, fill=-1), pad(logp_mu_F, k_N, fill=np.nan)
+    _check_distinct(id_NK, mu, "behaviour")
     overlap_N = None
     if full is not None:
         index_M, logp_pi_MV = full
@@ -71,8 +72,7 @@ def observed_pair(
     if not all(_is_whole(logp_NK) for logp_NK in (logp_mu_NK, logp_pi_NK)):
         for logp_NK in (logp_mu_NK, logp_pi_NK):
             if (illegal_N := (logp_NK == np.inf).any(axis=1)).any():
-                sequence_id = mu["sequence_id"][int(illegal_N.argmax())]
-                raise TraceError(f"A top-k log-prob of sequence {sequence_id} is +inf.")
+                raise TraceError(f"A top-k log-prob is +inf at {_place(mu, int(illegal_N.argmax()))}.")
         unseen_NK = np.isnan(logp_mu_NK) | np.isnan(logp_pi_NK)
         listed_NK &= ~unseen_NK
         whole_N = ~(unseen_NK & (id_NK >= 0)).any(axis=1)
@@ -90,6 +90,20 @@ def observed_pair(
         beyond_topk_N,
         whole_N,
     )
+
+
+def _check_distinct(id_NK: np.ndarray, batch: pa.RecordBatch, side: str) -> None:
+    repeated = repeated_id(id_NK)
+    if repeated is not None:
+        raise TraceError(
+            f"The {side} lists id {repeated.id} twice at {_place(batch, repeated.row)}: its probability would "
+            "count twice.",
+            hint="write the trace again, with distinct topk_ids",
+        )
+
+
+def _place(batch: pa.RecordBatch, row: int) -> str:
+    return f"position {batch['position'][row]} of sequence {batch['sequence_id'][row]}"
 
 
 def _is_whole(logp_NK: np.ndarray) -> bool:
@@ -113,6 +127,7 @@ def _matched(id_F: np.ndarray, k_N: np.ndarray, pi: pa.RecordBatch) -> tuple[np.
     logp_pi_F, _ = flat(pi["topk_logprobs"])
     if np.array_equal(k_N, k_pi_N) and np.array_equal(id_F, id_pi_F):
         return logp_pi_F, np.ones(len(k_N), dtype=bool)
+    _check_distinct(pad(id_pi_F, k_pi_N, fill=-1), pi, "reference")
     # Ids are below 2³¹, so (row, id) makes one sortable key.
     key_F, key_pi_F = _row_of(k_N) << 32 | id_F, _row_of(k_pi_N) << 32 | id_pi_F
     order = np.argsort(key_pi_F)

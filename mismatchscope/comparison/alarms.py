@@ -20,6 +20,7 @@ def find_alarms(pair: Pair, counts: Counts, floors: Floors) -> list[Alarm]:
         *_weights_alarm(pair),
         *_adapter_alarm(pair),
         *_row_alarms(counts),
+        *_filler_alarms(pair),
         *_floor_alarm(floors),
         *(Alarm(code="alignment", message=note) for note in pair.notes),
     ]
@@ -110,6 +111,40 @@ def _floor_alarm(floors: Floors) -> Iterator[Alarm]:
             code="one_sided_floor",
             message=f"The {missing[0]} was not measured against itself, so its own noise counts as mismatch here.",
             remedy="an engine that can score through decoding, or compare --behavior-repeat / --reference-repeat",
+        )
+
+
+def _filler_alarms(pair: Pair) -> Iterator[Alarm]:
+    """What stands where no log-prob was recorded, and what was stored in less precision than the other side."""
+    fillers, sampling = pair.statistics.fillers, pair.mu.manifest.sampling
+    may_be_sampled = sampling is None or sampling.truncates or sampling.temperature == 0
+    for found in fillers.found(zeros_may_be_sampled=may_be_sampled):
+        yield Alarm(
+            code="filler",
+            message=found.message,
+            evidence={
+                "kind": found.kind,
+                "side": found.side,
+                "rows": found.rows,
+                "share": found.rows / found.of_rows,
+                "sequence_id": found.place[0],
+                "position": found.place[1],
+            },
+            remedy="leave rows that nobody sampled out with a loss mask; record the log-probs of the others",
+            severity="error",
+        )
+    rounded = fillers.rounded()
+    if rounded is not None:
+        yield Alarm(
+            code="rounded_logprobs",
+            message=rounded.message,
+            evidence={
+                "side": rounded.side,
+                "bits": rounded.bits,
+                "share": rounded.share,
+                "other": rounded.other_share,
+            },
+            remedy="a fact, it limits what can be resolved: store log-probs in float32",
         )
 
 

@@ -12,6 +12,7 @@ from .pair import Pair
 from .statistics import PairStatistics
 
 _RATIO_BINS = 61
+_WIDEST = 300.0  # as a power of 10: a ratio beyond it is all but infinite in float64
 
 
 def chart_data_of(pair: Pair, floor: Pair | None) -> ChartData:
@@ -31,7 +32,7 @@ def _ratio_histogram(ours: PairStatistics, floor: PairStatistics | None) -> Hist
     widest = ours.sketches["log_ratio"].largest_finite_magnitude()
     if widest is None:
         return None
-    widest = max(widest / np.log(10), 1e-9)
+    widest = min(max(widest / np.log(10), 1e-9), _WIDEST)
     edges = np.linspace(-widest, widest, _RATIO_BINS + 1)
 
     def counts(statistics: PairStatistics) -> list[int]:

@@ -9,6 +9,7 @@ from typing import Any
 from ..errors import NotComparableError
 from ..records import Policy
 from ..traces.reader import Trace
+from ..traces.schema import MASK
 
 OnRows = Callable[[int], None]
 
@@ -21,7 +22,7 @@ class Context:
     that the tokens were drawn from the μ that is measured: not where the raw policy of a tempered or truncated
     sampler is, nor where another engine drew them, unless the trace of the policy that did is `drawn_by`, by which
     they are weighted. `ids_of_behavior` says that observed top-k ids are μ's own.
-    `on_rows` is told of measured states.
+    `mask` is the trace whose loss mask holds for every pair. `on_rows` is told of measured states.
     """
 
     policy: Policy = "processed"
@@ -31,6 +32,7 @@ class Context:
     truncated: bool = False
     confidence: float = 0.95
     tail: bool = False
+    mask: Trace | None = field(default=None, compare=False)
     on_rows: OnRows | None = field(default=None, compare=False)
 
     @classmethod
@@ -48,6 +50,7 @@ class Context:
             # A repeat of the same run does not say whose ids they are.
             ids_of_behavior=pi.manifest.parent in (None, mu.sha256),
             truncated=sampling is not None and sampling.truncates,
+            mask=next((trace for trace in (mu, pi) if MASK in trace.token_columns), None),
             **settings,
         )
 

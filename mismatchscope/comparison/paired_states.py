@@ -55,7 +55,7 @@ class PairedDifferences:
 def _figures(pair: Pair) -> Iterator[dict[str, np.ndarray]]:
     """Block by block: the place of each state as one rising number, its prompt, its figures (NaN: not known)."""
     context = pair.context
-    alignment = Alignment(pair.mu, pair.pi)
+    alignment = Alignment(pair.mu, pair.pi, mask=context.mask)
     for states in measured(
         alignment, context.policy, ids_of_behavior=context.ids_of_behavior, drawn_by=context.drawn_by
     ):

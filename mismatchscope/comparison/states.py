@@ -8,7 +8,8 @@ vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -19,6 +20,7 @@ from ..alignment.block import Block
 from ..errors import NotComparableError
 from ..measures.alpha import check_ends
 from ..measures.full import divergences
+from ..measures.illegal_row import IllegalRowError
 from ..measures.sampled import SampledEstimators, sampled_estimators
 from ..measures.support import renormalise_on_support
 from ..measures.topk import rao_blackwellised, topk_interval
@@ -54,10 +56,11 @@ _WHOLE_MASS = 1e-5
 class States:
     """Everything measured of the states of some whole sequences, in order.
 
-    `cluster_S` labels the prompt, the unit of every interval; `whole_S` says that no row of the response was
-    rejected. `tv_lower_N` is certified at every evidence level; `tv_upper_N` is None where nothing bounds TV from
-    above, and NaN at states where nothing does. `columns` has what the evidence gives, by the names of `EXACT`,
-    `LOWER_BOUNDS` and `ESTIMATES`: a figure that no state has is absent, and NaN at states that do not have it.
+    `cluster_S` labels the prompt, the unit of every interval; `whole_S` says that no row of the response that
+    counts was rejected. `recorded_pi_N` is `logp_pi_N` as the trace has it, before policy "support". `tv_lower_N`
+    is certified at every evidence level; `tv_upper_N` is None where nothing bounds TV from above, and NaN at states
+    where nothing does. `columns` has what the evidence gives, by the names of `EXACT`, `LOWER_BOUNDS` and
+    `ESTIMATES`: a figure that no state has is absent, and NaN at states that do not have it.
     """
 
     sequence_id_S: np.ndarray
@@ -69,6 +72,7 @@ class States:
     token_id_N: np.ndarray
     logp_mu_N: np.ndarray
     logp_pi_N: np.ndarray
+    recorded_pi_N: np.ndarray
     sampled: SampledEstimators
     tv_lower_N: np.ndarray
     tv_upper_N: np.ndarray | None
@@ -119,7 +123,7 @@ class States:
             return self
         chosen_N = np.repeat(chosen_S, self.length_S)
         sampled = {name: value_N[chosen_N] for name, value_N in vars(self.sampled).items()}
-        by_state = ("position_N", "token_id_N", "logp_mu_N", "logp_pi_N", "tv_lower_N")
+        by_state = ("position_N", "token_id_N", "logp_mu_N", "logp_pi_N", "recorded_pi_N", "tv_lower_N")
         by_sequence = ("sequence_id_S", "prompt_id_S", "cluster_S", "whole_S", "length_S")
         return States(
             **{name: getattr(self, name)[chosen_S] for name in by_sequence},
@@ -154,14 +158,7 @@ def measured(
     """
     drawn = None if drawn_by is None else SampledLogprobs(drawn_by)
     for block in alignment.blocks():
-        try:
-            states = _measured(block, policy, ids_of_behavior, drawn)
-        except ValueError as error:
-            raise NotComparableError(
-                f"The log-probs are not those of a policy: {error}.",
-                hint="an importer or an engine wrote something else than normalised natural log-probs",
-            ) from error
-        yield states
+        yield _measured(block, policy, ids_of_behavior, drawn)
 
 
 def _measured(block: Block, policy: Policy, ids_of_behavior: bool, drawn: SampledLogprobs | None) -> States:
@@ -184,16 +181,18 @@ def _measured(block: Block, policy: Policy, ids_of_behavior: bool, drawn: Sample
             _require_support(kept_logmass_N[where])
             logp_pi_NK = _on_support(logp_pi_NK, observed.logp_mu_NK, kept_logmass_N[where][:, None])
         overlap_N = observed.tail_overlap_N if ids_of_behavior and not on_support else None
-        bounds = topk_interval(observed.logp_mu_NK, logp_pi_NK, tail_overlap_T=overlap_N)
+        with _policies_at(block, range(n)[where]):
+            bounds = topk_interval(observed.logp_mu_NK, logp_pi_NK, tail_overlap_T=overlap_N)
         for name in ("tv_lower", "tv_upper", *LOWER_BOUNDS):
             place(name, where, getattr(bounds, name))
         for name in ("observed_tv", "observed_kl"):
             place(name, where, np.where(observed.whole_N, getattr(bounds, name), np.nan))
         beyond_topk_N[where] = observed.beyond_topk_N
     for index_M, logp_mu_MV, logp_pi_MV in block.full_pieces():
-        if kept_logmass_N is not None:
-            logp_pi_MV, kept_logmass_N[index_M] = renormalise_on_support(logp_pi_MV, logp_mu_MV)
-        exact = divergences(logp_mu_MV, logp_pi_MV, normalised=True)
+        with _policies_at(block, index_M):
+            if kept_logmass_N is not None:
+                logp_pi_MV, kept_logmass_N[index_M] = renormalise_on_support(logp_pi_MV, logp_mu_MV)
+            exact = divergences(logp_mu_MV, logp_pi_MV, normalised=True)
         for name in EXACT:
             place(name, index_M, getattr(exact, name))
         for name in ("tv_lower", "tv_upper"):
@@ -202,7 +201,8 @@ def _measured(block: Block, policy: Policy, ids_of_behavior: bool, drawn: Sample
     if kept_logmass_N is not None:
         _require_support(kept_logmass_N)
         logp_pi_N = logp_pi_N - kept_logmass_N
-    sampled = sampled_estimators(block.logp_mu_N, logp_pi_N)
+    with _policies_at(block, range(n)):
+        sampled = sampled_estimators(block.logp_mu_N, logp_pi_N)
     weight_N = None if drawn is None else np.exp(block.logp_mu_N - drawn.at(block.sequence_id_N, block.position_N))
     if topk or weight_N is not None:
         over_topk = columns.pop("observed_tv", None), columns.pop("observed_kl", None)
@@ -223,12 +223,28 @@ def _measured(block: Block, policy: Policy, ids_of_behavior: bool, drawn: Sample
         token_id_N=block.token_id_N,
         logp_mu_N=block.logp_mu_N,
         logp_pi_N=logp_pi_N,
+        recorded_pi_N=block.logp_pi_N,
         sampled=sampled,
         tv_lower_N=tv_lower_N,
         tv_upper_N=tv_upper_N,
         columns=columns,
         topk=topk,
     )
+
+
+@contextmanager
+def _policies_at(block: Block, row_M: Sequence[int] | np.ndarray) -> Iterator[None]:
+    """What measures refuse at one of these rows of a block, as a sentence that names its place."""
+    try:
+        yield
+    except IllegalRowError as error:
+        row = int(row_M[error.row])
+        sequence_id = block.sequence_id_S[np.searchsorted(np.cumsum(block.length_S), row, side="right")]
+        raise NotComparableError(
+            f"The log-probs are not those of a policy: position {block.position_N[row]} of sequence "
+            f"{sequence_id}{error.text}.",
+            hint="an importer or an engine wrote something else than normalised natural log-probs",
+        ) from error
 
 
 def _estimates(

@@ -17,6 +17,7 @@ from ..measures.quantile_limits import ClusterShares
 from ..measures.selected_states import AFTER, BEFORE, LargestStates, SampledPoints, State
 from ..measures.sequence_sums import SequenceSums
 from ..measures.sketches import QuantileSketch
+from .fillers import Fillers
 from .log_odds import COLUMNS, LogOddsFit, fit_log_odds, log_odds_columns
 from .states import ESTIMATES, EXACT, LOWER_BOUNDS, States
 
@@ -61,6 +62,7 @@ class PairStatistics:
         self.estimated_tv_by_index, self.upper_tv_by_index = PositionSums(), PositionSums()
         self.largest = LargestStates()
         self.points = SampledPoints()
+        self.fillers = Fillers()
         self._sequences: list[SequenceSums] = []
         self.outside_band = ClusterSums()
         """Of 1 where the ratio is outside `RATIO_BAND`, else 0: its mean is a share."""
@@ -92,6 +94,7 @@ class PairStatistics:
             self._add_shares("tv_upper", row_S, states, states.tv_upper_N)
         p_mu_N, p_pi_N = np.exp(states.logp_mu_N), np.exp(states.logp_pi_N)
         self.probabilities.add(p_mu_N, p_pi_N)
+        self.fillers.add(states)
         self.points.add(states.sequence_id_N, states.position_N, p_mu_N, p_pi_N)
         for name, values_N in log_odds_columns(states, truncated=self._truncated).items():
             self._add_sums(name, row_S, states, values_N)
@@ -160,6 +163,7 @@ class PairStatistics:
             "upper_tv_by_index",
             "largest",
             "points",
+            "fillers",
         ):
             getattr(self, name).merge(getattr(other, name))
         self._sequences += other._sequences

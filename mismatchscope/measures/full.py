@@ -21,6 +21,7 @@ from ..errors import EmptyComparisonError
 from . import kernel
 from .blocks import Block, checked_token_ids
 from .cells import MASS_TOLERANCE, Cells, row_chunks
+from .illegal_row import IllegalRowError
 
 if TYPE_CHECKING:
     import torch
@@ -188,9 +189,9 @@ def _log_probabilities(
     if (bad_R := ~(top_R < np.inf)).any():  # NaN is the maximum of whatever it is among
         row = int(np.argmax(bad_R))
         at = int(np.argmax(~(logp_RV[row] < np.inf)))
-        raise ValueError(f"row {first + row} of the {side} holds {logp_RV[row, at]} at id {at}")
+        raise IllegalRowError(first + row, f" of the {side} holds {logp_RV[row, at]} at id {at}")
     if (bad_R := top_R == -np.inf).any():
-        raise ValueError(f"row {first + int(np.argmax(bad_R))} of the {side} holds nothing but -inf")
+        raise IllegalRowError(first + int(np.argmax(bad_R)), f" of the {side} holds nothing but -inf")
     if normalised:
         return logp_RV, 0.0
     logsumexp_R = top_R + np.log(np.exp(logp_RV - top_R[:, None]).sum(axis=1))
@@ -202,9 +203,10 @@ def _checked_mass(p_RV: Array, first_row: int, side: str) -> Array:
     error_R = np.abs(mass_R - 1)
     if (error_R > MASS_TOLERANCE).any():
         worst = int(np.argmax(error_R))
-        raise ValueError(
-            f"row {first_row + worst} of the {side} log-probabilities is not normalised: its probabilities sum "
-            f"to one with an error of {error_R[worst]:.2g}, more than {MASS_TOLERANCE:g}"
+        raise IllegalRowError(
+            first_row + worst,
+            f" of the {side} log-probabilities is not normalised: its probabilities sum to one with an error of "
+            f"{error_R[worst]:.2g}, more than {MASS_TOLERANCE:g}",
         )
     return mass_R
 

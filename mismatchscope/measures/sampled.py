@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..errors import EmptyComparisonError
+from .illegal_row import IllegalRowError
 
 Array = np.ndarray
 
@@ -63,7 +64,7 @@ def sampled_estimators(logp_mu_T: ArrayLike, logp_pi_T: ArrayLike) -> SampledEst
     Raises:
         EmptyComparisonError: there are no tokens.
         ValueError: the shapes differ; a value is NaN, +inf or above `LOG_TOLERANCE`; or log mu is -inf,
-            for mu cannot have sampled a token that it gives no probability. The index is named.
+            for mu cannot have sampled a token that it gives no probability. The row is named.
     """
     logp_mu_T, logp_pi_T = _checked(logp_mu_T, logp_pi_T)
     with np.errstate(over="ignore"):  # a ratio beyond 1e308 is infinite, and says so
@@ -124,5 +125,5 @@ def _checked(logp_mu_T: ArrayLike, logp_pi_T: ArrayLike) -> tuple[Array, Array]:
 
 def _reject(bad_T: Array, logp_T: Array, why: str) -> None:
     if bad_T.any():
-        index = int(np.argmax(bad_T))
-        raise ValueError(f"index {index}: {why} ({logp_T[index]})")
+        row = int(np.argmax(bad_T))
+        raise IllegalRowError(row, f": {why} ({logp_T[row]})")

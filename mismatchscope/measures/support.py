@@ -9,6 +9,7 @@ import numpy as np
 
 from ..errors import EmptyComparisonError
 from .cells import row_chunks
+from .illegal_row import IllegalRowError
 
 Array = np.ndarray
 
@@ -40,7 +41,7 @@ def renormalise_on_support(logp_pi_TV: Array, logp_mu_TV: Array) -> tuple[Array,
         top_R1 = logp_RV.max(axis=1, keepdims=True)
         if np.isneginf(top_R1).any():
             row = rows.start + int(np.argmin(top_R1))
-            raise ValueError(f"row {row}: the reference has no mass on the behaviour's support")
+            raise IllegalRowError(row, ": the reference has no mass on the behaviour's support")
         kept_R = np.exp(logp_RV - top_R1).sum(axis=1, dtype=np.float64)
         kept_logmass_T[rows] = top_R1[:, 0] + np.log(kept_R)
         logp_TV[rows] = logp_RV - kept_logmass_T[rows, None]
@@ -51,5 +52,5 @@ def _legal_rows(logp_TV: Array, rows: slice, side: str) -> Array:
     logp_RV = logp_TV[rows]
     bad_R = ~(logp_RV < np.inf).all(axis=1)
     if bad_R.any():
-        raise ValueError(f"row {rows.start + int(np.argmax(bad_R))} of the {side} holds NaN or +inf")
+        raise IllegalRowError(rows.start + int(np.argmax(bad_R)), f" of the {side} holds NaN or +inf")
     return logp_RV

@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike
 from ..errors import EmptyComparisonError
 from . import kernel
 from .cells import MASS_TOLERANCE, Cells, row_chunks
+from .illegal_row import IllegalRowError
 
 Array = np.ndarray
 
@@ -188,4 +189,4 @@ def _checked_overlap(tail_overlap_T: ArrayLike | None, rows: int) -> Array:
 
 def _reject(bad_R: Array, first_row: int, why: str) -> None:
     if bad_R.any():
-        raise ValueError(f"row {first_row + int(np.argmax(bad_R))}: {why}")
+        raise IllegalRowError(first_row + int(np.argmax(bad_R)), f": {why}")

@@ -47,9 +47,12 @@ class Counts(Frozen):
     tokens: int = Field(description="rows that were compared")
     full_states: int = 0
     matched_sequences: int | None = Field(None, description="that both sides have, whatever became of their rows")
-    partial_sequences: int = Field(0, description="of `sequences`: they lost a row and are in no sequence figure")
+    partial_sequences: int = Field(
+        0, description="of `sequences`: they lost a row to rejection and are in no sequence figure"
+    )
     unmatched_behavior: int = 0
     unmatched_reference: int = 0
+    masked: int = Field(0, description="rows that a loss mask leaves out: neither compared nor rejected")
     rejected: int = Field(0, description="rows with a NaN or +inf log-prob on a side")
     max_rejected: float | None = Field(None, description="the share of rejected rows above which nothing passes")
 

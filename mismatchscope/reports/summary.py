@@ -79,12 +79,12 @@ def is_small(report: Report) -> bool:
 
 def not_compared(report: Report) -> str | None:
     """What was seen and could not be compared, or None when that is nothing."""
-    counts = report.counts
     parts = [
-        (counts.unmatched_behavior, "response", "only in μ"),
-        (counts.unmatched_reference, "response", "only in π"),
-        (counts.rejected, "row", "rejected"),
-        (counts.partial_sequences, "response", "in part"),
+        (report.counts.unmatched_behavior, "response", "only in μ"),
+        (report.counts.unmatched_reference, "response", "only in π"),
+        (report.counts.masked, "row", "masked"),
+        (report.counts.rejected, "row", "rejected"),
+        (report.counts.partial_sequences, "response", "in part"),
     ]
     named = [f"{count(n, thing)} {what}" for n, thing, what in parts if n]
     return f"not compared: {', '.join(named)}" if named else None

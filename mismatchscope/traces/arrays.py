@@ -66,8 +66,12 @@ def masks(values: Rows | None, name: str, like: Sequence[np.ndarray]) -> list[np
         return [np.ones(len(row), dtype=bool) for row in like]
     found = aligned(values, name, like)
     for index, row in enumerate(found):
-        if not np.isin(row, (0, 1)).all():
-            raise UsageError(f"{name}[{index}] has other values than 0 and 1.", hint="1 is a token, 0 is none")
+        legal = np.isin(row, (0, 1))
+        if not legal.all():
+            at = int(legal.argmin())
+            raise UsageError(
+                f"{name}[{index}] has {row[at]} at position {at}, neither 0 nor 1.", hint="1 is a token, 0 is none"
+            )
     return [row.astype(bool) for row in found]
 
 

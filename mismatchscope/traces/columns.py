@@ -5,7 +5,7 @@ Shapes: N rows, K the longest list among them, F all entries end to end.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -38,3 +38,18 @@ def last(value_F: np.ndarray, length_N: np.ndarray) -> np.ndarray:
     filled = length_N > 0
     last_N[filled] = value_F[np.cumsum(length_N)[filled] - 1]
     return last_N
+
+
+class RepeatedId(NamedTuple):
+    row: int
+    id: int
+
+
+def repeated_id(id_NK: np.ndarray) -> RepeatedId | None:
+    """The first row that lists an id twice, and the id; negative ids are padding."""
+    sorted_NK = np.sort(id_NK, axis=1)
+    twice = (sorted_NK[:, 1:] == sorted_NK[:, :-1]) & (sorted_NK[:, 1:] >= 0)
+    if not twice.any():
+        return None
+    row = int(twice.any(axis=1).argmax())
+    return RepeatedId(row, int(sorted_NK[row, 1:][twice[row]][0]))

@@ -19,6 +19,7 @@ import numpy as np
 
 from ..errors import DiskFullError, TraceError
 from ..records import Observed, SequenceRecord
+from .record_columns import sequence_columns, token_columns
 from .schema import DISTRIBUTIONS, SEQUENCES, TOKENS, TraceCounts, sequences_schema, tokens_schema
 
 if TYPE_CHECKING:
@@ -29,10 +30,6 @@ ROW_GROUP_VALUES = 4 * 1024 * 1024  # top-k entries a row group: 48 MiB while it
 HEADER_BYTES = 512  # safetensors allows blanks after its header, so room for the final one is left at the start
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
-_COPIED = (
-    *("sequence_id", "prompt_id", "finish_reason", "policy_version", "worker", "batch", "group", "max_abs_logit"),
-    *("prompt_text", "response_pieces"),
-)
 _DICTIONARY = ["sequence_id", "prompt_id", "token_id", "finish_reason", "worker", "policy_version", "batch"]
 _FLOATS = ["logprob", "topk_logprobs.list.element", "tail_overlap"]
 
@@ -61,7 +58,7 @@ class Packer:
         self._sequences = _Table(directory / SEQUENCES, sequences_schema())
         self._tokens: _Table | None = None
         self._distributions = _Distributions(directory / DISTRIBUTIONS)
-        self._kind: tuple[bool, bool, bool] | None = None  # top-k, tail overlap, experts
+        self._kind: tuple[bool, bool, bool, bool] | None = None  # top-k, tail overlap, experts, mask
         self._waiting: list[SequenceRecord] = []  # for the next row group, without their distributions
         self._waiting_tokens = 0
         self._last_id = -1
@@ -120,17 +117,18 @@ class Packer:
         ids_TK, logp_TK, tail_T = observed.topk_ids_TK, observed.topk_logprobs_TK, observed.tail_overlap_T
         row_R, logp_RV = observed.full_row_R, observed.full_logprobs_RV
         demand(record.sequence_id > self._last_id, f"it comes after sequence {self._last_id}")
-        kind = (ids_TK is not None, tail_T is not None, record.experts is not None)
+        experts, mask_T = record.experts, record.mask_T
+        kind = (ids_TK is not None, tail_T is not None, experts is not None, mask_T is not None)
         self._kind = self._kind or kind
-        demand(kind == self._kind, "its kind of evidence is not that of the sequences before")
+        demand(kind == self._kind, "its evidence or its loss mask is not of the kind of those before")
         found = observed.logprob_T.shape
         demand(found == (length,), f"log-probs of shape {found} for {length} response tokens")
         if ids_TK is not None:
             found = (ids_TK.shape, None if logp_TK is None else logp_TK.shape)
             demand(ids_TK.ndim == 2 and len(ids_TK) == length and found[0] == found[1], f"top-k of shapes {found}")
         demand(tail_T is None or tail_T.shape == (length,), "tail overlaps of another length")
-        experts = record.experts
         demand(experts is None or (experts.ndim == 3 and len(experts) == length), "experts of another length")
+        demand(mask_T is None or mask_T.shape == (length,), "a loss mask of another length")
         if row_R is None or not len(row_R):
             demand(logp_RV is None or not len(logp_RV), "distributions without their positions")
             return
@@ -143,63 +141,13 @@ class Packer:
 
     def _flush(self) -> None:
         if self._tokens is None:
-            topk, tail_overlap, experts = self._kind or (False, False, False)
-            schema = tokens_schema(topk=topk, tail_overlap=tail_overlap, experts=experts)
+            topk, tail_overlap, experts, mask = self._kind or (False, False, False, False)
+            schema = tokens_schema(topk=topk, tail_overlap=tail_overlap, experts=experts, mask=mask)
             self._tokens = _Table(self.directory / TOKENS, schema)
         if self._waiting:
-            self._sequences.write(_sequence_columns(self._waiting))
-            self._tokens.write(_token_columns(self._waiting))
+            self._sequences.write(sequence_columns(self._waiting))
+            self._tokens.write(token_columns(self._waiting))
         self._waiting, self._waiting_tokens = [], 0
-
-
-def _sequence_columns(records: list[SequenceRecord]) -> dict[str, Any]:
-    columns: dict[str, Any] = {name: [getattr(record, name) for record in records] for name in _COPIED}
-    for name in ("prompt_token_ids", "response_token_ids"):
-        columns[name] = _ragged([getattr(record, name) for record in records])
-    extras = [record.extra for record in records]
-    columns["extra"] = [json.dumps(extra, sort_keys=True) if extra else None for extra in extras]
-    return columns
-
-
-def _token_columns(records: list[SequenceRecord]) -> dict[str, Any]:
-    import pyarrow as pa
-
-    lengths = [len(record.response_token_ids) for record in records]
-    seen = [record.observed for record in records]
-    columns: dict[str, Any] = {
-        "sequence_id": np.repeat([record.sequence_id for record in records], lengths),
-        "position": np.concatenate([np.arange(length, dtype=np.int32) for length in lengths]),
-        "token_id": np.concatenate([record.response_token_ids for record in records]),
-        "logprob": np.concatenate([each.logprob_T for each in seen]),
-    }
-    ids = [each.topk_ids_TK for each in seen if each.topk_ids_TK is not None]
-    logprobs = [each.topk_logprobs_TK for each in seen if each.topk_logprobs_TK is not None]
-    if ids:
-        listed = [ids_TK >= 0 for ids_TK in ids]  # -1 pads rows to one width in memory, not on disk
-        offsets = _offsets(np.concatenate([listed_TK.sum(axis=1) for listed_TK in listed]))
-        for column, arrays in (("topk_ids", ids), ("topk_logprobs", logprobs)):
-            values = [array_TK[listed_TK] for array_TK, listed_TK in zip(arrays, listed, strict=True)]
-            columns[column] = pa.ListArray.from_arrays(offsets, pa.array(np.concatenate(values)))
-    if seen[0].tail_overlap_T is not None:
-        columns["tail_overlap"] = np.concatenate([each.tail_overlap_T for each in seen])
-    if records[0].experts is not None:
-        experts = np.concatenate([record.experts for record in records])
-        tokens, layers, width = experts.shape
-        by_layer = pa.ListArray.from_arrays(_offsets(np.full(tokens * layers, width)), pa.array(experts.ravel()))
-        columns["experts"] = pa.ListArray.from_arrays(_offsets(np.full(tokens, layers)), by_layer)
-    return columns
-
-
-def _ragged(values: list[np.ndarray]) -> pa.ListArray:
-    import pyarrow as pa
-
-    return pa.ListArray.from_arrays(_offsets([len(v) for v in values]), pa.array(np.concatenate(values)))
-
-
-def _offsets(lengths: Any) -> pa.Int32Array:
-    import pyarrow as pa
-
-    return pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int32())
 
 
 class _Table:

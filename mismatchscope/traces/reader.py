@@ -22,6 +22,7 @@ from .packing import sha256_of
 from .schema import (
     DISTRIBUTIONS,
     MANIFEST,
+    MASK,
     PARTS,
     RESUME,
     SEQUENCES,
@@ -267,7 +268,7 @@ class Trace:
     def _check_tables(self) -> None:
         """The contract's columns are there, of the contract's types, with as many rows as the manifest counts."""
         counts, topk = self.manifest.counts, self.evidence.level == "topk"
-        tokens = tokens_schema(topk=topk, tail_overlap=False, experts=False)
+        tokens = tokens_schema(topk=topk, tail_overlap=False, experts=False, mask=MASK in self.token_columns)
         for name, schema, rows in (
             (SEQUENCES, sequences_schema(), counts.sequences),
             (TOKENS, tokens, counts.tokens),

@@ -13,18 +13,21 @@ from ..errors import UsageError
 from ..measures.sampled import LOG_TOLERANCE
 from ..records import Evidence, Observed, SequenceRecord
 from .arrays import PerSequence, Rows, aligned, masks, per_sequence, rows, token_ids
+from .columns import repeated_id
 
 
 class RecordBuilder:
     """Responses, which of their tokens the policy chose, and what was observed of those.
 
     `mask` is 1 at the tokens that the policy chose. What follows the last of them is padding and goes; the others
-    keep their place, with a log-prob of NaN. Raises `UsageError` for arrays that cannot belong together.
+    keep their place, with a log-prob of NaN, and the records say which they are.
+    Raises `UsageError` for arrays that cannot belong together.
     """
 
     def __init__(self, responses: Rows, mask: Rows | None, logprobs: Rows) -> None:
         self._padded_B = rows(responses, "responses")
         chosen_B = masks(mask, "mask", self._padded_B)
+        self._masked = mask is not None
         if not any(chosen_T.any() for chosen_T in chosen_B):
             raise UsageError("There is no response token.", hint="responses is empty, or its mask is 0 everywhere")
         self._chosen_B = [chosen_T[: np.flatnonzero(chosen_T).max(initial=-1) + 1] for chosen_T in chosen_B]
@@ -62,10 +65,17 @@ class RecordBuilder:
                     hint="one log-prob for each id; where a token lists fewer, an id of -1",
                 )
             token_ids(ids_TK[listed_TK], f"topk_ids[{b}]")
-            logp_TK = np.where(listed_TK, logp_TK, np.nan)
-            if falling and (np.diff(logp_TK, axis=1) > 0).any():
+            repeated = repeated_id(np.where(listed_TK, ids_TK, -1))
+            if repeated is not None:
                 raise UsageError(
-                    f"topk_logprobs[{b}] rises from one id to the next.",
+                    f"topk_ids[{b}] lists id {repeated.id} twice at position {repeated.row}.",
+                    hint="list each id once: its probability would count twice",
+                )
+            logp_TK = np.where(listed_TK, logp_TK, np.nan)
+            rises_T = (np.diff(logp_TK, axis=1) > 0).any(axis=1)
+            if falling and rises_T.any():
+                raise UsageError(
+                    f"topk_logprobs[{b}] rises from one id to the next at position {rises_T.argmax()}.",
                     hint="list the ids in falling order of μ, the reference's at the same ids",
                 )
             self._widest = max(self._widest, ids_TK.shape[1])
@@ -142,6 +152,9 @@ class RecordBuilder:
             )
             for sequence_id, prompt_id, prompt, response_T, reason, observed, version, name, member in columns
         ]
+        if self._masked:
+            for record, chosen_T in zip(records, self._chosen_B, strict=True):
+                record.mask_T = chosen_T
         return sorted(records, key=lambda record: record.sequence_id)
 
     def _logprobs(self, values: Rows, name: str, ndim: int = 1) -> list[np.ndarray]:
@@ -151,9 +164,11 @@ class RecordBuilder:
             chosen_T = self._chosen_B[b]
             logp_T = row[: len(chosen_T)].astype(np.float64)
             logp_T[~chosen_T] = np.nan
-            if (logp_T > LOG_TOLERANCE).any():
+            above_T = (logp_T > LOG_TOLERANCE).any(axis=tuple(range(1, ndim)))
+            if above_T.any():
+                at = int(above_T.argmax())
                 raise UsageError(
-                    f"{name}[{b}] has {np.nanmax(logp_T):.4g}: no log-prob is above 0.",
+                    f"{name}[{b}] has {np.nanmax(logp_T[at]):.4g} at position {at}: no log-prob is above 0.",
                     hint="give natural log-probs: no logits, no probabilities, and minus a cross-entropy",
                 )
             logp_B.append(logp_T)

@@ -26,6 +26,8 @@ MANIFEST = "manifest.json"
 SEQUENCES = "sequences.parquet"
 TOKENS = "tokens.parquet"
 DISTRIBUTIONS = "distributions.safetensors"
+MASK = "mask"
+"""The column of tokens.parquet that says which rows a loss counts."""
 PARTS = "parts"
 RESUME = "repeat the command that writes it, with --resume"
 
@@ -183,8 +185,9 @@ def sequences_schema() -> pa.Schema:
     )
 
 
-def tokens_schema(*, topk: bool, tail_overlap: bool, experts: bool) -> pa.Schema:
-    """The columns of tokens.parquet; those of top-k evidence and of routing exist only where it was recorded.
+def tokens_schema(*, topk: bool, tail_overlap: bool, experts: bool, mask: bool) -> pa.Schema:
+    """The columns of tokens.parquet; those of top-k evidence, of routing and of a loss mask exist only where they
+    were recorded.
 
     `topk_ids` are distinct, in falling order of the behaviour policy. `tail_overlap` is Σ_{a∉K} min(π_a, μ_(K)),
     which a scorer that sees its whole distribution adds. `experts` holds one list a layer.
@@ -206,4 +209,6 @@ def tokens_schema(*, topk: bool, tail_overlap: bool, experts: bool) -> pa.Schema
         fields.append(pa.field("tail_overlap", pa.float64()))
     if experts:
         fields.append(pa.field("experts", pa.list_(pa.list_(pa.int16())), nullable=False))
+    if mask:
+        fields.append(pa.field(MASK, pa.bool_(), nullable=False))
     return pa.schema(fields)

@@ -65,9 +65,10 @@ def write_trace(
         role: "behavior" (μ, that sampled), "reference" (π_old, that trains) or "target" (π_θ, being optimised).
         prompts, responses: token ids. Responses to one prompt each repeat it.
         logprobs: natural, of each response token, float [B, T].
-        mask: 1 where the policy chose the token, 0 elsewhere, [B, T]. What follows the last 1 is padding and is
-            left out. A 0 before it, the output of a tool say, keeps its place in the response and has no log-prob:
-            a comparison counts it as `rejected` and leaves it out of every figure.
+        mask: the loss mask, 1 where the policy chose the token, 0 elsewhere, [B, T]. What follows the last 1 is
+            padding and is left out. A 0 before it, the output of a tool say, keeps its place in the response: a
+            comparison counts it as `masked` and leaves it out of every figure, whatever log-prob it has. Where
+            both sides have a mask they must agree; that of one side holds for both.
         prompt_mask: 1 for the tokens of the prompt, 0 for padding on either side of them.
         topk_ids, topk_logprobs: the K likeliest ids of μ in falling order, and their log-probs, [B, T, K]; for
             the reference its log-probs at μ's ids. Shorter lists end in ids of -1. This is top-k evidence.

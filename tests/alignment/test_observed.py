@@ -164,7 +164,7 @@ def test_an_infinite_top_k_log_prob_is_an_error(tmp_path_factory: pytest.TempPat
     mu = topk_records([3], seed=1, k=4)
     pi = scored(mu, seed=2)
     pi[0].observed.topk_logprobs_TK[1, 2] = np.inf
-    with pytest.raises(TraceError, match="sequence 0 is \\+inf"):
+    with pytest.raises(TraceError, match="is \\+inf at position 1 of sequence 0"):
         list(pieces(Alignment(*(stored(tmp_path_factory.mktemp("side"), side) for side in (mu, pi)))))
 
 
@@ -173,3 +173,16 @@ def test_one_side_with_top_k_leaves_the_sampled_tokens(tmp_path_factory: pytest.
     alignment = Alignment(*(stored(tmp_path_factory.mktemp("side"), side) for side in (mu, pi)))
     assert not list(pieces(alignment))
     assert "both have sampled alone" in alignment.notes[0]
+
+
+@pytest.mark.parametrize("side", ["behaviour", "reference"])
+def test_an_id_that_a_list_has_twice_is_an_error(tmp_path_factory: pytest.TempPathFactory, side: str) -> None:
+    """On either side; the reference's lists are looked at where they are not the behaviour's own."""
+    mu = topk_records([3, 4], seed=1, k=4)
+    pi = scored(mu, seed=2)
+    batch = mu if side == "behaviour" else pi
+    batch[1].observed.topk_ids_TK[2, 3] = batch[1].observed.topk_ids_TK[2, 1]
+    repeated = batch[1].observed.topk_ids_TK[2, 1]
+    traces = [stored(tmp_path_factory.mktemp("side"), each) for each in (mu, pi)]
+    with pytest.raises(TraceError, match=f"The {side} lists id {repeated} twice at position 2 of sequence 1"):
+        list(pieces(Alignment(*traces)))

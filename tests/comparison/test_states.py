@@ -100,11 +100,19 @@ def test_offsets_bound_the_sequences(tmp_path) -> None:
     np.testing.assert_array_equal(np.diff(measures.offsets_S1), lengths)
 
 
+def test_a_distribution_that_is_none_is_named(tmp_path) -> None:
+    pair = make_pair(tmp_path)
+    pair.records[1].observed.full_logprobs_RV[3] -= 0.5
+    write_records(tmp_path / "bad", pair.behavior.manifest.model_copy(update={"files": {}}), pair.records)
+    with pytest.raises(NotComparableError, match=r"position 3 of sequence 1 of the behaviour .* is not normalised"):
+        measure_states(Alignment(Trace.open(tmp_path / "bad"), pair.reference), "processed")
+
+
 @pytest.mark.parametrize("logprob", [0.5, -np.inf])
 def test_numbers_that_no_policy_has_are_refused(tmp_path, logprob: float) -> None:
     """A positive log-prob, or −inf for a token that μ itself sampled."""
     pair = make_pair(tmp_path, evidence=Evidence("sampled"))
     pair.records[0].observed.logprob_T[2] = logprob
     write_records(tmp_path / "bad", pair.behavior.manifest.model_copy(update={"files": {}}), pair.records)
-    with pytest.raises(NotComparableError, match="not those of a policy"):
+    with pytest.raises(NotComparableError, match="not those of a policy: position 2 of sequence 0: the behaviour"):
         measure_states(Alignment(Trace.open(tmp_path / "bad"), pair.reference), "processed")

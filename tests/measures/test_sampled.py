@@ -103,7 +103,7 @@ def test_a_rare_token_with_a_huge_ratio_has_a_tiny_tv() -> None:
     ],
 )
 def test_what_is_no_log_probability_is_refused_by_index(logp_mu: list[float], logp_pi: list[float]) -> None:
-    with pytest.raises(ValueError, match="index 1"):
+    with pytest.raises(ValueError, match="row 1: "):
         sampled_estimators(logp_mu, logp_pi)
 
 

@@ -26,11 +26,12 @@ def sampled_trace(
     per_prompt: int = 1,
     pieces: dict[int, list[str]] | None = None,
     prompts: Sequence[int] | None = None,
+    mask_ST: Sequence[np.ndarray] | None = None,
     **manifest: Any,
 ) -> Trace:
     """A trace of the log-probs of the drawn tokens alone; token t of sequence s has the id (s + t) mod 16.
 
-    `prompts` is the second prompt token of each sequence, by default its prompt id.
+    `prompts` is the second prompt token of each sequence, by default its prompt id; `mask_ST` the loss mask.
     """
     records = []
     for sequence_id, logp_T in zip(ids if ids is not None else range(len(logp_ST)), logp_ST, strict=True):
@@ -44,6 +45,7 @@ def sampled_trace(
                 None if prompts is None else prompts[len(records)],
             )
         )
+        records[-1].mask_T = None if mask_ST is None else np.asarray(mask_ST[len(records) - 1], dtype=bool)
     return _stored(directory, records, Evidence("sampled"), manifest)
 
 

@@ -127,7 +127,7 @@ def test_padding_of_prompts_goes_on_either_side(tmp_path: Path) -> None:
 
 
 def test_a_hole_in_the_mask_moves_no_token(tmp_path: Path) -> None:
-    """A tool's output stays where it is: rejected and counted."""
+    """A tool's output stays where it is: left out and counted."""
     mask = np.ones((B, T), dtype=int)
     mask[1, 1:3] = 0
     mu = write(tmp_path / "mu", mask=mask)
@@ -136,7 +136,8 @@ def test_a_hole_in_the_mask_moves_no_token(tmp_path: Path) -> None:
     assert response == RESPONSES[1].tolist()
     assert np.isnan(logprobs).tolist() == [False, True, True, False, False]
     report = ms.compare(mu, pi)
-    assert report.counts.rejected == 2
+    assert (report.counts.masked, report.counts.rejected) == (2, 0)
+    assert mu.tokens()["mask"].tolist() == mask.astype(bool).ravel().tolist()
     assert report.counts.tokens == B * T - 2
     assert report.token.abs_logprob_diff.mean == pytest.approx(0.01)
 
@@ -238,9 +239,9 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         r"logprobs\[0\] has the shape \(7,\) for 5",
     ),
     "logits": ({"logprobs": np.zeros((B, T, V))}, r"logprobs\[0\] has the shape \(5, 12\)"),
-    "losses": ({"logprobs": -LOGPROBS}, r"logprobs\[0\] has .*: no log-prob is above 0"),
+    "losses": ({"logprobs": -LOGPROBS}, r"logprobs\[0\] has .* at position 0: no log-prob is above 0"),
     "a ragged mask": ({"mask": RAGGED}, r"mask\[0\] has the shape \(3,\) for 5 tokens"),
-    "weights as a mask": ({"mask": np.full((B, T), 0.5)}, r"mask\[0\] has other values than 0 and 1"),
+    "weights as a mask": ({"mask": np.full((B, T), 0.5)}, r"mask\[0\] has 0.5 at position 0, neither 0 nor 1"),
     "nothing chosen": ({"mask": np.zeros((B, T))}, "no response token"),
     "no response": ({"prompts": [], "responses": [], "logprobs": []}, "no response token"),
     "padding": ({"responses": np.where(RESPONSES > 5, -100, RESPONSES)}, r"-100 at position"),
@@ -267,6 +268,14 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "another role": ({"role": "rollout"}, "role is 'rollout'"),
     "another policy": ({"policy": "tempered"}, "policy is 'tempered'"),
+    "an id twice in a list": (
+        {"topk_ids": [[[1, 2, 3], *[[4, 5, 4]] * (T - 1)]] * B, "topk_logprobs": np.full((B, T, 3), -2.0)},
+        r"topk_ids\[0\] lists id 4 twice at position 1",
+    ),
+    "rising log-probs in a list": (
+        {"topk_ids": [[[1, 2]] * T] * B, "topk_logprobs": [[[-1.0, -2.0]] * 3 + [[-2.0, -1.0]] * (T - 3)] * B},
+        r"topk_logprobs\[0\] rises from one id to the next at position 3",
+    ),
 }
 
 
