@@ -95,6 +95,8 @@ def test_whole_numbers_far_below_zero(tmp_path: Path) -> None:
         in alarm.message
     )
     assert "the first is position 5 of sequence 2" in alarm.message
+    (single,) = alarms(tmp_path / "single", MU_ST, changed(PI_ST, {(2, 5, 6): -100.0}))
+    assert "1 of the 480 log-probs of the reference (0.208 %) is a whole number below -20 (-100)" in single.message
     fraction = changed(PI_ST, {(2, 5, 6): -25.3, (9, 1, 2): -31.7, (9, 2, 3): -29.0})
     assert alarms(tmp_path / "measured", MU_ST, fraction) == []
 
