@@ -5,7 +5,7 @@ side scales all log-odds by nearly one factor, so their difference D = l_π − 
 M = (l_π + l_μ) / 2. A line in l_μ alone would tilt for two unrelated columns as well. Rounding moves D by about as
 much at every p.
 
-Shapes: N states of a block, C prompts.
+Shapes: N states of a block, M of them that are not nearly certain, S its sequences, C prompts.
 """
 
 from __future__ import annotations
@@ -28,29 +28,40 @@ _CERTAIN = -1e-3
 _SCALED_BELOW = 0.9
 
 
-def log_odds_columns(states: States, *, truncated: bool) -> dict[str, np.ndarray]:
-    """The values of `COLUMNS` for every state, float64 [N], NaN where a state says nothing of them.
+def add_log_odds(sums: Mapping[str, ClusterSums], row_S: np.ndarray, states: States, *, truncated: bool) -> None:
+    """Add the values of `COLUMNS`, of the states that say something of them, to their sums by prompt.
 
-    `truncated` says that μ's sampler cuts ids off. That scales what is kept and so tilts the log-odds too: π is put
-    on μ's support first, and where its mass there is not known no state says anything.
+    `row_S` is the row of each sequence's prompt. `truncated` says that μ's sampler cuts ids off. That scales what
+    is kept and so tilts the log-odds too: π is put on μ's support first, and where its mass there is not known no
+    state says anything.
     """
     logp_mu_N, logp_pi_N = states.logp_mu_N, states.logp_pi_N
-    unknown_N = np.full(len(logp_mu_N), np.nan)
     if truncated:
-        logp_pi_N = logp_pi_N - np.log1p(-states.columns["leak"]) if "leak" in states.columns else unknown_N
+        if "leak" not in states.columns:
+            return
+        logp_pi_N = logp_pi_N - np.log1p(-states.columns["leak"])
     seen_N = np.isfinite(logp_pi_N) & (logp_mu_N < _CERTAIN) & (logp_pi_N < _CERTAIN)
-    odds_mu_N, odds_pi_N = (_log_odds(np.where(seen_N, logp_N, np.nan)) for logp_N in (logp_mu_N, logp_pi_N))
-    mean_N, difference_N = (odds_mu_N + odds_pi_N) / 2, odds_pi_N - odds_mu_N
-    log_ratio_N = np.where(seen_N, logp_pi_N, np.nan) - logp_mu_N
-    p_N = np.exp(logp_mu_N + log_ratio_N / 2)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        scaled_N = np.where(p_N < _SCALED_BELOW, log_ratio_N / (1 - p_N), np.nan)
-    values = (mean_N, difference_N, mean_N**2, mean_N * difference_N, difference_N**2, scaled_N**2)
-    return dict(zip(COLUMNS, values, strict=True))
+    logp_mu_M, logp_pi_M = logp_mu_N[seen_N], logp_pi_N[seen_N]
+    sequence_M = np.repeat(np.arange(len(row_S)), states.length_S)[seen_N]
+    odds_mu_M, odds_pi_M = _log_odds(logp_mu_M), _log_odds(logp_pi_M)
+    mean_M, difference_M = (odds_mu_M + odds_pi_M) / 2, odds_pi_M - odds_mu_M
+    p_M = np.exp((logp_mu_M + logp_pi_M) / 2)
+    scaled_M = p_M < _SCALED_BELOW
+    square_M = ((logp_pi_M - logp_mu_M)[scaled_M] / (1 - p_M[scaled_M])) ** 2
+    columns = (mean_M, difference_M, mean_M**2, mean_M * difference_M, difference_M**2)
+    for name, value_M in zip(COLUMNS[:-1], columns, strict=True):
+        _add(sums[name], row_S, sequence_M, value_M)
+    _add(sums[COLUMNS[-1]], row_S, sequence_M[scaled_M], square_M)
 
 
-def _log_odds(logp_N: np.ndarray) -> np.ndarray:
-    return logp_N - np.log(-np.expm1(logp_N))
+def _add(sums: ClusterSums, row_S: np.ndarray, sequence_M: np.ndarray, value_M: np.ndarray) -> None:
+    sequences = len(row_S)
+    sum_S = np.bincount(sequence_M, weights=value_M, minlength=sequences)
+    sums.add(row_S, sum_S, np.bincount(sequence_M, minlength=sequences), value_M)
+
+
+def _log_odds(logp_M: np.ndarray) -> np.ndarray:
+    return logp_M - np.log(-np.expm1(logp_M))
 
 
 @dataclass(frozen=True)

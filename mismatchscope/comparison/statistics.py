@@ -18,7 +18,7 @@ from ..measures.selected_states import AFTER, BEFORE, LargestStates, SampledPoin
 from ..measures.sequence_sums import SequenceSums
 from ..measures.sketches import QuantileSketch
 from .fillers import Fillers
-from .log_odds import COLUMNS, LogOddsFit, fit_log_odds, log_odds_columns
+from .log_odds import COLUMNS, LogOddsFit, add_log_odds, fit_log_odds
 from .states import ESTIMATES, EXACT, LOWER_BOUNDS, States
 
 # The band outside which the share of ratios is reported: one clipping step of PPO's usual ε.
@@ -96,8 +96,7 @@ class PairStatistics:
         self.probabilities.add(p_mu_N, p_pi_N)
         self.fillers.add(states)
         self.points.add(states.sequence_id_N, states.position_N, p_mu_N, p_pi_N)
-        for name, values_N in log_odds_columns(states, truncated=self._truncated).items():
-            self._add_sums(name, row_S, states, values_N)
+        add_log_odds(self.sums, row_S, states, truncated=self._truncated)
         tv_N = states.tv_known_N
         self.best_tv.add(states.position_N, tv_N)
         candidates = self.largest.candidates(tv_N, states.sequence_id_N, states.position_N)

@@ -132,16 +132,21 @@ class ClusterExceedance:
 
     def add(self, row_S: Array, start_S: Array, value_N: Array) -> None:
         """`value_N` of sequences that begin at `start_S` and belong to the clusters at `row_S`."""
-        self._grow(int(row_S.max()) + 1)
-        # Bin b holds the values in (taus[b - 1], taus[b]]: a value beyond a threshold is in a later bin.
         bin_N = np.searchsorted(self.taus, value_N, side="left")
+        self.add_bins(row_S, np.diff(start_S, append=value_N.size), bin_N)
+        np.maximum.at(self._max_C, row_S, np.maximum.reduceat(value_N, start_S))
+
+    def add_bins(self, row_S: Array, length_S: Array, bin_N: Array) -> None:
+        """Values by their bins alone, `length_S` of each sequence; their maxima stay unknown.
+
+        Bin b holds the values in (taus[b - 1], taus[b]]: a value beyond a threshold is in a later bin.
+        """
+        self._grow(int(row_S.max()) + 1)
         bins = len(self.taus) + 1
-        length_S = np.diff(start_S, append=value_N.size)
         count_SB = np.bincount(
             np.repeat(np.arange(len(row_S)) * bins, length_S) + bin_N, minlength=len(row_S) * bins
         )
         np.add.at(self._count_CB, row_S, count_SB.reshape(-1, bins))
-        np.maximum.at(self._max_C, row_S, np.maximum.reduceat(value_N, start_S))
 
     def merge(self, other: ClusterExceedance, row_C: Array) -> None:
         row_C = row_C[: len(other._max_C)]
