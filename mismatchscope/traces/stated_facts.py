@@ -58,6 +58,14 @@ def text_of(value: Any, name: str) -> str | None:
     return text
 
 
+def size_of(vocabulary: Any) -> int | None:
+    """The number of ids. Raises `UsageError` for anything else."""
+    size = json_of(vocabulary, "vocabulary_size")
+    if size is not None and (type(size) is not int or size < 1):
+        raise UsageError(f"vocabulary_size is {vocabulary!r}.", hint="the number of ids, an integer from 1")
+    return size
+
+
 def settings_of(effective: Mapping[str, Any] | None) -> dict[str, Any]:
     """Settings that somebody states, as JSON has them. Raises `UsageError` for what it cannot hold."""
     if not isinstance(effective, Mapping | None):

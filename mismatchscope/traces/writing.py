@@ -18,7 +18,7 @@ from .identity import check_free
 from .reader import Trace
 from .record_builder import RecordBuilder
 from .schema import Manifest, ModelFacts
-from .stated_facts import settings_of, text_of, transforms_of
+from .stated_facts import settings_of, size_of, text_of, transforms_of
 
 
 def write_trace(
@@ -111,7 +111,7 @@ def write_trace(
     facts = ModelFacts(
         name=text_of(model, "model"),
         weights_sha256=text_of(weights_sha256, "weights_sha256"),
-        vocabulary_size=vocabulary_size,
+        vocabulary_size=size_of(vocabulary_size),
     )
     stated = settings_of(effective)
     builder = RecordBuilder(responses, mask, logprobs)

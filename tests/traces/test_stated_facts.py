@@ -39,6 +39,8 @@ def test_an_unknown_reason_stays_unknown(tmp_path: Path) -> None:
     [
         ({"model": "m\ud800"}, "model has a lone surrogate"),
         ({"worker": ["w\udfff"]}, "worker has a lone surrogate"),
+        ({"vocabulary_size": "32k"}, "vocabulary_size is '32k'"),
+        ({"vocabulary_size": 0}, "vocabulary_size is 0"),
         ({"engine": 3}, "engine is 3, not a text"),
         (
             {"effective": {"dtype": torch.bfloat16}},
