@@ -93,9 +93,13 @@ class Law:
         kl_N = np.maximum(0.0, (np.exp(logp_N2) * (logp_N2 - logq_N2)).sum(axis=0))
         logp_mu_N, logp_pi_N = (np.where(first_N, both[0], both[1]) for both in (logp_N2, logq_N2))
         known = {field.name for field in fields(States)}  # an older build has less
-        labels = {"cluster_S": prompt_S, "whole_S": np.ones(len(prompt_S), dtype=bool)}
+        newer = {
+            "cluster_S": prompt_S,
+            "whole_S": np.ones(len(prompt_S), dtype=bool),
+            "recorded_pi_N": logp_pi_N,
+        }
         states = States(
-            **{name: value for name, value in labels.items() if name in known},
+            **{name: value for name, value in newer.items() if name in known},
             sequence_id_S=np.arange(len(prompt_S)),
             prompt_id_S=prompt_S,
             length_S=length_S,
@@ -103,7 +107,6 @@ class Law:
             token_id_N=first_N.astype(np.int32),
             logp_mu_N=logp_mu_N,
             logp_pi_N=logp_pi_N,
-            recorded_pi_N=logp_pi_N,
             sampled=sampled_estimators(logp_mu_N, logp_pi_N),
             tv_lower_N=tv_N,
             tv_upper_N=tv_N,

@@ -135,7 +135,7 @@ class Alignment:
         totals = [trace.manifest.counts for trace in (self.behavior, self.reference)]
         mean_rows = max(1, totals[0].tokens // max(1, totals[0].sequences))
         if self.topk:
-            rows = min(rows, max(1, 4 * PIECE_BYTES // (2 * 12 * (self.behavior.evidence.k + 1))))
+            rows = min(rows, max(1, 2 * PIECE_BYTES // (2 * 12 * (self.behavior.evidence.k + 1))))
         left, right = (
             SequenceCursor(trace, max(1, rows // mean_rows)) for trace in (self.behavior, self.reference)
         )

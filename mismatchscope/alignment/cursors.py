@@ -15,8 +15,9 @@ import numpy as np
 
 from ..errors import TraceError
 from ..traces.columns import flat
-from ..traces.reader import Trace
+from ..traces.reader import BATCH_ROWS, Trace
 from ..traces.schema import SEQUENCES, TOKENS
+from .read_ahead import read_ahead
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -85,7 +86,7 @@ class SequenceCursor:
     def __init__(self, trace: Trace, rows: int) -> None:
         """`rows` sequences are read at a time."""
         self._path = trace.path
-        self._batches = trace.iter_sequences(_COLUMNS, rows)
+        self._batches = read_ahead(trace.iter_sequences(_COLUMNS, rows), 1)
         self._ahead: pa.RecordBatch | None = None
         self._last_id = -1
         self.rows_read = 0
@@ -139,7 +140,9 @@ class TokenCursor:
 
     def __init__(self, trace: Trace, columns: list[str]) -> None:
         self._trace, self._columns = trace, columns
-        self._batches: Iterator[pa.RecordBatch] = trace.iter_tokens(columns)
+        # Lists of ids and log-probs take hundreds of bytes a row.
+        rows, depth = (BATCH_ROWS, 1) if "topk_ids" in columns else (8 * BATCH_ROWS, 2)
+        self._batches: Iterator[pa.RecordBatch] = read_ahead(trace.iter_tokens(columns, rows), depth)
         self._ahead: pa.RecordBatch | None = None
         self.row = 0
         """The number of the next row."""

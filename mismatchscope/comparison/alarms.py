@@ -51,8 +51,8 @@ def _leak_alarm(statistics: PairStatistics) -> Iterator[Alarm]:
     if statistics.impossible:
         yield Alarm(
             code="impossible_tokens",
-            message=f"{statistics.impossible} sampled tokens have probability 0 under the reference, so KL(μ‖π) is "
-            "infinite.",
+            message=f"{count(statistics.impossible, 'sampled token')} with probability 0 under the reference: "
+            "KL(μ‖π) is infinite.",
             evidence={"tokens": statistics.impossible},
             remedy="the reference masks or truncates tokens that the behaviour samples; compare --policy raw",
         )
@@ -74,7 +74,7 @@ def _weights_alarm(pair: Pair) -> Iterator[Alarm]:
     if None not in (behavior, reference) and behavior != reference:
         yield Alarm(
             code="weights",
-            message="The two sides ran different weights, so this measures staleness and numerics together.",
+            message="The two sides ran different weights: this measures what those do and the numerics together.",
             evidence={"behavior": behavior, "reference": reference},
             remedy="give both sides the same --model",
         )

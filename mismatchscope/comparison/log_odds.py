@@ -43,9 +43,10 @@ def add_log_odds(sums: Mapping[str, ClusterSums], row_S: np.ndarray, states: Sta
     seen_N = np.isfinite(logp_pi_N) & (logp_mu_N < _CERTAIN) & (logp_pi_N < _CERTAIN)
     logp_mu_M, logp_pi_M = logp_mu_N[seen_N], logp_pi_N[seen_N]
     sequence_M = np.repeat(np.arange(len(row_S)), states.length_S)[seen_N]
-    odds_mu_M, odds_pi_M = _log_odds(logp_mu_M), _log_odds(logp_pi_M)
+    p_mu_M, p_pi_M = np.exp(logp_mu_M), np.exp(logp_pi_M)
+    odds_mu_M, odds_pi_M = logp_mu_M - np.log1p(-p_mu_M), logp_pi_M - np.log1p(-p_pi_M)
     mean_M, difference_M = (odds_mu_M + odds_pi_M) / 2, odds_pi_M - odds_mu_M
-    p_M = np.exp((logp_mu_M + logp_pi_M) / 2)
+    p_M = np.sqrt(p_mu_M * p_pi_M)
     scaled_M = p_M < _SCALED_BELOW
     square_M = ((logp_pi_M - logp_mu_M)[scaled_M] / (1 - p_M[scaled_M])) ** 2
     columns = (mean_M, difference_M, mean_M**2, mean_M * difference_M, difference_M**2)
@@ -58,10 +59,6 @@ def _add(sums: ClusterSums, row_S: np.ndarray, sequence_M: np.ndarray, value_M: 
     sequences = len(row_S)
     sum_S = np.bincount(sequence_M, weights=value_M, minlength=sequences)
     sums.add(row_S, sum_S, np.bincount(sequence_M, minlength=sequences), value_M)
-
-
-def _log_odds(logp_M: np.ndarray) -> np.ndarray:
-    return logp_M - np.log(-np.expm1(logp_M))
 
 
 @dataclass(frozen=True)

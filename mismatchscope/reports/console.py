@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -271,7 +272,7 @@ def _show_differences(
         return
     _title(console, title)
     if remark is not None:
-        console.print(Text(f"  {remark}"))
+        console.print(Padding(Text(remark), (0, 0, 0, 2)))
     ordered = causes(differences)
     shown = ([difference for difference in ordered if difference.rank] or ordered)[:limit] if limit else ordered
     table = Table.grid(padding=(0, 2, 0, 0))

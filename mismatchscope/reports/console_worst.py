@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .document import WorstToken
-from .summary import moved_most
+from .moved_token import moved_most
 from .text import number, visible
 
 WORST = ("farthest apart", "what moved most, μ → π; the sampled token between » «")

@@ -18,6 +18,7 @@ from .charts import draw_charts
 from .document import Report
 from .fields import flatten
 from .glossary import ALPHA, BOUNDS, EVIDENCE, POLICY, Measure
+from .moved_token import moved_most
 from .reading import READING, reading_rows, sources
 from .sides import model_name
 from .single_numbers import scalars
@@ -30,7 +31,6 @@ from .summary import (
     gate_value,
     headline,
     interval_note,
-    moved_most,
     not_compared,
     one_line,
     sequence_statistics,

@@ -10,6 +10,7 @@ from ..measures.results import Statistic
 from .baseline import PAIRED_MEANING, VERDICT_TONE, compared_engines, pair_rows, paired_rows
 from .document import BaselineComparison, Provenance, Report
 from .glossary import ALPHA, Measure
+from .moved_token import moved_most
 from .reading import READING, reading_rows, sources
 from .single_numbers import scalars
 from .summary import (
@@ -20,7 +21,6 @@ from .summary import (
     floor_rows,
     gate_value,
     headline,
-    moved_most,
     not_compared,
     one_line,
     sequence_statistics,

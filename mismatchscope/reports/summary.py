@@ -7,10 +7,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from ..measures.results import Alpha, Exceedance, Interval, SequenceMeasures, Statistic, TokenMeasures
-from .document import Difference, Floor, GateResult, Report, RoundingSize, WorstToken
+from .document import Difference, Floor, GateResult, Report, RoundingSize
 from .glossary import ALPHA, EXACT, SEQUENCE, SHORT_SEQUENCE, SHORT_TOKEN, SUPERSEDED, TOKEN, Measure
 from .sides import compared
-from .text import UNKNOWN, count, estimate, number, probability, share, visible
+from .text import UNKNOWN, count, estimate, number, share
 
 
 class Headline(NamedTuple):
@@ -29,7 +29,6 @@ class Row(NamedTuple):
     note: str = ""
 
 
-_TOKEN_WIDTH = 12
 # Below so many prompts the coverage of the intervals falls short: benchmarks/results/calibration.md.
 _FEW_PROMPTS = 32
 _GATE_TONE = {"pass": "good", "fail": "bad", "inconclusive": "caution"}
@@ -209,18 +208,6 @@ def sequence_statistics(report: Report, short: bool = False) -> list[tuple[Measu
 
 def _known(values: TokenMeasures | SequenceMeasures, order: tuple[Measure, ...]) -> list[tuple[Measure, Statistic]]:
     return [(m, getattr(values, m.key)) for m in order if getattr(values, m.key) is not None]
-
-
-def moved_most(token: WorstToken) -> str:
-    """Which token's probability moved most at a state, and how: `p('the') 0.495 → 0.480`."""
-    moved = token.moved
-    token_id, before, after = token.token_id, token.logprob_behavior, token.logprob_reference
-    text = token.context[token.focus].text if token.context else None
-    if moved is not None:
-        token_id, before, after = moved.token_id, moved.logprob_behavior, moved.logprob_reference
-        text = moved.text if moved.text is not None else text if token_id == token.token_id else None
-    name = f"id {token_id}" if text is None else f"'{shortened(visible(text), _TOKEN_WIDTH)}'"
-    return f"p({name}) {probability(before)} → {probability(after)}"
 
 
 def three_policies(report: Report) -> list[tuple[str, str, Alpha]]:

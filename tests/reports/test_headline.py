@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
 
 from mismatchscope.measures.results import Interval
 from mismatchscope.reports.document import Finding, Report
+from mismatchscope.reports.moved_token import moved_most
 from mismatchscope.reports.reading import reading_rows, sources
 from mismatchscope.reports.reading_fields import EvidenceChoice, Reading
 from mismatchscope.reports.summary import headline
@@ -105,3 +107,11 @@ def test_a_place_says_of_what_it_is_and_who_said_so(full: Report) -> None:
 def test_without_anything_to_place_there_are_no_rows(sampled: Report) -> None:
     assert reading_rows(sampled) == []
     assert sources(sampled.model_copy(update={"reading": Reading(outside_band=0.5)})) == []
+
+
+def test_a_token_that_moved_in_later_digits_says_by_how_much(full: Report) -> None:
+    token = full.worst[0].model_copy(
+        update={"logprob_behavior": math.log(0.5), "logprob_reference": math.log(0.500001)}
+    )
+    assert moved_most(token) == "p(' 19') 0.500 + 1.0e-06"
+    assert moved_most(full.worst[0]) == "p(' 19') 0.768 → 0.585"
