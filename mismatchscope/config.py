@@ -80,7 +80,7 @@ class AuditSettings(Settings):
     budget: str = _setting("budget")
     repeats: bool = _setting("repeats")
     confidence: float = _setting("confidence", gt=0.5, lt=1.0)
-    margin: float = _setting("margin", gt=0.0)
+    margin: float = _setting("margin", gt=0.0, le=10.0)
     max_rejected: float = _setting("max_rejected", ge=0.0, lt=1.0)
     tail: bool = _setting("tail")
     gate: GateSettings = GateSettings()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
-from ..errors import MissingDependencyError, OutputExistsError
+from ..errors import MissingDependencyError, OutputExistsError, UsageError
 from ..reports.formats import FORMATS
 from .terminal import spinner, stderr, stdout, terminal
 
@@ -54,10 +55,17 @@ def write_forms(report: Report, output: Path) -> list[str]:
                 raise
             stderr().print(f"{file.name} is left out: {error.message} {error.hint}", markup=False, soft_wrap=True)
             continue
-        file.parent.mkdir(parents=True, exist_ok=True)
-        for path, text in texts.items():
-            write_atomic(path, text.encode())
-            written.append(path.name)
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            for path, text in texts.items():
+                write_atomic(path, text.encode())
+                written.append(path.name)
+        except OSError as error:
+            if error.errno == errno.ENOSPC:
+                raise
+            raise UsageError(
+                f"{file} cannot be written: {error.strerror or error}.", hint="choose another -o"
+            ) from None
     return written
 
 

@@ -152,8 +152,8 @@ def _row_alarms(counts: Counts) -> Iterator[Alarm]:
     if counts.prompt_ids is not None and counts.prompts < counts.prompt_ids:
         yield Alarm(
             code="equal_prompts",
-            message=f"{counts.prompt_ids} prompt ids hold {counts.prompts} distinct prompts: rows whose prompt "
-            "tokens are equal count as one prompt in every interval.",
+            message=f"{counts.prompt_ids} prompt ids hold {count(counts.prompts, 'distinct prompt')}: rows whose "
+            "prompt tokens are equal count as one prompt in every interval.",
             evidence={"prompt_ids": counts.prompt_ids, "prompts": counts.prompts},
             remedy="more responses of a prompt are --samples; for narrower intervals add other prompts",
         )
@@ -167,12 +167,13 @@ def _row_alarms(counts: Counts) -> Iterator[Alarm]:
         )
     if counts.rejected:
         rows = counts.tokens + counts.rejected
+        lost = max(0, (counts.matched_sequences or 0) - counts.sequences)
         yield Alarm(
             code="rejected",
             message=f"{counts.rejected:,} of {rows:,} rows ({share(counts.rejected / rows)}) have a NaN or +inf "
-            f"log-prob and were left out of every figure; {count(counts.partial_sequences, 'response')} lost a "
-            "token to that and are in no figure of responses.",
-            evidence={"rows": counts.rejected, "partial_sequences": counts.partial_sequences},
+            f"log-prob and were left out of every figure. Of {count(lost + counts.sequences, 'response')} {lost} "
+            f"have no row left, and {counts.partial_sequences} lost some and are in no figure of responses.",
+            evidence={"rows": counts.rejected, "partial_sequences": counts.partial_sequences, "lost": lost},
             remedy="mend what writes them; what is left need not be like what is missing",
             severity="error",
         )

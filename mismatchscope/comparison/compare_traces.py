@@ -66,7 +66,14 @@ def compare(
     others = _other_pairs(pair, target)
     counts, figures, size = _counts(pair, max_rejected), pair.figures, rounding_size(pair)
     sides = provenance_of(behavior), provenance_of(reference)
-    finding = finding_of(figures.alpha, noise.floors, noise.excess, counts, identical=figures.identical)
+    finding = finding_of(
+        figures.alpha,
+        noise.floors,
+        noise.excess,
+        counts,
+        identical=figures.identical,
+        deterministic=noise.deterministic,
+    )
     report = Report(
         verdict="inconclusive" if counts.too_many_rejected else "none",
         finding=finding,

@@ -8,24 +8,28 @@ from ..reports.document import Counts, Finding, Floors
 from ..reports.text import count, estimate, number
 
 
-def finding_of(alpha: Alpha, floors: Floors, excess: Excess | None, counts: Counts, *, identical: bool) -> Finding:
+def finding_of(
+    alpha: Alpha, floors: Floors, excess: Excess | None, counts: Counts, *, identical: bool, deterministic: bool
+) -> Finding:
     """What was found: bit-identical, above the repeat floor, within a margin of it, or neither, or no floor to say.
 
-    Above and within are claims with an error rate each (`measures.excess`); bit-identical repeats of both sides
-    make it certain that a difference is no noise. What is neither is unresolved, however small it looks.
+    Above and within are claims with an error rate each (`measures.excess`). `deterministic` says that both sides
+    repeat to the bit at all these states, which makes it certain that a difference is no noise. What is neither is
+    unresolved, however small it looks.
     """
     sample = f"{count(counts.tokens, 'token')} of {count(counts.prompts, 'prompt')}"
     if counts.rejected:
         sample += f"; {count(counts.rejected, 'row')} rejected"
     sample = f"({sample})"
     if identical:
-        return Finding(code="identical", sentence=f"Bit-identical: no recorded log-prob differs at all {sample}.")
+        where = "Bit-identical in what is left" if counts.rejected else "Bit-identical"
+        return Finding(code="identical", sentence=f"{where}: no recorded log-prob differs at all {sample}.")
     mean = alpha.mean
     measured = f"mean TV {mean_or_ends(alpha)}, α₁ ≥ {number(alpha.observed_max)}"
     sides = {name: side for name, side in (("μ", floors.behavior), ("π", floors.reference)) if side is not None}
     if not sides:
         return Finding(code="no_floor", sentence=f"No repeat floor was measured: {measured} {sample}.")
-    if len(sides) == 2 and all(side.identical for side in sides.values()):
+    if deterministic:
         certain = "Above the repeat floor: repeats are bit-identical, and μ and π are not"
         return Finding(code="above_floor", sentence=f"{certain}; {measured} {sample}.")
     known = {name: side.mean.value for name, side in sides.items() if side.mean.value is not None}

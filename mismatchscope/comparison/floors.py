@@ -31,12 +31,16 @@ NO_REPEATS = Repeats()
 
 @dataclass(frozen=True, eq=False)
 class MeasuredFloors:
-    """The floors, the pair that is the larger, the behaviour's, and the mismatch's excess over the larger."""
+    """The floors, the pair that is the larger, the behaviour's, and the mismatch's excess over the larger.
+
+    `deterministic`: both sides repeat to the bit, at every state of the pair.
+    """
 
     floors: Floors
     largest: Pair | None
     behavior: Pair | None
     excess: Excess | None
+    deterministic: bool = False
 
 
 def measure_floors(pair: Pair, repeats: Repeats, *, margin: float) -> MeasuredFloors:
@@ -52,7 +56,23 @@ def measure_floors(pair: Pair, repeats: Repeats, *, margin: float) -> MeasuredFl
     excess = None if largest is None else pair_excess(pair, largest, margin=margin)
     floors = {side: _floor(repeat, repeats.composition) for side, repeat in noise.items()}
     difference = None if excess is None else excess.difference
-    return MeasuredFloors(Floors(**floors, excess=difference), largest, noise.get("behavior"), excess)
+    return MeasuredFloors(
+        Floors(**floors, excess=difference),
+        largest,
+        noise.get("behavior"),
+        excess,
+        deterministic=len(noise) == 2
+        and all(repeat.figures.identical and _same_states(pair, repeat) for repeat in noise.values()),
+    )
+
+
+def _same_states(pair: Pair, repeat: Pair) -> bool:
+    """Whether a repeat was compared at the states of the pair: as many tokens, of the same sequences, prompts."""
+    ours, theirs = pair.statistics.sequences, repeat.statistics.sequences
+    counted = [(each.counts.tokens, each.counts.sequences, each.counts.prompts) for each in (pair, repeat)]
+    return counted[0] == counted[1] and all(
+        np.array_equal(getattr(ours, name), getattr(theirs, name)) for name in ("sequence_id", "length")
+    )
 
 
 def pair_excess(pair: Pair, floor: Pair, *, margin: float) -> Excess | None:
@@ -64,9 +84,7 @@ def pair_excess(pair: Pair, floor: Pair, *, margin: float) -> Excess | None:
     ours, noise = (mean_of(each.statistics, each.context, "tv") for each in (pair, floor))
     if ours is None or noise is None:
         return None
-    sequences = pair.statistics.sequences, floor.statistics.sequences
-    same = all(np.array_equal(*(getattr(each, name) for each in sequences)) for name in ("sequence_id", "length"))
-    if not same or ours.n != noise.n:
+    if not _same_states(pair, floor) or ours.n != noise.n:
         return None
     noise = floor.statistics.in_rows_of(pair.statistics, noise)
     try:

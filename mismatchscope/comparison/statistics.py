@@ -82,16 +82,16 @@ class PairStatistics:
             ("tv_lower", states.tv_lower_N),
         ):
             self.sketches[name].add(values_N)
-            self._add_shares(name, row_S, states, values_N)
+            self._add_shares(name, states, values_N)
         for name, values_N in states.columns.items():
             self._add_sums(name, row_S, states, values_N)
             if name in self.sketches:
                 self.sketches[name].add(values_N if states.all_exact else values_N[~np.isnan(values_N)])
-            self._add_shares(name, row_S, states, values_N)
+            self._add_shares(name, states, values_N)
         self.tv_lower.add(row_S, start_S, states.tv_lower_N)
         if states.tv_upper_N is not None:
             self._add_upper(row_S, states, states.tv_upper_N)
-            self._add_shares("tv_upper", row_S, states, states.tv_upper_N)
+            self._add_shares("tv_upper", states, states.tv_upper_N)
         p_mu_N, p_pi_N = np.exp(states.logp_mu_N), np.exp(states.logp_pi_N)
         self.probabilities.add(p_mu_N, p_pi_N)
         self.fillers.add(states)
@@ -151,7 +151,7 @@ class PairStatistics:
         for name, sketch in other.sketches.items():
             self.sketches[name].merge(sketch)
         for name, shares in other.shares.items():
-            self.shares[name].merge(shares, row_C)
+            self.shares[name].merge(shares)
         self.tv_lower.merge(other.tv_lower, row_C)
         self.tv_upper.merge(other.tv_upper, row_C)
         for name in (
@@ -229,9 +229,9 @@ class PairStatistics:
         else:
             self.sums[name].add(row_S, np.add.reduceat(values_N, start_S), count_S, values_N)
 
-    def _add_shares(self, name: str, row_S: np.ndarray, states: States, values_N: np.ndarray) -> None:
+    def _add_shares(self, name: str, states: States, values_N: np.ndarray) -> None:
         if name in self.shares:
-            self.shares[name].add(row_S, states.length_S, values_N)
+            self.shares[name].add(states.cluster_S, states.length_S, values_N)
 
     def _add_upper(self, row_S: np.ndarray, states: States, upper_N: np.ndarray) -> None:
         """Upper ends, of the states that have one."""

@@ -16,17 +16,21 @@ from ..reports.prompt_sums import FigureSums, PromptSums
 from .reduction import PairFigures
 from .statistics import PairStatistics
 
+MOST_PROMPTS = 10_000
 Sums = tuple[np.ndarray, np.ndarray]
 """Sum and count of a figure, each [C]."""
 
 
-def prompt_sums_of(figures: PairFigures, statistics: PairStatistics) -> PromptSums:
+def prompt_sums_of(figures: PairFigures, statistics: PairStatistics) -> PromptSums | None:
     """Of every mean over tokens or responses that the pair's report has, as far as one number a prompt makes it up.
 
     The sums behind a mean are found by the mean itself: which estimator a figure is depends on the evidence, and a
-    figure is never paired by the sums of another estimator. A prompt goes by its label, a hash of its tokens.
+    figure is never paired by the sums of another estimator. A prompt goes by its label, a hash of its tokens. None
+    for more than `MOST_PROMPTS`, whose means are narrow without pairing.
     """
     labels = statistics.prompts.tolist()
+    if len(labels) > MOST_PROMPTS:
+        return None
     kept = {
         path: FigureSums(sums=sum_C.tolist(), counts=count_C.tolist())
         for path, (sum_C, count_C) in _means(figures, statistics, labels)

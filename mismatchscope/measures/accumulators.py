@@ -85,10 +85,11 @@ class ClusterSums:
         """Take in what another one has seen; `row_C` is the row here of each of its clusters."""
         if not other.n:
             return
-        row_C = row_C[: len(other._sum_C)]
+        clusters = min(len(row_C), len(other._sum_C))  # either may have room for more
+        row_C = row_C[:clusters]
         self._grow(int(row_C.max()) + 1)
-        self._sum_C[row_C] += other._sum_C
-        self._count_C[row_C] += other._count_C
+        self._sum_C[row_C] += other._sum_C[:clusters]
+        self._count_C[row_C] += other._count_C[:clusters]
         self.smallest, self.largest = min(self.smallest, other.smallest), max(self.largest, other.largest)
 
     def by_cluster(self, clusters: int | None = None) -> tuple[Array, Array]:
@@ -149,12 +150,14 @@ class ClusterExceedance:
         np.add.at(self._count_CB, row_S, count_SB.reshape(-1, bins))
 
     def merge(self, other: ClusterExceedance, row_C: Array) -> None:
-        row_C = row_C[: len(other._max_C)]
-        if not row_C.size:
+        """Take in what another one has seen; `row_C` is the row here of each of its clusters; some may share it."""
+        clusters = min(len(row_C), len(other._max_C))  # either may have room for more
+        if not clusters:
             return
+        row_C = row_C[:clusters]
         self._grow(int(row_C.max()) + 1)
-        self._count_CB[row_C] += other._count_CB
-        self._max_C[row_C] = np.maximum(self._max_C[row_C], other._max_C)
+        np.add.at(self._count_CB, row_C, other._count_CB[:clusters])
+        np.maximum.at(self._max_C, row_C, other._max_C[:clusters])
 
     def seen(self) -> tuple[Array, Array]:
         """(largest value [C], states beyond each threshold [C, taus]) of the clusters that have any state."""

@@ -10,12 +10,13 @@ from typing import Literal
 
 import numpy as np
 
-from .accumulators import ClusterExceedance
+from .accumulators import ClusterExceedance, Clusters
 
 Array = np.ndarray
 View = Literal["value", "negated", "absolute"]
 """Of which the quantile is: of the values that were counted, of -x, or of |x|."""
 
+GROUPS = 4096
 # Two thresholds an octave: a design effect changes slowly along a distribution.
 _FIRST, _LAST = -80, 8
 _ROOT = math.sqrt(2)
@@ -27,25 +28,53 @@ SIGNED = (*(-magnitude for magnitude in reversed(_MAGNITUDES)), 0.0, *_MAGNITUDE
 
 
 class ClusterShares:
-    """How many values of each cluster lie beyond fixed thresholds: where the spread of a share comes from."""
+    """How many values of each cluster lie beyond fixed thresholds: where the spread of a share comes from.
+
+    More than `GROUPS` clusters are counted in that many groups, by their labels: the spread of sums over groups of
+    independent clusters is that of the clusters, and memory stays bounded.
+    """
 
     def __init__(self, *, signed: bool = False) -> None:
         self._signed = signed
-        self._exceedance = ClusterExceedance(SIGNED if signed else POSITIVE)
+        self._taus = SIGNED if signed else POSITIVE
+        self._exceedance = ClusterExceedance(self._taus)
+        self._clusters: Clusters | None = Clusters()  # None: in groups
 
-    def add(self, row_S: Array, length_S: Array, value_N: Array) -> None:
-        """Take in the values of sequences; `length_S` each, of the clusters at `row_S`. NaN is "not seen"."""
+    def add(self, label_S: Array, length_S: Array, value_N: Array) -> None:
+        """Take in the values of sequences; `length_S` each, of clusters with these labels. NaN is "not seen"."""
         if np.isnan(value_N).any():
             seen_N = ~np.isnan(value_N)
             length_S = np.bincount(np.repeat(np.arange(len(length_S)), length_S)[seen_N], minlength=len(length_S))
             value_N = value_N[seen_N]
         if value_N.size:
             bin_N = _signed_bins(value_N) if self._signed else _thresholds_below(value_N)
+            row_S = self._rows(label_S)  # first: it may change what is counted in
             self._exceedance.add_bins(row_S, length_S, bin_N)
 
-    def merge(self, other: ClusterShares, row_C: Array) -> None:
-        """Take in what another one has seen; `row_C` is the row here of each of its clusters."""
-        self._exceedance.merge(other._exceedance, row_C)
+    def merge(self, other: ClusterShares) -> None:
+        """Take in what another one has seen."""
+        if other._clusters is None:
+            self._group()
+            rows_C = np.arange(GROUPS)
+        else:
+            rows_C = self._rows(other._clusters.labels)
+        self._exceedance.merge(other._exceedance, rows_C)
+
+    def _rows(self, label_S: Array) -> Array:
+        if self._clusters is not None:
+            rows_S = self._clusters.rows(label_S)
+            if len(self._clusters) <= GROUPS:
+                return rows_S
+            self._group()
+        return label_S % GROUPS
+
+    def _group(self) -> None:
+        """From here on by groups, what has been counted too."""
+        if self._clusters is None:
+            return
+        group_C, counted = self._clusters.labels % GROUPS, self._exceedance
+        self._clusters, self._exceedance = None, ClusterExceedance(self._taus)
+        self._exceedance.merge(counted, group_C)
 
     def levels(self, level: float, *, view: View = "value", confidence: float = 0.95) -> tuple[float, float] | None:
         """The two levels whose sample quantiles are the confidence limits of the quantile at `level`.

@@ -8,7 +8,7 @@ Definitions of every figure: docs/measures.md.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
@@ -25,11 +25,12 @@ from ..measures.results import (
 from .chart_fields import ChartData
 from .prompt_sums import PromptSums, load_beside, sums_file
 from .reading_fields import EvidenceChoice, Reading
+from .unreadable import why_not_read
 
 if TYPE_CHECKING:
     import pandas as pd
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION: Final = 2
 
 Verdict = Literal["pass", "fail", "inconclusive", "none"]
 EvidenceLevel = Literal["sampled", "topk", "full"]
@@ -224,7 +225,7 @@ class Provenance(Frozen):
 
 
 class Report(Frozen):
-    schema_version: int = SCHEMA_VERSION
+    schema_version: Literal[2] = SCHEMA_VERSION
     verdict: Verdict = "none"
     finding: Finding
     reading: Reading = Reading()
@@ -290,10 +291,8 @@ class Report(Frozen):
                 f"{file} does not exist.", hint="mismatchscope compare TRACE_MU TRACE_PI -o DIR writes one"
             ) from None
         except (OSError, ValidationError) as error:
-            first = error.errors()[0] if isinstance(error, ValidationError) else None
-            why = f"{'.'.join(map(str, first['loc']))}: {first['msg']}" if first else str(error)
             raise TraceError(
-                f"{file} is not a report of schema version {SCHEMA_VERSION}: {why}",
+                f"{file} is not a report that this version reads: {why_not_read(error, SCHEMA_VERSION)}.",
                 hint="write it again with this version: mismatchscope compare TRACE_MU TRACE_PI -o DIR",
             ) from None
         return report.with_prompt_sums(load_beside(file))

@@ -18,9 +18,16 @@ NO_FLOOR = Excess(Interval(0.016, -0.01, 0.04, clusters=3), 0.0, above=False, wi
 
 
 def found(
-    floors: Floors, excess: Excess | None = None, alpha: Alpha = ALPHA, *, identical: bool = False
+    floors: Floors,
+    excess: Excess | None = None,
+    alpha: Alpha = ALPHA,
+    *,
+    identical: bool = False,
+    deterministic: bool | None = None,
 ) -> Finding:
-    return finding_of(alpha, floors, excess, COUNTS, identical=identical)
+    if deterministic is None:
+        deterministic = floors == EXACT_REPEATS
+    return finding_of(alpha, floors, excess, COUNTS, identical=identical, deterministic=deterministic)
 
 
 def floor(mean: float | None, *, identical: bool = False) -> Floor:
@@ -138,3 +145,9 @@ def test_a_mean_that_the_evidence_does_not_give_is_no_number(mean: Interval, sai
     for floors, excess in ((Floors(), None), (BOTH, NEITHER), (EXACT_REPEATS, None)):
         sentence = found(floors, excess, unknown).sentence
         assert said in sentence and "None" not in sentence
+
+
+def test_identical_repeats_of_a_part_make_nothing_certain() -> None:
+    finding = found(EXACT_REPEATS, deterministic=False)
+    assert finding.code == "unresolved"
+    assert finding.sentence.startswith("Cannot be paired by prompt with the repeat floor, which is 0: ")

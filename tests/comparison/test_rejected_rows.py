@@ -89,7 +89,8 @@ def test_equality_of_what_is_left_says_what_is_missing(tmp_path: Path) -> None:
     pi_ST[0][:] = np.nan
     found = report(tmp_path, pi_ST)
     assert found.finding.sentence == (
-        "Bit-identical: no recorded log-prob differs at all (42 tokens of 7 prompts; 6 rows rejected)."
+        "Bit-identical in what is left: no recorded log-prob differs at all "
+        "(42 tokens of 7 prompts; 6 rows rejected)."
     )
     assert (found.verdict, headline(found).badge) == ("inconclusive", "INCONCLUSIVE")
 
@@ -114,5 +115,5 @@ def test_the_alarm_says_how_many_and_where(tmp_path: Path) -> None:
     found = report(tmp_path, pi_with([(2, 0), (5, 3), (5, 4)]))
     messages = {alarm.code: alarm.message for alarm in found.alarms}
     assert messages["rejected"].startswith("3 of 48 rows (6.25 %) have a NaN or +inf log-prob")
-    assert "2 responses lost a token" in messages["rejected"]
+    assert "Of 8 responses 0 have no row left, and 2 lost some" in messages["rejected"]
     assert "position 0 of sequence 2" in messages["alignment"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mismatchscope.measures.quantile_limits import ClusterShares, View
+from mismatchscope.measures.quantile_limits import GROUPS, ClusterShares, View
 from mismatchscope.measures.sketches import sample_quantiles
 
 LENGTH = 50
@@ -42,8 +42,8 @@ def test_parts_in_any_order_give_the_same() -> None:
     rng = np.random.default_rng(2)
     value_CN = clustered(rng, 12, 1.0)
     first, second = shares(value_CN[:5]), ClusterShares()
-    second.add(np.arange(7), np.full(7, LENGTH), value_CN[5:].ravel())
-    first.merge(second, np.arange(5, 12))
+    second.add(np.arange(5, 12), np.full(7, LENGTH), value_CN[5:].ravel())
+    first.merge(second)
     assert first.levels(0.9) == shares(value_CN).levels(0.9)
 
 
@@ -79,3 +79,20 @@ def test_the_limits_hold_the_true_quantile(clusters: int) -> None:
         low, high = sample_quantiles(value_CN.ravel(), shares(value_CN).levels(0.9))
         held.append(low <= truth and (high is None or truth <= high))
     assert np.mean(held) > 0.9
+
+
+def test_many_clusters_are_counted_in_groups_whatever_their_order() -> None:
+    """Twice as many clusters as groups: the same limits in any order and split, near those of all clusters."""
+    rng = np.random.default_rng(4)
+    value_CN = clustered(rng, 2 * GROUPS, 1.0)[:, :4]
+    label_C = rng.permutation(2 * GROUPS)
+    whole, parts = ClusterShares(), ClusterShares()
+    whole.add(label_C, np.full(len(label_C), 4), value_CN.ravel())
+    for chosen in np.array_split(rng.permutation(len(label_C)), 7):
+        part = ClusterShares()
+        part.add(label_C[chosen], np.full(len(chosen), 4), value_CN[chosen].ravel())
+        parts.merge(part)
+    assert parts.levels(0.9) == whole.levels(0.9)
+    few = ClusterShares()
+    few.add(np.arange(GROUPS), np.full(GROUPS, 8), value_CN.reshape(GROUPS, 8).ravel())
+    assert whole.levels(0.9) == pytest.approx(few.levels(0.9), abs=0.005)
