@@ -21,7 +21,7 @@ def find_alarms(pair: Pair, counts: Counts, floors: Floors) -> list[Alarm]:
         *_adapter_alarm(pair),
         *_row_alarms(counts),
         *_filler_alarms(pair),
-        *_floor_alarm(floors),
+        *(() if pair.statistics.identical else _floor_alarm(floors)),
         *(Alarm(code="alignment", message=note) for note in pair.notes),
     ]
     pareto_k, limit = pair.figures.sequence.pareto_k, pair.figures.sequence.pareto_k_limit
@@ -175,9 +175,9 @@ def _row_alarms(counts: Counts) -> Iterator[Alarm]:
         rows = counts.tokens + counts.rejected
         yield Alarm(
             code="rejected",
-            message=f"{counts.rejected:,} of {rows:,} rows ({share(counts.rejected / rows)}) left out of every "
-            "figure, for a log-prob that is NaN or +inf; left out of every figure of responses, for a row that was "
-            f"rejected: {count(counts.partial_sequences, 'response')}.",
+            message=f"In no figure, for a log-prob that is NaN or +inf: {counts.rejected:,} of {rows:,} rows "
+            f"({share(counts.rejected / rows)}). In no figure of responses, for such a row: "
+            f"{count(counts.partial_sequences, 'response')}.",
             evidence={"rows": counts.rejected, "partial_sequences": counts.partial_sequences},
             remedy="mend what writes them; what is left need not be like what is missing",
             severity="error",

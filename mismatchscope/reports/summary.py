@@ -69,8 +69,7 @@ def _why_evidence(report: Report) -> str:
 
 def is_small(report: Report) -> bool:
     """Whether the gap is no larger than public figures of such a pair of dtypes or, where none is known, whether
-    mean TV and the share of ratios outside 0.8 – 1.2 are both below 0.001. It says nothing of the cause. Where KL
-    is infinite nothing is small."""
+    mean TV and the share of ratios outside 0.8 – 1.2 are both below 0.001. An infinite KL is never small."""
     reading, mean = report.reading, report.alpha1.mean.value
     if any(alarm.code == "impossible_tokens" for alarm in report.alarms):
         return False
@@ -96,8 +95,8 @@ def alpha_rows(report: Report, alpha: Alpha) -> list[Row]:
     """One α: the certified lower bound, the upper bound over visited states, the mean, the tolerance bounds."""
     rows = [Row("observed maximum", number(alpha.observed_max), "certified lower bound")]
     if alpha.observed_upper is not None:
-        partial = report.counts.rejected or report.counts.unmatched_behavior or report.counts.masked
-        which = "compared" if partial else "visited"
+        left_out = report.counts.rejected or report.counts.unmatched_behavior or report.counts.masked
+        which = "compared" if left_out else "visited"
         rows.append(Row("upper, visited", number(alpha.observed_upper), f"no {which} state exceeds this"))
     elif report.evidence == "sampled":
         rows.append(Row("upper, visited", UNKNOWN, "needs top-k or full evidence"))
@@ -110,7 +109,9 @@ def alpha_rows(report: Report, alpha: Alpha) -> list[Row]:
         rows.append(Row("few prompts", str(report.counts.prompts), few))
     if (by_prompt := alpha.prompt_mean) is not None and by_prompt.high is not None:
         value = estimate(by_prompt.value, by_prompt.low, by_prompt.high)
-        rows.append(Row("mean over prompts", value, "for any distribution, each prompt weighing the same"))
+        vacuous = by_prompt.low == 0 and by_prompt.high == 1
+        note = "too few prompts to bound it" if vacuous else "for any distribution, each prompt weighing the same"
+        rows.append(Row("mean over prompts", value, note))
     # Once n is too small for one fraction of the prompts it is for every larger one.
     unresolved = [bound for bound in alpha.tolerance if bound.value is None]
     for bound in [bound for bound in alpha.tolerance if bound.value is not None] + unresolved[:1]:
@@ -146,10 +147,11 @@ def interval_note(mean: Interval) -> str:
     """What the interval of a mean is, or why there is none."""
     if mean.value is None and mean.low is not None:
         return f"no estimate, {share(mean.confidence)} limits of the certified ends"
+    method = (mean.method or "").replace("-", " ").replace("cluster", "prompt")
     if mean.low is None and mean.high is None:
-        return f"no interval: {mean.method.replace('-', ' ')}" if mean.method else "no interval"
-    if mean.low == mean.high and mean.method:  # an interval without width says how the values were, not how sure
-        return f"{mean.method.replace('-', ' ')}, {count(mean.clusters, 'prompt')}"
+        return f"no interval: {method}" if method else "no interval"
+    if mean.low == mean.high and method:  # an interval without width says how the values were, not how sure
+        return f"{method}, {count(mean.clusters, 'prompt')}"
     return f"{share(mean.confidence)} interval, {count(mean.clusters, 'prompt')}"
 
 

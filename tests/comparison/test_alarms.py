@@ -186,3 +186,10 @@ def test_whoever_compares_raw_policies_is_not_told_to(tmp_path: Path) -> None:
 def test_exact_figures_are_named_only_where_there_are_some(tmp_path: Path) -> None:
     alarm = found(quiet_pair(tmp_path, on_policy=False))["off_policy_tokens"]
     assert "exact figures" not in (alarm.remedy or "")
+
+
+def test_of_equals_no_noise_counts_as_mismatch(tmp_path: Path) -> None:
+    floors = Floors(reference=Floor(observed_max=0.0, mean=Interval(0.0), identical=True))
+    assert "one_sided_floor" in found(quiet_pair(tmp_path / "apart"), floors=floors)
+    same = sampled_pair(tmp_path / "same", [np.full(4, -1.0)] * 3, [np.full(4, -1.0)] * 3)
+    assert "one_sided_floor" not in found(same, floors=floors)

@@ -113,6 +113,8 @@ def test_a_gate_may_fail_but_not_pass_on_what_is_left(tmp_path: Path) -> None:
 def test_the_alarm_says_how_many_and_where(tmp_path: Path) -> None:
     found = report(tmp_path, pi_with([(2, 0), (5, 3), (5, 4)]))
     messages = {alarm.code: alarm.message for alarm in found.alarms}
-    assert messages["rejected"].startswith("3 of 48 rows (6.25 %) left out of every figure")
-    assert messages["rejected"].endswith("for a row that was rejected: 2 responses.")
+    assert messages["rejected"].startswith(
+        "In no figure, for a log-prob that is NaN or +inf: 3 of 48 rows (6.25 %)."
+    )
+    assert messages["rejected"].endswith("for such a row: 2 responses.")
     assert "position 0 of sequence 2" in messages["alignment"]
