@@ -153,7 +153,7 @@ def check_comparable(report: Report, baseline: Report, allowed: Collection[Allow
     if differences:
         only_weights = len(differences) == 1 and differences[0].startswith(_WEIGHTS)
         raise NotComparableError(
-            f"The report and its baseline cannot be compared: {'; '.join(differences)} differ.",
+            f"The report and its baseline cannot be compared. What differs: {'; '.join(differences)}.",
             hint="of two checkpoints of one run, add --allow other-weights"
             if only_weights
             else "make the baseline again with the same model, prompts, sampling and evidence",
@@ -229,5 +229,5 @@ def _verdict(figure: Figure, op: str, threshold: float) -> tuple[GateVerdict, st
     if furthest is not None and not beyond(furthest, threshold):
         return "pass", None
     if nearest is not None and furthest is not None:
-        return "inconclusive", "the threshold lies inside the interval: measure more prompts"
+        return "inconclusive", figure.reason or "the threshold lies inside the interval: measure more prompts"
     return "inconclusive", figure.reason or "not measured (null)"

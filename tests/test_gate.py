@@ -130,6 +130,11 @@ class TestBaseline:
         assert verdict("token.tv.mean > +0.02", make_report(), base) == "pass"
         assert verdict("token.tv.mean > +0.002", make_report(), base) == "fail"
 
+    def test_more_prompts_are_not_asked_for_where_they_narrow_nothing(self) -> None:
+        (result,) = gate.apply(make_report(), ["alpha1.observed_upper > 0.11"]).gates
+        assert result.verdict == "inconclusive"
+        assert "more prompts do not" in result.reason
+
     @pytest.mark.parametrize("path", ["alpha1.observed_max", "alpha1.observed_upper", "token.tv.max"])
     def test_a_bound_decides_nothing_against_another(self, path: str) -> None:
         assert verdict(f"{path} > +10%", make_report(), make_report()) == "inconclusive"

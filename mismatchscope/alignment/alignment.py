@@ -242,7 +242,7 @@ class Alignment:
                     message = f"Sequence {mu.sequence_id_S[at]} is not the same on both sides: {what}. "
             following = next(rest, None)
             if following is None:
-                return MisalignedError(f"{message}{different} of {sequences} sequences differ.", hint=first)
+                return MisalignedError(f"{message}Sequences that differ: {different} of {sequences}.", hint=first)
             mu, pi, _ = following
 
     def _finish(self, shift: ShiftTest, renumbered: bool, largest_id: int, one_sided: int) -> None:
@@ -257,7 +257,7 @@ class Alignment:
         shift.check()
         if not counts.tokens:
             raise EmptyComparisonError(
-                f"The {counts.matched_sequences} sequences in common leave no token to compare.",
+                f"The sequences in common ({counts.matched_sequences}) leave no token to compare.",
                 hint="the responses are empty, a mask leaves all of them out, or no log-prob is a number",
             )
         if renumbered:
@@ -271,7 +271,7 @@ class Alignment:
             common = in_part if self.full is None else "full"
             self.notes += note_evidence(mu.evidence.level, pi.evidence.level, common)
         if one_sided:
-            self.notes.append(f"{one_sided} distributions exist on one side only; those states have less evidence.")
+            self.notes.append(f"States with a distribution on one side only: {one_sided}. They have less evidence.")
 
 
 def _rows(tokens: TokenCursor, all_there: Responses, chosen_S: np.ndarray) -> tuple[np.ndarray, pa.RecordBatch]:

@@ -56,7 +56,7 @@ def check_vocabularies(
             "that an id means the same on both sides.",
             hint=SAME_TOKENIZER,
         )
-    note = f"One vocabulary is padded: {sizes[0]} ids in the behaviour, {sizes[1]} in the reference"
+    note = f"Ids that one side lacks are taken as padding: {sizes[0]} in the behaviour, {sizes[1]} in the reference"
     if padding_mass is None:
         return [f"{note}."]
     if padding_mass < NEGLIGIBLE_MASS:

@@ -14,14 +14,14 @@ from .statistics import PairStatistics
 def find_alarms(pair: Pair, counts: Counts, floors: Floors) -> list[Alarm]:
     """Everything that makes the figures of this comparison mean less, or something else, than they seem to."""
     found = [
-        *(ratio_alarm(pair) if pair.context.on_policy else _off_policy_alarm()),
+        *(ratio_alarm(pair) if pair.context.on_policy else _off_policy_alarm(pair.statistics)),
         *temperature_alarm(pair),
-        *_leak_alarm(pair.statistics),
+        *_leak_alarm(pair),
         *_weights_alarm(pair),
         *_adapter_alarm(pair),
         *_row_alarms(counts),
         *_filler_alarms(pair),
-        *_floor_alarm(floors),
+        *(() if pair.statistics.identical else _floor_alarm(floors)),
         *(Alarm(code="alignment", message=note) for note in pair.notes),
     ]
     pareto_k, limit = pair.figures.sequence.pareto_k, pair.figures.sequence.pareto_k_limit
@@ -38,23 +38,27 @@ def find_alarms(pair: Pair, counts: Counts, floors: Floors) -> list[Alarm]:
     return found
 
 
-def _off_policy_alarm() -> Iterator[Alarm]:
+def _off_policy_alarm(statistics: PairStatistics) -> Iterator[Alarm]:
+    exact = "read the exact figures, or " if statistics.all_exact else ""
     yield Alarm(
         code="off_policy_tokens",
-        message="The tokens were drawn after temperature, top-k or top-p, and the raw policies are compared: every "
-        "mean is over the states the sampler visited, and sampled-token estimators of TV and KL do not apply.",
-        remedy="read the exact figures, or compare --policy processed",
+        message="The sampler changed the distribution that it drew the tokens from, and the raw policies are "
+        "compared: every mean is over the states the sampler visited, and sampled-token estimators of TV and KL do "
+        "not apply.",
+        remedy=f"{exact}compare --policy processed",
     )
 
 
-def _leak_alarm(statistics: PairStatistics) -> Iterator[Alarm]:
+def _leak_alarm(pair: Pair) -> Iterator[Alarm]:
+    statistics, raw = pair.statistics, pair.context.policy == "raw"
     if statistics.impossible:
+        masked = "the reference masks or truncates tokens that the behaviour samples"
         yield Alarm(
             code="impossible_tokens",
             message=f"{count(statistics.impossible, 'sampled token')} with probability 0 under the reference: "
             "KL(μ‖π) is infinite.",
             evidence={"tokens": statistics.impossible},
-            remedy="the reference masks or truncates tokens that the behaviour samples; compare --policy raw",
+            remedy=masked if raw else f"{masked}; compare --policy raw",
         )
     if not statistics.sums["leak"].n:
         return
@@ -62,10 +66,12 @@ def _leak_alarm(statistics: PairStatistics) -> Iterator[Alarm]:
     if leak > 1e-6:
         yield Alarm(
             code="support_leak",
-            message=f"On average {leak:.3g} of π's mass lies on tokens that μ cannot sample; that much TV would "
-            "remain with perfect numerics.",
+            message=f"On average {leak:.3g} of π's mass lies on tokens that μ cannot sample: mean TV is at least "
+            "that, whatever the numerics.",
             evidence={"leak": leak},
-            remedy="--policy raw measures the numerics alone, --policy support renormalises π on μ's support",
+            remedy="look for ids that one side masks or lacks, such as a padded vocabulary"
+            if raw
+            else "--policy raw measures the numerics alone, --policy support renormalises π on μ's support",
         )
 
 
@@ -152,7 +158,7 @@ def _row_alarms(counts: Counts) -> Iterator[Alarm]:
     if counts.prompt_ids is not None and counts.prompts < counts.prompt_ids:
         yield Alarm(
             code="equal_prompts",
-            message=f"{counts.prompt_ids} prompt ids hold {count(counts.prompts, 'distinct prompt')}: rows whose "
+            message=f"{counts.prompt_ids:,} prompt ids hold {count(counts.prompts, 'distinct prompt')}: rows whose "
             "prompt tokens are equal count as one prompt in every interval.",
             evidence={"prompt_ids": counts.prompt_ids, "prompts": counts.prompts},
             remedy="more responses of a prompt are --samples; for narrower intervals add other prompts",
@@ -160,19 +166,19 @@ def _row_alarms(counts: Counts) -> Iterator[Alarm]:
     if counts.unmatched_behavior or counts.unmatched_reference:
         yield Alarm(
             code="unmatched",
-            message=f"{counts.unmatched_behavior} sequences exist on the behaviour side only and "
-            f"{counts.unmatched_reference} on the reference side only; they are counted, not compared.",
+            message="Sequences that exist on one side only are counted, not compared: "
+            f"{counts.unmatched_behavior:,} on the behaviour's, {counts.unmatched_reference:,} on the reference's.",
             evidence={"behavior": counts.unmatched_behavior, "reference": counts.unmatched_reference},
-            remedy="a selective loss biases every figure: find out which sequences are missing",
+            remedy="find out which are missing: a selective loss biases every figure",
         )
     if counts.rejected:
         rows = counts.tokens + counts.rejected
         lost = max(0, (counts.matched_sequences or 0) - counts.sequences)
         yield Alarm(
             code="rejected",
-            message=f"{counts.rejected:,} of {rows:,} rows ({share(counts.rejected / rows)}) have a NaN or +inf "
-            f"log-prob and were left out of every figure. Of {count(lost + counts.sequences, 'response')} {lost} "
-            f"have no row left, and {counts.partial_sequences} lost some and are in no figure of responses.",
+            message=f"In no figure, for a log-prob that is NaN or +inf: {counts.rejected:,} of {rows:,} rows "
+            f"({share(counts.rejected / rows)}). In no figure of responses, for such a row: "
+            f"{count(counts.partial_sequences, 'response')}, and {lost:,} without any row left.",
             evidence={"rows": counts.rejected, "partial_sequences": counts.partial_sequences, "lost": lost},
             remedy="mend what writes them; what is left need not be like what is missing",
             severity="error",

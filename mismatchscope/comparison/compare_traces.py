@@ -77,7 +77,7 @@ def compare(
     report = Report(
         verdict="inconclusive" if counts.too_many_rejected else "none",
         finding=finding,
-        reading=reading_of(pair, finding, *sides, command),
+        reading=reading_of(pair, finding, *sides, command, size),
         evidence=figures.evidence,
         policy=context.policy,
         counts=counts,

@@ -36,10 +36,12 @@ def finding_of(
     if not known:
         sentence = f"No repeat floor: this evidence does not give the mean TV of the repeats; {measured} {sample}."
         return Finding(code="unresolved", sentence=sentence)
-    noise, alone = max(known.values()), f" of {next(iter(known))} alone" if len(known) == 1 else ""
-    floor = f"the repeat floor{alone} of {number(noise)}" if noise > 0 else f"the repeat floor{alone}, which is 0"
+    noise, alone = max(known.values()), f" ({next(iter(known))} alone)" if len(known) == 1 else ""
+    floor = f"the repeat floor of {number(noise)}{alone}" if noise > 0 else f"the repeat floor{alone}, which is 0"
     if excess is not None and excess.above:
-        times = f", {number(mean.value / noise)} times it" if noise > 0 and mean.value else ""
+        times = (
+            f", {number(mean.value / noise)} times it" if noise > 0 and mean.value and mean.value > noise else ""
+        )
         return Finding(
             code="above_floor",
             sentence=f"Above {floor}{times}: {measured} {sample}.",

@@ -23,7 +23,6 @@ class Repeats:
 
     behavior: Trace | None = None
     reference: Trace | None = None
-    composition: Composition = "reshuffled"
 
 
 NO_REPEATS = Repeats()
@@ -54,7 +53,7 @@ def measure_floors(pair: Pair, repeats: Repeats, *, margin: float) -> MeasuredFl
             noise[side] = measure_pair(first, second, pair.context.of_repeat(first, pair.mu))
     largest = _largest(list(noise.values()))
     excess = None if largest is None else pair_excess(pair, largest, margin=margin)
-    floors = {side: _floor(repeat, repeats.composition) for side, repeat in noise.items()}
+    floors = {side: _floor(repeat) for side, repeat in noise.items()}
     difference = None if excess is None else excess.difference
     return MeasuredFloors(
         Floors(**floors, excess=difference),
@@ -93,15 +92,23 @@ def pair_excess(pair: Pair, floor: Pair, *, margin: float) -> Excess | None:
         return None
 
 
-def _floor(repeat: Pair, composition: Composition) -> Floor:
+def _floor(repeat: Pair) -> Floor:
     kl = mean_of(repeat.statistics, repeat.context, "kl")
     return Floor(
         observed_max=repeat.alpha.observed_max,
         mean=repeat.alpha.mean,
         kl=None if kl is None else kl.mean,
         identical=repeat.figures.identical,
-        composition=composition,
+        composition=_composition(repeat.mu, repeat.pi),
     )
+
+
+def _composition(first: Trace, second: Trace) -> Composition | None:
+    """Whether the second run had its batches in another order; None where the traces do not say."""
+    seeds, again = first.manifest.seeds, second.manifest.seeds
+    if not seeds or not again or first.manifest.inputs.composition != second.manifest.inputs.composition:
+        return None
+    return "same" if seeds.get("shuffle") == again.get("shuffle") else "reshuffled"
 
 
 def _largest(repeats: list[Pair]) -> Pair | None:

@@ -24,6 +24,9 @@ _UNSEEN = 30
 """A mean of heavy-tailed ratios is below 1 in most samples: rare tokens hold the rest. It is called low where the
 missing sum is more than so many tokens of the largest ratio that was seen."""
 
+_HOW = {True: "", False: " (--reference-temperature), or compare --policy raw"}
+"""By whether the policies are raw already."""
+
 _TEMPERATURE_CONFIDENCE = 0.95
 _TEMPERATURE_TOKENS = 200
 _TEMPERATURE_FACTOR = 0.005  # nobody sets a temperature nearer to 1
@@ -80,8 +83,8 @@ def temperature_alarm(pair: Pair) -> Iterator[Alarm]:
         message=f"The log-odds of the reference are about {fit.factor:.3g} times the behaviour's, which explains "
         f"{fit.explained:.0%} of how they differ: as if the {sharper} divided its logits by a lower temperature.",
         evidence={"factor": fit.factor, "explained": fit.explained, "t": fit.t, "correlation": fit.correlation},
-        remedy="give both sides one temperature (--reference-temperature), or compare --policy raw; other weights, "
-        "sharpened by training, look alike",
+        remedy=f"give both sides one temperature{_HOW[pair.context.policy == 'raw']}; other weights, sharpened by "
+        "training, look alike",
     )
 
 

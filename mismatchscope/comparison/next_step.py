@@ -14,20 +14,39 @@ from ..reports.reading_fields import NextStep
 _OF_ONE_RUN = {"-o": 1, "--output": 1, "--force": 0, "--resume": 0}
 _AUDIT = ["mismatchscope", "audit"]
 _CHECKPOINT = "CHECKPOINT"
+_PAGE = "mismatchscope report DIR --format html"
+_FLOAT32 = "in float32 rounding is some 10,000 times smaller: a gap that does not shrink is not rounding"
 
 
 def next_step_of(
-    finding: Finding, command: str, *, prompts: int, dtypes: tuple[str | None, str | None]
+    finding: Finding,
+    command: str,
+    *,
+    prompts: int,
+    dtypes: tuple[str | None, str | None],
+    evidence: str = "sampled",
+    beyond_rounding: bool = False,
 ) -> NextStep:
     """What to run after this finding.
 
     `command` is what made the report: that of an audit is repeated with a change, of anything else the audit that
-    would show it is named. `dtypes` are what the two sides compute in.
+    would show it is named. `dtypes` are what the two sides compute in; `beyond_rounding` says that the gap is
+    larger than rounding makes it.
     """
+    if beyond_rounding and finding.code in ("no_floor", "unresolved", "above_floor"):
+        return NextStep(
+            command=_PAGE,
+            why="rounding is no explanation of this size: the page lists all that is known to differ",
+        )
     if finding.code == "no_floor":
         return NextStep(
             command=_audit(command, {"--repeats": None}),
             why="without a repeat of both sides nobody knows how much of this is noise",
+        )
+    if finding.code == "unresolved" and finding.margin is None and evidence == "full":
+        return NextStep(
+            command=_audit(command, {"--repeats": None}),
+            why="a repeat can be held against this only where both have the same tokens, whole and none rejected",
         )
     if finding.code == "unresolved" and finding.margin is None:
         return NextStep(
@@ -37,20 +56,21 @@ def next_step_of(
     if finding.code == "unresolved":
         return NextStep(
             command=_audit(command, {"--limit": str(_more(finding, prompts))}),
-            why="with so many prompts the interval would likely end above the floor, or within its margin"
+            why="so many prompts would likely show the gap to be above the floor, or within a margin of it"
             if finding.prompts_needed is not None
             else "more prompts make the interval shorter; how many would decide cannot be told",
         )
-    if finding.code == "above_floor" and dtypes != ("float32", "float32"):
+    if finding.code == "above_floor" and dtypes == ("float32", "float32"):
         return NextStep(
-            command=_audit(command, _in_float32(command)),
-            why="in float32 rounding is some 10,000 times smaller: a gap that does not shrink is not rounding",
+            command=_PAGE,
+            why="both sides compute in float32 already: the page lists all that is known to differ",
         )
     if finding.code == "above_floor":
-        return NextStep(
-            command="mismatchscope report DIR --format html",
-            why="both sides compute in float32 already: the page lists all that differs between them",
-        )
+        changes = _in_float32(command)
+        if not changes:
+            return NextStep(command=_audit(command, {}), why=f"start both servers in float32 first: {_FLOAT32}")
+        served = "start the server in float32 too: " if len(changes) == 1 else ""
+        return NextStep(command=_audit(command, changes), why=f"{served}{_FLOAT32}")
     return NextStep(
         command=_audit(command, {"--model": _CHECKPOINT}),
         why="before the first update a fault of synchronisation cannot be seen: repeat this on later checkpoints",

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..reports.document import Finding
+from ..reports.document import Finding, RoundingSize
 from ..reports.reading_fields import PerResponse, Reading
 from .next_step import next_step_of
 from .pair import Pair
@@ -20,9 +20,15 @@ _ENOUGH = 20  # responses, for the 5 % and the 95 % quantile to lie inside the s
 
 
 def reading_of(
-    pair: Pair, finding: Finding, behavior: dict[str, Any], reference: dict[str, Any], command: str
+    pair: Pair,
+    finding: Finding,
+    behavior: dict[str, Any],
+    reference: dict[str, Any],
+    command: str,
+    size: RoundingSize | None = None,
 ) -> Reading:
-    """`behavior` and `reference` are the provenance of the two sides, `command` is what made the report."""
+    """`behavior` and `reference` are the provenance of the two sides, `command` is what made the report, `size`
+    that of the gap in terms of rounding."""
     return Reading(
         place=place_of(pair.statistics, behavior, reference),
         outside_band=pair.figures.token.ratio_outside_band,
@@ -32,6 +38,8 @@ def reading_of(
             command,
             prompts=pair.counts.prompts,
             dtypes=(dtype_of(behavior), dtype_of(reference)),
+            evidence="full" if pair.statistics.all_exact else "sampled",
+            beyond_rounding=size is not None and size.beyond,
         ),
     )
 

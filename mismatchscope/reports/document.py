@@ -64,13 +64,14 @@ class Counts(Frozen):
 
 
 class Floor(Frozen):
-    """Repeat noise: one side measured against itself. `composition` says what was changed between the two runs."""
+    """Repeat noise: one side measured against itself. `composition` says what was changed between the two runs,
+    null where the traces do not say."""
 
     observed_max: float | None
     mean: Interval
     kl: float | None = None
     identical: bool = Field(description="every log-prob of the two runs has the same bits")
-    composition: Literal["same", "reshuffled"] = "reshuffled"
+    composition: Literal["same", "reshuffled"] | None = None
 
 
 class Floors(Frozen):

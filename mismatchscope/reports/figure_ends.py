@@ -31,6 +31,7 @@ _FOLLOWS = ("rounding_floor", "unseen_share", "pareto_k_limit")
 LOWER_BOUND = "it is a lower bound: it can show that the figure is larger, never that it is smaller"
 LARGEST_SEEN = "other states may have larger ones: the largest value seen can fail a gate on >, never pass it"
 UPPER_LIMIT = "it is an upper limit: it can show that the figure is smaller, never that it is larger"
+CERTIFIED_ENDS = "the threshold lies between the certified ends: fuller evidence decides, more prompts do not"
 RUN_TO_RUN = "it differs from run to run by an unknown amount: gate on a mean or a quantile"
 NO_INTERVAL = "an estimate without an interval decides nothing"
 _METHODS = {
@@ -95,7 +96,7 @@ def _single(key: str, parent: Any, node: float | bool) -> Figure:
     if key == "observed_upper":
         # The maximum over the visited states lies between the two: seen to be so large, and bounded by this.
         low = _number(getattr(parent, "observed_max", None))
-        return Figure(value, low, value, UPPER_LIMIT, of_this_run=True)
+        return Figure(value, low, value, CERTIFIED_ENDS, of_this_run=True)
     if key in ("low", "high") or key.endswith(("_low", "_high")):
         return Figure(value, value, value, of_this_run=True)
     if key in ("max", "observed_max"):

@@ -21,12 +21,13 @@ def reading_rows(report: Report) -> list[Row]:
     if place := reading.place:
         rows.append(Row(_FIGURE[place.figure], f"{number(place.value)}, {_among(place)}", place_note(place)))
     if reading.outside_band is not None:
-        rows.append(Row("ρ outside 0.8 – 1.2", f"{share(reading.outside_band)} of tokens", _tokens(report)))
+        rows.append(Row("ρ outside 0.8 – 1.2", share(reading.outside_band), _tokens(report)))
     if response := reading.per_response:
         if response.sum_tv is not None:
-            length = f"responses of {response.mean_length:,.3g} tokens"
+            length = number(response.mean_length)
+            length = f"responses of {length} {'token' if length == '1' else 'tokens'}"
             rows.append(Row("Σ TV of a response", number(response.sum_tv), length))
-        which = f"all {count(response.responses, 'response')}"
+        which = "the only response" if response.responses == 1 else f"all {response.responses} responses"
         if response.responses >= 20:
             which = f"90 % of {count(response.responses, 'response')}"
         rows.append(Row("ρ(y)", f"{number(response.ratio_low)} to {number(response.ratio_high)}", which))

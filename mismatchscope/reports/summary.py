@@ -69,8 +69,10 @@ def _why_evidence(report: Report) -> str:
 
 def is_small(report: Report) -> bool:
     """Whether the gap is no larger than public figures of such a pair of dtypes or, where none is known, whether
-    mean TV and the share of ratios outside 0.8 – 1.2 are both below 0.001. It says nothing of the cause."""
+    mean TV and the share of ratios outside 0.8 – 1.2 are both below 0.001. An infinite KL is never small."""
     reading, mean = report.reading, report.alpha1.mean.value
+    if any(alarm.code == "impossible_tokens" for alarm in report.alarms):
+        return False
     if reading.place is not None:
         return reading.place.position != "above"
     return mean is not None and mean < _SMALL_TV and (reading.outside_band or 0.0) < _SMALL_SHARE
@@ -93,7 +95,9 @@ def alpha_rows(report: Report, alpha: Alpha) -> list[Row]:
     """One α: the certified lower bound, the upper bound over visited states, the mean, the tolerance bounds."""
     rows = [Row("observed maximum", number(alpha.observed_max), "certified lower bound")]
     if alpha.observed_upper is not None:
-        rows.append(Row("upper, visited", number(alpha.observed_upper), "no visited state exceeds this"))
+        left_out = report.counts.rejected or report.counts.unmatched_behavior or report.counts.masked
+        which = "compared" if left_out else "visited"
+        rows.append(Row("upper, visited", number(alpha.observed_upper), f"no {which} state exceeds this"))
     elif report.evidence == "sampled":
         rows.append(Row("upper, visited", UNKNOWN, "needs top-k or full evidence"))
     mean = alpha.mean
@@ -105,7 +109,9 @@ def alpha_rows(report: Report, alpha: Alpha) -> list[Row]:
         rows.append(Row("few prompts", str(report.counts.prompts), few))
     if (by_prompt := alpha.prompt_mean) is not None and by_prompt.high is not None:
         value = estimate(by_prompt.value, by_prompt.low, by_prompt.high)
-        rows.append(Row("mean over prompts", value, "for any distribution, each prompt weighing the same"))
+        vacuous = by_prompt.low == 0 and by_prompt.high == 1
+        note = "too few prompts to bound it" if vacuous else "for any distribution, each prompt weighing the same"
+        rows.append(Row("mean over prompts", value, note))
     # Once n is too small for one fraction of the prompts it is for every larger one.
     unresolved = [bound for bound in alpha.tolerance if bound.value is None]
     for bound in [bound for bound in alpha.tolerance if bound.value is not None] + unresolved[:1]:
@@ -141,10 +147,11 @@ def interval_note(mean: Interval) -> str:
     """What the interval of a mean is, or why there is none."""
     if mean.value is None and mean.low is not None:
         return f"no estimate, {share(mean.confidence)} limits of the certified ends"
+    method = (mean.method or "").replace("-", " ").replace("cluster", "prompt")
     if mean.low is None and mean.high is None:
-        return f"no interval: {mean.method.replace('-', ' ')}" if mean.method else "no interval"
-    if mean.low == mean.high and mean.method:  # an interval without width says how the values were, not how sure
-        return f"{mean.method.replace('-', ' ')}, {count(mean.clusters, 'prompt')}"
+        return f"no interval: {method}" if method else "no interval"
+    if mean.low == mean.high and method:  # an interval without width says how the values were, not how sure
+        return f"{method}, {count(mean.clusters, 'prompt')}"
     return f"{share(mean.confidence)} interval, {count(mean.clusters, 'prompt')}"
 
 
@@ -155,24 +162,30 @@ def floor_rows(report: Report) -> list[Row]:
         _floor_row(f"repeat floor of {side}", floor)
         for side, floor in (("μ", floors.behavior), ("π", floors.reference))
         if floor is not None
-    ] or [Row("repeat floor", UNKNOWN, "neither side was run twice")]
+    ] or [Row("repeat floor", UNKNOWN, "no repeat was compared")]
     if excess := floors.excess:
         rows.append(
             Row("above the floor", estimate(excess.value, excess.low, excess.high), "mean TV less the larger floor")
         )
     if report.truncation_floor:
-        rows.append(Row("truncation floor", number(report.truncation_floor), "top-p/top-k alone makes this"))
+        rows.append(
+            Row(
+                "truncation floor",
+                number(report.truncation_floor),
+                "cut-off ids alone make this",
+            )
+        )
     if report.rounding_floor is not None:
         rows.append(Row("rounding floor", number(report.rounding_floor), "rounded logits can make this"))
     return rows
 
 
 def _floor_row(label: str, floor: Floor) -> Row:
-    batches = "same batches" if floor.composition == "same" else "reshuffled batches"
+    batches = f", {floor.composition} batches" if floor.composition else ""
     if floor.identical:
-        return Row(label, "0", f"bit-identical, {batches}")
+        return Row(label, "0", f"bit-identical{batches}")
     mean = floor.mean
-    return Row(label, estimate(mean.value, mean.low, mean.high), f"max {number(floor.observed_max)}, {batches}")
+    return Row(label, estimate(mean.value, mean.low, mean.high), f"max {number(floor.observed_max)}{batches}")
 
 
 def gate_value(gate: GateResult) -> str:
@@ -267,7 +280,7 @@ def size_remark(size: RoundingSize | None, differences: Sequence[Difference]) ->
         return None
     times = f"{number(size.times)} times what rounding usually does"
     if not size.beyond:
-        return f"The log-probs differ by {times}: rounding can explain that, which excludes no other cause."
+        return f"The log-probs differ by {times}: rounding can explain that. Another cause is not excluded."
     if any(difference.rank for difference in differences):
         return f"The log-probs differ by {times}: rounding is no explanation; what has a reason here can be one."
     named = "None of these differences" if differences else "Nothing that was recorded"

@@ -74,7 +74,7 @@ def test_another_vocabulary_is_an_error(store: Store) -> None:
     with pytest.raises(MisalignedError, match=r"Token id \d+ lies outside the reference's vocabulary of 4"):
         align(mu, store(records([5], level="sampled"), model=small))
     larger = ModelFacts(vocabulary_size=V + 100)
-    assert "padded" in align(mu, store(records([5], level="sampled"), model=larger)).notes[0]
+    assert "taken as padding" in align(mu, store(records([5], level="sampled"), model=larger)).notes[0]
     with pytest.raises(MisalignedError, match="the tokenizers differ too"):
         align(mu, store(records([5], level="sampled"), model=larger, tokenizer_sha256="other"))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -162,3 +164,32 @@ def test_remarks_of_the_alignment_are_passed_on(tmp_path: Path) -> None:
     pair = pair_of(mu, other)
     assert found(pair)["alignment"].message == pair.notes[0]
     assert "tokenizer" in pair.notes[0]
+
+
+def test_one_is_not_many(tmp_path: Path) -> None:
+    counts = Counts(
+        prompts=1, prompt_ids=64, sequences=64, tokens=99, rejected=1, partial_sequences=1, unmatched_behavior=1
+    )
+    alarms = found(quiet_pair(tmp_path), counts)
+    for code in ("equal_prompts", "unmatched", "rejected"):
+        assert not re.search(r"\b1 (distinct )?(prompts|sequences|rows|responses)\b", alarms[code].message)
+        assert alarms[code].message.endswith(".")
+
+
+def test_whoever_compares_raw_policies_is_not_told_to(tmp_path: Path) -> None:
+    pair = leaking(tmp_path, 0.1)
+    assert "--policy raw" in (found(pair)["support_leak"].remedy or "")
+    raw = replace(pair, context=replace(pair.context, policy="raw"))
+    assert "--policy" not in (found(raw)["support_leak"].remedy or "")
+
+
+def test_exact_figures_are_named_only_where_there_are_some(tmp_path: Path) -> None:
+    alarm = found(quiet_pair(tmp_path, on_policy=False))["off_policy_tokens"]
+    assert "exact figures" not in (alarm.remedy or "")
+
+
+def test_of_equals_no_noise_counts_as_mismatch(tmp_path: Path) -> None:
+    floors = Floors(reference=Floor(observed_max=0.0, mean=Interval(0.0), identical=True))
+    assert "one_sided_floor" in found(quiet_pair(tmp_path / "apart"), floors=floors)
+    same = sampled_pair(tmp_path / "same", [np.full(4, -1.0)] * 3, [np.full(4, -1.0)] * 3)
+    assert "one_sided_floor" not in found(same, floors=floors)

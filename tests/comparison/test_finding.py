@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from mismatchscope.comparison.finding import finding_of
@@ -77,7 +79,7 @@ def test_what_is_above_and_small_is_above() -> None:
 def test_identical_repeats_of_one_side_prove_nothing_of_the_other() -> None:
     finding = found(ONE_SIDE, NO_FLOOR)
     assert finding.code == "unresolved"
-    assert finding.sentence.startswith("Not shown to be above the repeat floor of μ alone, which is 0")
+    assert finding.sentence.startswith("Not shown to be above the repeat floor (μ alone), which is 0")
     assert "cannot be told" in finding.sentence and finding.prompts_needed is None
 
 
@@ -151,3 +153,20 @@ def test_identical_repeats_of_a_part_make_nothing_certain() -> None:
     finding = found(EXACT_REPEATS, deterministic=False)
     assert finding.code == "unresolved"
     assert finding.sentence.startswith("Cannot be paired by prompt with the repeat floor, which is 0: ")
+
+
+@pytest.mark.parametrize("low", [None, -0.01, 0.01])
+@pytest.mark.parametrize("needed", [None, 1, 59])
+@pytest.mark.parametrize(("behavior", "reference"), [(None, None), (0.0, None), (None, 0.01), (0.01, 0.02)])
+@pytest.mark.parametrize("paired", [True, False])
+def test_every_finding_is_a_whole_sentence(
+    low: float | None, needed: int | None, behavior: float | None, reference: float | None, paired: bool
+) -> None:
+    """A capital, one full stop, no placeholder, no empty place and no `1 prompts`."""
+    sides = [None if noise is None else floor(noise) for noise in (behavior, reference)]
+    difference = Interval(0.016, low, None if low is None else 0.04, clusters=3)
+    above = low is not None and low > 0
+    excess = Excess(difference, 0.01, above=above, within=False, needed_clusters=needed) if paired else None
+    sentence = found(Floors(behavior=sides[0], reference=sides[1]), excess).sentence
+    assert re.fullmatch(r"[A-Z].*[^.]\.", sentence)
+    assert not re.search(r"None|nan|[{}]|  |\b1 \w+s\b", sentence)

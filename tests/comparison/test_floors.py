@@ -39,6 +39,24 @@ def pi(tmp_path: Path) -> Trace:
     return shifted(tmp_path / "pi", TV_S, role="reference")
 
 
+@pytest.mark.parametrize(
+    ("seeds", "again", "expected"),
+    [
+        ({"sampling": 0}, {"sampling": 0, "shuffle": 1}, "reshuffled"),
+        ({"sampling": 0}, {"sampling": 0}, "same"),
+        ({}, {}, None),
+    ],
+)
+def test_of_a_repeat_no_more_is_said_than_its_trace_states(
+    tmp_path: Path, mu: Trace, seeds: dict[str, int], again: dict[str, int], expected: str | None
+) -> None:
+    pi = shifted(tmp_path / "pi", TV_S, role="reference", seeds=seeds)
+    second = shifted(tmp_path / "pi-again", TV_S, role="reference", seeds=again)
+    floor = measure_floors(pair_of(mu, pi), Repeats(reference=second), margin=0.5).floors.reference
+    assert floor is not None
+    assert floor.composition == expected
+
+
 def test_without_repeats_there_is_no_floor(mu: Trace, pi: Trace) -> None:
     measured = measure_floors(pair_of(mu, pi), NO_REPEATS, margin=0.5)
     assert (measured.floors.behavior, measured.floors.reference, measured.floors.excess) == (None, None, None)
@@ -47,9 +65,9 @@ def test_without_repeats_there_is_no_floor(mu: Trace, pi: Trace) -> None:
 
 def test_a_floor_is_the_side_against_its_own_repeat(tmp_path: Path, mu: Trace, pi: Trace) -> None:
     again = shifted(tmp_path / "pi-again", TV_S + NOISE_S, role="reference")
-    floors = measure_floors(pair_of(mu, pi), Repeats(reference=again, composition="same"), margin=0.5).floors
+    floors = measure_floors(pair_of(mu, pi), Repeats(reference=again), margin=0.5).floors
     assert floors.behavior is None
-    assert floors.reference.composition == "same" and not floors.reference.identical
+    assert not floors.reference.identical
     assert floors.reference.observed_max == pytest.approx(NOISE_S.max(), abs=1e-6)
     assert floors.reference.mean.value == pytest.approx(np.average(NOISE_S, weights=LENGTH_S), abs=1e-6)
     p_S = np.array([0.5 - TV_S, 0.5 + TV_S])

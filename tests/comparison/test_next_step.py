@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from mismatchscope.comparison.next_step import next_step_of
 from mismatchscope.reports.document import Finding
+from mismatchscope.reports.reading_fields import NextStep
 
 BF16, FP32 = ("bfloat16", "bfloat16"), ("float32", "float32")
+
+
+def step(code: str, command: str, *, dtypes: tuple[str | None, str | None] = BF16, **facts: Any) -> NextStep:
+    return next_step_of(Finding(code=code, sentence=""), command, prompts=16, dtypes=dtypes, **facts)
 
 
 def following(code: str, command: str, dtypes: tuple[str | None, str | None] = BF16, **facts: float) -> str:
@@ -64,3 +71,26 @@ def test_agreement_before_training_says_nothing_of_later(code: str) -> None:
     assert (
         following(code, "mismatchscope audit --model M --resume -o d") == "mismatchscope audit --model CHECKPOINT"
     )
+
+
+@pytest.mark.parametrize("code", ["no_floor", "unresolved", "above_floor"])
+def test_of_a_gap_beyond_rounding_no_run_against_rounding_is_proposed(code: str) -> None:
+    following = step(code, "mismatchscope audit", beyond_rounding=True)
+    assert following.command == "mismatchscope report DIR --format html"
+    assert "rounding is no explanation" in following.why
+
+
+def test_two_servers_are_started_in_float32_before_the_same_audit() -> None:
+    command = "mismatchscope audit --behavior vllm@http://127.0.0.1:1 --reference sglang@http://127.0.0.1:2 -o run"
+    following = step("above_floor", command)
+    assert following.command == command.removesuffix(" -o run")
+    assert following.why.startswith("start both servers in float32 first")
+
+
+def test_one_server_is_started_in_float32_too() -> None:
+    following = step("above_floor", "mismatchscope audit --behavior vllm@http://127.0.0.1:1")
+    assert following.why.startswith("start the server in float32 too")
+
+
+def test_full_evidence_is_not_proposed_to_who_has_it() -> None:
+    assert "--evidence" not in step("unresolved", "mismatchscope audit", evidence="full").command

@@ -114,6 +114,8 @@ def test_a_gate_may_fail_but_not_pass_on_what_is_left(tmp_path: Path) -> None:
 def test_the_alarm_says_how_many_and_where(tmp_path: Path) -> None:
     found = report(tmp_path, pi_with([(2, 0), (5, 3), (5, 4)]))
     messages = {alarm.code: alarm.message for alarm in found.alarms}
-    assert messages["rejected"].startswith("3 of 48 rows (6.25 %) have a NaN or +inf log-prob")
-    assert "Of 8 responses 0 have no row left, and 2 lost some" in messages["rejected"]
+    assert messages["rejected"].startswith(
+        "In no figure, for a log-prob that is NaN or +inf: 3 of 48 rows (6.25 %)."
+    )
+    assert messages["rejected"].endswith("for such a row: 2 responses, and 0 without any row left.")
     assert "position 0 of sequence 2" in messages["alignment"]

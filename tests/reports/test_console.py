@@ -115,7 +115,7 @@ def test_no_color_is_honoured(full: Report, monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_mean_without_interval_says_why(full: Report) -> None:
     mean = Interval(value=0.002, n=96, clusters=1, method="too-few-clusters")
     shown = _shown(full.model_copy(update={"alpha1": replace(full.alpha1, mean=mean)}), width=120)
-    assert "no interval: too few clusters" in shown
+    assert "no interval: too few prompts" in shown
 
 
 def test_an_interval_without_width_is_not_called_one(full: Report) -> None:

@@ -9,7 +9,14 @@ import pytest
 
 from mismatchscope.measures.results import Interval, Statistic, TokenMeasures
 from mismatchscope.reports.document import Report
-from mismatchscope.reports.figure_ends import LARGEST_SEEN, LOWER_BOUND, NO_INTERVAL, UPPER_LIMIT, Figure
+from mismatchscope.reports.figure_ends import (
+    CERTIFIED_ENDS,
+    LARGEST_SEEN,
+    LOWER_BOUND,
+    NO_INTERVAL,
+    UPPER_LIMIT,
+    Figure,
+)
 from mismatchscope.reports.figure_paths import figure_at
 
 BOUND = Statistic(mean=0.02, low=0.018, high=0.022, max=0.3, n=100, clusters=8, estimator="bound")
@@ -41,7 +48,7 @@ def report() -> Report:
         ("token.prob_correlation", Figure(0.9, None, None, NO_INTERVAL)),
         ("counts.tokens", Figure(24576, 24576, 24576)),
         ("alpha1.observed_max", Figure(0.171, 0.171, None, LARGEST_SEEN)),
-        ("alpha1.observed_upper", Figure(0.232, 0.171, 0.232, UPPER_LIMIT, of_this_run=True)),
+        ("alpha1.observed_upper", Figure(0.232, 0.171, 0.232, CERTIFIED_ENDS, of_this_run=True)),
         ("alpha1.tolerance.p95.value", Figure(0.12, None, 0.12, UPPER_LIMIT)),
         ("truncation_floor", Figure(0.05, None, None, NO_INTERVAL)),
     ],

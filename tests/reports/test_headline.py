@@ -8,11 +8,11 @@ from dataclasses import replace
 import pytest
 
 from mismatchscope.measures.results import Interval
-from mismatchscope.reports.document import Finding, Report
+from mismatchscope.reports.document import Alarm, Finding, Report
 from mismatchscope.reports.moved_token import moved_most
 from mismatchscope.reports.reading import reading_rows, sources
-from mismatchscope.reports.reading_fields import EvidenceChoice, Reading
-from mismatchscope.reports.summary import headline
+from mismatchscope.reports.reading_fields import EvidenceChoice, PerResponse, Reading
+from mismatchscope.reports.summary import alpha_rows, headline
 
 
 def with_size(report: Report, mean_tv: float, outside: float, position: str | None = None) -> Report:
@@ -115,3 +115,25 @@ def test_a_token_that_moved_in_later_digits_says_by_how_much(full: Report) -> No
     )
     assert moved_most(token) == "p(' 19') 0.500 + 1.0e-06"
     assert moved_most(full.worst[0]) == "p(' 19') 0.768 → 0.585"
+
+
+def test_where_kl_is_infinite_no_gap_is_small(full: Report) -> None:
+    impossible = Alarm(code="impossible_tokens", message="1 sampled token with probability 0 under the reference.")
+    small = with_size(full, 7e-8, 0.0)
+    assert headline(small.model_copy(update={"alarms": [impossible]})).badge == "MISMATCH"
+
+
+def test_one_long_response_is_said_in_the_singular_and_in_digits(full: Report) -> None:
+    only = PerResponse(responses=1, mean_length=1234.0, sum_tv=0.1, ratio_low=0.9, ratio_high=0.9)
+    report = full.model_copy(update={"reading": replace(full.reading, per_response=only)})
+    notes = [row.note for row in reading_rows(report)]
+    assert notes[-2:] == ["responses of 1,234 tokens", "the only response"]
+
+
+def test_of_states_that_were_left_out_no_upper_end_is_claimed(full: Report) -> None:
+    def note(**counts: int) -> str:
+        report = full.model_copy(update={"counts": full.counts.model_copy(update=counts)})
+        return next(row.note for row in alpha_rows(report, report.alpha1) if row.label == "upper, visited")
+
+    assert note() == "no visited state exceeds this"
+    assert note(rejected=1) == note(masked=1) == note(unmatched_behavior=1) == "no compared state exceeds this"

@@ -98,7 +98,7 @@ def test_every_measure_has_its_definition_at_hand(pages: dict[str, str]) -> None
 def test_missing_parts_are_left_out_or_named(pages: dict[str, str]) -> None:
     text = _Page(pages["sampled"]).text
     assert "needs top-k or full evidence" in text
-    assert "neither side was run twice" in text
+    assert "no repeat was compared" in text
     assert "not compared: 3 responses only in μ, 1 row rejected" in text
     for absent in ("Pictures", "Farthest apart", "Corrections", "Bounds", "Gates"):
         assert absent not in text

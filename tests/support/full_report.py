@@ -139,7 +139,11 @@ def full() -> Report:
         ),
         floor=Floors(
             behavior=Floor(
-                observed_max=0.0112, mean=mean(0.000209, 0.000171, 0.000248), kl=1.1e-6, identical=False
+                observed_max=0.0112,
+                mean=mean(0.000209, 0.000171, 0.000248),
+                kl=1.1e-6,
+                identical=False,
+                composition="reshuffled",
             ),
             reference=Floor(observed_max=0.0, mean=mean(0.0, 0.0, 0.0), identical=True, composition="same"),
             excess=mean(0.001922, 0.001681, 0.002174),
