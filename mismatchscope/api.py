@@ -262,8 +262,9 @@ def _call(name: str, arguments: Mapping[str, Any]) -> str:
 
 def _prompt_lines(prompts: Sequence[Prompt], column: str | None) -> str:
     """Prompts as the lines of a .jsonl file. Raises `PromptsError`, which names a prompt as `prompts[0]`."""
-    if not len(prompts):
-        raise PromptsError("prompts is empty.", hint="give a file, or a list of texts, chats or token-id lists")
+    if isinstance(prompts, Mapping) or not len(prompts):
+        what = "one row, not a list of them" if isinstance(prompts, Mapping) else "empty"
+        raise PromptsError(f"prompts is {what}.", hint="give a file, or a list of texts, chats or token-id lists")
     lines = []
     for index, prompt in enumerate(prompts):
         row, where = _row_of(prompt, f"prompts[{index}]"), f"prompts[{index}]"
@@ -276,7 +277,7 @@ def _prompt_lines(prompts: Sequence[Prompt], column: str | None) -> str:
 
 def _row_of(prompt: Prompt, where: str) -> dict[str, Any]:
     """A prompt as the row of a file."""
-    if isinstance(prompt, str):
+    if isinstance(prompt, str) or not hasattr(prompt, "__getitem__"):  # which is no prompt, and is refused as one
         return {"prompt": prompt}
     if isinstance(prompt, Mapping):
         return {str(key): _json_of(value) for key, value in prompt.items()}

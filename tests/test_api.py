@@ -161,6 +161,9 @@ def test_prompts_are_rows_too_as_a_frame_has_them(tmp_path: Path) -> None:
     ("prompts", "message"),
     [
         ([], "prompts is empty"),
+        ({"prompt": "a"}, "prompts is one row, not a list of them"),
+        ([None], r"prompts\[0\]: prompt is null"),
+        (["a", 3], r"prompts\[1\]: prompt is a number"),
         (["a", "b\ud800"], r"prompts\[1\]: prompt has a lone surrogate"),
         ([{"prompt": "a", "system": "b"}], r"prompts\[0\] has the key 'system', which is not read"),
         ([["one", "two"]], r"prompts\[0\] is text"),

@@ -90,9 +90,10 @@ def check_roles(behavior: Manifest, reference: Manifest) -> None:
     order = "the first trace must be the one that sampled the tokens"
     if reference.role == "behavior":
         order = "the other way round: mismatchscope compare TRACE_MU TRACE_PI, the behaviour first"
+    ours, theirs = (role.replace("behavior", "behaviour") for role in (behavior.role, reference.role))
     raise NotComparableError(
-        f"The trace given as the behaviour says that it is the {behavior.role}, the one given as the reference "
-        f"that it is the {reference.role}.",
+        f"The trace given as the behaviour says that it is the {ours}, the one given as the reference that it is "
+        f"the {theirs}.",
         hint=order,
     )
 

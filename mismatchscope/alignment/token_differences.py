@@ -33,7 +33,7 @@ def describe(mu_P: np.ndarray, mu_T: np.ndarray, pi_P: np.ndarray, pi_T: np.ndar
             )
         return (
             f"only the {longer} has the last {len(extra_T)} tokens of the response",
-            "one side truncates: check its maximum length",
+            "one side was cut: by its maximum length, or by a mask that ends in zeros: give that to both sides",
         )
     for shift in (1, -1):
         if _shifted(mu_T, pi_T, shift):

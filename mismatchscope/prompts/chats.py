@@ -121,15 +121,16 @@ def parsed(value: Any) -> Any:
         return value
     try:
         return json.loads(value) if value.strip() else None
-    except ValueError:
+    except (ValueError, RecursionError):
         return value
 
 
 def kind_of(value: Any) -> str:
-    """What a JSON value is, for a sentence; never its content."""
+    """What a value of JSON, Parquet or Python is, for a sentence; never its content."""
     if value == "":
         return "an empty text"
     if value == []:
         return "an empty list"
     names = {str: "a text", list: "a list", dict: "an object", type(None): "null", bool: "a boolean"}
-    return names.get(type(value), "a number")
+    names |= {int: "a number", float: "a number", bytes: "bytes"}
+    return names.get(type(value), f"of the type {type(value).__name__}")

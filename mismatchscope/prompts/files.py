@@ -96,6 +96,10 @@ def _json_of(line: str, where: str) -> Any:
         raise PromptsError(
             f"{where} is not JSON: {error.msg} at column {error.colno}.", hint="one JSON object a line"
         ) from None
+    except RecursionError:
+        raise PromptsError(f"{where} is nested too deep to be read.", hint="leave such rows out") from None
+    except ValueError:  # Python reads no integer of more than 4300 digits
+        raise PromptsError(f"{where} has a number that is too long.", hint="leave such rows out") from None
 
 
 def _read_parquet(path: Path, column: str | None) -> Iterator[Prompt]:
@@ -122,7 +126,9 @@ def _read_parquet(path: Path, column: str | None) -> Iterator[Prompt]:
                 yield prompt_of_row(_row_of(batch.slice(row, 1), where), index, where, column)
                 index += 1
     except pa.ArrowInvalid as error:
-        raise PromptsError(f"{path} is not a readable Parquet file: {error}.", hint="check --prompts") from None
+        raise PromptsError(
+            f"{path} is not a readable Parquet file: {str(error).rstrip('.')}.", hint="check --prompts"
+        ) from None
 
 
 def _row_of(batch: Any, where: str) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import UsageError
+from .stated_facts import json_of
 
 Rows = Any  # one row a sequence: a list of lists, arrays or tensors, or one array or tensor [B, T]
 PerSequence = Any  # one value for all sequences, or one for each
@@ -117,7 +118,7 @@ def per_sequence(value: PerSequence | None, name: str, kind: type[int] | type[st
     if value is None:
         return listed
     if kind is str:
-        return [str(each) for each in listed]
+        return [None if each is None else str(json_of(str(each), name)) for each in listed]
     found = numbers(listed, name)
     if found.dtype.kind not in "iu" or found.ndim != 1 or (found < 0).any():
         raise UsageError(f"{name} has values that are not integers from 0.", hint=f"{name}=[0, 1, 2, …]")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,8 @@ FACTS = (
 
 _WHOLE = ("model.config", "model.generation_config", "model.files")
 """Facts that are known as a whole or not at all: a key that they lack is no unknown one."""
+
+_HASH = re.compile("[0-9a-f]{64}")
 
 PLACES = ("environment.executable",)
 """Where something is, which changes no number: a run may go on after its interpreter has moved."""
@@ -98,8 +101,13 @@ def _differences(earlier: dict[str, Any], wanted: dict[str, Any], within: str = 
         if isinstance(a, dict) and isinstance(b, dict):
             found += _differences(a, b, name + ".")
         elif a != b:
-            found.append(f"{name} is {a!r} there and {b!r} here")
+            found.append(f"{name} is {_shown(a)} there and {_shown(b)} here")
     return found
+
+
+def _shown(value: Any) -> str:
+    """A hash by its first digits, anything else as it is."""
+    return repr(value[:12] if isinstance(value, str) and _HASH.fullmatch(value) else value)
 
 
 def _merged(earlier: dict[str, Any], wanted: dict[str, Any]) -> dict[str, Any]:

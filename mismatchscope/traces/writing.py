@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any, get_args
 
 from ..errors import UsageError
-from ..records import Policy, Role, Transforms
+from ..records import Policy, Role
 from . import store
 from .arrays import PerSequence, Rows
 from .identity import check_free
 from .reader import Trace
 from .record_builder import RecordBuilder
 from .schema import Manifest, ModelFacts
+from .stated_facts import settings_of, size_of, text_of, transforms_of
 
 
 def write_trace(
@@ -97,6 +98,22 @@ def write_trace(
     for name, value, known in (("role", role, get_args(Role)), ("policy", policy, get_args(Policy))):
         if value not in known:
             raise UsageError(f"{name} is {value!r}.", hint=f"{name} is one of {', '.join(known)}")
+    sampling = transforms_of(
+        temperature=temperature,
+        top_p=top_p,
+        top_k=top_k,
+        min_p=min_p,
+        repetition_penalty=repetition_penalty,
+        presence_penalty=presence_penalty,
+        frequency_penalty=frequency_penalty,
+        logit_bias=logit_bias if logit_bias is None else dict(logit_bias),
+    )
+    facts = ModelFacts(
+        name=text_of(model, "model"),
+        weights_sha256=text_of(weights_sha256, "weights_sha256"),
+        vocabulary_size=size_of(vocabulary_size),
+    )
+    stated = settings_of(effective)
     builder = RecordBuilder(responses, mask, logprobs)
     if topk_ids is not None or topk_logprobs is not None:
         builder.add_topk(topk_ids, topk_logprobs, falling=role == "behavior")
@@ -113,36 +130,21 @@ def write_trace(
         finish_reason=finish_reason,
     )
     manifest = Manifest(
-        engine=engine,
-        engine_version=engine_version,
+        engine=text_of(engine, "engine") or "unknown",
+        engine_version=text_of(engine_version, "engine_version"),
         role=role,
         policy=policy,
         path="rollout" if role == "behavior" else "prefill",
         evidence=builder.evidence,
-        model=ModelFacts(name=model, weights_sha256=weights_sha256, vocabulary_size=vocabulary_size),
-        tokenizer_sha256=tokenizer_sha256,
-        sampling=_sampling(
-            temperature=temperature,
-            top_p=top_p,
-            top_k=top_k,
-            min_p=min_p,
-            repetition_penalty=repetition_penalty,
-            presence_penalty=presence_penalty,
-            frequency_penalty=frequency_penalty,
-            logit_bias=None if logit_bias is None else dict(logit_bias),
-        ),
-        temperature=1.0 if policy == "raw" else temperature,
-        effective=_half_precision(logprobs) | dict(effective or {}),
+        model=facts,
+        tokenizer_sha256=text_of(tokenizer_sha256, "tokenizer_sha256"),
+        sampling=sampling,
+        temperature=1.0 if policy == "raw" else None if temperature is None else float(temperature),
+        effective=_half_precision(logprobs) | stated,
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     )
     store.write_records(path, manifest, records)
     return Trace.open(path, verify=False)
-
-
-def _sampling(**given: Any) -> Transforms | None:
-    """Unknown where nothing is given; what is left out beside something given changes nothing."""
-    known = {name: value for name, value in given.items() if value is not None}
-    return Transforms(**known) if known else None
 
 
 def _half_precision(logprobs: Rows) -> dict[str, str]:

@@ -154,6 +154,13 @@ def test_other_tokens_are_an_error_that_names_what_happened(
     assert raised.value.hint
 
 
+def test_a_mask_that_one_side_was_cut_by_is_pointed_at(store: Store) -> None:
+    sides = [store([with_tokens(record(5, 2), [1, 2], response)]) for response in ([3], [3, 4, 5])]
+    with pytest.raises(MisalignedError, match="only the reference has the last 2 tokens") as raised:
+        align(*sides)
+    assert raised.value.hint is not None and "a mask that ends in zeros" in raised.value.hint
+
+
 def test_tokens_that_contradict_their_sequences_are_an_error(store: Store) -> None:
     mu, pi = store(records([5, 3])), store(records([5, 3], seed=1))
     path = pi.path / "tokens.parquet"

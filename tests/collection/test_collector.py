@@ -195,11 +195,11 @@ def test_a_score_goes_on_with_the_trace_that_it_began_with(tmp_path: Path) -> No
     collect(tmp_path, planned=[rollout])
     collect(tmp_path, planned=[again])
     parent = read_manifest(again.trace).parent
-    assert parent == Trace.open(rollout.trace).sha256
+    assert parent is not None and parent == Trace.open(rollout.trace).sha256
     assert collect(tmp_path, planned=[again]) == []
     manifest = rollout.trace / "manifest.json"
     manifest.write_text(manifest.read_text().replace('"notes": []', '"notes": ["remade"]'))
-    with pytest.raises(OutputExistsError, match=f"parent is '{parent}' there"):
+    with pytest.raises(OutputExistsError, match=f"parent is '{parent[:12]}' there"):
         collect(tmp_path, planned=[again])
 
 

@@ -82,3 +82,12 @@ def test_bytes_that_are_no_text_are_named(tmp_path: Path) -> None:
     pq.write_table(pa.table({"prompt": texts}), tmp_path / "p.parquet")
     with pytest.raises(PromptsError, match="row 2 has text that is not UTF-8"):
         load_prompts(tmp_path / "p.parquet")
+
+
+def test_bytes_are_no_text(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    pq.write_table(pa.table({"prompt": [b"a"]}), tmp_path / "p.parquet")
+    with pytest.raises(PromptsError, match="row 1: prompt is bytes, not a text"):
+        load_prompts(tmp_path / "p.parquet")

@@ -89,3 +89,11 @@ def test_a_directory_or_file_that_is_no_trace_is_left_alone(tmp_path: Path) -> N
     (tmp_path / "file").write_text("…")
     with pytest.raises(OutputExistsError, match="is a file"):
         create(tmp_path / "file", manifest())
+
+
+def test_a_hash_is_shown_by_its_first_digits(tmp_path: Path) -> None:
+    create(tmp_path / "t", manifest(prompts_sha256="a1" * 32))
+    with pytest.raises(
+        OutputExistsError, match=r"prompts_sha256 is 'a1a1a1a1a1a1' there and 'b2b2b2b2b2b2' here\."
+    ):
+        create(tmp_path / "t", manifest(prompts_sha256="b2" * 32))
