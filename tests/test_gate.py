@@ -167,6 +167,16 @@ class TestBaseline:
             verdict("token.tv.mean > +10%", make_report(), make_report(side=SIDE | change))
         assert caught.value.exit_code == 4
 
+    def test_a_reference_seen_through_another_temperature_is_refused(self) -> None:
+        def at(temperature: float) -> Report:
+            made = make_report()
+            reference = made.provenance.reference | {"temperature": temperature}
+            provenance = made.provenance.model_copy(update={"reference": reference})
+            return made.model_copy(update={"provenance": provenance})
+
+        with pytest.raises(NotComparableError, match="that the reference divides its logits by"):
+            verdict("token.tv.mean > +10%", at(1.0), at(0.7))
+
     def test_another_engine_version_is_what_baselines_are_for(self) -> None:
         assert verdict("counts.tokens > +10%", make_report(), make_report(side=SIDE | {"engine": "vllm"})) == "pass"
 
