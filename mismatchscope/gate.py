@@ -176,9 +176,9 @@ def _provenance_pairs(
         # What a side does not know (a log importer has no weights) cannot contradict the other.
         if ours is not None and theirs is not None:
             yield what, ours, theirs
-    divided = [document.provenance.reference.get("temperature") for document in (report, baseline)]
-    if None not in divided:
-        yield "the temperature that the reference divides its logits by", *divided
+    ours, theirs = (document.provenance.reference.get("temperature") for document in (report, baseline))
+    if ours is not None and theirs is not None:
+        yield "the temperature that the reference divides its logits by", ours, theirs
     samplings = (document.provenance.behavior.get("sampling") for document in (report, baseline))
     # Other draws of one law are no other question: their intervals say how far apart such samples are.
     named = {key.rpartition(".")[2] for key, _ in _COMPARABLE} | {"seed"}
