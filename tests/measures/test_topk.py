@@ -216,5 +216,5 @@ def test_both_paths_give_the_same_figures(compiled_kernel: None, seed: int, nois
         by_numpy = topk_interval(mu_TK, pi_TK)
     for name in BOUNDS:
         values, expected = getattr(by_kernel, name), getattr(by_numpy, name)
-        # A tail is one less a sum, and of the smallest tail, 1e-6, the last digits are 1e-10: KL takes its logarithm.
+        # A tail is one less a sum: of the smallest tail, 1e-6, the last digits are 1e-10, and KL takes logarithms.
         np.testing.assert_allclose(values, expected, rtol=1e-9, atol=1e-15, err_msg=name)
