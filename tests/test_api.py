@@ -91,6 +91,7 @@ def test_its_types_are_checked(tmp_path: Path) -> None:
     assert lines[3].startswith("5: error") and "[attr-defined]" in lines[3]
 
 
+@pytest.mark.slow
 def test_an_audit_is_that_of_the_command_line(tmp_path: Path) -> None:
     report = ms.audit(**SMALL, directory=tmp_path / "python", fail_on=["token.tv.mean > 0.5"])
     options = ["--limit", "6", "--samples", "2", "--max-new-tokens", "12", "--fail-on", "token.tv.mean > 0.5"]

@@ -51,6 +51,7 @@ def test_every_public_name_is_documented() -> None:
         assert inspect.getdoc(getattr(ms, name)), name
 
 
+@pytest.mark.slow
 def test_the_example_for_trainers_runs() -> None:
     example = ROOT / "examples" / "trainer_trace.py"
     done = subprocess.run(

@@ -126,6 +126,7 @@ def test_killed_worker_is_explained_and_resumable(tmp_path) -> None:
     assert list((tmp_path / "run" / "behavior" / "parts").glob("[0-9]*.safetensors"))
 
 
+@pytest.mark.slow
 def test_nan_logprobs_are_rejected_and_counted(tmp_path) -> None:
     sides = [*SYNTHETIC[:2], "--reference", "synthetic:noise=0.003,tv=0.05,nan_at=3"]
     done = run("audit", *sides, *SMALL, "-o", tmp_path / "run")

@@ -16,6 +16,8 @@ from command import SYNTHETIC, run
 from mismatchscope.demo import model_path
 from mismatchscope.traces import Trace
 
+pytestmark = pytest.mark.slow
+
 CHAT = [{"role": "user", "content": "What is 3 + 4?"}]
 TOOLS = [{"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}]
 CALL = {"function": {"name": "add", "arguments": '{"a": 3, "b": 4}'}}
@@ -61,7 +63,6 @@ def test_a_path_that_is_not_utf8_is_refused(tmp_path: Path, option: str) -> None
     assert r"The argument 'p\udcff.jsonl' is not UTF-8." in done.stderr
 
 
-@pytest.mark.slow
 def test_the_column_is_named_by_an_option_or_in_a_file(tmp_path: Path) -> None:
     prompts = jsonl(tmp_path / "p.jsonl", {"question": "What is 3 + 4?", "system": "not read"})
     done = rollout(tmp_path, prompts, "--engine", "synthetic", "--prompt-column", "question")
@@ -93,7 +94,6 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_chat_tokenizer(directory, TOOL_TEMPLATE, bos="<s>")
 
 
-@pytest.mark.slow
 def test_what_is_odd_about_a_prompt_is_in_the_trace_and_in_the_report(tmp_path: Path, model: Path) -> None:
     prompts = jsonl(tmp_path / "p.jsonl", {"prompt": "<s> hello"}, {"messages": TURNS, "tools": TOOLS})
     engine = ["--behavior", "transformers", "--reference", "transformers", "--no-repeats"]
@@ -107,7 +107,6 @@ def test_what_is_odd_about_a_prompt_is_in_the_trace_and_in_the_report(tmp_path: 
     assert "hello" not in notes[0]
 
 
-@pytest.mark.slow
 def test_what_the_template_ignores_is_refused(tmp_path: Path, model: Path) -> None:
     row = {"messages": CHAT, "chat_template_kwargs": {"reasoning_effort": "high"}}
     prompts = jsonl(tmp_path / "p.jsonl", row)

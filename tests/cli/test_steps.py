@@ -31,6 +31,7 @@ def report(traces: Path) -> Path:
     return traces / "report"
 
 
+@pytest.mark.slow
 def test_three_policies(report: Path) -> None:
     document = json.loads((report / "report.json").read_text())
     alpha0, alpha1, beta = (document[key]["mean"]["value"] for key in ("alpha0", "alpha1", "beta"))
@@ -47,6 +48,7 @@ def test_steps_by_hand_equal_the_audit(report: Path, tmp_path: Path) -> None:
         assert by_hand[block] == at_once[block]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", ["html", "markdown", "json", "junit", "csv"])
 def test_report_in_every_form(report: Path, tmp_path: Path, format: str) -> None:
     done = run("report", report, "--format", format)
@@ -100,6 +102,7 @@ def test_compare_checks_its_settings_before_it_reads_a_trace(tmp_path: Path) -> 
         assert done.returncode == 2 and said in done.stderr
 
 
+@pytest.mark.slow
 def test_gate_refuses_a_baseline_of_something_else(report: Path, tmp_path: Path) -> None:
     assert audit(tmp_path / "other", "--temperature", "0.7", "--no-repeats").returncode == 0
     done = run("gate", report, "--baseline", tmp_path / "other", "--fail-on", "token.tv.mean > +10%")
@@ -107,6 +110,7 @@ def test_gate_refuses_a_baseline_of_something_else(report: Path, tmp_path: Path)
     assert "temperature" in done.stderr
 
 
+@pytest.mark.slow
 def test_altered_truncated_and_missing_traces(traces: Path, tmp_path: Path) -> None:
     for name, damage in (("altered", b"x"), ("truncated", None)):
         copy = tmp_path / name
@@ -122,6 +126,7 @@ def test_altered_truncated_and_missing_traces(traces: Path, tmp_path: Path) -> N
     assert not (tmp_path / "out").exists()  # nothing is left behind
 
 
+@pytest.mark.slow
 def test_other_tokens_and_other_vocabularies_are_refused(traces: Path, tmp_path: Path) -> None:
     for name, options in (("seed", ["--seed", "5"]), ("vocabulary", [])):
         engine = "synthetic:vocabulary=96" if name == "vocabulary" else "synthetic"
@@ -138,6 +143,7 @@ def test_not_a_report(tmp_path: Path) -> None:
     assert run("report", tmp_path / "absent.json").returncode == 3
 
 
+@pytest.mark.slow
 def test_doctor_speaks_to_people_and_to_programs() -> None:
     facts = json.loads(run("doctor", "--json").stdout)
     assert {engine["engine"] for engine in facts["engines"]} >= {"transformers", "synthetic"}

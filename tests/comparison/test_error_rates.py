@@ -8,6 +8,8 @@ from types import ModuleType
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 AUDITS = 1000
 # Three binomial standard errors of a share of 0.05 over so many audits are 0.02.
 WRONG = 0.07

@@ -129,6 +129,7 @@ def test_a_column_in_less_precision_is_a_remark(
     assert alarms(tmp_path / "both", rounded(MU_ST, bits), rounded(PI_ST, bits)) == []
 
 
+@pytest.mark.slow
 def test_sound_columns_are_let_pass_and_fillers_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """300 audits of sound columns in all; the committed table is benchmarks/results/calibration_fillers.md."""
     monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))

@@ -104,6 +104,7 @@ def test_a_bound_has_a_name_that_says_so(tmp_path: Path) -> None:
         assert bound.estimator.startswith("lower bound")
 
 
+@pytest.mark.slow
 def test_the_estimates_are_unbiased_over_many_audits(tmp_path: Path) -> None:
     """Of the synthetic engine, whose states all differ; tokens and states are drawn anew each time."""
     errors = []

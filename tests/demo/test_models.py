@@ -107,6 +107,7 @@ def test_chat_template_is_the_prompt_format(directory: Path) -> None:
     assert tokenizer.apply_chat_template(messages, tokenize=False) == "Question: What is 2 + 3?\nAnswer:"
 
 
+@pytest.mark.slow
 def test_card_figures_are_reproduced(directory: Path) -> None:
     write_model_card = pytest.importorskip("write_model_card", reason="needs torch and transformers")
     card = json.loads((directory.parent / "model_card.json").read_text())[directory.name]

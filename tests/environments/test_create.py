@@ -181,6 +181,7 @@ def test_what_a_killed_creation_left_can_be_removed(home: Path) -> None:
     assert leftovers(home) == []
 
 
+@pytest.mark.slow
 def test_two_creators_take_turns(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     events: list[dict] = []
     with creator("1.1.0", TOY_SLEEP="1") as process:

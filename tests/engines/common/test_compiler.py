@@ -90,6 +90,7 @@ def test_on_a_gpu_triton_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "has no triton" in refusal(gpu=True).message
 
 
+@pytest.mark.slow
 def test_an_audit_says_so_in_seconds(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("CXX", str(tmp_path / "no-such"))
     began = time.monotonic()

@@ -18,6 +18,8 @@ from mismatchscope.engines.transformers.engine import TransformersEngine
 from mismatchscope.engines.transformers.options import TransformersOptions
 from mismatchscope.errors import ModelError
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def base() -> Path:
@@ -100,7 +102,6 @@ def test_a_float32_head_does_not_leave_an_adapted_head_out(base: Path, tmp_path:
     assert caught.value.hint == "lm_head=model"
 
 
-@pytest.mark.slow
 def test_the_command_that_merges_does(base: Path, directory: Path, rollout: Records, tmp_path: Path) -> None:
     """The one that a refusal prints, as a person types it."""
     from mismatchscope.engines.common.adapter import split_adapter

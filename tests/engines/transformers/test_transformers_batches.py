@@ -105,6 +105,7 @@ def scored(tmp_path_factory: pytest.TempPathFactory, model: Path, requests: list
     return {name: parts_of(directory / name) for name in COMPOSITIONS}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OPTIONS)
 def test_a_task_gives_what_an_engine_with_these_options_gives(
     model: Path, requests: list[Request], scored: dict[str, Records], name: str
@@ -117,6 +118,7 @@ def test_a_task_gives_what_an_engine_with_these_options_gives(
     assert {sequence_id: record.batch for sequence_id, record in scored[name].items()} == index
 
 
+@pytest.mark.slow
 def test_batches_change_the_numbers_of_this_model(scored: dict[str, Records]) -> None:
     """Or the test above could not fail."""
     digests = {
@@ -125,6 +127,7 @@ def test_batches_change_the_numbers_of_this_model(scored: dict[str, Records]) ->
     assert len({digests[name] for name in ("alone", "eights", "left", "packed")}) == 4
 
 
+@pytest.mark.slow
 def test_the_batch_of_a_record_says_the_composition(scored: dict[str, Records]) -> None:
     for name, size in (("alone", 1), ("pairs", 2), ("eights", 8), ("left", 4)):
         assert [scored[name][sequence_id].batch for sequence_id in IDS] == [row // size for row in range(SEQUENCES)]
@@ -132,6 +135,7 @@ def test_the_batch_of_a_record_says_the_composition(scored: dict[str, Records]) 
         assert {scored["explicit"][sequence_id].batch for sequence_id in batch} == {number}
 
 
+@pytest.mark.slow
 def test_neighbours_and_their_order_are_the_given_ones(
     requests: list[Request], scored: dict[str, Records], model: Path
 ) -> None:
@@ -171,6 +175,7 @@ def test_a_killed_run_goes_on_with_the_same_batches(
             assert record.batch == scored[name][sequence_id].batch
 
 
+@pytest.mark.slow
 def test_a_model_that_mixes_packed_sequences_is_refused_when_a_task_packs_them(
     load: Load, requests: list[Request], monkeypatch: pytest.MonkeyPatch
 ) -> None:

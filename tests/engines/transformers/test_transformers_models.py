@@ -14,6 +14,8 @@ from mismatchscope.engines.transformers.engine import TransformersEngine
 from mismatchscope.engines.transformers.options import TransformersOptions
 from mismatchscope.errors import ModelError
 
+pytestmark = pytest.mark.slow
+
 SIZES = {
     "vocab_size": VOCABULARY,
     "hidden_size": 32,
