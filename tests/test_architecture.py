@@ -31,14 +31,14 @@ FLOORS = (
     ("traces", "reports"),
     ("demo", "prompts", "defaults", "machine", "processes"),
     ("measures", "records", "progress"),
-    ("composition", "transforms"),
+    ("composition", "transforms", "input_files"),
     ("errors",),
 )
 
 # Rooms that see less than their floor allows: modules, or whole rooms.
 ONLY = {
     "measures": ("errors",),
-    "reports": ("measures", "errors"),
+    "reports": ("measures", "input_files", "errors"),
     "gate": ("reports", "measures", "errors"),
 }
 
