@@ -6,7 +6,8 @@
     │   ├── SpecError                      an engine SPEC
     │   ├── PromptsError                   a prompts file, named by file and line
     │   ├── ModelError                     a model or tokenizer that cannot be used
-    │   └── OutputExistsError              the output directory is taken
+    │   ├── OutputExistsError              the output directory is taken
+    │   └── LockedError                    another process writes there at this moment
     ├── EngineError               exit 3   an engine failed; carries the tail of its log where the engine says why
     │   ├── WorkerError                    its process died; carries the tail of its log
     │   └── CapabilityError       exit 2   the engine cannot see what was asked for
@@ -69,6 +70,10 @@ class ModelError(UsageError):
 
 
 class OutputExistsError(UsageError):
+    pass
+
+
+class LockedError(UsageError):
     pass
 
 

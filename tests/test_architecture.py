@@ -32,8 +32,9 @@ FLOORS = (
     ("demo", "prompts", "defaults", "machine", "processes"),
     ("measures", "records", "progress"),
     ("composition", "transforms", "input_files"),
+    ("locking",),
     ("errors",),
-    ("foreign_text",),
+    ("foreign_text", "ownership"),
 )
 
 # Rooms that see less than their floor allows: modules, or whole rooms.
