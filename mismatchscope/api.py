@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .config import SamplingSettings, load_settings
+from .durable import write_atomic
 from .errors import PromptsError, UsageError
 from .prompts.rows import check_columns, prompt_of_row
-from .records import Policy, write_atomic
+from .records import Policy
 from .reports.document import Report
 from .traces.arrays import numbers, token_ids
 from .traces.identity import check_free

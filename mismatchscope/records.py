@@ -2,16 +2,18 @@
 
 A worker runs in the interpreter of its engine, so this module needs the standard library, numpy and safetensors
 alone. Requests travel to the worker in one file; every finished sequence comes back as one *part*: a safetensors
-file, renamed into place when it is whole, so that whatever is on disk is usable after a kill at any moment.
+file with a checksum of what is in it, renamed into place when it is whole, so that whatever is on disk is usable
+after a kill at any moment. A part that cannot be read, or is not what was written, is as good as none.
 
 Shapes: T response tokens, K observed ids a token, V vocabulary, R states with a full distribution, S sequences.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-import os
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     import numpy as np
 
 from .composition import BatchComposition
+from .durable import write_atomic
+from .errors import TraceError
 from .transforms import Sampling as Sampling
 from .transforms import Transforms as Transforms
 
@@ -124,8 +128,11 @@ _RECORD_VIEWS = ("observed", "raw")
 _REQUEST_ARRAYS = ("prompt_token_ids", "response_token_ids", "observed_ids_TK", "kth_logprob_T")
 
 
-def write_part(directory: Path, record: SequenceRecord) -> Path:
-    """Write one sequence as `<sequence_id>.safetensors`, whole or not at all; `OSError` when the disk is full."""
+def write_part(directory: Path, record: SequenceRecord, *, run: str = "", durable: bool = True) -> Path:
+    """Write one sequence as `<sequence_id>.safetensors`, whole or not at all; `OSError` when the disk is full.
+
+    `run` names what it was made for (`traces.identity.request_sha256`); `durable` is that of `write_atomic`.
+    """
     import numpy as np
     from safetensors.numpy import save
 
@@ -135,43 +142,65 @@ def write_part(directory: Path, record: SequenceRecord) -> Path:
         observed = values.pop(view)
         arrays |= {} if observed is None else {f"{view}.{name}": array for name, array in vars(observed).items()}
     arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items() if array is not None}
+    scalars = {"record": json.dumps(values), "run": run}
+    # One key, because safetensors writes several in an order that differs from one time to the next.
+    part = json.dumps(scalars | {"sha256": _content_sha256(scalars, arrays)})
     path = directory / f"{record.sequence_id:09d}.safetensors"
-    write_atomic(path, save(arrays, metadata={"record": json.dumps(values)}))
+    write_atomic(path, save(arrays, metadata={"part": part}), durable=durable)
     return path
 
 
-def read_part(path: Path) -> SequenceRecord:
-    """Read what `write_part` wrote."""
-    from safetensors import safe_open
+def read_part(path: Path, *, run: str | None = None) -> SequenceRecord:
+    """Read what `write_part` wrote, for this `run` where one is given.
 
-    with safe_open(path, framework="numpy") as part:
-        scalars = json.loads(part.metadata()["record"])
-        arrays = {name: part.get_tensor(name) for name in part.keys()}  # noqa: SIM118 - not a mapping
+    Raises `TraceError` for what is no part, truncated, altered, of another sequence than its name says, or of
+    another run.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    if not path.is_file():
+        raise TraceError(f"{path} is no file.")
+    try:
+        with safe_open(path, framework="numpy") as part:
+            scalars = json.loads((part.metadata() or {})["part"])
+            arrays = {name: part.get_tensor(name) for name in part.keys()}  # noqa: SIM118 - not a mapping
+        if scalars.pop("sha256", None) != _content_sha256(scalars, arrays):
+            raise ValueError("its checksum is not that of its content")
+        if run not in (None, scalars["run"]):
+            raise ValueError("another run wrote it")
+        record = _record_of(json.loads(scalars["record"]), arrays)
+        if record.sequence_id != int(path.stem):
+            raise ValueError(f"it holds sequence {record.sequence_id}")
+    except (SafetensorError, KeyError, ValueError, TypeError, RecursionError) as error:
+        raise TraceError(f"{path} cannot be read: {error}.") from error
+    return record
+
+
+def _record_of(values: dict[str, Any], arrays: dict[str, np.ndarray]) -> SequenceRecord:
     views: dict[str, dict[str, np.ndarray]] = {view: {} for view in _RECORD_VIEWS}
     for key in [key for key in arrays if key not in _RECORD_ARRAYS]:
         view, _, name = key.partition(".")
         views[view][name] = arrays[key]
     return SequenceRecord(
-        **scalars | {name: arrays.get(name) for name in _RECORD_ARRAYS},
+        **values | {name: arrays.get(name) for name in _RECORD_ARRAYS},
         observed=Observed(**views["observed"]),
         raw=Observed(**views["raw"]) if views["raw"] else None,
     )
 
 
+def _content_sha256(scalars: Mapping[str, str], arrays: Mapping[str, np.ndarray]) -> str:
+    """Of all that a part says; safetensors checks no more of its tensors than how many bytes there are."""
+    described = {name: [str(array.dtype), array.shape] for name, array in sorted(arrays.items())}
+    digest = hashlib.sha256(json.dumps([scalars, described], sort_keys=True).encode())
+    for name in described:
+        digest.update(arrays[name])
+    return digest.hexdigest()
+
+
 def finished_parts(directory: Path) -> dict[int, Path]:
-    """The parts on disk by sequence id; files still being written (`.tmp`) do not count."""
-    return {int(path.stem): path for path in sorted(directory.glob("*.safetensors"))}
-
-
-def write_atomic(path: Path, data: bytes) -> None:
-    """Write a file so that it is either absent, the old one, or whole."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as handle:
-            handle.write(data)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    """The parts on disk by sequence id; files of other names, still being written (`.tmp`) say, do not count."""
+    parts = [path for path in sorted(directory.glob("*.safetensors")) if re.fullmatch("[0-9]{9,18}", path.stem)]
+    return {int(path.stem): path for path in parts}
 
 
 def write_requests(path: Path, requests: Iterable[Request]) -> None:
@@ -189,7 +218,7 @@ def write_requests(path: Path, requests: Iterable[Request]) -> None:
     scalars = [{k: v for k, v in vars(r).items() if k not in _REQUEST_ARRAYS and v is not None} for r in requests]
     # An empty file has no tensors to hang the metadata on, hence the count.
     arrays["count"] = np.array([len(requests)], dtype=np.int64)
-    write_atomic(path, save(arrays, metadata={"requests": json.dumps(scalars)}))
+    write_atomic(path, save(arrays, metadata={"requests": json.dumps(scalars)}), durable=False)
 
 
 def read_requests(path: Path) -> list[Request]:
@@ -244,7 +273,8 @@ class Task:
 
     `kind` "rollout" samples; "score" forces the given responses through `path`: "decode" (one token at a time
     through the cache, as sampling does) or "prefill" (one forward over the whole sequence, as training does).
-    `requests` is a file of `write_requests`, `parts` the directory that receives the finished sequences.
+    `requests` is a file of `write_requests`, `parts` the directory that receives the finished sequences, each with
+    the name of the `run` that it was made for.
     `policy` says which distribution `Observed` describes: "raw" the softmax of the logits, "processed" what is left
     after the temperature, top-k and top-p of `sampling`, when sampling and when scoring alike.
     """
@@ -258,6 +288,7 @@ class Task:
     sampling: Sampling = field(default_factory=Sampling)
     path: Literal["decode", "prefill"] = "prefill"
     composition: BatchComposition = field(default_factory=BatchComposition)
+    run: str = ""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -31,7 +31,7 @@ FLOORS = (
     ("traces", "reports"),
     ("demo", "prompts", "defaults", "machine", "processes"),
     ("measures", "records", "progress"),
-    ("composition", "transforms", "input_files"),
+    ("composition", "transforms", "input_files", "durable"),
     ("locking",),
     ("errors",),
     ("foreign_text", "ownership", "credentials"),

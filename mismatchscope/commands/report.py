@@ -23,8 +23,8 @@ def command(
     force: Force = False,
 ) -> None:
     """Show a finished report in another form."""
+    from ..durable import write_atomic
     from ..errors import OutputExistsError
-    from ..records import write_atomic
     from ..reports.console import show
     from ..reports.document import Report
 

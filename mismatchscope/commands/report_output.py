@@ -43,7 +43,7 @@ def write_forms(report: Report, output: Path) -> list[str]:
 
     One whose packages are missing is left out of a directory, and named.
     """
-    from ..records import write_atomic
+    from ..durable import write_atomic
     from ..reports.formats import render
 
     forms, written = _forms(output), []

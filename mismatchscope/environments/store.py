@@ -27,9 +27,9 @@ from typing import Any
 
 from packaging.version import InvalidVersion, Version
 
+from ..durable import write_atomic
 from ..errors import DiskFullError, EnvironmentBrokenError, MismatchScopeError, SpecError
 from ..machine import hardware, numerics_variables
-from ..records import write_atomic
 from .build import Build, Events, interpreter_of
 from .failures import DISK_HINT
 from .recipes import recipe_for

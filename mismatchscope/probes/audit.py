@@ -24,10 +24,10 @@ from ..collection.passes import Pass, plan_audit
 from ..comparison.compare_traces import compare
 from ..comparison.floors import Repeats
 from ..config import AuditSettings
+from ..durable import write_atomic
 from ..engines.spec import EngineSpec, parse_spec, with_adapter
 from ..environments import interpreter
 from ..errors import CapabilityError
-from ..records import write_atomic
 from ..reports.document import Report
 from ..reports.reading_fields import EvidenceChoice
 from .version import baseline_pass

@@ -11,8 +11,9 @@ import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from ..durable import write_atomic
 from ..errors import OutputExistsError, TraceError
-from ..records import SequenceRecord, finished_parts, read_part, write_atomic
+from ..records import SequenceRecord, finished_parts, read_part
 from .identity import earlier_manifest, joined
 from .notes import PromptRemarks
 from .packing import Packer, disk_full_guard

@@ -52,7 +52,7 @@ class ToyEngine(Engine):
         if fault == "disk":
             from mismatchscope.engines.runtime import tasks
 
-            def full(*_: Any) -> None:
+            def full(*_: Any, **__: Any) -> None:
                 raise OSError(errno.ENOSPC, "No space left on device", "/somewhere/part")
 
             tasks.write_part = full

@@ -80,7 +80,7 @@ def run_task(engine: Engine, job: Job, task: Task, emit: Emit) -> None:
             if record.sequence_id in finished:
                 continue
             record.batch = index
-            write_part(parts, record)
+            write_part(parts, record, run=task.run)
             done, tokens = done + 1, tokens + len(record.response_token_ids)
             emit(
                 "sequence",

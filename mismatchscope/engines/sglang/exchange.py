@@ -22,13 +22,13 @@ from typing import Any
 import numpy as np
 
 from ... import errors
+from ...durable import write_atomic
 from ...errors import EngineError, MismatchScopeError
 from ...records import (
     SequenceRecord,
     Task,
     read_part,
     read_requests,
-    write_atomic,
     write_part,
     write_requests,
 )
@@ -75,7 +75,7 @@ class Exchange:
         (self._directory / str(batch.number)).mkdir()
         write_requests(self._directory / f"{batch.number}.requests", batch.requests)
         content = {"task": batch.task.to_json(), "lengths": list(batch.lengths), "stop_ids": list(batch.stop_ids)}
-        write_atomic(self._directory / f"{batch.number}.batch", json.dumps(content).encode())
+        write_atomic(self._directory / f"{batch.number}.batch", json.dumps(content).encode(), durable=False)
 
     def read(self, number: int) -> Batch:
         """Scheduler: the batch of that number."""
@@ -93,7 +93,7 @@ class Exchange:
             if seen is not None and seen.full_logprobs_RV is not None:
                 np.save(directory / f"{record.sequence_id}.{policy}.npy", seen.full_logprobs_RV)
                 small[policy] = replace(seen, full_logprobs_RV=None)
-        write_part(directory, replace(record, **small))
+        write_part(directory, replace(record, **small), durable=False)
 
     def take(self, number: int) -> list[SequenceRecord]:
         """Worker: the sequences that were finished since the last time."""
@@ -118,7 +118,7 @@ class Exchange:
 
     def describe(self, facts: dict[str, Any]) -> None:
         """Scheduler: how it was built."""
-        write_atomic(self._directory / "scheduler.json", json.dumps(facts).encode())
+        write_atomic(self._directory / "scheduler.json", json.dumps(facts).encode(), durable=False)
 
     def scheduler_facts(self) -> dict[str, Any] | None:
         """Worker: what the scheduler described; None when it did not."""
@@ -136,7 +136,7 @@ class Exchange:
             content = {"type": type(error).__name__, "message": error.message, "hint": error.hint}
         else:
             content = {"type": "EngineError", "message": f"{type(error).__name__}: {error}", "hint": None}
-        write_atomic(path, json.dumps(content).encode())
+        write_atomic(path, json.dumps(content).encode(), durable=False)
 
     def failure(self) -> Exception | None:
         """Worker: why the scheduler stopped, as an exception; None when it gave no reason."""
