@@ -89,7 +89,7 @@ class _Bars:
     def show(self, event: dict[str, Any]) -> None:
         side = event.get("side", "engine")
         match event["event"]:
-            case "evidence":
+            case "evidence" | "remade":
                 self._progress.console.print(event["sentence"], markup=False, highlight=False, style="dim")
             case "loading":
                 self._rows[side] = self._progress.add_task(f"{side}: loading the model", total=None, note="")
@@ -135,7 +135,7 @@ class _Lines:
     def show(self, event: dict[str, Any]) -> None:
         side = event.get("side", "engine")
         match event["event"]:
-            case "evidence":
+            case "evidence" | "remade":
                 self._print(event["sentence"])
             case "loading":
                 self._print(f"{side}: loading the model")

@@ -193,7 +193,7 @@ def _content_sha256(scalars: Mapping[str, str], arrays: Mapping[str, np.ndarray]
     described = {name: [str(array.dtype), array.shape] for name, array in sorted(arrays.items())}
     digest = hashlib.sha256(json.dumps([scalars, described], sort_keys=True).encode())
     for name in described:
-        digest.update(arrays[name])
+        digest.update(arrays[name].data)
     return digest.hexdigest()
 
 

@@ -1,7 +1,8 @@
 """From prompts and an engine to traces on disk: what `rollout`, `score` and every probe have in common.
 
 One engine start makes several traces: a rollout and its repeat, or a scoring pass and its repeat. Traces that an
-earlier, interrupted run completed are kept; sequences that it finished are not made again.
+earlier, interrupted run completed are kept; sequences that it finished are not made again. Both only where they
+were made from the same content: prompts, weights, settings, packages.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ from typing import Any
 
 import numpy as np
 
-from ..engines.common.identity import identity
 from ..engines.runtime.job import FROM_TASK
 from ..engines.runtime.launcher import job_for, run_job
 from ..engines.spec import EngineSpec, resolve_options
@@ -26,10 +26,13 @@ from ..prompts.rows import Prompt
 from ..records import Evidence, Request, Task, finished_parts, write_requests
 from ..traces.identity import FACTS, earlier_manifest, request_sha256
 from ..traces.reader import Trace
-from ..traces.schema import PARTS, Manifest, ModelFacts, RunInputs
+from ..traces.schema import PARTS, Manifest, RunInputs
 from ..traces.store import create, finish, is_complete, raw_path_of
+from ..traces.unfinished import remove_unusable
+from .content import RunContent
 from .embedded import resolve_model
 from .passes import Pass
+from .remade import note_remade
 
 Events = Callable[[dict[str, Any]], None]
 
@@ -47,6 +50,9 @@ class Collector:
     samples: int = 1
     traces: dict[Path, Trace] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        self._content = RunContent(resolve_model(self.model))
+
     def trace(self, path: Path) -> Trace:
         """A complete trace. Raises `TraceError`."""
         if path not in self.traces:
@@ -56,13 +62,20 @@ class Collector:
     def check(self, spec: EngineSpec, passes: Sequence[Pass]) -> dict[Pass, Manifest]:
         """The manifests that the traces of `passes` will have, less what only the engine can say.
 
-        Starts and writes nothing. Raises `OutputExistsError` where another run has begun one of these traces.
+        Starts and writes nothing. Raises `OutputExistsError` where another run has begun one of these traces, or
+        the same one from other content, and `TraceError` for a complete one that is not what its manifest says.
         """
         manifests: dict[Pass, Manifest] = {}
         for pass_ in passes:
             source = next((manifests[other] for other in manifests if other.trace == pass_.source), None)
-            manifests[pass_] = self._manifest(spec, pass_, source)
-            earlier_manifest(pass_.trace, manifests[pass_])
+            manifest = self._manifest(spec, pass_, source)
+            earlier = earlier_manifest(pass_.trace, manifest)
+            if earlier is not None:
+                manifest = manifest.model_copy(update={"model": self._content.model_facts(spec, earlier)})
+                earlier_manifest(pass_.trace, manifest)
+                if earlier.complete:
+                    self.trace(pass_.trace)
+            manifests[pass_] = manifest
         return manifests
 
     def collect(self, spec: EngineSpec, passes: Sequence[Pass], *, log_path: Path, on_event: Events) -> None:
@@ -73,6 +86,10 @@ class Collector:
         """
         manifests = self.check(spec, passes)
         missing = {pass_.trace: pass_ for pass_ in passes if not is_complete(pass_.trace)}
+        runs = {path: request_sha256(manifests[pass_]) for path, pass_ in missing.items()}
+        for path, pass_ in missing.items():
+            for why in self._remove_unusable(pass_, missing, runs[path]):
+                note_remade(why, log_path, on_event)
 
         def begin(event: dict[str, Any]) -> None:
             if event["event"] == "ready":  # no sequence is made before this returns
@@ -82,7 +99,7 @@ class Collector:
 
         if not all(self._is_finished(pass_, missing) for pass_ in missing.values()):
             with tempfile.TemporaryDirectory(prefix="mismatchscope-") as scratch:
-                tasks = [self._task(pass_, missing, Path(scratch)) for pass_ in missing.values()]
+                tasks = [self._task(pass_, missing, Path(scratch), runs[path]) for path, pass_ in missing.items()]
                 job = job_for(spec, resolve_model(self.model), tasks)
                 run_job(job, python=interpreter(spec), log_path=log_path, on_event=begin)
         # A resumed run finds a trace complete only when those that take their tokens from it are complete too.
@@ -106,7 +123,6 @@ class Collector:
             engine=spec.name,
             role=pass_.role,
             policy=pass_.policy,
-            model=self._model_facts(spec),
             path="rollout" if pass_.source is None else pass_.path,
             evidence=pass_.evidence,
             sampling=pass_.sampling,
@@ -115,6 +131,7 @@ class Collector:
             settings={key: value for key, value in asdict(resolve_options(spec)).items() if value is not None},
             inputs=RunInputs(
                 version=spec.version,
+                packages=self._content.packages(spec),
                 model=self.model,
                 samples=self.samples if self.prompts else None,
                 needs_raw=pass_.needs_raw,
@@ -126,17 +143,7 @@ class Collector:
             created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         )
 
-    def _model_facts(self, spec: EngineSpec) -> ModelFacts:
-        """What of the model's identity its files say before an engine has started: nothing where a server has them.
-
-        Weights, which take long to hash, are left to the engine.
-        """
-        directory = Path(resolve_model(self.model)).expanduser()
-        if spec.url is not None or not (directory / "config.json").is_file():
-            return ModelFacts()
-        return ModelFacts(**identity(directory))
-
-    def _task(self, pass_: Pass, missing: Mapping[Path, Pass], scratch: Path) -> Task:
+    def _task(self, pass_: Pass, missing: Mapping[Path, Pass], scratch: Path, run: str) -> Task:
         requests = str(scratch / f"{pass_.trace.name}.safetensors")
         if pass_.source is None:
             write_requests(Path(requests), rollout_requests(self.prompts, self.samples))
@@ -154,18 +161,35 @@ class Collector:
             sampling=pass_.sampling,
             path=pass_.path,
             composition=pass_.composition,
+            run=run,
         )
+
+    def _remove_unusable(self, pass_: Pass, missing: Mapping[Path, Pass], run: str) -> list[str]:
+        """Remove what an earlier run left of a trace and nobody can go on from; each with the reason.
+
+        The passes come in the order in which they are made: tokens that are made again are scored again.
+        """
+        source = pass_.source
+        if source is not None and source in missing:
+            wanted = set(finished_parts(source / PARTS))
+        else:
+            wanted = self._sequence_ids(pass_, missing)
+        removed = remove_unusable(pass_.trace, run, wanted)
+        if source is None and pass_.sampling.transforms:
+            removed += remove_unusable(raw_path_of(pass_.trace), run, wanted, unfinished=True)
+        return removed
 
     def _is_finished(self, pass_: Pass, missing: Mapping[Path, Pass]) -> bool:
         """Whether every sequence of the trace is on the disk, though not packed."""
+        return self._sequence_ids(pass_, missing) <= finished_parts(pass_.trace / PARTS).keys()
+
+    def _sequence_ids(self, pass_: Pass, missing: Mapping[Path, Pass]) -> set[int]:
         first = pass_
         while first.source is not None and first.source in missing:
             first = missing[first.source]
         if first.source is None:
-            wanted = {request.sequence_id for request in rollout_requests(self.prompts, self.samples)}
-        else:
-            wanted = {request.sequence_id for request in self.trace(first.source).requests(Evidence("sampled"))}
-        return wanted <= finished_parts(pass_.trace / PARTS).keys()
+            return {request.sequence_id for request in rollout_requests(self.prompts, self.samples)}
+        return {request.sequence_id for request in self.trace(first.source).requests(Evidence("sampled"))}
 
     def _remember(self, pass_: Pass) -> None:
         """The trace was hashed when it was packed, a moment ago; its raw view likewise."""

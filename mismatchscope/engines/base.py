@@ -64,6 +64,8 @@ class Engine(ABC):
     name: ClassVar[str]
     options_type: ClassVar[type[Options]]
     capabilities: ClassVar[Capabilities]
+    packages: ClassVar[tuple[str, ...]] = ()
+    """Distributions in the engine's interpreter, in another version of which it is another engine."""
 
     def __init__(self, model: str, options: Any) -> None:
         self.model = model

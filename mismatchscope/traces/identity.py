@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import OutputExistsError
-from .schema import MANIFEST, Manifest, read_manifest
+from .schema import MANIFEST, PARTS, Manifest
+from .unfinished import DATA, usable_manifest
 
 PRODUCED = ("counts", "files", "created", "complete", "notes")
 """What a run produced, and when: nothing of what it was asked for."""
@@ -40,18 +41,20 @@ PLACES = ("environment.executable",)
 
 
 def earlier_manifest(path: Path, manifest: Manifest) -> Manifest | None:
-    """The manifest of the same run that is in `path` already, complete or not; None where the directory is free.
+    """The manifest of the same run that is in `path` already, complete or not; None where nothing is to be kept.
 
-    Raises `OutputExistsError` for a directory that is taken, by another run or by other files, and `TraceError` for
-    a manifest that cannot be read.
+    That is so of a free directory, and of an unfinished run whose manifest is damaged. Raises `OutputExistsError`
+    for a directory that is taken, by another run or by other files, and `TraceError` for any other manifest that
+    cannot be read.
     """
     if path.exists() and not path.is_dir():
         raise OutputExistsError(f"{path} is a file.", hint="choose another directory with -o")
     if not (path / MANIFEST).exists():
-        if path.exists() and any(not entry.name.endswith(".tmp") for entry in path.iterdir()):
-            raise OutputExistsError(f"{path} is not empty and no trace.", hint="choose another directory with -o")
+        _check_nothing_is_kept(path)
         return None
-    earlier = read_manifest(path)
+    earlier = usable_manifest(path)
+    if earlier is None:
+        return None
     differences = _differences(_identity_of(earlier), _identity_of(manifest))
     if differences:
         shown = "; ".join(differences[:3]) + ("; …" if len(differences) > 3 else "")
@@ -59,6 +62,18 @@ def earlier_manifest(path: Path, manifest: Manifest) -> Manifest | None:
             f"{path} holds another trace: {shown}.", hint="choose another directory with -o, or add --force"
         )
     return earlier
+
+
+def _check_nothing_is_kept(path: Path) -> None:
+    """Raise `OutputExistsError` for a directory that has files but no manifest."""
+    kept = [entry for entry in path.iterdir() if not entry.name.endswith(".tmp")] if path.exists() else []
+    if any(entry.name in (PARTS, *DATA) for entry in kept):
+        raise OutputExistsError(
+            f"{path} has sequences but no {MANIFEST}, so nothing says what they were made for.",
+            hint=f"put {MANIFEST} back, choose another directory with -o, or remove {path} yourself",
+        )
+    if kept:
+        raise OutputExistsError(f"{path} is not empty and no trace.", hint="choose another directory with -o")
 
 
 def check_free(path: Path, *, resume: bool = False, hint: str) -> None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
+from ..durable import sync_directory
 from ..errors import DiskFullError, TraceError
 from ..records import Observed, SequenceRecord
 from .record_columns import sequence_columns, token_columns
@@ -97,6 +98,7 @@ class Packer:
         written = [file for file in files if file is not None and file.close()]
         for file in written:
             os.replace(file.temporary, file.path)
+        sync_directory(self.directory)  # before a manifest names them
         counts = TraceCounts(
             prompts=len(self._prompts),
             sequences=self._n_sequences,

@@ -36,7 +36,8 @@ class ModelFacts(BaseModel):
     """The model that was run. Engines may state more than these; what is unknown is None.
 
     `config` and `generation_config` have every key of the files of that name, as they are on disk; {} is a file
-    that does not exist. `files` maps the tokenizer's files to their sha256. `chat_template_sha256` is that of the
+    that does not exist. `files` maps the tokenizer's files, and the Python code
+    that a model brings along, to their sha256. `chat_template_sha256` is that of the
     template's text, wherever it is kept; None is also a checkpoint without one.
 
     `adapter` is the PEFT adapter on top of it: {name, path, weights_sha256, config}.
@@ -82,7 +83,8 @@ AsSampled = Annotated[
 class RunInputs(BaseModel):
     """What decides the sequences of a trace and no other field of its manifest says; all None for a foreign trace.
 
-    `version` is the engine version that was demanded, `model` the model as it was named, `samples` the responses a
+    `version` is the engine version that was demanded, `packages` the versions that were there of this package and
+    of those that the engine is made of, `model` the model as it was named, `samples` the responses a
     prompt. `needs_raw`: the raw policy had to be recorded beside the processed one. `source` names what the run was
     asked for whose tokens were scored, where both traces were made in one start of the engine, so that the source
     had no checksum yet (else `Manifest.parent` has it). `composition` is what was asked of the batches in place of
@@ -92,6 +94,7 @@ class RunInputs(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     version: str | None = None
+    packages: dict[str, str] | None = None
     model: str | None = None
     samples: int | None = None
     needs_raw: bool | None = None

@@ -6,18 +6,17 @@ manifest says `complete` only once everything else is on the disk, and the parts
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from ..durable import write_atomic
+from ..durable import sync_directory, write_atomic
 from ..errors import OutputExistsError, TraceError
 from ..records import SequenceRecord, finished_parts, read_part
 from .identity import earlier_manifest, joined
 from .notes import PromptRemarks
 from .packing import Packer, disk_full_guard
 from .schema import MANIFEST, PARTS, RESUME, Manifest, TraceCounts, read_manifest
+from .unfinished import remove_parts, usable_manifest
 
 
 def create(path: Path, manifest: Manifest) -> Path:
@@ -40,8 +39,9 @@ def raw_path_of(path: Path) -> Path:
 
 
 def is_complete(path: Path) -> bool:
-    """Whether there is a trace that says so of itself. Raises `TraceError` for a manifest that cannot be read."""
-    return (path / MANIFEST).exists() and read_manifest(path).complete
+    """Whether there is a trace that says so of itself. Raises `TraceError` as `usable_manifest`."""
+    manifest = usable_manifest(path)
+    return manifest is not None and manifest.complete
 
 
 def finish(path: Path) -> Manifest:
@@ -59,8 +59,8 @@ def finish(path: Path) -> Manifest:
             raise TraceError(f"{path} holds no finished sequence.", hint=RESUME)
         kept = f"{path} could not be packed. Its {len(parts)} finished sequences are kept in {path / PARTS}."
         with disk_full_guard(kept, hint=f"make room, then {RESUME}"):
-            manifest = _pack(path, manifest, (_read_part(part) for _, part in parts))
-    shutil.rmtree(path / PARTS, ignore_errors=True)
+            manifest = _pack(path, manifest, _records_of(part for _, part in parts))
+    remove_parts(path)
     return manifest
 
 
@@ -86,6 +86,7 @@ def _claim(path: Path, manifest: Manifest) -> Manifest:
         manifest = joined(earlier, manifest)
     if manifest != earlier:
         path.mkdir(parents=True, exist_ok=True)
+        sync_directory(path.parent)
         write_atomic(path / MANIFEST, manifest.to_json().encode())
     return manifest
 
@@ -133,18 +134,13 @@ def _complete(path: Path, manifest: Manifest, packer: Packer, remarks: PromptRem
     notes = list(dict.fromkeys([*manifest.notes, *remarks.notes]))  # a run that was killed here noted them once
     manifest = manifest.model_copy(update={"counts": counts, "files": files, "notes": notes, "complete": True})
     write_atomic(path / MANIFEST, manifest.to_json().encode())
-    directory = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
     return manifest
 
 
-def _read_part(path: Path) -> SequenceRecord:
-    from safetensors import SafetensorError
-
-    try:
-        return read_part(path)
-    except (SafetensorError, KeyError, ValueError, TypeError) as error:
-        raise TraceError(f"{path} cannot be read: {error}.", hint=f"delete this file, then {RESUME}") from error
+def _records_of(parts: Iterable[Path]) -> Iterator[SequenceRecord]:
+    for part in parts:
+        try:
+            yield read_part(part)
+        except TraceError as error:
+            error.hint = f"{RESUME}: it is then made again"
+            raise

@@ -100,15 +100,17 @@ class Adapter:
             )
 
 
-def split_adapter(model: str, adapter: str, trust_remote_code: bool = False) -> tuple[str, Adapter | None]:
+def split_adapter(
+    model: str, adapter: str, trust_remote_code: bool = False, *, download: bool = True
+) -> tuple[str, Adapter | None]:
     """The base model and the adapter on top of it, from what a run names as `model` and as its option `adapter`.
 
     A model that is an adapter itself stands for its base with that adapter, and for its base alone where `adapter`
     is "none". Raises `ModelError`.
     """
-    own = _own_adapter(model, trust_remote_code)
+    own = _own_adapter(model, trust_remote_code, download)
     if own is None:
-        return model, None if adapter in ("", NO_ADAPTER) else _open(snapshot(adapter))
+        return model, None if adapter in ("", NO_ADAPTER) else _open(snapshot(adapter, download=download))
     if adapter not in ("", NO_ADAPTER) and Path(adapter).resolve() != own.directory.resolve():
         raise ModelError(
             f"the model {model} is an adapter, and adapter={adapter} is a second one",
@@ -128,9 +130,9 @@ def split_adapter(model: str, adapter: str, trust_remote_code: bool = False) -> 
     return base, None if adapter == NO_ADAPTER else own
 
 
-def _own_adapter(model: str, trust_remote_code: bool) -> Adapter | None:
+def _own_adapter(model: str, trust_remote_code: bool, download: bool) -> Adapter | None:
     """What `model` is, where that is an adapter."""
-    directory = snapshot(model, trust_remote_code)
+    directory = snapshot(model, trust_remote_code, download=download)
     if not (directory / CONFIG).is_file():
         return None
     if any(file.name != WEIGHTS for file in directory.glob("*.safetensors")):

@@ -12,11 +12,26 @@ import numpy as np
 
 from ...records import Request, Sampling, Task
 from ..base import Capabilities, Engine
-from .adapter import split_adapter
+from .adapter import Adapter, split_adapter
 from .checkpoint import Tokenizer, check_prompt, describe, stop_token_ids, vocabulary_remarks
 from .location import locate
 from .provenance import torch_environment
 from .tokenized import ScoreRequest, TokenizedRequest
+
+
+def describe_model(
+    model: str, adapter: str, trust_remote_code: bool, *, download: bool = True
+) -> tuple[Path, Adapter | None, dict[str, Any]]:
+    """The base's directory, the adapter, and the `model` entry of a manifest, all of it from their files.
+
+    Weights are hashed, at the speed of the disk. Raises `ModelError`.
+    """
+    base, found = split_adapter(model, adapter, trust_remote_code, download=download)
+    directory = locate(base, trust_remote_code, download=download)
+    facts = describe(base, directory)
+    if found is not None:
+        facts["adapter"] = found.facts()
+    return directory, found, facts
 
 
 class CheckpointEngine(Engine):
@@ -29,11 +44,7 @@ class CheckpointEngine(Engine):
     def _open_checkpoint(self) -> Path:
         """Describe model and adapter, read the tokenizer; returns the base's directory. Raises `ModelError`."""
         trust = self.options.trust_remote_code
-        base, self._adapter = split_adapter(self.model, self.options.adapter, trust)
-        directory = locate(base, trust)
-        self._model_facts = describe(base, directory)
-        if self._adapter is not None:
-            self._model_facts["adapter"] = self._adapter.facts()
+        directory, self._adapter, self._model_facts = describe_model(self.model, self.options.adapter, trust)
         self._tokenizer = Tokenizer(directory, trust)
         self._stop_ids = stop_token_ids(directory, self._tokenizer)
         return directory

@@ -31,13 +31,14 @@ TOKENIZER_FILES = (
 def identity(directory: Path) -> dict[str, Any]:
     """Of the `model` entry of a manifest: `config`, `generation_config`, `files` and `chat_template_sha256`.
 
-    A file that is not there has no keys: {}. A checkpoint without a chat template has none: None. Raises
-    `ModelError` for a file that is not JSON.
+    A file that is not there has no keys: {}. A checkpoint without a chat template has none: None. `files` are those
+    of the tokenizer, and the Python code that a model brings along. Raises `ModelError` for what is not JSON.
     """
+    names = [*TOKENIZER_FILES, *sorted(file.name for file in directory.glob("*.py"))]
     return {
         "config": read_json(directory / "config.json"),
         "generation_config": _keys(directory / "generation_config.json"),
-        "files": {name: _sha256(file) for name in TOKENIZER_FILES if (file := directory / name).is_file()},
+        "files": {name: _sha256(file) for name in names if (file := directory / name).is_file()},
         "chat_template_sha256": _chat_template_sha256(directory),
     }
 

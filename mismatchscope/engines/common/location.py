@@ -7,9 +7,9 @@ from pathlib import Path
 from ...errors import ModelError
 
 
-def locate(model: str, trust_remote_code: bool = False, *, weights: bool = True) -> Path:
+def locate(model: str, trust_remote_code: bool = False, *, weights: bool = True, download: bool = True) -> Path:
     """The directory of a model, as `snapshot`, with a config.json in it. Raises `ModelError`."""
-    directory = snapshot(model, trust_remote_code, weights=weights)
+    directory = snapshot(model, trust_remote_code, weights=weights, download=download)
     if not (directory / "config.json").is_file():
         adapter = (directory / "adapter_config.json").is_file()
         raise ModelError(
@@ -21,10 +21,11 @@ def locate(model: str, trust_remote_code: bool = False, *, weights: bool = True)
     return directory
 
 
-def snapshot(model: str, trust_remote_code: bool = False, *, weights: bool = True) -> Path:
+def snapshot(model: str, trust_remote_code: bool = False, *, weights: bool = True, download: bool = True) -> Path:
     """The local directory of a path or a hub id, whatever it holds; what is missing of a hub id is downloaded.
 
-    Without `weights`, a download leaves them out. Raises `ModelError` when it is neither.
+    Without `weights`, a download leaves them out; without `download`, the local copy is all there is. Raises
+    `ModelError` when it is neither.
     """
     directory = Path(model).expanduser()
     if directory.is_dir():
@@ -34,7 +35,7 @@ def snapshot(model: str, trust_remote_code: bool = False, *, weights: bool = Tru
     patterns = ["*.json", "*.model", "*.txt", "*.jinja"]
     patterns += ["*.safetensors"] * weights + ["*.py"] * trust_remote_code
     try:
-        return Path(snapshot_download(model, allow_patterns=patterns))
+        return Path(snapshot_download(model, allow_patterns=patterns, local_files_only=not download))
     # The hub's errors are OSErrors (no such repository, offline, gated) and ValueErrors (not a repository name).
     except (OSError, ValueError) as error:
         raise ModelError(

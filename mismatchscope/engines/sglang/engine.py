@@ -32,6 +32,7 @@ from .start import Sglang, check_cpu_graphs, import_sglang
 
 class SglangEngine(CheckpointEngine):
     name: ClassVar[str] = "sglang"
+    packages = ("sglang", "sgl-kernel", "torch", "transformers")
     options_type: ClassVar[type[Options]] = SglangOptions
     options: SglangOptions
 

