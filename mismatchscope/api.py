@@ -6,7 +6,6 @@ do next. Defaults are those of the command line; they stand in `defaults`.
 
 from __future__ import annotations
 
-import json
 import math
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -19,6 +18,7 @@ import numpy as np
 from .config import SamplingSettings, load_settings
 from .durable import write_atomic
 from .errors import PromptsError, UsageError
+from .prompts.rows import Prompt as CheckedPrompt
 from .prompts.rows import check_columns, prompt_of_row
 from .records import Policy
 from .reports.document import Report
@@ -103,18 +103,17 @@ def audit(
         path = Path(directory or stack.enter_context(tempfile.TemporaryDirectory(prefix="mismatchscope-")))
         overrides = {_key(name): value for name, value in given.items() if name not in _NOT_SETTINGS}
         overrides |= {"model": None if model is None else str(model), "adapter": adapter and str(adapter)}
-        lines = None
+        listed = None
         if prompts is not None and not isinstance(prompts, str | Path):
-            lines = _prompt_lines(prompts, overrides.pop("prompt_column"))
+            listed = _listed_prompts(prompts, overrides.pop("prompt_column"))
             overrides["prompts"] = path / "prompts.jsonl"
         settings = load_settings(None, overrides, [])
         check_free(path, resume=resume, hint="choose another directory, or remove this one yourself")
         path.mkdir(parents=True, exist_ok=True)
-        if lines is not None:
-            write_atomic(path / "prompts.jsonl", lines.encode())
         report = run_audit(
             settings,
             path,
+            prompts=listed,
             command=_call("audit", given),
             on_event=stack.enter_context(ProgressReporter(Console(stderr=True), quiet=not progress)),
         )
@@ -261,19 +260,19 @@ def _call(name: str, arguments: Mapping[str, Any]) -> str:
     return f"mismatchscope.{name}({', '.join(f'{key}={value!r}' for key, value in shown.items())})"
 
 
-def _prompt_lines(prompts: Sequence[Prompt], column: str | None) -> str:
-    """Prompts as the lines of a .jsonl file. Raises `PromptsError`, which names a prompt as `prompts[0]`."""
+def _listed_prompts(prompts: Sequence[Prompt], column: str | None) -> list[CheckedPrompt]:
+    """The prompts that a list stands for. Raises `PromptsError`, which names a prompt as `prompts[0]`."""
     if isinstance(prompts, Mapping) or not len(prompts):
         what = "one row, not a list of them" if isinstance(prompts, Mapping) else "empty"
         raise PromptsError(f"prompts is {what}.", hint="give a file, or a list of texts, chats or token-id lists")
-    lines = []
+    listed = []
     for index, prompt in enumerate(prompts):
         row, where = _row_of(prompt, f"prompts[{index}]"), f"prompts[{index}]"
         if isinstance(prompt, Mapping) and column is None:
             check_columns(row, where, "key")
         read = prompt_of_row(row, index, where, column if isinstance(prompt, Mapping) else None)
-        lines.append(json.dumps(read.to_row()) + "\n")
-    return "".join(lines)
+        listed.append(read)
+    return listed
 
 
 def _row_of(prompt: Prompt, where: str) -> dict[str, Any]:

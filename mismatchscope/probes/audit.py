@@ -1,7 +1,7 @@
 """The whole way: prompts -> rollouts -> scores -> report, in one directory that an interrupted run goes on in.
 
 DIR/
-  run.json                                      what was asked for last, for people to read; nothing depends on it
+  run.json                                      what was asked for last, and the traces that belong to it
   behavior/  behavior-repeat/                   traces of the policy that samples, and of it once more
   behavior-raw/                                 that policy before temperature, top-k and top-p, where it has any
   reference/ reference-repeat/                  traces of the policy that trains, and of it once more
@@ -13,6 +13,7 @@ DIR/
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from .. import gate
@@ -21,36 +22,54 @@ from ..collection.collector import Collector, Events
 from ..collection.embedded import chosen_prompts
 from ..collection.evidence import PlannedEvidence
 from ..collection.passes import Pass, plan_audit
+from ..collection.remade import note_remade
+from ..collection.run_file import check_run_file, write_run_file
 from ..comparison.compare_traces import compare
 from ..comparison.floors import Repeats
 from ..config import AuditSettings
-from ..durable import write_atomic
 from ..engines.spec import EngineSpec, parse_spec, with_adapter
 from ..environments import interpreter
 from ..errors import CapabilityError
+from ..prompts.files import write_prompts
+from ..prompts.rows import Prompt
 from ..reports.document import Report
 from ..reports.reading_fields import EvidenceChoice
+from ..traces.schema import Manifest
 from .version import baseline_pass
 
 
-def run_audit(settings: AuditSettings, directory: Path, *, command: str, on_event: Events) -> Report:
+def run_audit(
+    settings: AuditSettings,
+    directory: Path,
+    *,
+    command: str,
+    on_event: Events,
+    prompts: Sequence[Prompt] | None = None,
+) -> Report:
     """Run the audit that `settings` describe in `directory` and return its report, gates decided.
 
+    `prompts` are given where `settings.prompts` is a file that does not have them yet; they are written to it.
     Events are those of the engines' workers, each with the `side` it belongs to, and {"event": "measured", "rows"}.
     Raises any of `errors`; what was finished is kept, and the same call goes on from there.
     """
     started = time.monotonic()
     gate.check_without_baseline(settings.gate.fail_on)
     specs = _specs(settings)
-    prompts = chosen_prompts(settings)
+    given, prompts = prompts, chosen_prompts(settings) if prompts is None else prompts[: settings.limit]
     planned, passes = _plan(settings, directory, specs, prompts=len(prompts))
     collector = Collector(settings.model, prompts, settings.sampling.samples)
     # What would only be found out after hours of rollouts is found out first.
+    manifests: dict[Path, Manifest] = {}
     for side, spec in specs.items():
         interpreter(spec)
-        collector.check(spec, passes[side])
+        manifests |= {pass_.trace: made for pass_, made in collector.check(spec, passes[side]).items()}
+    damaged = check_run_file(directory, manifests)
     on_event({"event": "evidence", "side": "behavior", "sentence": planned.sentence})
-    write_atomic(directory / "run.json", settings.model_dump_json(indent=1, exclude={"gate"}).encode())
+    if damaged is not None:
+        note_remade(damaged, directory / "logs" / "behavior.log", on_event)
+    if given is not None and settings.prompts is not None:
+        write_prompts(settings.prompts, given)
+    write_run_file(directory, settings, manifests)
 
     def of_side(side: str) -> Events:
         return lambda event: on_event(event | {"side": side})

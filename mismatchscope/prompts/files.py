@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from ..durable import write_atomic
 from ..errors import PromptsError
 from .chats import kind_of
 from .rows import MEDIA_COLUMNS, PROMPT_COLUMNS, TEMPLATE_COLUMNS, Prompt, check_columns, prompt_of_row
@@ -44,6 +45,13 @@ def load_prompts(path: Path, limit: int | None = None, column: str | None = None
     if not prompts:
         raise PromptsError(f"{path} holds no prompts.", hint="add one prompt a line")
     return prompts
+
+
+def write_prompts(path: Path, prompts: Iterable[Prompt]) -> None:
+    """Write prompts as a .jsonl file that `load_prompts` reads as the same ones, where it is not that already."""
+    data = "".join(json.dumps(prompt.to_row()) + "\n" for prompt in prompts).encode()
+    if not path.is_file() or path.read_bytes() != data:
+        write_atomic(path, data)
 
 
 def _read_text(path: Path, column: str | None) -> Iterator[Prompt]:
