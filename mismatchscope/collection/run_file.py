@@ -24,7 +24,7 @@ _TRACES, _CHECKSUM = "traces", "sha256"
 
 
 def check_run_file(directory: Path, manifests: Mapping[Path, Manifest]) -> str | None:
-    """Compare run.json with what the traces are asked for now. None, or why it is damaged: it is then written again.
+    """Compare run.json with what the traces are asked for now. None, or why it is to be written again.
 
     Only traces that have been begun count. Raises `OutputExistsError` where there are some and run.json is missing,
     or has other traces than these.
