@@ -128,10 +128,10 @@ _RECORD_VIEWS = ("observed", "raw")
 _REQUEST_ARRAYS = ("prompt_token_ids", "response_token_ids", "observed_ids_TK", "kth_logprob_T")
 
 
-def write_part(directory: Path, record: SequenceRecord, *, run: str = "", durable: bool = True) -> Path:
+def write_part(directory: Path, record: SequenceRecord, *, run: str = "") -> Path:
     """Write one sequence as `<sequence_id>.safetensors`, whole or not at all; `OSError` when the disk is full.
 
-    `run` names what it was made for (`traces.identity.request_sha256`); `durable` is that of `write_atomic`.
+    `run` names what it was made for (`traces.identity.request_sha256`). It is not synced: parts are many.
     """
     import numpy as np
     from safetensors.numpy import save
@@ -146,7 +146,7 @@ def write_part(directory: Path, record: SequenceRecord, *, run: str = "", durabl
     # One key, because safetensors writes several in an order that differs from one time to the next.
     part = json.dumps(scalars | {"sha256": _content_sha256(scalars, arrays)})
     path = directory / f"{record.sequence_id:09d}.safetensors"
-    write_atomic(path, save(arrays, metadata={"part": part}), durable=durable)
+    write_atomic(path, save(arrays, metadata={"part": part}), durable=False)
     return path
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mismatchscope.durable import sync_directory, write_atomic
+from mismatchscope.durable import sync_directory, sync_files, write_atomic
 
 
 @pytest.fixture
@@ -43,6 +43,14 @@ def test_the_file_is_on_the_disk_before_it_has_its_name_and_the_name_before_it_i
 def test_what_no_later_run_reads_is_not_synced(tmp_path: Path, synced: list[str]) -> None:
     write_atomic(tmp_path / "message", b"content", durable=False)
     assert synced == ["-> message"]
+
+
+def test_many_files_share_the_sync_of_their_directory(tmp_path: Path, synced: list[str]) -> None:
+    for name in ("a", "b"):
+        write_atomic(tmp_path / name, b"content", durable=False)
+    synced.clear()
+    sync_files([tmp_path / "a", tmp_path / "b"])
+    assert synced == ["a", "b", f"{tmp_path.name}/"]
 
 
 def test_the_old_file_stays_where_the_new_one_does_not_reach_the_disk(

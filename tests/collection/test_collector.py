@@ -3,99 +3,23 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from unittest.mock import Mock
 
 import pytest
+from toy_runs import PROMPTS, collect, contents, passes
 from trace_contents import files
 
-from mismatchscope.collection.collector import Collector
-from mismatchscope.collection.passes import Pass
 from mismatchscope.composition import BatchComposition
-from mismatchscope.engines import registry
-from mismatchscope.engines.spec import parse_spec
-from mismatchscope.errors import OutputExistsError, SpecError, WorkerError
-from mismatchscope.prompts.rows import Prompt
+from mismatchscope.errors import OutputExistsError, SpecError, TraceError, WorkerError
 from mismatchscope.records import Evidence, Sampling, finished_parts
 from mismatchscope.traces import Trace, read_manifest
 from mismatchscope.traces import store as store_module
 
-PROMPTS = [Prompt(i, f"a secret prompt {i}") for i in range(4)]
-SAMPLED = Evidence("sampled")
-SPEC = "toy:size=4"
-
-
-@pytest.fixture(autouse=True)
-def toy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(registry.ENGINES, "toy", "toy_engine:ToyEngine")
-
-
-def passes(directory: Path) -> list[Pass]:
-    """A rollout, and a score of its tokens in the same start of the engine."""
-    rollout = Pass(directory / "first", "behavior", SAMPLED, "processed", Sampling(max_new_tokens=2))
-    shuffled = BatchComposition(shuffle_seed=3)
-    again = replace(rollout, trace=directory / "again", source=rollout.trace, composition=shuffled)
-    return [rollout, again]
-
-
-def collect(
-    directory: Path,
-    spec: str = SPEC,
-    *,
-    model: str = "m",
-    prompts: list[Prompt] = PROMPTS,
-    samples: int = 2,
-    planned: list[Pass] | None = None,
-    kill_in: str | None = None,
-) -> list[str]:
-    """The kinds of the events of a run; `kill_in` names the trace whose third sequence ends the worker."""
-    kinds: list[str] = []
-    pid = 0
-
-    def on_event(event: dict[str, Any]) -> None:
-        nonlocal pid
-        kinds.append(event["event"])
-        pid = event.get("pid", pid)
-        if event["event"] == "sequence" and event["task"] == kill_in and event["done"] == 3:
-            os.kill(pid, signal.SIGKILL)
-
-    collector = Collector(model, prompts, samples)
-    run = planned if planned is not None else passes(directory)
-    collector.collect(parse_spec(spec), run, log_path=directory / "log", on_event=on_event)
-    return kinds
-
-
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What a run leaves that ended before its last trace was whole, and before any was packed."""
-    directory = tmp_path_factory.mktemp("interrupted")
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setitem(registry.ENGINES, "toy", "toy_engine:ToyEngine")
-        patch.setattr("mismatchscope.collection.collector.finish", Mock(side_effect=KeyboardInterrupt))
-        collect(directory)
-    (directory / "again" / "parts" / "000000005.safetensors").unlink()
-    return directory
-
-
-@pytest.fixture
-def interrupted(template: Path, tmp_path: Path) -> Path:
-    return shutil.copytree(template, tmp_path / "run")
-
-
-def contents(directory: Path) -> dict[str, bytes]:
-    """All bytes of the traces, less the time at which each was begun."""
-    found = files(directory)
-    found.pop("log")
-    for name in [name for name in found if name.endswith("manifest.json")]:
-        content = json.loads(found[name])
-        found[name] = json.dumps(content | {"created": None}).encode()
-    return found
+pytestmark = pytest.mark.usefixtures("toy")
 
 
 def test_two_traces_in_one_start_of_the_engine(tmp_path: Path) -> None:
@@ -213,6 +137,28 @@ def test_other_weights_do_not_go_on_from_here(interrupted: Path, monkeypatch: py
     monkeypatch.delenv("TOY_WEIGHTS")
     collect(interrupted)
     assert Trace.open(interrupted / "first").manifest.model.weights_sha256 == "w0"
+
+
+def test_packages_of_another_version_do_not_go_on_from_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collect(tmp_path)
+    before = files(tmp_path)
+    monkeypatch.setattr("mismatchscope.collection.content.__version__", "99.0")
+    with pytest.raises(OutputExistsError, match=r"inputs\.packages\.mismatchscope is '.+' there and '99\.0' here"):
+        collect(tmp_path)
+    assert files(tmp_path) == before
+
+
+def test_a_complete_trace_that_was_altered_is_refused_before_an_engine_starts(tmp_path: Path) -> None:
+    collect(tmp_path)
+    shutil.rmtree(tmp_path / "again")
+    tokens = tmp_path / "first" / "tokens.parquet"
+    tokens.write_bytes(tokens.read_bytes()[:-1] + b"?")
+    before = files(tmp_path)
+    with pytest.raises(TraceError, match=r"first/tokens\.parquet is truncated or altered"):
+        collect(tmp_path)
+    assert files(tmp_path) == before
 
 
 def test_the_version_asked_for_is_told_apart_from_the_one_found(tmp_path: Path) -> None:

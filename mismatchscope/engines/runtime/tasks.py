@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from ...durable import sync_files
 from ...errors import CapabilityError, EngineError, MismatchScopeError
 from ...records import Request, SequenceRecord, Task, finished_parts, read_requests, write_part
 from ..base import Engine
@@ -76,11 +77,12 @@ def run_task(engine: Engine, job: Job, task: Task, emit: Emit) -> None:
     for index, batch in enumerate(plan_batches(requests, task.composition.over(engine.default_composition))):
         if all(request.sequence_id in finished for request in batch):
             continue
+        written: list[Path] = []
         for record in _run_batch(engine, batch, task):
             if record.sequence_id in finished:
                 continue
             record.batch = index
-            write_part(parts, record, run=task.run)
+            written.append(write_part(parts, record, run=task.run))
             done, tokens = done + 1, tokens + len(record.response_token_ids)
             emit(
                 "sequence",
@@ -90,6 +92,7 @@ def run_task(engine: Engine, job: Job, task: Task, emit: Emit) -> None:
                 done=done,
                 total=len(requests),
             )
+        sync_files(written)  # a batch that lacks a sequence after a power cut runs again as a whole anyway
     emit("task_done", task=task.name, seconds=time.monotonic() - began, tokens=tokens)
 
 

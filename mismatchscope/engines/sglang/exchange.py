@@ -93,7 +93,7 @@ class Exchange:
             if seen is not None and seen.full_logprobs_RV is not None:
                 np.save(directory / f"{record.sequence_id}.{policy}.npy", seen.full_logprobs_RV)
                 small[policy] = replace(seen, full_logprobs_RV=None)
-        write_part(directory, replace(record, **small), durable=False)
+        write_part(directory, replace(record, **small))
 
     def take(self, number: int) -> list[SequenceRecord]:
         """Worker: the sequences that were finished since the last time."""
