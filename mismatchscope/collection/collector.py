@@ -22,13 +22,14 @@ from ..engines.runtime.job import FROM_TASK
 from ..engines.runtime.launcher import job_for, run_job
 from ..engines.spec import EngineSpec, resolve_options
 from ..environments import interpreter
+from ..errors import OutputExistsError
 from ..prompts.rows import Prompt
 from ..records import Evidence, Request, Task, finished_parts, write_requests
 from ..traces.identity import FACTS, earlier_manifest, request_sha256
 from ..traces.reader import Trace
 from ..traces.schema import PARTS, Manifest, RunInputs
 from ..traces.store import create, finish, is_complete, raw_path_of
-from ..traces.unfinished import remove_unusable
+from ..traces.unfinished import remove_parts, remove_unusable, usable_manifest
 from .content import RunContent
 from .embedded import resolve_model
 from .passes import Pass
@@ -69,6 +70,8 @@ class Collector:
         for pass_ in passes:
             source = next((manifests[other] for other in manifests if other.trace == pass_.source), None)
             manifest = self._manifest(spec, pass_, source)
+            if source is None:
+                _check_source(pass_)
             earlier = earlier_manifest(pass_.trace, manifest)
             if earlier is not None:
                 manifest = manifest.model_copy(update={"model": self._content.model_facts(spec, earlier)})
@@ -86,6 +89,9 @@ class Collector:
         """
         manifests = self.check(spec, passes)
         missing = {pass_.trace: pass_ for pass_ in passes if not is_complete(pass_.trace)}
+        for pass_ in passes:
+            if pass_.trace not in missing:
+                remove_parts(pass_.trace)  # a run that was killed when all was done but this
         runs = {path: request_sha256(manifests[pass_]) for path, pass_ in missing.items()}
         for path, pass_ in missing.items():
             for why in self._remove_unusable(pass_, missing, runs[path]):
@@ -197,6 +203,18 @@ class Collector:
         raw = raw_path_of(pass_.trace)
         if pass_.source is None and pass_.sampling.transforms and is_complete(raw):
             self.traces[raw] = Trace.open(raw, verify=False)
+
+
+def _check_source(pass_: Pass) -> None:
+    """Raise `OutputExistsError` for a trace whose source has gone: what is sampled anew may be other tokens."""
+    if pass_.source is None or is_complete(pass_.source):
+        return
+    earlier = usable_manifest(pass_.trace)
+    if earlier is not None and earlier.parent is not None:
+        raise OutputExistsError(
+            f"{pass_.trace} has scores of the tokens of {pass_.source}, and those are not there any more.",
+            hint=f"put {pass_.source} back, remove {pass_.trace} yourself, choose another -o, or add --force",
+        )
 
 
 def rollout_requests(prompts: Sequence[Prompt], samples: int) -> list[Request]:

@@ -23,7 +23,7 @@ from ..collection.embedded import chosen_prompts
 from ..collection.evidence import PlannedEvidence
 from ..collection.passes import Pass, plan_audit
 from ..collection.remade import note_remade
-from ..collection.run_file import check_run_file, write_run_file
+from ..collection.run_json import check_run_json, write_run_json
 from ..comparison.compare_traces import compare
 from ..comparison.floors import Repeats
 from ..config import AuditSettings
@@ -63,13 +63,13 @@ def run_audit(
     for side, spec in specs.items():
         interpreter(spec)
         manifests |= {pass_.trace: made for pass_, made in collector.check(spec, passes[side]).items()}
-    damaged = check_run_file(directory, manifests)
+    damaged = check_run_json(directory, manifests)
     on_event({"event": "evidence", "side": "behavior", "sentence": planned.sentence})
     if damaged is not None:
         note_remade(damaged, directory / "logs" / "behavior.log", on_event)
     if given is not None and settings.prompts is not None:
         write_prompts(settings.prompts, given)
-    write_run_file(directory, settings, manifests)
+    write_run_json(directory, settings, manifests)
 
     def of_side(side: str) -> Events:
         return lambda event: on_event(event | {"side": side})

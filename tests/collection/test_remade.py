@@ -42,6 +42,15 @@ def test_what_cannot_be_read_is_made_again_and_named(
     assert contents(interrupted) == contents(tmp_path / "calm")
 
 
+def test_the_parts_of_a_complete_trace_go(interrupted: Path) -> None:
+    """A kill between a trace's last manifest and the end of its parts."""
+    parts = shutil.copytree(interrupted / "first" / "parts", interrupted.parent / "parts")
+    collect(interrupted)
+    shutil.copytree(parts, interrupted / "first" / "parts")
+    assert collect(interrupted) == []
+    assert not (interrupted / "first" / "parts").exists()
+
+
 def test_a_part_of_another_run_is_made_again(interrupted: Path, tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     other = [replace(each, sampling=Sampling(max_new_tokens=2, seed=8)) for each in passes(tmp_path / "other")]

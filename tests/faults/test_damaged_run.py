@@ -105,6 +105,11 @@ CHANGES: dict[str, tuple[Callable[[Path], object], int, str]] = {
         3,
         "behavior/manifest.json cannot be used",
     ),
+    "no behavior": (
+        lambda directory: shutil.rmtree(directory / "run" / "behavior"),
+        2,
+        "run/behavior, and those are not there any more",
+    ),
     "no manifest": (
         lambda directory: (directory / "run" / "behavior" / "manifest.json").unlink(),
         2,

@@ -23,7 +23,7 @@ RUN = "run.json"
 _TRACES, _CHECKSUM = "traces", "sha256"
 
 
-def check_run_file(directory: Path, manifests: Mapping[Path, Manifest]) -> str | None:
+def check_run_json(directory: Path, manifests: Mapping[Path, Manifest]) -> str | None:
     """Compare run.json with what the traces are asked for now. None, or why it is to be written again.
 
     Only traces that have been begun count. Raises `OutputExistsError` where there are some and run.json is missing,
@@ -57,7 +57,7 @@ def check_run_file(directory: Path, manifests: Mapping[Path, Manifest]) -> str |
     return None
 
 
-def write_run_file(directory: Path, settings: AuditSettings, manifests: Mapping[Path, Manifest]) -> None:
+def write_run_json(directory: Path, settings: AuditSettings, manifests: Mapping[Path, Manifest]) -> None:
     """Replace run.json. Gates, which decide no trace, are left out."""
     traces = {path.name: _asked(manifest) for path, manifest in manifests.items()}
     content = settings.model_dump(mode="json", exclude={"gate"}) | {_TRACES: traces}

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from builders import manifest
 
-from mismatchscope.collection.run_file import check_run_file, write_run_file
+from mismatchscope.collection.run_json import check_run_json, write_run_json
 from mismatchscope.config import AuditSettings
 from mismatchscope.errors import OutputExistsError
 from mismatchscope.traces import Manifest, create
@@ -26,39 +26,39 @@ def asked(tmp_path: Path) -> dict[Path, Manifest]:
 @pytest.fixture
 def directory(tmp_path: Path, asked: dict[Path, Manifest]) -> Path:
     """An audit that was begun: the trace of one side is there."""
-    write_run_file(tmp_path, SETTINGS, asked)
+    write_run_json(tmp_path, SETTINGS, asked)
     create(tmp_path / "behavior", asked[tmp_path / "behavior"])
     return tmp_path
 
 
 def test_an_audit_goes_on_beside_its_own_run_file(directory: Path, asked: dict[Path, Manifest]) -> None:
-    assert check_run_file(directory, asked) is None
+    assert check_run_json(directory, asked) is None
     scored = {path: made.model_copy(update={"parent": "a" * 64}) for path, made in asked.items()}
-    assert check_run_file(directory, scored) is None, "the trace that is scored is complete by now"
-    assert check_run_file(directory, asked | {directory / "baseline": manifest(engine="vllm")}) is None
+    assert check_run_json(directory, scored) is None, "the trace that is scored is complete by now"
+    assert check_run_json(directory, asked | {directory / "baseline": manifest(engine="vllm")}) is None
 
 
 def test_without_it_nothing_is_guessed(directory: Path, asked: dict[Path, Manifest]) -> None:
     (directory / "run.json").unlink()
     with pytest.raises(OutputExistsError, match=r"has the traces behavior but no run\.json") as raised:
-        check_run_file(directory, asked)
+        check_run_json(directory, asked)
     assert raised.value.exit_code == 2 and "put run.json back" in raised.value.hint
 
 
 def test_a_directory_without_traces_needs_none(tmp_path: Path, asked: dict[Path, Manifest]) -> None:
     (tmp_path / "behavior").mkdir()
     (tmp_path / "behavior" / ".manifest.json.17.tmp").write_bytes(b"{")
-    assert check_run_file(tmp_path, asked) is None
+    assert check_run_json(tmp_path, asked) is None
 
 
 def test_that_of_another_audit_is_refused(directory: Path, asked: dict[Path, Manifest]) -> None:
     other = {path: made.model_copy(update={"prompts_sha256": "b" * 64}) for path, made in asked.items()}
-    write_run_file(directory, SETTINGS, other)
+    write_run_json(directory, SETTINGS, other)
     with pytest.raises(OutputExistsError, match=r"is of another audit .* asked for another behavior"):
-        check_run_file(directory, asked)
-    write_run_file(directory, SETTINGS, {directory / "baseline": manifest()})
+        check_run_json(directory, asked)
+    write_run_json(directory, SETTINGS, {directory / "baseline": manifest()})
     with pytest.raises(OutputExistsError, match="is of another audit"):
-        check_run_file(directory, asked)
+        check_run_json(directory, asked)
 
 
 def edited(file: Path) -> None:
@@ -83,10 +83,10 @@ def test_a_damaged_one_is_named_and_written_again(
     directory: Path, asked: dict[Path, Manifest], damage: Callable[[Path], object]
 ) -> None:
     damage(directory / "run.json")
-    why = check_run_file(directory, asked)
+    why = check_run_json(directory, asked)
     assert why is not None and why.startswith(f"{directory / 'run.json'} ")
-    write_run_file(directory, SETTINGS, asked)
-    assert check_run_file(directory, asked) is None
+    write_run_json(directory, SETTINGS, asked)
+    assert check_run_json(directory, asked) is None
 
 
 @pytest.mark.parametrize("make", [os.mkdir, os.mkfifo])
@@ -96,4 +96,4 @@ def test_what_is_no_file_in_its_place_is_refused(
     (directory / "run.json").unlink()
     make(directory / "run.json")
     with pytest.raises(OutputExistsError, match=r"run\.json cannot be read: it is a (directory|pipe)"):
-        check_run_file(directory, asked)
+        check_run_json(directory, asked)
