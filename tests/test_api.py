@@ -138,6 +138,16 @@ def test_prompts_are_texts_chats_or_token_ids(tmp_path: Path) -> None:
     assert "secret" not in call and "a text" not in call
 
 
+def test_other_prompts_in_the_same_directory_are_refused_and_the_old_ones_stay(tmp_path: Path) -> None:
+    given = SMALL | {"limit": None, "repeats": False, "directory": tmp_path / "run"}
+    first = ms.audit(**given, prompts=["one", "two"])
+    kept = {file: file.read_bytes() for file in (tmp_path / "run").rglob("*") if file.is_file()}
+    with pytest.raises(ms.errors.OutputExistsError, match="prompts_sha256"):
+        ms.audit(**given, prompts=["uno", "dos"], resume=True)
+    assert {file: file.read_bytes() for file in kept} == kept
+    assert figures(ms.audit(**given, prompts=["one", "two"], resume=True)) == figures(first)
+
+
 def test_prompts_are_rows_too_as_a_frame_has_them(tmp_path: Path) -> None:
     chat = [{"role": "user", "content": "2 + 2?"}]
     tools = [{"function": {"name": "add"}}]

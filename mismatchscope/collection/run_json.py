@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config import AuditSettings
+from ..credentials import masked
 from ..durable import write_atomic
 from ..errors import OutputExistsError
 from ..input_files import read_json, reason
@@ -58,9 +59,9 @@ def check_run_json(directory: Path, manifests: Mapping[Path, Manifest]) -> str |
 
 
 def write_run_json(directory: Path, settings: AuditSettings, manifests: Mapping[Path, Manifest]) -> None:
-    """Replace run.json. Gates, which decide no trace, are left out."""
+    """Replace run.json. Gates, which decide no trace, and credentials are left out."""
     traces = {path.name: _asked(manifest) for path, manifest in manifests.items()}
-    content = settings.model_dump(mode="json", exclude={"gate"}) | {_TRACES: traces}
+    content = masked(settings.model_dump(mode="json", exclude={"gate"})) | {_TRACES: traces}
     content[_CHECKSUM] = _sha256(content)
     write_atomic(directory / RUN, json.dumps(content, indent=1).encode())
 
@@ -75,4 +76,4 @@ def _asked(manifest: Manifest) -> str:
 
 
 def _has_files(path: Path) -> bool:
-    return path.is_dir() and any(not entry.name.endswith(".tmp") for entry in path.iterdir())
+    return path.is_dir() and any(not entry.name.startswith(".") for entry in path.iterdir())
