@@ -3,8 +3,8 @@
     python -I -S supervisor.py PARENT STATUS GRACE COMMAND…
 
 It does nothing but wait, so it is there when the command holds its interpreter in native code. It ends the command
-when the process PARENT is gone or when told to (SIGTERM): with SIGTERM first, and SIGKILL after GRACE seconds, fewer
-where the parent is gone and nobody waits, or when told again. Whatever the command started is killed as soon as the
+when the process PARENT is gone or when told to (SIGTERM): with SIGTERM first, and SIGKILL when told again or after
+GRACE seconds, fewer where the parent is gone and nobody waits. Whatever the command started is killed once the
 command has ended, also what has moved to a session of its own: the kernel gives orphans to this process
 (`PR_SET_CHILD_SUBREAPER`, prctl(2)). Should this process be killed itself, the kernel kills the command
 (`PR_SET_PDEATHSIG`).

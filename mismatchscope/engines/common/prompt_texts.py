@@ -16,7 +16,7 @@ _QUOTED = 12
 
 
 def without_prompts(message: str, requests: Iterable[Request]) -> str:
-    """A message with every text of the requests' prompts and every piece of one replaced, cut to 1000 characters."""
+    """A message with every text of the prompts and every piece of one replaced, cut to 1000 characters."""
     requests = list(requests)
     for text in _forms_of(requests):
         message = message.replace(text, _MASK)
