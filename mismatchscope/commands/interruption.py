@@ -1,7 +1,7 @@
 """How a run is told to end: Ctrl-C, SIGTERM from `kill` or a scheduler, SIGHUP from a terminal that closes.
 
 All three end it in the same order: workers first, what was finished kept, then one sentence. A signal that was
-ignored when this process was started, as a shell ignores SIGINT in the background and `nohup` SIGHUP, stays ignored.
+ignored when this process was started stays ignored, as a shell has SIGINT in the background, and `nohup` SIGHUP.
 """
 
 from __future__ import annotations
