@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-import mismatchscope
 from command import COMMAND
+
+import mismatchscope
 
 Victim = Literal["command", "worker"]
 
@@ -82,7 +83,7 @@ class KilledRuns:
         deadline = time.monotonic() + ENDING_SECONDS
         while left := {pid for pid in started | self._forks() | self._marked() if not gone(pid)}:
             assert time.monotonic() < deadline, f"left behind: {[_command_line(pid) for pid in left]}"
-            time.sleep(0.05)
+            time.sleep(0.2)
         return True
 
     def _worker(self, process: subprocess.Popen[bytes]) -> int | None:
@@ -94,7 +95,7 @@ class KilledRuns:
                     "mismatchscope.engines.runtime.worker" in words and words[3:4] != [_SUPERVISOR]
                 ):
                     return pid
-            time.sleep(0.01)
+            time.sleep(0.05)
         return None
 
     def _forks(self) -> set[int]:
