@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -227,3 +228,13 @@ def test_a_command_is_run_to_its_end() -> None:
 def test_a_command_without_an_end_is_ended(program: str, error: str) -> None:
     with pytest.raises(subprocess.SubprocessError, match=error):
         run_to_end([sys.executable, "-c", program], environment=os.environ, timeout_s=2)
+
+
+def test_a_command_outlives_the_thread_that_started_it() -> None:
+    """The kernel's own signal at the death of a parent comes when that thread has ended."""
+    started: list[FollowedProcess] = []
+    thread = threading.Thread(target=lambda: started.append(follow("import time; time.sleep(1); print('done')")))
+    thread.start()
+    thread.join()
+    with started[0] as process:
+        assert b"".join(process.output(0.2)) == b"done\n" and process.returncode == 0
