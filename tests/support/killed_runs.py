@@ -89,7 +89,7 @@ class KilledRuns:
     def _worker(self, process: subprocess.Popen[bytes]) -> int | None:
         """The worker, waited for where there is none between two engines; None when the command ends without."""
         while process.poll() is None:
-            for pid in self._forks() if self._server else _descendants(process.pid):
+            for pid in _children(self._server) if self._server else _descendants(process.pid):
                 words = _command_line(pid)
                 if self._server or (
                     "mismatchscope.engines.runtime.worker" in words and words[3:4] != [_SUPERVISOR]
@@ -131,6 +131,12 @@ def _descendants(ancestor: int) -> set[int]:
     while more := {pid for pid, fields in parents.items() if int(fields[1]) in found} - found:
         found |= more
     return {pid for pid in found - {ancestor} if parents[pid][0] != b"Z"}
+
+
+def _children(parent: int) -> set[int]:
+    """Those that run, without what they started themselves."""
+    stats = {pid: _read(pid, "stat").rpartition(b")")[2].split() for pid in _descendants(parent)}
+    return {pid for pid, fields in stats.items() if fields and int(fields[1]) == parent}
 
 
 def _processes() -> list[int]:
