@@ -1,6 +1,7 @@
 """The app: its switches, one error -> one message and one exit code, and the verbs. What they do is in `commands`.
 
-Exit codes: 0 pass, 1 a gate failed, 2 usage, 3 failure, 4 inconclusive or not comparable, 130 interrupted.
+Exit codes: 0 pass, 1 a gate failed, 2 usage, 3 failure, 4 inconclusive or not comparable, 130 interrupted
+(128 and the number of the signal: 143 by SIGTERM).
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from typing import Annotated, Any
 
 import typer
 
-from .commands import audit, compare, doctor, env, gate, report, rollout, score
+from .commands import audit, compare, doctor, env, gate, interruption, report, rollout, score
+from .commands.interruption import signal_of
 from .commands.terminal import discard_stdout, show_error, terminal
 from .errors import MismatchScopeError, UsageError
 
@@ -32,6 +34,7 @@ app = typer.Typer(
 
 def main() -> None:
     """The installed command."""
+    interruption.prepare()
     app()
 
 
@@ -79,14 +82,10 @@ def _with_exit_code(function: Callable[..., None]) -> Callable[..., None]:
         except MismatchScopeError as error:
             show_error(error.message, error.hint, error.log_tail)
             raise typer.Exit(error.exit_code) from None
-        except typer.Abort:  # an interrupt while a question waits for its answer
-            show_error("Interrupted.", None)
-            raise typer.Exit(130) from None
-        except KeyboardInterrupt:
-            resumable = "resume" in kwargs
-            message = "Interrupted. What was finished is kept." if resumable else "Interrupted."
-            show_error(message, "the same command with --resume goes on" if resumable else None)
-            raise typer.Exit(130) from None
+        except typer.Abort as error:  # an interrupt while a question waits for its answer
+            raise _interrupted(error.__context__, resumable=False) from None
+        except KeyboardInterrupt as error:
+            raise _interrupted(error, resumable="resume" in kwargs) from None
         except typer.Exit:
             raise
         except BrokenPipeError:
@@ -100,6 +99,16 @@ def _with_exit_code(function: Callable[..., None]) -> Callable[..., None]:
             raise typer.Exit(3) from None
 
     return run
+
+
+def _interrupted(error: BaseException | None, *, resumable: bool) -> typer.Exit:
+    number = signal_of(error)
+    message = "Interrupted." if number == signal.SIGINT else f"Interrupted by {number.name}."
+    if resumable:
+        show_error(f"{message} What was finished is kept.", "the same command with --resume goes on")
+    else:
+        show_error(message, None)
+    return typer.Exit(128 + number)
 
 
 def _check_arguments(arguments: list[str]) -> None:

@@ -34,7 +34,7 @@ FLOORS = (
     ("composition", "transforms", "input_files", "durable"),
     ("locking",),
     ("errors",),
-    ("foreign_text", "ownership", "credentials"),
+    ("foreign_text", "ownership", "credentials", "supervisor"),
 )
 
 # Rooms that see less than their floor allows: modules, or whole rooms.

@@ -13,6 +13,7 @@ from packaging.version import InvalidVersion, Version
 from ..engines.spec import EngineSpec
 from ..errors import EnvironmentMissingError
 from ..machine import hardware, package_version
+from ..processes import run_to_end
 from .recipe import Recipe
 from .recipes import RECIPES
 from .store import find
@@ -100,17 +101,11 @@ def import_failure(recipe: Recipe) -> str | None:
     variables = {"PYTHONSAFEPATH": "1"} | ({} if hardware()["gpus"] else recipe.cpu_variables)  # as for a worker
     command = [sys.executable, "-c", "; ".join(f"import {module}" for module in recipe.imports)]
     try:
-        done = subprocess.run(
-            command,
-            env=os.environ | variables,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=_IMPORT_SECONDS,
-        )
+        done = run_to_end(command, environment=os.environ | variables, timeout_s=_IMPORT_SECONDS)
     except subprocess.TimeoutExpired:
         return f"importing it does not end within {_IMPORT_SECONDS} s"
+    except subprocess.SubprocessError:
+        return "importing it prints without end"
     if done.returncode == 0:
         return None
     lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]

@@ -30,6 +30,7 @@ from packaging.version import InvalidVersion, Version
 from ..durable import write_atomic
 from ..errors import DiskFullError, EnvironmentBrokenError, MismatchScopeError, SpecError
 from ..machine import hardware, numerics_variables
+from ..processes import open_log, run_to_end
 from .build import Build, Events, interpreter_of
 from .failures import DISK_HINT
 from .recipes import recipe_for
@@ -88,14 +89,12 @@ class Environment:
 
     def _introspect(self) -> dict[str, Any]:
         try:
-            done = subprocess.run(
-                [self.python, "-I", _INTROSPECT, self.facts["distribution"]],
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                timeout=_INTROSPECT_SECONDS,
-                check=True,
+            done = run_to_end(
+                [str(self.python), "-I", str(_INTROSPECT), self.facts["distribution"]],
+                environment=os.environ,
+                timeout_s=_INTROSPECT_SECONDS,
             )
+            done.check_returncode()
             return json.loads(done.stdout)
         except OSError as error:
             raise self._broken(f"its interpreter {self.python} cannot be started: {error.strerror}") from None
@@ -145,7 +144,7 @@ def create(name: str, version: str | None = None, on_event: Events = _ignore) ->
             return existing
         shutil.rmtree(path, ignore_errors=True)
         began = time.monotonic()
-        with open(_new_log(name, version), "wb") as log:
+        with open_log(_new_log(name, version)) as log:
             build = Build(path, version, gpu=gpu, log=log, lock=lock, on_event=on_event)
             try:
                 build.make_venv()

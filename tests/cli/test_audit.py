@@ -136,20 +136,6 @@ def test_nan_logprobs_are_rejected_and_counted(tmp_path) -> None:
     assert "rejected" in {alarm["code"] for alarm in report["alarms"]}
 
 
-def test_interrupt_exits_130_and_keeps_what_was_done(tmp_path) -> None:
-    slow = ["--behavior", "synthetic:slow=0.2", *SYNTHETIC[2:], *SMALL]
-    process = subprocess.Popen(
-        [COMMAND, "audit", *slow, "-o", tmp_path / "run"], stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
-    parts = tmp_path / "run" / "behavior" / "parts"
-    deadline = time.monotonic() + 60
-    while not list(parts.glob("[0-9]*.safetensors")) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=30) == 130
-    assert "--resume" in process.stderr.read()
-
-
 def test_output_is_never_overwritten_unasked(finished, tmp_path) -> None:
     directory = finished[1]
     done = audit(directory)

@@ -40,6 +40,7 @@ PREPARED = {
 """What the engines set for themselves on a machine without a GPU, before they import their package."""
 
 MODULES = {
+    "transformers": ["torch", "transformers.modeling_utils", "transformers.models.qwen3.modeling_qwen3"],
     "vllm": ["vllm", "vllm.v1.engine.llm_engine", "vllm.v1.worker.cpu_worker"],
     "sglang": ["sglang.srt.entrypoints.engine", "sglang.srt.managers.scheduler"],
 }
@@ -70,9 +71,15 @@ def interpreter(python: Path, engine: str) -> Path:
             stderr=log,
         )
     atexit.register(process.communicate)
+    (directory / "pid").write_text(str(process.pid))
     if process.stdout.readline() != b"ready\n":
         raise RuntimeError((directory / "log").read_text()[-3000:])
     return client
+
+
+def server_of(client: Path) -> int:
+    """The process whose children are the workers of an `interpreter`."""
+    return int(client.with_name("pid").read_text())
 
 
 def call(address: str) -> None:

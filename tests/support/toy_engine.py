@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import importlib.util
 import os
@@ -16,7 +17,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from mismatchscope.engines.base import Capabilities, Engine, Options
-from mismatchscope.errors import ModelError
+from mismatchscope.errors import EngineError, ModelError
 from mismatchscope.records import Observed, Request, SequenceRecord, Task
 
 
@@ -47,6 +48,8 @@ class ToyEngine(Engine):
         subprocess.run(["echo", "printed by a child"], check=True)
         if fault == "model":
             raise ModelError("The model is not there.", hint="look elsewhere")
+        if fault == "segfault at load":
+            os.kill(os.getpid(), signal.SIGSEGV)
         if fault == "import":
             raise ModuleNotFoundError("No module named 'torch'", name="torch")
         if fault == "disk":
@@ -74,6 +77,10 @@ class ToyEngine(Engine):
             },
         }
 
+    def check(self, requests: Sequence[Request], task: Task) -> None:
+        if self.options.fault == "exception in check":
+            raise ValueError([request.prompt for request in requests])
+
     def rollout(self, batch: Sequence[Request], task: Task) -> Iterator[SequenceRecord]:
         for request in batch:
             self._misbehave(request)
@@ -89,13 +96,32 @@ class ToyEngine(Engine):
             return
         if fault == "exception":
             raise ValueError(f"cannot tokenise {request.prompt!r}")
+        if fault == "exception on a piece":
+            raise ValueError(f"near {request.prompt[:-2]!r}")
+        if fault == "exception of the system":
+            os.stat(request.prompt)
+        if fault == "exception of ours":
+            raise EngineError(f"It stopped at {request.prompt}")
+        if fault in ("segfault", "exit"):
+            print(f"last words on {request.prompt!r}", flush=True)
         if fault == "segfault":
             os.kill(os.getpid(), signal.SIGSEGV)
         if fault == "exit":
-            print("the last words", flush=True)
             os._exit(7)
+        if fault == "native":
+            self._hold_the_interpreter()
         if fault in ("hang", "orphan"):
             time.sleep(60)
+
+    def _hold_the_interpreter(self) -> None:
+        """Native code that no signal and no other thread gets past; a child of it is in a session of its own."""
+        child = "import os, time; os.setsid(); os.write(1, b'away'); time.sleep(300)"
+        process = subprocess.Popen([sys.executable, "-c", child], stdout=subprocess.PIPE)
+        process.stdout.read(4)
+        print(f"child {process.pid}", flush=True)
+        mutex = ctypes.create_string_buffer(256)
+        for _ in range(2):
+            ctypes.PyDLL(None).pthread_mutex_lock(mutex)
 
     def _answer(self, request: Request, response: np.ndarray, batch: Sequence[Request]) -> SequenceRecord:
         fault = self.options.fault

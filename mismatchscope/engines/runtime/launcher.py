@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 
 from ... import errors
 from ...errors import EngineError, MismatchScopeError, MissingDependencyError, SpecError, WorkerError
-from ...processes import FollowedProcess
+from ...processes import FollowedProcess, open_log
 from ...records import Task
 from ..registry import engine_path
 from ..spec import EngineSpec, resolve_options
@@ -60,18 +60,19 @@ def run_job(
     Raises `WorkerError` when the process died, else the error of `errors` that ended it, `MissingDependencyError`
     among them. Whatever ends this call, an interrupt too, ends the worker and its children first.
     """
-    log_path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="mismatchscope-") as stage, open(log_path, "ab") as log:
+    with tempfile.TemporaryDirectory(prefix="mismatchscope-") as stage, open_log(log_path) as log:
         _stage_packages(Path(stage), job)
         job_path = Path(stage, "job.json")
         job_path.write_text(json.dumps(job.to_json()), encoding="utf-8")
         log_start = log.tell()
         with _start(python, job_path, log) as process:
-            result, error = _follow(process, on_event)
-    if error is not None:
-        raise _as_exception(error, job, python, log_path, log_start)
-    if result is None:
-        raise _death(process.returncode, job, log_path, log_start)
+            result, last = _follow(process, on_event)
+    # Once it was ready it has seen prompts, which the log may repeat: nothing of that is shown.
+    tail = _tail(log_path, log_start) if result.load_seconds is None else ""
+    if last is None:
+        raise _death(process.returncode, job, log_path, tail)
+    if last["event"] == "error":
+        raise _as_exception(last, job, python, log_path, tail)
     return result
 
 
@@ -114,8 +115,8 @@ def _start(python: str | None, job_path: Path, log: BinaryIO) -> FollowedProcess
 
 def _follow(
     process: FollowedProcess, on_event: Callable[[dict[str, Any]], None]
-) -> tuple[JobResult | None, dict[str, Any] | None]:
-    """Pass events on until they end: the result of a worker that finished, or its error, or neither."""
+) -> tuple[JobResult, dict[str, Any] | None]:
+    """Pass events on until they end: the result as far as it came, and the event that ended it, None at a death."""
     result = JobResult(facts={})
     for event in _events(process):
         on_event(event)
@@ -126,12 +127,9 @@ def _follow(
             case "task_done":
                 result.seconds[event["task"]] = event["seconds"]
                 result.tokens[event["task"]] = event["tokens"]
-            case "error":
-                # Once it was ready it has seen prompts, which its last lines may repeat.
-                return None, event | {"tail": event["log"] and result.load_seconds is None}
-            case "done":
-                return result, None
-    return None, None
+            case "error" | "done":
+                return result, event
+    return result, None
 
 
 def _events(process: FollowedProcess) -> Iterator[dict[str, Any]]:
@@ -149,7 +147,7 @@ def _events(process: FollowedProcess) -> Iterator[dict[str, Any]]:
 
 
 def _as_exception(
-    event: dict[str, Any], job: Job, python: str | None, log_path: Path, log_start: int
+    event: dict[str, Any], job: Job, python: str | None, log_path: Path, tail: str
 ) -> MismatchScopeError:
     """The worker's error event as the exception of that name."""
     engine = job.engine.partition(":")[2]
@@ -169,12 +167,11 @@ def _as_exception(
     error = kind.__new__(kind)
     where = f"the log is {log_path}"
     hint = f"{event['hint']}; {where}" if event["hint"] and event["log"] else event["hint"] or where
-    tail = _tail(log_path, log_start) if event["tail"] else ""
-    MismatchScopeError.__init__(error, event["message"], hint, tail, str(log_path))
+    MismatchScopeError.__init__(error, event["message"], hint, tail if event["log"] else "", str(log_path))
     return error
 
 
-def _death(returncode: int, job: Job, log_path: Path, log_start: int) -> WorkerError:
+def _death(returncode: int, job: Job, log_path: Path, tail: str) -> WorkerError:
     if returncode == -signal.SIGKILL:
         reason = "was killed (SIGKILL), often by the kernel for want of memory"
     elif returncode < 0:
@@ -184,7 +181,7 @@ def _death(returncode: int, job: Job, log_path: Path, log_start: int) -> WorkerE
     return WorkerError(
         f"The worker of {job.engine.partition(':')[2]} {reason}.",
         hint=f"the log is {log_path}; the same command with --resume goes on from the last finished sequence",
-        log_tail=_tail(log_path, log_start),
+        log_tail=tail,
         log_path=str(log_path),
     )
 

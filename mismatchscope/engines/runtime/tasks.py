@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from ...durable import sync_files
-from ...errors import CapabilityError, EngineError, MismatchScopeError
+from ...errors import NO_ROOM, CapabilityError, EngineError, MismatchScopeError
 from ...records import Request, SequenceRecord, Task, finished_parts, read_requests, write_part
 from ..base import Engine
-from ..common.prompt_texts import without_prompts
+from ..common.prompt_texts import without_prompts, without_quotations
 from .batching import check_batches, plan_batches
 from .job import Job, load_requests, open_parts
 
@@ -73,7 +74,8 @@ def run_task(engine: Engine, job: Job, task: Task, emit: Emit) -> None:
     finished = finished_parts(parts).keys()
     done, tokens, began = len(finished), 0, time.monotonic()
     emit("task", name=task.name, sequences_total=len(requests), done=done)
-    engine.check(requests, task)
+    with _no_prompt_in_errors(requests):
+        engine.check(requests, task)
     for index, batch in enumerate(plan_batches(requests, task.composition.over(engine.default_composition))):
         if all(request.sequence_id in finished for request in batch):
             continue
@@ -99,16 +101,27 @@ def run_task(engine: Engine, job: Job, task: Task, emit: Emit) -> None:
 def _run_batch(engine: Engine, batch: Sequence[Request], task: Task) -> Iterator[SequenceRecord]:
     """The records of a batch, each checked against its request; none may be missing."""
     open_requests = {request.sequence_id: request for request in batch}
-    try:
+    with _no_prompt_in_errors(batch):
         for record in engine.rollout(batch, task) if task.kind == "rollout" else engine.score(batch, task):
             _check(engine, record, open_requests.pop(record.sequence_id, None))
             yield record
-    except (MismatchScopeError, ImportError, OSError):
-        raise
-    except Exception as error:
-        raise EngineError(without_prompts(f"{type(error).__name__}: {error}", batch)) from error
     if open_requests:
         raise EngineError(f"The engine {engine.name} left out the sequences {sorted(open_requests)}.")
+
+
+@contextmanager
+def _no_prompt_in_errors(requests: Sequence[Request]) -> Iterator[None]:
+    """Mask what an exception of the engine's, or the reason that one of ours gives, quotes of the prompts."""
+    try:
+        yield
+    except MismatchScopeError as error:
+        if isinstance(error, EngineError):
+            error.message = without_quotations(error.message, requests)
+        raise
+    except Exception as error:
+        if isinstance(error, ImportError) or (isinstance(error, OSError) and error.errno in NO_ROOM):
+            raise
+        raise EngineError(without_prompts(f"{type(error).__name__}: {error}", requests)) from error
 
 
 def _check(engine: Engine, record: SequenceRecord, request: Request | None) -> None:

@@ -15,12 +15,11 @@ What was its standard output carries events to the parent, one JSON object a lin
     done
 
 Whatever an engine prints goes to standard error, which is the log. The end of standard input means that the parent
-is gone, and the worker goes too.
+is gone, and the worker goes too; where native code keeps it from noticing, its supervisor ends it.
 """
 
 from __future__ import annotations
 
-import errno
 import faulthandler
 import json
 import os
@@ -35,14 +34,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...errors import DiskFullError, EngineError, MismatchScopeError, SpecError
+from ...errors import NO_ROOM, DiskFullError, EngineError, MismatchScopeError, SpecError
 
 if TYPE_CHECKING:
     from ..base import Engine
     from .job import Job
 
 GRACE_SECONDS = 10.0
-"""What an engine is given to close before its process group is killed."""
+"""What an engine is given to close before it and all that it started are killed."""
 
 
 def main(arguments: list[str]) -> int:
@@ -128,14 +127,14 @@ def _follow_parent() -> threading.Event:
         while os.read(parent, 1):
             let_begin.set()
         os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(GRACE_SECONDS)
-        os.killpg(os.getpgrp(), signal.SIGKILL)
 
     threading.Thread(target=watch, name="parent", daemon=True).start()
     return let_begin
 
 
 def _exit(number: int, frame: Any) -> None:
+    for other in (signal.SIGTERM, signal.SIGINT):  # told once is enough: the engine is closed now
+        signal.signal(other, signal.SIG_IGN)
     raise SystemExit(128 + number)
 
 
@@ -144,7 +143,7 @@ def _describe(error: Exception) -> dict[str, Any]:
     if isinstance(error, ModuleNotFoundError) and error.name:
         package = error.name.partition(".")[0]
         return {"type": "ModuleNotFoundError", "message": str(error), "package": package, "log": False}
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+    if isinstance(error, OSError) and error.errno in NO_ROOM:
         error = DiskFullError(
             f"There is no room left to write {error.filename or 'results'}; what was finished is kept.",
             hint="make room, then run the same command with --resume",

@@ -90,21 +90,27 @@ def test_a_killed_run_resumes_to_the_same_bytes(tmp_path: Path, killed_in: str) 
         assert len(contents[0]) == 20 and contents[0] == contents[1]
 
 
-@pytest.mark.parametrize(
-    ("fault", "reason", "last_words"),
-    [("exit", "exit status 7", "the last words"), ("segfault", "SIGSEGV", "Segmentation fault")],
-)
-def test_a_death_comes_with_its_reason_and_the_end_of_the_log(
-    tmp_path: Path, fault: str, reason: str, last_words: str
-) -> None:
+def test_a_death_while_it_loads_comes_with_its_reason_and_the_end_of_the_log(tmp_path: Path) -> None:
     (tmp_path / "log").write_text("from an earlier run\n")
-    with pytest.raises(WorkerError, match=reason) as caught:
-        run_job(toy_job(tmp_path, fault=fault), log_path=tmp_path / "log", on_event=ignore)
+    with pytest.raises(WorkerError, match="SIGSEGV") as caught:
+        run_job(toy_job(tmp_path, fault="segfault at load"), log_path=tmp_path / "log", on_event=ignore)
     error = caught.value
-    assert last_words in error.log_tail and "earlier run" not in error.log_tail
+    assert "Segmentation fault" in error.log_tail and "earlier run" not in error.log_tail
     assert len(error.log_tail.splitlines()) <= launcher.LOG_TAIL_LINES
     assert error.log_path == str(tmp_path / "log") and error.log_path in error.hint
     assert (tmp_path / "log").read_text().startswith("from an earlier run\n"), "the log is kept"
+
+
+@pytest.mark.parametrize(("fault", "reason"), [("exit", "exit status 7"), ("segfault", "SIGSEGV")])
+def test_what_a_worker_logged_of_prompts_is_in_a_file_of_the_users_alone(
+    tmp_path: Path, fault: str, reason: str
+) -> None:
+    log = tmp_path / "log"
+    log.touch(0o644)
+    with pytest.raises(WorkerError, match=reason) as caught:
+        run_job(toy_job(tmp_path, fault=fault), log_path=log, on_event=ignore)
+    assert "last words on 'p'" in log.read_text() and log.stat().st_mode & 0o777 == 0o600
+    assert caught.value.log_tail == "" and str(log) in caught.value.hint
 
 
 def test_the_synthetic_crash(tmp_path: Path) -> None:

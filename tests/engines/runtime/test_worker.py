@@ -165,6 +165,21 @@ def test_an_unexpected_exception_tells_its_message_but_no_prompt(run: Run, tmp_p
     assert caught.value.log_tail == "", "its last lines repeat the prompt"
 
 
+@pytest.mark.parametrize(
+    ("fault", "says"),
+    [
+        ("exception on a piece", r"ValueError: near '\[prompt\]'"),
+        ("exception of the system", r"FileNotFoundError: .*'\[prompt\]'"),
+        ("exception in check", r"ValueError: \['\[prompt\]"),
+        ("exception of ours", r"It stopped at \[prompt\]"),
+    ],
+)
+def test_whatever_an_engine_says_of_a_prompt_is_not_shown(run: Run, fault: str, says: str) -> None:
+    with pytest.raises(EngineError, match=says) as caught:
+        run(fault=fault)
+    assert "secret" not in f"{caught.value.message}{caught.value.hint}{caught.value.log_tail}"
+
+
 def test_the_version_asked_for_is_the_version_that_runs(run: Run) -> None:
     with pytest.raises(SpecError, match=r"has toy 1\.0, not 2\.0"):
         run(version="2.0")
