@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from ..errors import DiskFullError, TraceError
+from ..input_files import open_regular
 from ..records import Observed, SequenceRecord
 from .record_columns import sequence_columns, token_columns
 from .schema import DISTRIBUTIONS, SEQUENCES, TOKENS, TraceCounts, sequences_schema, tokens_schema
@@ -244,5 +245,5 @@ def _sync(handle: BinaryIO) -> None:
 
 
 def sha256_of(path: Path) -> str:
-    with open(path, "rb") as handle:
+    with open_regular(path) as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()

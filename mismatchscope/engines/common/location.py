@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ...errors import ModelError
+from .identity import check_files
 
 
 def locate(model: str, trust_remote_code: bool = False, *, weights: bool = True) -> Path:
@@ -24,10 +25,12 @@ def locate(model: str, trust_remote_code: bool = False, *, weights: bool = True)
 def snapshot(model: str, trust_remote_code: bool = False, *, weights: bool = True) -> Path:
     """The local directory of a path or a hub id, whatever it holds; what is missing of a hub id is downloaded.
 
-    Without `weights`, a download leaves them out. Raises `ModelError` when it is neither.
+    Without `weights`, a download leaves them out. Raises `ModelError` when it is neither, and for a file in
+    it that no library must open.
     """
     directory = Path(model).expanduser()
     if directory.is_dir():
+        check_files(directory)
         return directory
     from huggingface_hub import snapshot_download
 
