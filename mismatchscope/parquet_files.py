@@ -11,7 +11,7 @@ import resource
 from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from .input_files import check_regular, open_regular
 from .parquet_pages import DELTA_BYTE_ARRAY, DICTIONARY, DICTIONARY_ENCODINGS, BrokenPageError, pages
@@ -20,14 +20,15 @@ if TYPE_CHECKING:
     import pyarrow.parquet as pq
 
 EXPANSION = 1000
-"""How many times its size a file may decode to, beside what `SHARE_OF_MEMORY` always leaves. Columns of equal
-values reach it; text, ids and log-probs come to 3 to 20."""
+"""How many times its size a file may decode to, beside what its share of the free memory always leaves. Columns of
+equal values reach it; text, ids and log-probs come to 3 to 20."""
 
 SHARE_OF_MEMORY = 8
-"""A file that decodes to less than this fraction of the memory that is free is read, however small it is."""
+"""A file that decodes to less than this fraction of the free memory is read, however small it is."""
 
-COLUMN_EXPANSION = 50
-"""As `EXPANSION`, for lists or texts of one row group, which a single row may hold all of."""
+HONEST_EXPANSION = 20
+"""Lists or texts of one row group, all of which may be in a single row, must fit into half of the free memory,
+unless they are no more than so many times what they take on the disk."""
 
 _WIDTHS = {"BOOLEAN": 1, "INT32": 4, "INT64": 8, "INT96": 12, "FLOAT": 4, "DOUBLE": 8}
 _LEVELS, _OFFSETS = 4, 4  # bytes of two int16 levels, and of where a text ends
@@ -49,33 +50,36 @@ def open_parquet(path: Path, **options: Any) -> pq.ParquetFile:
     return pq.ParquetFile(path, **options)
 
 
-def check_expansion(path: Path, file: pq.ParquetFile, columns: Collection[str] | None = None) -> None:
+def check_expansion(
+    path: Path, file: pq.ParquetFile, columns: Collection[str] | None = None, share_of_memory: int = SHARE_OF_MEMORY
+) -> None:
     """Raise `ValueError` where the pages of a file decode to more than its size and the free memory allow.
 
     `columns` are those that will be read, all by default; they are at the top, and may have others within them.
-    The bytes are those of the values alone, and an upper bound: a text of a dictionary counts as the longest one,
+    The bytes are those of the values alone, and an upper bound: a text of a dictionary counts as the whole of it,
     unless that comes to too much; then they are added up.
     """
     size, free = check_regular(path), _free_memory()
-    share = free // SHARE_OF_MEMORY
-    total = 0
+    share, total = free // share_of_memory, 0
     with open_regular(path) as opened:
         for group in range(file.num_row_groups):
             facts = file.metadata.row_group(group)
-            for column in range(facts.num_columns):
-                chunk = facts.column(column)
+            for index in range(facts.num_columns):
+                chunk, column = facts.column(index), file.schema.column(index)
                 if columns is not None and not _is_within(chunk.path_in_schema, columns):
                     continue
-                decoded, is_bound = _decoded_bytes(opened, chunk, file.schema.column(column))
-                allowed = share + COLUMN_EXPANSION * chunk.total_compressed_size
-                if is_bound and (decoded > allowed or total + decoded > share + EXPANSION * size):
-                    decoded = _text_bytes(path, group, chunk.path_in_schema, allowed)
-                total += decoded
-                fixed = facts.num_rows >= chunk.num_values and not is_bound
-                if total > share + EXPANSION * size or (decoded > allowed and not fixed):
+                stored = chunk.total_compressed_size
+                allowed = max(min(share + EXPANSION * stored, free // 2), HONEST_EXPANSION * stored)
+                decoded = _decoded(opened, chunk, column)
+                length = decoded.length
+                if decoded.is_bound and (length > allowed or total + length > share + EXPANSION * size):
+                    length = _text_bytes(path, group, chunk.path_in_schema, decoded, allowed)
+                total += length
+                in_one_row = column.max_repetition_level > 0 or chunk.physical_type == "BYTE_ARRAY"
+                if total > share + EXPANSION * size or (in_one_row and length > allowed):
                     raise ExpandingFileError(
                         f"its {size:,} bytes decode to {total / 2**20:,.0f} MiB or more, of which "
-                        f"{chunk.path_in_schema} has {decoded / 2**20:,.0f}"
+                        f"{chunk.path_in_schema} has {length / 2**20:,.0f}"
                     )
 
 
@@ -83,40 +87,56 @@ def _is_within(leaf: str, columns: Collection[str]) -> bool:
     return any(leaf == column or leaf.startswith(f"{column}.") for column in columns)
 
 
-def _decoded_bytes(opened: BinaryIO, chunk: pq.ColumnChunkMetaData, column: Any) -> tuple[int, bool]:
-    """What a column of a row group decodes to, in bytes; and whether that is a bound that texts may stay below."""
+class _Decoded(NamedTuple):
+    """What a column of a row group decodes to, in bytes. Texts that repeat one another may stay below it."""
+
+    length: int
+    is_bound: bool = False
+    by_dictionary: bool = True
+    longest: int = 1
+
+
+def _decoded(opened: BinaryIO, chunk: pq.ColumnChunkMetaData, column: Any) -> _Decoded:
     width = column.length if chunk.physical_type == "FIXED_LEN_BYTE_ARRAY" else _WIDTHS.get(chunk.physical_type)
     levels = _LEVELS if column.max_repetition_level else 0
-    total, longest, is_bound = 0, 0, False
+    length = dictionary = longest = 0
+    by_dictionary = by_prefix = False
     for page in pages(opened, chunk):
+        longest = max(longest, page.size)
         if page.kind == DICTIONARY:
-            longest = page.size
-            total += page.size
+            dictionary = page.size
+            length += page.size
         elif width is not None:
-            total += page.values * (width + levels)
+            length += page.values * (width + levels)
         else:
-            shared = page.encoding in DICTIONARY_ENCODINGS or page.encoding == DELTA_BYTE_ARRAY
-            is_bound |= shared
-            text = longest if page.encoding in DICTIONARY_ENCODINGS else page.size
-            total += page.values * (_OFFSETS + levels) + (page.values * text if shared else text)
-    return total, is_bound
+            length += page.values * (_OFFSETS + levels)
+            by_dictionary |= page.encoding in DICTIONARY_ENCODINGS
+            by_prefix |= page.encoding == DELTA_BYTE_ARRAY
+            if page.encoding in DICTIONARY_ENCODINGS:
+                length += page.values * dictionary
+            else:
+                length += page.size * (page.values if page.encoding == DELTA_BYTE_ARRAY else 1)
+    return _Decoded(length, by_dictionary or by_prefix, not by_prefix, max(1, longest))
 
 
-def _text_bytes(path: Path, group: int, column: str, limit: int) -> int:
+def _text_bytes(path: Path, group: int, column: str, decoded: _Decoded, limit: int) -> int:
     """The bytes of all texts of a column in a row group, or of so many that they are more than `limit`.
 
-    They are read as indices into their dictionary, which is decoded once.
+    They are read as indices into their dictionary, which is decoded once, or else so few at a time that they fit.
     """
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
-    file = pq.ParquetFile(path, read_dictionary=[column])
+    file = pq.ParquetFile(path, read_dictionary=[column] if decoded.by_dictionary else None)
+    rows = _BATCH_ROWS if decoded.by_dictionary else max(1, min(_BATCH_ROWS, limit // decoded.longest))
     total = 0
-    for batch in file.iter_batches(batch_size=_BATCH_ROWS, row_groups=[group], columns=[column]):
+    for batch in file.iter_batches(batch_size=rows, row_groups=[group], columns=[column]):
         texts = _leaf(batch.column(0))
-        lengths = pc.binary_length(texts.dictionary).take(texts.indices)
-        total += pc.sum(lengths).as_py() or 0
-        total += (_OFFSETS + _LEVELS) * len(texts)
+        is_dictionary = hasattr(texts, "dictionary")
+        lengths = (
+            pc.binary_length(texts.dictionary).take(texts.indices) if is_dictionary else pc.binary_length(texts)
+        )
+        total += (pc.sum(lengths).as_py() or 0) + (_OFFSETS + _LEVELS) * len(texts)
         if total > limit:
             break
     return total
@@ -126,7 +146,7 @@ def _leaf(array: Any) -> Any:
     """The one leaf of a column that was read alone, out of its lists and structs."""
     import pyarrow as pa
 
-    while not isinstance(array, pa.DictionaryArray):
+    while isinstance(array, pa.StructArray | pa.ListArray | pa.LargeListArray | pa.MapArray):
         array = array.flatten()[0] if isinstance(array, pa.StructArray) else array.flatten()
     return array
 

@@ -15,6 +15,7 @@ from .chats import kind_of
 from .rows import MEDIA_COLUMNS, PROMPT_COLUMNS, TEMPLATE_COLUMNS, Prompt, check_columns, prompt_of_row
 
 _PARQUET_ROWS = 256  # read at a time
+_SHARE_OF_MEMORY = 64  # as Python objects they take ten times what they have as columns
 _LINE_BYTES = 256 * 2**20  # of one prompt: fifty times what the longest context of any model holds
 
 
@@ -141,7 +142,7 @@ def _read_parquet(path: Path, column: str | None) -> Iterator[Prompt]:
         if column is None:
             check_columns(names, str(path), "column")
         columns = [name for name in names if name in (*wanted, *TEMPLATE_COLUMNS, *MEDIA_COLUMNS)]
-        check_expansion(path, file, columns)
+        check_expansion(path, file, columns, _SHARE_OF_MEMORY)
         index = 0
         for batch in file.iter_batches(batch_size=_PARQUET_ROWS, columns=columns):
             for row in range(batch.num_rows):
