@@ -13,9 +13,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from .defaults import SETTINGS
 from .errors import ConfigError
+from .input_files import check_depth, read_text, reason
 from .records import Policy, Sampling
 
 TOPK_DEFAULT = 64
+
+_CONFIG_BYTES = 2**20  # typed by a person
 
 _UNITS = {"": 1, "b": 1} | {
     f"{prefix}{suffix}": (1024 if suffix == "ib" else 1000) ** power
@@ -162,16 +165,26 @@ def load_settings(config: Path | None, overrides: dict[str, Any], assignments: l
 
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        data = _parse_toml(read_text(path, _CONFIG_BYTES))
     except OSError as error:
         raise ConfigError(
-            f"The configuration {path} cannot be read: {error.strerror}.", hint="check --config"
+            f"The configuration {path} cannot be read: {reason(error)}.", hint="check --config"
         ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not TOML: {error}.", hint="check --config") from None
+    except ValueError as error:
+        raise ConfigError(f"{path} is not TOML: {reason(error)}.", hint="check --config") from None
     for side in ("behavior", "reference", "baseline"):
         if isinstance(data.get(side), dict):
             data[side] = _spec_from_table(data[side], f"{path}: [{side}]")
+    return data
+
+
+def _parse_toml(text: str) -> dict[str, Any]:
+    """The tables of a TOML document. Raises `ValueError` for what is none, or is nested without end."""
+    try:
+        data = tomllib.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
+    check_depth(data)
     return data
 
 
@@ -196,8 +209,8 @@ def _assign(data: dict[str, Any], key: str, value: Any) -> None:
 
 def _toml_value(text: str) -> Any:
     try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+        return _parse_toml(f"value = {text}")["value"]
+    except ValueError:
         return text  # an unquoted word is a text
 
 

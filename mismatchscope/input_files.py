@@ -13,8 +13,9 @@ import os
 import re
 import stat
 from collections.abc import Callable, Iterable
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 DOCUMENT_BYTES = 64 * 2**20
 """What a document that is read whole may have, unless its caller expects more. The largest of them have a tenth."""
@@ -24,6 +25,9 @@ MAX_DEPTH = 100
 
 MAX_DIGITS = 100
 """Of an integer. Some tokenizers write their greatest length as one of 31."""
+
+_SPARSE_BYTES, _SPARSE_SHARE = 2**30, 1000
+"""A file of more bytes, of which not one in so many is on the disk, is a hole and no data."""
 
 _KINDS: dict[Callable[[int], bool], str] = {
     stat.S_ISDIR: "it is a directory, not a file",
@@ -52,13 +56,20 @@ def reason(error: Exception) -> str:
 def check_regular(path: Path, limit: int | None = None) -> int:
     """The size of a regular file, in bytes; a link to one is followed.
 
-    Raises `UnusableFileError` for anything else and for more than `limit` bytes; `OSError` where nothing is there.
-    Nothing is opened: opening a pipe waits for its other end, and opening a device may change what it does.
+    Raises `UnusableFileError` for anything else, for more than `limit` bytes and for a sparse file of almost
+    nothing but holes; `OSError` where nothing is there.
+    Nothing else is opened: opening a pipe waits for its other end, and opening a device may change what it does.
     """
-    return _checked_size(os.stat(path), path, limit)
+    facts = os.stat(path)
+    size = _checked_size(facts, path, limit)
+    if size > _SPARSE_BYTES and facts.st_blocks * 512 < size // _SPARSE_SHARE and _has_holes(path, size):
+        raise UnusableFileError(
+            errno.EINVAL, f"it is sparse: of its {size / 2**30:,.0f} GiB almost nothing is there", str(path)
+        )
+    return size
 
 
-def open_regular(path: Path, limit: int | None = None) -> BinaryIO:
+def open_regular(path: Path, limit: int | None = None) -> BufferedReader:
     """A regular file, open for reading its bytes. Raises what `check_regular` raises."""
     check_regular(path, limit)
     # It may have become something else since: a pipe that is opened so does not wait.
@@ -108,11 +119,15 @@ def parse_json(data: bytes | str, object_pairs_hook: Callable[[list[tuple[str, A
     return value
 
 
-def check_json(data: bytes) -> None:
-    """Raise `ValueError` for what a parser that bounds the depth by itself, as pydantic's does, still lets through:
-    an integer of more than `MAX_DIGITS` digits."""
+def json_bytes(path: Path, limit: int = DOCUMENT_BYTES) -> bytes:
+    """The bytes of a JSON file, for a parser that bounds the depth by itself, as pydantic's does.
+
+    Raises what `read_bytes` raises, and `ValueError` for an integer of more than `MAX_DIGITS` digits.
+    """
+    data = read_bytes(path, limit)
     if _MANY_DIGITS.search(data):
         parse_json(data)
+    return data
 
 
 def check_depth(value: Any) -> None:
@@ -139,6 +154,15 @@ def _checked_size(facts: os.stat_result, path: Path, limit: int | None) -> int:
     if limit is not None and facts.st_size > limit:
         raise _too_large(path, limit)
     return facts.st_size
+
+
+def _has_holes(path: Path, size: int) -> bool:
+    """Some file systems count no blocks; where they know of no holes, there is one at the end alone."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        return os.lseek(descriptor, 0, os.SEEK_HOLE) < size
+    finally:
+        os.close(descriptor)
 
 
 def _too_large(path: Path, limit: int) -> UnusableFileError:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from ..config import AuditSettings
 from ..engines.base import Capabilities
+from ..engines.common.identity import read_json
 from ..engines.registry import engine_class
 from ..engines.spec import EngineSpec, resolve_options
-from ..errors import CapabilityError
+from ..errors import CapabilityError, ModelError
 from ..records import Evidence
 from .embedded import resolve_model
 from .evidence import PlannedEvidence, StatesToRecord, plan_recording
@@ -62,8 +62,8 @@ def _vocabulary_size(spec: EngineSpec, model: str) -> int | None:
         return int(declared)
     try:
         if (adapter := Path(model) / "adapter_config.json").is_file():
-            model = json.loads(adapter.read_text(encoding="utf-8")).get("base_model_name_or_path") or model
-        config = json.loads((Path(model) / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+            model = read_json(adapter).get("base_model_name_or_path") or model
+        config = read_json(Path(model) / "config.json")
+    except ModelError:  # which the engine says when it loads
         return None
     return config.get("vocab_size") or config.get("text_config", {}).get("vocab_size")

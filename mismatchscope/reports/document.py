@@ -10,9 +10,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
 from ..errors import TraceError
+from ..input_files import json_bytes
 from ..measures.results import (
     Alpha,
     Bounds,
@@ -286,12 +287,12 @@ class Report(Frozen):
         """Read report.json (or a directory that holds one). Raises `TraceError` when it is none."""
         file = path / "report.json" if path.is_dir() else path
         try:
-            report = cls.model_validate_json(file.read_bytes())
+            report = cls.model_validate_json(json_bytes(file, limit=2**28))
         except FileNotFoundError:
             raise TraceError(
                 f"{file} does not exist.", hint="mismatchscope compare TRACE_MU TRACE_PI -o DIR writes one"
             ) from None
-        except (OSError, ValidationError) as error:
+        except (OSError, ValueError) as error:
             raise TraceError(
                 f"{file} is not a report that this version reads: {why_not_read(error, SCHEMA_VERSION)}.",
                 hint="write it again with this version: mismatchscope compare TRACE_MU TRACE_PI -o DIR",

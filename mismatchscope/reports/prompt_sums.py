@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from ..errors import TraceError
+from ..input_files import json_bytes
 
 SCHEMA_VERSION = 1
+SUMS_BYTES = 2**30  # of a million prompts
 
 
 class FigureSums(BaseModel):
@@ -46,10 +48,10 @@ def load_beside(report_file: Path) -> PromptSums | None:
     """The sums of a report; None where it has none. Raises `TraceError` for a file that is something else."""
     file = sums_file(report_file)
     try:
-        return PromptSums.model_validate_json(file.read_bytes())
+        return PromptSums.model_validate_json(json_bytes(file, SUMS_BYTES))
     except FileNotFoundError:
         return None
-    except (OSError, ValidationError) as error:
+    except (OSError, ValueError) as error:
         raise TraceError(
             f"{file} does not hold the sums by prompt of a report.",
             hint="remove it: the report is then compared without pairing its prompts",

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pydantic import ValidationError
 
+from ..input_files import reason
 
-def why_not_read(error: OSError | ValidationError, version: int) -> str:
+
+def why_not_read(error: OSError | ValueError, version: int) -> str:
     """The schema version where it is another one; else the first thing that does not fit."""
     if not isinstance(error, ValidationError):
-        return str(error)
+        return reason(error)
     found = next((each for each in error.errors() if each["loc"] == ("schema_version",)), None)
     if found is not None:
         return f"its schema version is {found['input']!r}, not {version}"

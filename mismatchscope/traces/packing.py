@@ -19,6 +19,7 @@ import numpy as np
 
 from ..durable import sync_directory
 from ..errors import DiskFullError, TraceError
+from ..input_files import open_regular
 from ..records import Observed, SequenceRecord
 from .record_columns import sequence_columns, token_columns
 from .schema import DISTRIBUTIONS, SEQUENCES, TOKENS, TraceCounts, sequences_schema, tokens_schema
@@ -246,5 +247,5 @@ def _sync(handle: BinaryIO) -> None:
 
 
 def sha256_of(path: Path) -> str:
-    with open(path, "rb") as handle:
+    with open_regular(path) as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()

@@ -5,7 +5,6 @@ Shapes: N rows of tokens.parquet, R full distributions, V vocabulary, T response
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -16,6 +15,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from ..errors import TraceError
+from ..input_files import check_regular, open_regular, parse_json, reason
+from ..parquet_files import BrokenPageError, ExpandingFileError, check_expansion, open_parquet
 from ..records import Evidence, Observed, Request, SequenceRecord, finished_parts, request_to_score
 from .columns import flat, pad
 from .packing import sha256_of
@@ -74,8 +75,10 @@ class Trace:
             raise TraceError(f"{path / MANIFEST} lists {sorted(manifest.files)} instead of {sorted(expected)}.")
         trace = cls(path, manifest)
         for name, checksum in sorted(manifest.files.items()):
-            if not (path / name).is_file():
+            if not (path / name).exists():
                 raise TraceError(f"{path / name} is missing.", hint="copy the whole directory of the trace again")
+            with reading(path / name):
+                check_regular(path / name)
             if verify and sha256_of(path / name) != checksum:
                 raise TraceError(
                     f"{path / name} is truncated or altered: its sha256 is not the one in {MANIFEST}.",
@@ -241,9 +244,9 @@ class Trace:
         try:
             with safe_open(path, framework="numpy"):  # checks the header against the size of the file
                 pass
-            with open(path, "rb") as handle:
+            with open_regular(path) as handle:
                 header_bytes = int.from_bytes(handle.read(8), "little")
-                header = json.loads(handle.read(header_bytes))
+                header = parse_json(handle.read(header_bytes))
         except (OSError, SafetensorError, ValueError) as error:
             raise TraceError(f"{path} is truncated or altered: {error}.") from error
         kinds = {name: (entry["dtype"], len(entry["shape"])) for name, entry in header.items() if "dtype" in entry}
@@ -255,10 +258,8 @@ class Trace:
 
     def parquet(self, name: str) -> pq.ParquetFile:
         """One of its tables, opened."""
-        import pyarrow.parquet as pq
-
         with reading(self.path / name):
-            return pq.ParquetFile(
+            return open_parquet(
                 self.path / name,
                 page_checksum_verification=True,
                 buffer_size=READ_BYTES,
@@ -279,6 +280,8 @@ class Trace:
                 found = file.schema_arrow.field(at).type if at >= 0 else "missing"
                 if found != field.type and (field.name, found) != ("position", "int64"):
                     raise TraceError(f"{self.path / name}: column {field.name} is {found} instead of {field.type}.")
+            with reading(self.path / name):
+                check_expansion(self.path / name, file)
             if file.metadata.num_rows != rows:
                 raise TraceError(f"{self.path / name} has {file.metadata.num_rows} rows, {MANIFEST} counts {rows}.")
         if counts.full_states:
@@ -292,6 +295,6 @@ def reading(path: Path) -> Iterator[None]:
 
     try:
         yield
-    except (pa.ArrowException, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise TraceError(f"{path} cannot be read: {reason}.", hint="write the trace again") from error
+    except (pa.ArrowException, BrokenPageError, ExpandingFileError, OSError) as error:
+        why = reason(error).splitlines()[0]
+        raise TraceError(f"{path} cannot be read: {why}.", hint="write the trace again") from error

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Discriminator, Tag, ValidationError
 
 from ..errors import TraceError
+from ..input_files import json_bytes, reason
 from ..records import Evidence, Policy, Role, Sampling, Transforms
 
 if TYPE_CHECKING:
@@ -148,10 +149,10 @@ def read_manifest(path: Path) -> Manifest:
     """The manifest of a trace, complete or not. Raises `TraceError` when there is none that can be read."""
     file = path / MANIFEST
     try:
-        data = file.read_bytes()
-    except OSError as error:
+        data = json_bytes(file)
+    except (OSError, ValueError) as error:
         raise TraceError(
-            f"{path} is no trace: {MANIFEST} cannot be read ({error.strerror}).",
+            f"{path} is no trace: {MANIFEST} cannot be read ({reason(error)}).",
             hint="mismatchscope rollout or score writes a trace; its directory is what is asked for",
         ) from None
     try:

@@ -73,8 +73,8 @@ def test_limit_stops_before_a_later_bad_line(tmp_path) -> None:
         ('{"prompt": "a\\ud800"}', r"prompt has a lone surrogate, \\ud800"),
         ('{"messages": [{"role": "user", "content": "\\udfff"}]}', r"messages has a lone surrogate, \\udfff"),
         ('{"prompt": "a", "prompt": "b"}', "the key 'prompt' twice"),
-        ('{"prompt": "a", "info": ' + "[" * 3000 + "]" * 3000 + "}", "nested too deep"),
-        ('{"prompt_token_ids": [' + "9" * 5000 + "]}", "a number that is too long"),
+        ('{"prompt": "a", "info": ' + "[" * 3000 + "]" * 3000 + "}", "nested more than 100 deep"),
+        ('{"prompt_token_ids": [' + "9" * 5000 + "]}", "an integer of more than 100 digits"),
         ('{"prompt": "a", "system": "b"}', "has the key 'system', which is not read"),
     ],
 )

@@ -5,7 +5,6 @@ An adapter is part of a model's identity: its weights, and what its configuratio
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 
 from ...errors import ModelError
 from .checkpoint import file_sha256
+from .identity import read_json
 from .location import snapshot
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -146,10 +146,10 @@ def _own_adapter(model: str, trust_remote_code: bool, download: bool) -> Adapter
 def _open(directory: Path) -> Adapter:
     path = directory / CONFIG
     try:
-        config = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
+        config = read_json(path)
+    except ModelError as error:
         raise ModelError(
-            f"{directory} is no PEFT adapter: {CONFIG} cannot be read: {error}",
+            f"{directory} is no PEFT adapter: {error.message}",
             hint="pass the directory that save_pretrained of a PeftModel wrote",
         ) from error
     if not (directory / WEIGHTS).is_file():

@@ -9,10 +9,14 @@ from typing import Any
 from ...errors import PromptsError
 from ...records import Request
 from .prompt_texts import without_prompts
+from .rendering_limits import OTHER_TEMPLATE, EndlessTemplateError, rendering_limits
 
 Messages = list[dict[str, Any]]
 Render = Callable[..., Any]
 """render(messages, **changes): the chat as text, with other arguments than those of the request."""
+
+_LONGEST_TEXT, _EXPANSION = 2**20, 100
+"""Characters that any chat may come to, and times what it and the template have."""
 
 # Of a message: who called what stands in the order of the messages, and many templates print no more of it.
 _NEED_NOT_BE_PRINTED = {"role", "content", "name", "tool_call_id"}
@@ -32,11 +36,19 @@ def chat_token_ids(tokenizer: Any, messages: Messages, request: Request) -> list
     def render(messages: Messages, **changes: Any) -> Any:
         return tokenizer.apply_chat_template(messages, **{"tokenize": False} | arguments | changes)
 
+    given = _characters([messages, request.template_arguments]) + len(str(tokenizer.chat_template))
     try:
-        messages = _with_contents(messages, render)
-        unread = _unread(messages, arguments, render, tokenizer)
-        if not unread:
-            return render(messages, tokenize=True, return_dict=True)["input_ids"]
+        with rendering_limits(given):
+            messages = _with_contents(messages, render)
+            unread = _unread(messages, arguments, render, tokenizer)
+            if not unread:
+                _check_length(render(messages), given)
+                return render(messages, tokenize=True, return_dict=True)["input_ids"]
+    except (EndlessTemplateError, MemoryError) as error:
+        what = "needs more memory than any chat" if isinstance(error, MemoryError) else "does not end"
+        raise PromptsError(
+            f"the chat template of this model {what}, at prompt {request.prompt_id}", hint=OTHER_TEMPLATE
+        ) from None
     # A template raises errors of its own, and those of the expressions in it.
     except Exception as error:
         why = without_prompts(str(error), [request])
@@ -49,6 +61,19 @@ def chat_token_ids(tokenizer: Any, messages: Messages, request: Request) -> list
         f"{', '.join(unread)}",
         hint=f"leave {'it' if len(unread) == 1 else 'them'} out, or give the prompt as prompt_token_ids",
     )
+
+
+def _check_length(text: str, given: int) -> None:
+    """Raise `MemoryError` for a text out of all proportion to what it was made of."""
+    if len(text) > _LONGEST_TEXT + _EXPANSION * given:
+        raise MemoryError
+
+
+def _characters(value: Any) -> int:
+    """Of all that a chat holds, roughly."""
+    if isinstance(value, dict):
+        return sum(len(str(key)) + _characters(entry) for key, entry in value.items())
+    return sum(map(_characters, value)) if isinstance(value, list) else len(value) if isinstance(value, str) else 8
 
 
 def _with_contents(messages: Messages, render: Render) -> Messages:

@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 
 from ...errors import EngineError, ModelError, PromptsError
+from ...input_files import open_regular, read_bytes
 from ...records import Observed, Request, SequenceRecord
 from .chat_template import chat_token_ids
-from .identity import identity, read_json
+from .identity import TEXT_BYTES, identity, read_json
 from .prompt_remarks import PromptMarkers
 
 _TOKENIZER_FILES = ("tokenizer.model", "vocab.json", "merges.txt", "vocab.txt", "added_tokens.json")
@@ -68,7 +69,7 @@ def weights_sha256(directory: Path) -> str:
 
 def file_sha256(path: Path) -> str:
     """sha256 of a file, as sha256sum prints it."""
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -87,6 +88,8 @@ def stored_dtype(directory: Path) -> str:
             raise ModelError(
                 f"{path} is not a readable safetensors file: {error}", hint="download the checkpoint again"
             ) from error
+    if not bytes_by_dtype:
+        raise ModelError(f"{directory} has no tensors in its weights", hint="download the checkpoint again")
     return bytes_by_dtype.most_common(1)[0][0]
 
 
@@ -114,7 +117,7 @@ class Tokenizer:
         # The tokenizers library raises plain `Exception` for a file that it cannot parse.
         except Exception as error:
             raise ModelError(f"cannot load the tokenizer in {directory}: {error}") from error
-        self.sha256 = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+        self.sha256 = hashlib.sha256(b"".join(read_bytes(file, TEXT_BYTES) for file in files)).hexdigest()
 
     @cached_property
     def size(self) -> int:

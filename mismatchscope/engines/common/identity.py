@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import ModelError
+from ...input_files import check_regular, parse_json, read_bytes, read_text, reason
 
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -28,6 +29,29 @@ TOKENIZER_FILES = (
 """What decides how text becomes token ids."""
 
 
+TEXT_BYTES = 2**30  # thirty times the largest tokenizer.json
+_READ_BY_LIBRARIES = (".json", ".jinja", ".txt", ".model", ".py")
+_WEIGHTS = ".safetensors"
+
+
+def check_files(directory: Path) -> None:
+    """Raise `ModelError` where a file that some library reads of a model or an adapter is none, or far too large.
+
+    They open by their path what they find, and a pipe or a device would never end.
+    """
+    for file in sorted(directory.iterdir()):
+        if file.suffix not in (*_READ_BY_LIBRARIES, _WEIGHTS):
+            continue
+        try:
+            check_regular(file, None if file.suffix == _WEIGHTS else TEXT_BYTES)
+        except FileNotFoundError:
+            continue  # a link to nothing is as good as no file
+        except OSError as error:
+            raise ModelError(
+                f"{file} cannot be read: {reason(error)}", hint="download the checkpoint again"
+            ) from None
+
+
 def identity(directory: Path) -> dict[str, Any]:
     """Of the `model` entry of a manifest: `config`, `generation_config`, `files` and `chat_template_sha256`.
 
@@ -35,6 +59,7 @@ def identity(directory: Path) -> dict[str, Any]:
     of the tokenizer, and the Python code that a model brings along. Raises `ModelError` for what is not JSON.
     """
     names = [*TOKENIZER_FILES, *sorted(file.name for file in directory.glob("*.py"))]
+    check_files(directory)
     return {
         "config": read_json(directory / "config.json"),
         "generation_config": _keys(directory / "generation_config.json"),
@@ -43,12 +68,15 @@ def identity(directory: Path) -> dict[str, Any]:
     }
 
 
-def read_json(path: Path) -> Any:
-    """The content of a JSON file; `ModelError` where it is none."""
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file; `ModelError` where there is none."""
     try:
-        return json.loads(path.read_bytes())
+        value = parse_json(read_bytes(path))
+        if not isinstance(value, dict):
+            raise ValueError("it holds no object")
     except (OSError, ValueError) as error:
-        raise ModelError(f"cannot read {path}: {error}", hint="download the checkpoint again") from error
+        raise ModelError(f"cannot read {path}: {reason(error)}", hint="download the checkpoint again") from error
+    return value
 
 
 def _keys(path: Path) -> dict[str, Any]:
@@ -56,13 +84,16 @@ def _keys(path: Path) -> dict[str, Any]:
 
 
 def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return hashlib.sha256(read_bytes(path, TEXT_BYTES)).hexdigest()
 
 
 def _chat_template_sha256(directory: Path) -> str | None:
     """Of the template's text, wherever it is kept: in a file of its own, or in tokenizer_config.json."""
     file = directory / "chat_template.jinja"
-    template: Any = file.read_text(encoding="utf-8") if file.is_file() else None
+    try:
+        template: Any = read_text(file) if file.is_file() else None
+    except (OSError, ValueError) as error:
+        raise ModelError(f"cannot read {file}: {reason(error)}", hint="download the checkpoint again") from error
     for name in ("chat_template.json", "tokenizer_config.json"):
         template = template or _keys(directory / name).get("chat_template")
     if not template:

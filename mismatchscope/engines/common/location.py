@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ...errors import ModelError
+from .identity import check_files
 
 
 def locate(model: str, trust_remote_code: bool = False, *, weights: bool = True, download: bool = True) -> Path:
@@ -25,10 +26,11 @@ def snapshot(model: str, trust_remote_code: bool = False, *, weights: bool = Tru
     """The local directory of a path or a hub id, whatever it holds; what is missing of a hub id is downloaded.
 
     Without `weights`, a download leaves them out; without `download`, the local copy is all there is. Raises
-    `ModelError` when it is neither.
+    `ModelError` when it is neither, and for a file in it that no library must open.
     """
     directory = Path(model).expanduser()
     if directory.is_dir():
+        check_files(directory)
         return directory
     from huggingface_hub import snapshot_download
 

@@ -15,9 +15,17 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from ... import errors
-from ...errors import EngineError, MismatchScopeError, MissingDependencyError, SpecError, WorkerError
+from ...errors import (
+    EngineError,
+    MismatchScopeError,
+    MissingDependencyError,
+    PromptsError,
+    SpecError,
+    WorkerError,
+)
 from ...processes import FollowedProcess, open_log
 from ...records import Task
+from ..common.rendering_limits import KILLED_BY, OTHER_TEMPLATE
 from ..registry import engine_path
 from ..spec import EngineSpec, resolve_options
 from .job import Job
@@ -171,7 +179,9 @@ def _as_exception(
     return error
 
 
-def _death(returncode: int, job: Job, log_path: Path, tail: str) -> WorkerError:
+def _death(returncode: int, job: Job, log_path: Path, tail: str) -> MismatchScopeError:
+    if returncode == -KILLED_BY:
+        return PromptsError("The chat template of this model does not end.", hint=OTHER_TEMPLATE)
     if returncode == -signal.SIGKILL:
         reason = "was killed (SIGKILL), often by the kernel for want of memory"
     elif returncode < 0:
