@@ -32,7 +32,7 @@ FLOORS = (
     ("demo", "prompts", "defaults", "machine", "processes"),
     ("measures", "records", "progress"),
     ("composition", "transforms", "input_files"),
-    ("locking",),
+    ("locking", "file_errors"),
     ("errors",),
     ("foreign_text", "ownership", "credentials"),
 )

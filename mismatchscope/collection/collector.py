@@ -22,6 +22,7 @@ from ..engines.runtime.job import FROM_TASK
 from ..engines.runtime.launcher import job_for, run_job
 from ..engines.spec import EngineSpec, resolve_options
 from ..environments import interpreter
+from ..file_errors import file_errors
 from ..prompts.rows import Prompt
 from ..records import Evidence, Request, Task, finished_parts, write_requests
 from ..traces.identity import FACTS, earlier_manifest, request_sha256
@@ -65,6 +66,7 @@ class Collector:
             earlier_manifest(pass_.trace, manifests[pass_])
         return manifests
 
+    @file_errors("The run cannot go on", hint="the same command with --resume goes on from what was finished")
     def collect(self, spec: EngineSpec, passes: Sequence[Pass], *, log_path: Path, on_event: Events) -> None:
         """Make the traces of `passes` in one start of the engine, or in none where no sequence is missing.
 

@@ -27,6 +27,7 @@ from ..config import AuditSettings
 from ..engines.spec import EngineSpec, parse_spec, with_adapter
 from ..environments import interpreter
 from ..errors import CapabilityError
+from ..file_errors import file_errors
 from ..records import write_atomic
 from ..reports.document import Report
 from ..reports.reading_fields import EvidenceChoice
@@ -50,7 +51,8 @@ def run_audit(settings: AuditSettings, directory: Path, *, command: str, on_even
         interpreter(spec)
         collector.check(spec, passes[side])
     on_event({"event": "evidence", "side": "behavior", "sentence": planned.sentence})
-    write_atomic(directory / "run.json", settings.model_dump_json(indent=1, exclude={"gate"}).encode())
+    with file_errors("The audit cannot be begun", hint="choose another -o"):
+        write_atomic(directory / "run.json", settings.model_dump_json(indent=1, exclude={"gate"}).encode())
 
     def of_side(side: str) -> Events:
         return lambda event: on_event(event | {"side": side})

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from ..errors import TraceError
+from ..file_errors import file_errors
 from ..records import Evidence, Observed, Request, SequenceRecord, finished_parts, request_to_score
 from .columns import flat, pad
 from .packing import sha256_of
@@ -59,6 +60,7 @@ class Trace:
         self.manifest = manifest
 
     @classmethod
+    @file_errors("The trace cannot be read", hint="copy the whole directory of the trace again", kind=TraceError)
     def open(cls, path: Path, *, verify: bool = True) -> Trace:
         """Open a complete trace; `verify` compares the sha256 of every file with the manifest.
 

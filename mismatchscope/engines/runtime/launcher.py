@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 
 from ... import errors
 from ...errors import EngineError, MismatchScopeError, MissingDependencyError, SpecError, WorkerError
+from ...file_errors import file_errors
 from ...processes import FollowedProcess
 from ...records import Task
 from ..registry import engine_path
@@ -47,6 +48,9 @@ def job_for(spec: EngineSpec, model: str, tasks: Sequence[Task]) -> Job:
     return Job(engine, model, asdict(resolve_options(spec)), list(tasks), spec.version)
 
 
+@file_errors(
+    "The engine's worker cannot be started", hint="check the directory of its log, and TMPDIR", kind=EngineError
+)
 def run_job(
     job: Job, *, python: str | None = None, log_path: Path, on_event: Callable[[dict[str, Any]], None]
 ) -> JobResult:
