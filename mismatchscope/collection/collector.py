@@ -16,12 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import ValidationError
 
 from ..engines.common.identity import identity
 from ..engines.runtime.job import FROM_TASK
 from ..engines.runtime.launcher import job_for, run_job
 from ..engines.spec import EngineSpec, resolve_options
 from ..environments import interpreter
+from ..errors import EngineError
 from ..file_errors import file_errors
 from ..prompts.rows import Prompt
 from ..records import Evidence, Request, Task, finished_parts, write_requests
@@ -196,7 +198,15 @@ def _with_facts(manifest: Manifest, pass_: Pass, facts: dict[str, Any]) -> Manif
     known = {key: facts[key] for key in FACTS if facts.get(key) is not None}
     if "effective" in known:  # the engine's defaults, and over them what this pass asked for
         known["effective"] = known["effective"] | pass_.composition.settings()
-    return Manifest.model_validate(manifest.model_dump() | known | {"notes": facts.get("notes", [])})
+    try:
+        return Manifest.model_validate(manifest.model_dump() | known | {"notes": facts.get("notes", [])})
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise EngineError(
+            f"What the engine {manifest.engine} says of itself or its model cannot be: "
+            f"{'.'.join(map(str, first['loc']))}: {first['msg']}.",
+            hint="mend config.json of the model, or the engine's facts()",
+        ) from None
 
 
 def _prompts_sha256(prompts: Sequence[Prompt]) -> str:
