@@ -203,7 +203,7 @@ def _assign(data: dict[str, Any], key: str, value: Any) -> None:
 def _toml_value(text: str) -> Any:
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except (ValueError, RecursionError):  # no TOML, or an integer too long or a list too deep to read
+    except tomllib.TOMLDecodeError:
         return text  # an unquoted word is a text
 
 

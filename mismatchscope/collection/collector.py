@@ -34,6 +34,10 @@ from ..traces.store import create, finish, is_complete, raw_path_of
 from .embedded import resolve_model
 from .passes import Pass
 
+_within_file_errors = file_errors(
+    "The run cannot go on", hint="the same command with --resume goes on from what was finished"
+)
+
 Events = Callable[[dict[str, Any]], None]
 
 
@@ -56,6 +60,7 @@ class Collector:
             self.traces[path] = Trace.open(path)
         return self.traces[path]
 
+    @_within_file_errors
     def check(self, spec: EngineSpec, passes: Sequence[Pass]) -> dict[Pass, Manifest]:
         """The manifests that the traces of `passes` will have, less what only the engine can say.
 
@@ -68,7 +73,7 @@ class Collector:
             earlier_manifest(pass_.trace, manifests[pass_])
         return manifests
 
-    @file_errors("The run cannot go on", hint="the same command with --resume goes on from what was finished")
+    @_within_file_errors
     def collect(self, spec: EngineSpec, passes: Sequence[Pass], *, log_path: Path, on_event: Events) -> None:
         """Make the traces of `passes` in one start of the engine, or in none where no sequence is missing.
 

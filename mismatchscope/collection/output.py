@@ -7,8 +7,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..errors import OutputExistsError, UsageError
-from ..file_errors import file_errors
+from ..errors import OutputExistsError
 from ..traces.identity import check_free, is_free
 
 _OURS = {
@@ -18,7 +17,6 @@ _OURS = {
 }
 
 
-@file_errors("The output directory cannot be used", hint="choose another -o", kind=UsageError)
 def prepare_output(directory: Path, *, force: bool, resume: bool, inputs: Sequence[Path | None] = ()) -> None:
     """Make the directory that a run writes to. Raises `OutputExistsError` for one that is taken.
 

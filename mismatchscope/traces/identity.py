@@ -13,8 +13,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from ..errors import OutputExistsError, UsageError
-from ..file_errors import file_errors
+from ..errors import OutputExistsError
 from .schema import MANIFEST, Manifest, read_manifest
 
 PRODUCED = ("counts", "files", "created", "complete", "notes")
@@ -40,7 +39,6 @@ PLACES = ("environment.executable",)
 """Where something is, which changes no number: a run may go on after its interpreter has moved."""
 
 
-@file_errors("The directory of a trace cannot be used", hint="choose another directory", kind=UsageError)
 def earlier_manifest(path: Path, manifest: Manifest) -> Manifest | None:
     """The manifest of the same run that is in `path` already, complete or not; None where the directory is free.
 
@@ -63,7 +61,6 @@ def earlier_manifest(path: Path, manifest: Manifest) -> Manifest | None:
     return earlier
 
 
-@file_errors("The directory cannot be used", hint="choose another directory", kind=UsageError)
 def check_free(path: Path, *, resume: bool = False, hint: str) -> None:
     """Raise `OutputExistsError` unless `path` is free or an empty directory; to `resume`, any directory will do."""
     if not is_free(path) and not (resume and path.is_dir()):

@@ -103,8 +103,7 @@ def _run_batch(engine: Engine, batch: Sequence[Request], task: Task) -> Iterator
     except (MismatchScopeError, ImportError, OSError):
         raise
     except Exception as error:
-        failed = f"The engine {engine.name} failed: {type(error).__name__}: {error}"
-        raise EngineError(without_prompts(failed, batch)) from error
+        raise EngineError(without_prompts(f"{type(error).__name__}: {error}", batch)) from error
     if open_requests:
         raise EngineError(f"The engine {engine.name} left out the sequences {sorted(open_requests)}.")
 
