@@ -52,8 +52,7 @@ def load(sources: Sequence[Path]) -> ctypes.CDLL:
         if not library.exists():
             _compile(sources, command, library)
         return ctypes.CDLL(str(library))
-    except (OSError, RuntimeError):
-        # No home or a read-only one, a full disk, a file system mounted noexec: this process gets its own.
+    except OSError:  # a read-only home, a full disk, a file system mounted noexec: this process gets its own
         with tempfile.TemporaryDirectory(prefix="mismatchscope-") as private:
             library = Path(private) / name
             _compile(sources, command, library)
