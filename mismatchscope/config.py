@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 import re
 import tomllib
 from pathlib import Path
@@ -116,7 +117,12 @@ def parse_size(text: str) -> int:
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", text.lower())
     if match is None or match[2] not in _UNITS:
         raise ConfigError(f"'{text}' is not a size.", hint="write 500MB, 1GiB or a number of bytes")
-    return int(float(match[1]) * _UNITS[match[2]])
+    size = float(match[1]) * _UNITS[match[2]]
+    if not math.isfinite(size):
+        raise ConfigError(
+            f"'{text[:40]}…' is no size that anything has.", hint="write 500MB, 1GiB or a number of bytes"
+        )
+    return int(size)
 
 
 def parse_evidence(text: str) -> tuple[Literal["auto", "full", "topk", "sampled"], float]:

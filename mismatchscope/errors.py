@@ -26,7 +26,6 @@ Exit 1 belongs to a failed gate alone, which is a result and no error; 130 is an
 
 from __future__ import annotations
 
-import errno
 import re
 import shlex
 import sys
@@ -138,10 +137,6 @@ class TraceError(MismatchScopeError):
 
 class DiskFullError(MismatchScopeError):
     pass
-
-
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""The `errno` of an `OSError` that a `DiskFullError` stands for."""
 
 
 class NotComparableError(MismatchScopeError):

@@ -32,7 +32,7 @@ FLOORS = (
     ("demo", "prompts", "defaults", "machine", "processes"),
     ("measures", "records", "progress", "parquet_files"),
     ("composition", "transforms", "input_files", "parquet_pages", "durable"),
-    ("locking",),
+    ("locking", "file_errors"),
     ("errors",),
     ("foreign_text", "ownership", "credentials", "supervisor"),
 )

@@ -17,12 +17,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import ValidationError
 
 from ..engines.runtime.job import FROM_TASK
 from ..engines.runtime.launcher import job_for, run_job
 from ..engines.spec import EngineSpec, resolve_options
 from ..environments import interpreter
-from ..errors import OutputExistsError
+from ..errors import EngineError, OutputExistsError
+from ..file_errors import file_errors
 from ..prompts.rows import Prompt
 from ..records import Evidence, Request, Task, finished_parts, write_requests
 from ..traces.identity import FACTS, earlier_manifest, request_sha256
@@ -34,6 +36,10 @@ from .content import RunContent
 from .embedded import resolve_model
 from .passes import Pass
 from .remade import note_remade
+
+_within_file_errors = file_errors(
+    "The run cannot go on", hint="the same command with --resume goes on from what was finished"
+)
 
 Events = Callable[[dict[str, Any]], None]
 
@@ -60,6 +66,7 @@ class Collector:
             self.traces[path] = Trace.open(path)
         return self.traces[path]
 
+    @_within_file_errors
     def check(self, spec: EngineSpec, passes: Sequence[Pass]) -> dict[Pass, Manifest]:
         """The manifests that the traces of `passes` will have, less what only the engine can say.
 
@@ -81,6 +88,7 @@ class Collector:
             manifests[pass_] = manifest
         return manifests
 
+    @_within_file_errors
     def collect(self, spec: EngineSpec, passes: Sequence[Pass], *, log_path: Path, on_event: Events) -> None:
         """Make the traces of `passes` in one start of the engine, or in none where no sequence is missing.
 
@@ -236,7 +244,15 @@ def _with_facts(manifest: Manifest, pass_: Pass, facts: dict[str, Any]) -> Manif
     known = {key: facts[key] for key in FACTS if facts.get(key) is not None}
     if "effective" in known:  # the engine's defaults, and over them what this pass asked for
         known["effective"] = known["effective"] | pass_.composition.settings()
-    return Manifest.model_validate(manifest.model_dump() | known | {"notes": facts.get("notes", [])})
+    try:
+        return Manifest.model_validate(manifest.model_dump() | known | {"notes": facts.get("notes", [])})
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise EngineError(
+            f"What the engine {manifest.engine} says of itself or its model cannot be: "
+            f"{'.'.join(map(str, first['loc']))}: {first['msg']}.",
+            hint="mend config.json of the model, or the engine's facts()",
+        ) from None
 
 
 def _prompts_sha256(prompts: Sequence[Prompt]) -> str:

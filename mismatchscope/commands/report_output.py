@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from ..errors import MissingDependencyError, OutputExistsError, UsageError
+from ..file_errors import file_errors
 from ..reports.formats import FORMATS
 from .terminal import spinner, stderr, stdout, terminal
 
@@ -31,6 +32,7 @@ def write_and_exit(report: Report, directory: Path) -> None:
     raise typer.Exit(EXIT_CODES[report.verdict])
 
 
+@file_errors("The output cannot be written", hint="choose another -o", kind=UsageError)
 def check_writable(output: Path, *, force: bool) -> None:
     """Raise `OutputExistsError` where `write_forms` would replace a file, unless that is wanted."""
     taken = [str(file) for file in _forms(output).values() if file.exists()]

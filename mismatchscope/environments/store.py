@@ -22,13 +22,15 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from packaging.version import InvalidVersion, Version
 
 from ..durable import write_atomic
-from ..errors import DiskFullError, EnvironmentBrokenError, MismatchScopeError, SpecError
+from ..errors import DiskFullError, EnvironmentBrokenError, MismatchScopeError, SpecError, UsageError
+from ..file_errors import file_errors
 from ..machine import hardware, numerics_variables
 from ..processes import open_log, run_to_end
 from .build import Build, Events, interpreter_of
@@ -47,11 +49,19 @@ def _ignore(event: dict[str, Any]) -> None:
 
 
 def home() -> Path:
-    """Where environments and their logs are: $MISMATCHSCOPE_HOME, else the user's cache directory."""
-    if chosen := os.environ.get("MISMATCHSCOPE_HOME"):
-        return Path(chosen).expanduser().absolute()
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "mismatchscope"
+    """Where environments and their logs are: $MISMATCHSCOPE_HOME, else the user's cache directory.
+
+    Raises `UsageError` for a user who has no home directory, in a container say, or for ~NAME of nobody.
+    """
+    try:
+        if chosen := os.environ.get("MISMATCHSCOPE_HOME"):
+            return Path(chosen).expanduser().absolute()
+        base = os.environ.get("XDG_CACHE_HOME")
+        return (Path(base) if base else Path.home() / ".cache") / "mismatchscope"
+    except RuntimeError as error:
+        raise UsageError(
+            f"Nothing says where engine environments are kept: {error}", hint="export MISMATCHSCOPE_HOME=DIRECTORY"
+        ) from None
 
 
 @dataclass(frozen=True)
@@ -108,6 +118,12 @@ class Environment:
         )
 
 
+_refused = partial(
+    file_errors, hint="export MISMATCHSCOPE_HOME=DIRECTORY, one that can be written", kind=UsageError
+)
+
+
+@_refused("The engine environments cannot be read")
 def installed() -> list[Environment]:
     """Every finished environment, by engine, newest version first; whether they still work is not looked at."""
     found = [_read(facts.parent) for facts in (home() / "environments").glob(f"*/{FACTS}")]
@@ -122,6 +138,7 @@ def find(name: str, version: str | None = None) -> Environment | None:
     return next((environment for environment in named if wanted in (None, _version_of(environment))), None)
 
 
+@_refused("The environment cannot be made")
 def create(name: str, version: str | None = None, on_event: Events = _ignore) -> Environment:
     """Make the environment of an engine version (default: the one that was tried), or find it made already.
 
@@ -165,6 +182,7 @@ def create(name: str, version: str | None = None, on_event: Events = _ignore) ->
     return Environment(name, facts["version"], path, facts)
 
 
+@_refused("The environment cannot be removed")
 def remove(name: str, version: str | None = None) -> Path:
     """Remove an environment, or what a killed creation left of it; the version may be omitted where there is one.
 

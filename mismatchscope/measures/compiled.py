@@ -38,7 +38,7 @@ def load(sources: Sequence[Path]) -> ctypes.CDLL:
     Raises:
         CompileError: there is no such compiler, or it failed.
     """
-    command = shlex.split(os.environ.get("CC") or "cc")
+    command = _compiler_command()
     compiler = shutil.which(command[0])
     if compiler is None:
         raise CompileError(f"there is no C compiler {command[0]!r} on PATH")
@@ -60,6 +60,18 @@ def load(sources: Sequence[Path]) -> ctypes.CDLL:
                 return ctypes.CDLL(str(library))
             except OSError as error:
                 raise CompileError(f"the compiled library cannot be loaded: {error}") from error
+
+
+def _compiler_command() -> list[str]:
+    """`$CC`, which may have arguments, or `cc`. Raises `CompileError` for one that is no command."""
+    named = os.environ.get("CC") or "cc"
+    try:
+        command = shlex.split(named)
+    except ValueError as error:
+        raise CompileError(f"CC={named!r} is no command: {error}") from error
+    if not command:
+        raise CompileError(f"CC={named!r} is no command")
+    return command
 
 
 def _cache_directory() -> Path:

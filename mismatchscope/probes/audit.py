@@ -30,6 +30,7 @@ from ..config import AuditSettings
 from ..engines.spec import EngineSpec, parse_spec, with_adapter
 from ..environments import interpreter
 from ..errors import CapabilityError
+from ..file_errors import file_errors
 from ..prompts.files import write_prompts
 from ..prompts.rows import Prompt
 from ..reports.document import Report
@@ -65,11 +66,12 @@ def run_audit(
         manifests |= {pass_.trace: made for pass_, made in collector.check(spec, passes[side]).items()}
     damaged = check_run_json(directory, manifests)
     on_event({"event": "evidence", "side": "behavior", "sentence": planned.sentence})
-    if damaged is not None:
-        note_remade(damaged, directory / "logs" / "behavior.log", on_event)
-    if given is not None and settings.prompts is not None:
-        write_prompts(settings.prompts, given)
-    write_run_json(directory, settings, manifests)
+    with file_errors("The audit cannot be begun", hint="choose another -o"):
+        if damaged is not None:
+            note_remade(damaged, directory / "logs" / "behavior.log", on_event)
+        if given is not None and settings.prompts is not None:
+            write_prompts(settings.prompts, given)
+        write_run_json(directory, settings, manifests)
 
     def of_side(side: str) -> Events:
         return lambda event: on_event(event | {"side": side})

@@ -24,7 +24,7 @@ from ..measures.results import (
     TokenMeasures,
 )
 from .chart_fields import ChartData
-from .prompt_sums import PromptSums, load_beside, sums_file
+from .prompt_sums import PromptSums, load_beside, report_file, sums_file
 from .reading_fields import EvidenceChoice, Reading
 from .unreadable import why_not_read
 
@@ -285,7 +285,7 @@ class Report(Frozen):
     @classmethod
     def load(cls, path: Path) -> Report:
         """Read report.json (or a directory that holds one). Raises `TraceError` when it is none."""
-        file = path / "report.json" if path.is_dir() else path
+        file = report_file(path)
         try:
             report = cls.model_validate_json(json_bytes(file, limit=2**28))
         except FileNotFoundError:

@@ -6,6 +6,7 @@ of its token ids, so that no text is kept. A report without the file is compared
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
@@ -37,6 +38,11 @@ class PromptSums(BaseModel):
 
     def to_json(self) -> str:
         return self.model_dump_json() + "\n"
+
+
+def report_file(path: Path) -> Path:
+    """The report that is meant by itself or by its directory, whether or not it is there."""
+    return path / "report.json" if os.path.isdir(path) else path  # of a name too long, pathlib's would raise
 
 
 def sums_file(report_file: Path) -> Path:

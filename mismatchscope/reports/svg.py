@@ -7,6 +7,7 @@ a dark page, and ids that collide when two figures share a document. All three a
 from __future__ import annotations
 
 import io
+import os
 import re
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
@@ -60,8 +61,12 @@ def inline_svg(figure: Figure, name: str, title: str, description: str) -> str:
     import matplotlib
 
     out = io.StringIO()
+    # The layout is tried out without the metadata, and would take a date of this variable, whatever it holds.
+    epoch = os.environ.pop("SOURCE_DATE_EPOCH", None)
     with matplotlib.rc_context({"svg.hashsalt": name}):
         figure.savefig(out, format="svg", transparent=True, metadata={"Date": None})
+    if epoch is not None:
+        os.environ["SOURCE_DATE_EPOCH"] = epoch
     root = ElementTree.fromstring(out.getvalue())
     for parent in list(root.iter()):
         for child in list(parent):

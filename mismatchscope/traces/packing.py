@@ -5,7 +5,6 @@ Shapes: T response tokens, K observed ids a token, R states with a full distribu
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
@@ -19,6 +18,7 @@ import numpy as np
 
 from ..durable import sync_directory
 from ..errors import DiskFullError, TraceError
+from ..file_errors import NO_ROOM, refusal
 from ..input_files import open_regular
 from ..records import Observed, SequenceRecord
 from .record_columns import sequence_columns, token_columns
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 ROW_GROUP_TOKENS = 65536
 ROW_GROUP_VALUES = 4 * 1024 * 1024  # top-k entries a row group: 48 MiB while it is being built
 HEADER_BYTES = 512  # safetensors allows blanks after its header, so room for the final one is left at the start
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 _DICTIONARY = ["sequence_id", "prompt_id", "token_id", "finish_reason", "worker", "policy_version", "batch"]
 _FLOATS = ["logprob", "topk_logprobs.list.element", "tail_overlap"]
@@ -38,12 +37,17 @@ _FLOATS = ["logprob", "topk_logprobs.list.element", "tail_overlap"]
 
 @contextmanager
 def disk_full_guard(message: str, hint: str) -> Iterator[None]:
-    """Turn "no space left", "quota exceeded" and "file too large" into `DiskFullError`."""
+    """Turn "no space left", "quota exceeded" and "file too large" into `DiskFullError`, and whatever else the file
+    system refuses into `TraceError`."""
     try:
         yield
     except OSError as error:
-        if error.errno not in NO_ROOM:
+        if error.errno is None:
             raise
+        if error.errno not in NO_ROOM:
+            raise TraceError(
+                f"{message} {refusal(error)}.", hint="check that the directory can be written"
+            ) from error
         raise DiskFullError(f"{os.strerror(error.errno)}: {message}", hint=hint) from error
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from ..errors import TraceError
+from ..file_errors import file_errors
 from ..input_files import check_regular, open_regular, parse_json, reason
 from ..parquet_files import BrokenPageError, ExpandingFileError, check_expansion, open_parquet
 from ..records import Evidence, Observed, Request, SequenceRecord, finished_parts, request_to_score
@@ -60,6 +61,7 @@ class Trace:
         self.manifest = manifest
 
     @classmethod
+    @file_errors("The trace cannot be read", hint="copy the whole directory of the trace again", kind=TraceError)
     def open(cls, path: Path, *, verify: bool = True) -> Trace:
         """Open a complete trace; `verify` compares the sha256 of every file with the manifest.
 

@@ -18,6 +18,7 @@ import json
 import multiprocessing
 import os
 import random
+import resource
 import runpy
 import select
 import shutil
@@ -40,7 +41,8 @@ PREPARED = {
 """What the engines set for themselves on a machine without a GPU, before they import their package."""
 
 MODULES = {
-    "transformers": ["torch", "transformers.modeling_utils", "transformers.models.qwen3.modeling_qwen3"],
+    "synthetic": ["mismatchscope.engines.synthetic.engine", "mismatchscope.engines.runtime.tasks"],
+    "transformers": ["mismatchscope.engines.transformers.engine", "mismatchscope.engines.runtime.tasks", "peft"],
     "vllm": ["vllm", "vllm.v1.engine.llm_engine", "vllm.v1.worker.cpu_worker"],
     "sglang": ["sglang.srt.entrypoints.engine", "sglang.srt.managers.scheduler"],
 }
@@ -86,7 +88,9 @@ def call(address: str) -> None:
     """The client: have the server run what this process was asked to, and end as that does."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
         connection.connect(address)
-        message = {"arguments": sys.argv[2:], "environment": dict(os.environ)}
+        limit = resource.getrlimit(resource.RLIMIT_AS)
+        message = {"arguments": sys.argv[2:], "environment": dict(os.environ), "directory": os.getcwd()}
+        message["address_space"] = limit
         socket.send_fds(connection, [json.dumps(message).encode()], [0, 1, 2])
         status = int(connection.recv(16) or 1)
     if status < 0:
@@ -132,8 +136,10 @@ def _wait(process: int, client: socket.socket) -> int:
     return os.waitstatus_to_exitcode(status)
 
 
-def run(arguments: list[str], environment: dict[str, str]) -> None:
-    """Be `python -m MODULE ARGUMENTS…` in this process."""
+def run(arguments: list[str], environment: dict[str, str], directory: str, address_space: tuple[int, int]) -> None:
+    """Be `python -m MODULE ARGUMENTS…` in this process, in the client's directory and within its memory."""
+    os.chdir(directory)
+    resource.setrlimit(resource.RLIMIT_AS, address_space)
     os.environ.clear()
     os.environ.update(environment)
     sys.path[:0] = environment["PYTHONPATH"].split(os.pathsep)

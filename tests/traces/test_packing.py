@@ -99,7 +99,7 @@ def test_another_failure_of_the_disk_is_not_called_a_full_one(
         raise OSError(errno.EIO, "Input/output error")
 
     monkeypatch.setattr(packing_module, "_sync", fails)
-    with pytest.raises(OSError, match="Input/output error"):
+    with pytest.raises(TraceError, match="Input/output error"):
         finish(filled)
 
 

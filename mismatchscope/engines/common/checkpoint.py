@@ -34,10 +34,13 @@ def describe(name: str, directory: Path) -> dict[str, Any]:
     """The `model` entry of a manifest. `vocabulary_size` counts embedding rows, padding included."""
     config = read_config(directory)
     text_config = config.get("text_config", config)
+    architectures = config.get("architectures") or config.get("model_type")
+    if not isinstance(text_config, dict):
+        raise ModelError(f"{directory / 'config.json'}: text_config is no object", hint="mend it")
     return {
         "name": name if not Path(name).is_dir() else directory.resolve().name,
         "path": str(directory),
-        "architecture": (config.get("architectures") or [config.get("model_type")])[0],
+        "architecture": architectures[0] if isinstance(architectures, list) else architectures,
         "weights_sha256": weights_sha256(directory),
         "vocabulary_size": text_config.get("vocab_size"),
         "dtype_stored": stored_dtype(directory),
@@ -273,5 +276,11 @@ def stop_token_ids(directory: Path, tokenizer: Tokenizer) -> list[int]:
     )
     for value in sources:
         if value is not None:
-            return sorted(value) if isinstance(value, list) else [value]
+            ids = value if isinstance(value, list) else [value]
+            if not all(type(token_id) is int and token_id >= 0 for token_id in ids):
+                raise ModelError(
+                    f"the eos_token_id of {directory} is {str(value)[:40]}, no token id",
+                    hint="mend generation_config.json or config.json",
+                )
+            return sorted(ids)
     return []

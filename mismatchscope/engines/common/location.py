@@ -28,10 +28,13 @@ def snapshot(model: str, trust_remote_code: bool = False, *, weights: bool = Tru
     Without `weights`, a download leaves them out; without `download`, the local copy is all there is. Raises
     `ModelError` when it is neither, and for a file in it that no library must open.
     """
-    directory = Path(model).expanduser()
-    if directory.is_dir():
-        check_files(directory)
-        return directory
+    try:
+        directory = Path(model).expanduser()
+        if directory.is_dir():
+            check_files(directory)
+            return directory
+    except (OSError, RuntimeError) as error:  # a name that is too long, ~NAME of nobody
+        raise ModelError(f"{model[:200]!r} cannot be a model: {error}", hint="check the path") from None
     from huggingface_hub import snapshot_download
 
     patterns = ["*.json", "*.model", "*.txt", "*.jinja"]

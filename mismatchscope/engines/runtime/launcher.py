@@ -23,6 +23,7 @@ from ...errors import (
     SpecError,
     WorkerError,
 )
+from ...file_errors import file_errors
 from ...processes import FollowedProcess, open_log
 from ...records import Task
 from ..common.rendering_limits import KILLED_BY, OTHER_TEMPLATE
@@ -55,6 +56,9 @@ def job_for(spec: EngineSpec, model: str, tasks: Sequence[Task]) -> Job:
     return Job(engine, model, asdict(resolve_options(spec)), list(tasks), spec.version)
 
 
+@file_errors(
+    "The engine's worker cannot be started", hint="check the directory of its log, and TMPDIR", kind=EngineError
+)
 def run_job(
     job: Job, *, python: str | None = None, log_path: Path, on_event: Callable[[dict[str, Any]], None]
 ) -> JobResult:

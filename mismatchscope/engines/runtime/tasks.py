@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ...durable import sync_files
-from ...errors import NO_ROOM, CapabilityError, EngineError, MismatchScopeError
+from ...errors import CapabilityError, EngineError, MismatchScopeError
+from ...file_errors import NO_ROOM
 from ...records import Request, SequenceRecord, Task, finished_parts, read_requests, write_part
 from ..base import Engine
 from ..common.prompt_texts import without_prompts, without_quotations

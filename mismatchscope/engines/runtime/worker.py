@@ -34,7 +34,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...errors import NO_ROOM, DiskFullError, EngineError, MismatchScopeError, SpecError
+from ...errors import DiskFullError, EngineError, MismatchScopeError, SpecError
+from ...file_errors import NO_ROOM
 
 if TYPE_CHECKING:
     from ..base import Engine

@@ -30,7 +30,6 @@ _ATTENTION = {"auto": None, "flex": "flex_attention"}
 def load_network(path: Path, adapter: Adapter | None, options: TransformersOptions) -> PreTrainedModel:
     """The model on its device, with its adapter, no tensor of it random. Raises `ModelError`, `SpecError`."""
     import transformers
-    from safetensors import SafetensorError
 
     transformers.utils.logging.disable_progress_bar()
     device = _device(options.device)
@@ -44,9 +43,10 @@ def load_network(path: Path, adapter: Adapter | None, options: TransformersOptio
             use_safetensors=True,  # a pickle is never loaded
             output_loading_info=True,
         )
-    except torch.OutOfMemoryError:
+    except (torch.OutOfMemoryError, MemoryError):
         raise
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
+    # What it does with a configuration that it does not expect may fail in any way.
+    except Exception as error:
         raise ModelError(
             f"transformers cannot load the model in {path}: {type(error).__name__}: {error}",
             hint=_load_hint(options, error),
@@ -81,12 +81,13 @@ def _load_hint(options: TransformersOptions, error: Exception) -> str:
 def _add_adapter(network: PreTrainedModel, adapter: Adapter, options: TransformersOptions) -> None:
     """Put an adapter's modules into the model, not merged, as a trainer runs them. Raises `ModelError`."""
     import peft  # named here, so that where it is missing the error says which package is
-    from safetensors import SafetensorError
 
     where = f"the adapter in {adapter.directory}"
     try:
         report = network.load_adapter(str(adapter.directory), is_trainable=options.train_mode)
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+    except (torch.OutOfMemoryError, MemoryError):
+        raise
+    except Exception as error:
         raise ModelError(
             f"peft {peft.__version__} cannot run {where}: {type(error).__name__}: {error}", hint=adapter.merge_hint
         ) from error
