@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -21,6 +20,7 @@ from .errors import PromptsError, UsageError
 from .prompts.rows import check_columns, prompt_of_row
 from .records import Policy, write_atomic
 from .reports.document import Report
+from .temporary import temporary_directory
 from .traces.arrays import numbers, token_ids
 from .traces.identity import check_free
 from .traces.reader import Trace
@@ -99,7 +99,7 @@ def audit(
     from .progress import ProgressReporter
 
     with ExitStack() as stack:
-        path = Path(directory or stack.enter_context(tempfile.TemporaryDirectory(prefix="mismatchscope-")))
+        path = Path(directory or stack.enter_context(temporary_directory()))
         overrides = {_key(name): value for name, value in given.items() if name not in _NOT_SETTINGS}
         overrides |= {"model": None if model is None else str(model), "adapter": adapter and str(adapter)}
         lines = None

@@ -60,6 +60,14 @@ def why_unsafe(path: Path) -> str | None:
     return None
 
 
+def make_private(directory: Path) -> None:
+    """Make a directory, and those above it that are not there, so that nobody else can write them, whatever the
+    umask is. `OSError` where that is not possible."""
+    for place in (*reversed(directory.parents), directory):
+        if not place.is_dir():
+            place.mkdir(mode=0o700, exist_ok=True)
+
+
 def is_trusted(user: int) -> bool:
     """Whether a user id is one of those who decide what runs here."""
     return user in _trusted_users(os.geteuid())

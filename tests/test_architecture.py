@@ -31,7 +31,7 @@ FLOORS = (
     ("traces", "reports"),
     ("demo", "prompts", "defaults", "machine", "processes"),
     ("measures", "records", "progress"),
-    ("composition", "transforms", "input_files"),
+    ("composition", "transforms", "input_files", "temporary"),
     ("locking",),
     ("errors",),
     ("foreign_text", "ownership", "credentials"),
@@ -39,7 +39,7 @@ FLOORS = (
 
 # Rooms that see less than their floor allows: modules, or whole rooms.
 ONLY = {
-    "measures": ("errors",),
+    "measures": ("ownership", "temporary", "errors"),
     "reports": ("measures", "input_files", "errors"),
     "gate": ("reports", "measures", "errors"),
 }

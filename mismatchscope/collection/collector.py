@@ -9,7 +9,6 @@ from __future__ import annotations
 import datetime
 import hashlib
 import json
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -24,6 +23,7 @@ from ..engines.spec import EngineSpec, resolve_options
 from ..environments import interpreter
 from ..prompts.rows import Prompt
 from ..records import Evidence, Request, Task, finished_parts, write_requests
+from ..temporary import temporary_directory
 from ..traces.identity import FACTS, earlier_manifest, request_sha256
 from ..traces.reader import Trace
 from ..traces.schema import PARTS, Manifest, ModelFacts, RunInputs
@@ -81,8 +81,8 @@ class Collector:
             on_event(event)
 
         if not all(self._is_finished(pass_, missing) for pass_ in missing.values()):
-            with tempfile.TemporaryDirectory(prefix="mismatchscope-") as scratch:
-                tasks = [self._task(pass_, missing, Path(scratch)) for pass_ in missing.values()]
+            with temporary_directory() as scratch:
+                tasks = [self._task(pass_, missing, scratch) for pass_ in missing.values()]
                 job = job_for(spec, resolve_model(self.model), tasks)
                 run_job(job, python=interpreter(spec), log_path=log_path, on_event=begin)
         # A resumed run finds a trace complete only when those that take their tokens from it are complete too.

@@ -8,9 +8,9 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-import tempfile
 
 from ...errors import EngineError
+from ...temporary import temporary_directory
 
 _SECONDS = 30
 # What generated code includes, and so needs to be there: on a GPU Triton's launcher, else Inductor's kernels.
@@ -79,7 +79,7 @@ def _build(compiler: str, gpu: bool) -> str | None:
         flags += ["-undefined", "dynamic_lookup"]
     elif not gpu:
         flags += ["-fopenmp"]
-    with tempfile.TemporaryDirectory(prefix="mismatchscope-") as directory:
+    with temporary_directory() as directory:
         command = [compiler, "-x", language, *flags, "-", "-o", os.path.join(directory, "probe.so")]
         done = subprocess.run(command, input=program, capture_output=True, text=True, timeout=_SECONDS)
     if done.returncode == 0:

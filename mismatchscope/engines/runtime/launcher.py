@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -18,6 +17,7 @@ from ... import errors
 from ...errors import EngineError, MismatchScopeError, MissingDependencyError, SpecError, WorkerError
 from ...processes import FollowedProcess
 from ...records import Task
+from ...temporary import temporary_directory
 from ..registry import engine_path
 from ..spec import EngineSpec, resolve_options
 from .job import Job
@@ -61,9 +61,9 @@ def run_job(
     among them. Whatever ends this call, an interrupt too, ends the worker and its children first.
     """
     log_path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="mismatchscope-") as stage, open(log_path, "ab") as log:
-        _stage_packages(Path(stage), job)
-        job_path = Path(stage, "job.json")
+    with temporary_directory() as stage, open(log_path, "ab") as log:
+        _stage_packages(stage, job)
+        job_path = stage / "job.json"
         job_path.write_text(json.dumps(job.to_json()), encoding="utf-8")
         log_start = log.tell()
         with _start(python, job_path, log) as process:
