@@ -22,7 +22,6 @@ from .records import Policy, write_atomic
 from .reports.document import Report
 from .temporary import temporary_directory
 from .traces.arrays import numbers, token_ids
-from .traces.identity import check_free
 from .traces.reader import Trace
 
 if TYPE_CHECKING:
@@ -95,6 +94,8 @@ def audit(
     given = dict(locals())
     from rich.console import Console
 
+    from .collection.output import output_directory
+    from .collection.run_files import PROMPTS
     from .probes.audit import run_audit
     from .progress import ProgressReporter
 
@@ -105,12 +106,11 @@ def audit(
         lines = None
         if prompts is not None and not isinstance(prompts, str | Path):
             lines = _prompt_lines(prompts, overrides.pop("prompt_column"))
-            overrides["prompts"] = path / "prompts.jsonl"
+            overrides["prompts"] = path / PROMPTS
         settings = load_settings(None, overrides, [])
-        check_free(path, resume=resume, hint="choose another directory, or remove this one yourself")
-        path.mkdir(parents=True, exist_ok=True)
+        stack.enter_context(output_directory(path, resume=resume, hint="choose another directory"))
         if lines is not None:
-            write_atomic(path / "prompts.jsonl", lines.encode())
+            write_atomic(path / PROMPTS, lines.encode())
         report = run_audit(
             settings,
             path,

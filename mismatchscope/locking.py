@@ -24,6 +24,9 @@ from pathlib import Path
 from .errors import LockedError, UsageError
 from .ownership import is_trusted
 
+DIRECTORY_LOCK = ".mismatchscope.lock"
+"""The lock of a directory that a run writes to, in that directory."""
+
 _MODE = 0o644  # another user may read who holds it
 _MAX_BYTES = 4096
 _OTHER_KINDS = {errno.ELOOP: "is a symbolic link", errno.EISDIR: "is a directory", errno.ENXIO: "is a socket"}

@@ -21,6 +21,7 @@ from ..collection.collector import Collector, Events
 from ..collection.embedded import chosen_prompts
 from ..collection.evidence import PlannedEvidence
 from ..collection.passes import Pass, plan_audit
+from ..collection.run_files import LOGS, RUN
 from ..comparison.compare_traces import compare
 from ..comparison.floors import Repeats
 from ..config import AuditSettings
@@ -50,7 +51,7 @@ def run_audit(settings: AuditSettings, directory: Path, *, command: str, on_even
         interpreter(spec)
         collector.check(spec, passes[side])
     on_event({"event": "evidence", "side": "behavior", "sentence": planned.sentence})
-    write_atomic(directory / "run.json", settings.model_dump_json(indent=1, exclude={"gate"}).encode())
+    write_atomic(directory / RUN, settings.model_dump_json(indent=1, exclude={"gate"}).encode())
 
     def of_side(side: str) -> Events:
         return lambda event: on_event(event | {"side": side})
@@ -61,7 +62,7 @@ def run_audit(settings: AuditSettings, directory: Path, *, command: str, on_even
         collector.collect(
             spec,
             passes[side],
-            log_path=directory / "logs" / f"{side}.log",
+            log_path=directory / LOGS / f"{side}.log",
             on_event=of_side(side),
         )
         if not measured.exists():

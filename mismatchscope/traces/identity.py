@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
 
 from ..errors import OutputExistsError
+from ..locking import DIRECTORY_LOCK
 from .schema import MANIFEST, Manifest, read_manifest
 
 PRODUCED = ("counts", "files", "created", "complete", "notes")
@@ -48,7 +50,9 @@ def earlier_manifest(path: Path, manifest: Manifest) -> Manifest | None:
     if path.exists() and not path.is_dir():
         raise OutputExistsError(f"{path} is a file.", hint="choose another directory with -o")
     if not (path / MANIFEST).exists():
-        if path.exists() and any(not entry.name.endswith(".tmp") for entry in path.iterdir()):
+        if path.exists() and any(
+            not entry.name.endswith(".tmp") and entry.name != DIRECTORY_LOCK for entry in path.iterdir()
+        ):
             raise OutputExistsError(f"{path} is not empty and no trace.", hint="choose another directory with -o")
         return None
     earlier = read_manifest(path)
@@ -61,15 +65,17 @@ def earlier_manifest(path: Path, manifest: Manifest) -> Manifest | None:
     return earlier
 
 
-def check_free(path: Path, *, resume: bool = False, hint: str) -> None:
-    """Raise `OutputExistsError` unless `path` is free or an empty directory; to `resume`, any directory will do."""
-    if not is_free(path) and not (resume and path.is_dir()):
+def check_free(path: Path, *, hint: str) -> None:
+    """Raise `OutputExistsError` unless `path` is free or an empty directory."""
+    if not is_free(path):
         raise OutputExistsError(f"{path} exists and is not empty.", hint=hint)
 
 
 def is_free(path: Path) -> bool:
-    """Whether nothing is there, or an empty directory."""
-    return not path.exists() or (path.is_dir() and not any(path.iterdir()))
+    """Whether nothing is there, or a directory that is empty but for its lock."""
+    if not path.is_dir():
+        return not os.path.lexists(path)
+    return all(entry.name == DIRECTORY_LOCK for entry in path.iterdir())
 
 
 def joined(earlier: Manifest, manifest: Manifest) -> Manifest:
