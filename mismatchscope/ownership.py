@@ -60,6 +60,29 @@ def why_unsafe(path: Path) -> str | None:
     return None
 
 
+def why_unsafe_within(directory: Path) -> str | None:
+    """As `why_unsafe`, of a directory and of everything in it; a link in it is followed to what it leads to."""
+    if reason := why_unsafe(directory):
+        return reason
+    waiting = [str(directory)]
+    try:
+        while waiting:
+            with os.scandir(waiting.pop()) as entries:
+                for entry in entries:
+                    status = entry.stat(follow_symlinks=False)
+                    if entry.is_symlink():
+                        reason = why_unsafe(Path(entry.path))
+                    elif not is_trusted(status.st_uid) or status.st_mode & (stat.S_IWOTH | stat.S_IWGRP):
+                        reason = _why_changeable(Path(entry.path), status, last=True)
+                    if reason is not None:
+                        return reason
+                    if stat.S_ISDIR(status.st_mode):
+                        waiting.append(entry.path)
+    except OSError as error:
+        return f"{error.filename} cannot be examined: {error.strerror}"
+    return None
+
+
 def make_private(directory: Path) -> None:
     """Make a directory, and those above it that are not there, so that nobody else can write them, whatever the
     umask is. `OSError` where that is not possible."""
