@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 
+from .credentials import masked
 from .errors import LockedError, UsageError
 from .ownership import is_trusted
 
@@ -44,12 +45,12 @@ class Holder:
 
     @classmethod
     def this_process(cls) -> Holder:
-        command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+        command = masked(shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]))
         since = datetime.now().astimezone().isoformat(timespec="seconds")
         return cls(os.getpid(), socket.gethostname(), command[:1000], since)
 
     def __str__(self) -> str:
-        return f"process {self.pid} on {self.host}, since {self.since}: {self.command}"
+        return f"process {self.pid} on {self.host} since {self.since} ({self.command})"
 
 
 @contextlib.contextmanager

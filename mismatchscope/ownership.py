@@ -11,12 +11,15 @@ Debian and Fedora give one to everybody (umask 0002).
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import grp
+import logging
 import os
 import pwd
 import stat
 import sys
+import tempfile
 from collections import deque
 from functools import cache
 from pathlib import Path
@@ -89,6 +92,29 @@ def make_private(directory: Path) -> None:
     for place in (*reversed(directory.parents), directory):
         if not place.is_dir():
             place.mkdir(mode=0o700, exist_ok=True)
+
+
+def private_cache(name: str) -> Path | None:
+    """Make the directory of that name where what will run is kept: in the user's cache, or else beside temporary
+    files, as for root in the home of another. None, with a warning, where others could write both."""
+    places = [Path(tempfile.gettempdir(), f"mismatchscope-{os.geteuid()}-cache")]
+    with contextlib.suppress(RuntimeError):  # a user without a home
+        places.insert(0, Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mismatchscope")
+    reasons: list[str] = []
+    for directory in (place.absolute() / name for place in places):
+        reason = why_unsafe(directory)
+        try:
+            if reason is None:
+                make_private(directory)
+                reason = why_unsafe(directory)
+        except OSError as error:
+            reason = f"{directory} cannot be made: {error.strerror}"
+        if reason is None:
+            return directory
+        reasons.append(reason)
+    hint = "XDG_CACHE_HOME may name a directory that is yours alone"
+    logging.getLogger(__name__).warning("What is compiled is not kept, because %s; %s.", reasons[0], hint)
+    return None
 
 
 def is_trusted(user: int) -> bool:

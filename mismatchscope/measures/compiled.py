@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import hashlib
-import logging
 import os
 import platform
 import shlex
@@ -23,7 +22,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..ownership import make_private, why_unsafe
+from ..ownership import private_cache, why_unsafe
 from ..temporary import temporary_directory
 
 # `omp simd` needs no OpenMP library. The two -fno flags let comparisons and floor become vector code; neither
@@ -53,7 +52,7 @@ def load(sources: Sequence[Path]) -> ctypes.CDLL:
     command[0] = compiler
 
     stem = f"kernels-{_fingerprint(sources, command)}"
-    directory = _cache_directory()
+    directory = private_cache("compiled")
     cached = None if directory is None else _cached(directory, stem)
     if cached is not None:
         with contextlib.suppress(OSError):  # a file system mounted noexec
@@ -71,22 +70,6 @@ def load(sources: Sequence[Path]) -> ctypes.CDLL:
         raise CompileError(f"the compiled library cannot be made or loaded: {error}") from error
 
 
-def _cache_directory() -> Path | None:
-    """Where libraries are kept: a place that nobody else can change, in the user's cache or else beside temporary
-    files, as for root in the home of another; None, with a warning, where there is no such place."""
-    places = [Path(tempfile.gettempdir(), f"mismatchscope-{os.geteuid()}-cache")]
-    with contextlib.suppress(RuntimeError):  # a user without a home
-        places.insert(0, Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mismatchscope")
-    reasons = {place / "compiled": why_unsafe(place / "compiled") for place in places}
-    safe = next((place for place, reason in reasons.items() if reason is None), None)
-    if safe is None:
-        logging.getLogger(__name__).warning(
-            "What is compiled is not kept, because %s; XDG_CACHE_HOME may name a directory that is yours alone.",
-            next(iter(reasons.values())),
-        )
-    return safe
-
-
 def _cached(directory: Path, stem: str) -> Path | None:
     """The library in the cache, if it is still what was written and nobody else can change it."""
     for library in sorted(directory.glob(f"{stem}-*.so")):
@@ -99,7 +82,6 @@ def _keep(built: Path, directory: Path) -> Path | None:
     """A copy in the cache, in the place of any other of that name; None where nothing can be written there."""
     library = directory / f"{built.stem}-{_sha256(built)}.so"
     try:
-        make_private(directory)
         handle, partial = tempfile.mkstemp(prefix=".compiling-", suffix=".so", dir=directory)
         try:
             with open(handle, "wb") as file:

@@ -50,7 +50,7 @@ def test_the_second_run_is_told_who_writes_there(
     (tmp_path / "run-link").symlink_to(held)
     with pytest.raises(LockedError) as error, output_directory(tmp_path / name, force=force, resume=resume):
         pass
-    assert f"is in use by process {holder.pid} on {socket.gethostname()}, since 20" in error.value.message
+    assert f"is in use by process {holder.pid} on {socket.gethostname()} since 20" in error.value.message
     assert str(held) in error.value.message
     assert (held / "run.json").exists()
 
