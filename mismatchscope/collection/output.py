@@ -105,6 +105,11 @@ def _unfinished(place: Path) -> list[Path]:
 
 def _replaceable(place: Path, inputs: Sequence[Path | None]) -> list[Path]:
     """What --force removes of a directory. Raises `OutputExistsError` where something in it is to be kept."""
+    for path in inputs:
+        if path is not None and path.exists() and path.resolve().is_relative_to(place.resolve()):
+            raise OutputExistsError(
+                f"{place} holds {path}, which this run reads, so --force will not replace it.", hint=_ANOTHER
+            )
     ours, foreign = content(place)
     ours = [path for path in ours if path != place / DIRECTORY_LOCK]
     if not foreign and not is_of_a_run(place):
@@ -116,9 +121,4 @@ def _replaceable(place: Path, inputs: Sequence[Path | None]) -> list[Path]:
             f"{place} holds {names}{more}, which no run of mismatchscope wrote, so --force removes nothing.",
             hint=f"move it away, or {_ANOTHER}",
         )
-    for path in inputs:
-        if path is not None and path.exists() and path.resolve().is_relative_to(place.resolve()):
-            raise OutputExistsError(
-                f"{place} holds {path}, which this run reads, so --force will not replace it.", hint=_ANOTHER
-            )
     return ours
