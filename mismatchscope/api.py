@@ -7,7 +7,6 @@ do next. Defaults are those of the command line; they stand in `defaults`.
 from __future__ import annotations
 
 import math
-import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -22,8 +21,8 @@ from .prompts.rows import Prompt as CheckedPrompt
 from .prompts.rows import check_columns, prompt_of_row
 from .records import Policy
 from .reports.document import Report
+from .temporary import temporary_directory
 from .traces.arrays import numbers, token_ids
-from .traces.identity import check_free
 from .traces.reader import Trace
 
 if TYPE_CHECKING:
@@ -96,20 +95,21 @@ def audit(
     given = dict(locals())
     from rich.console import Console
 
+    from .collection.output import output_directory
+    from .collection.run_files import PROMPTS
     from .probes.audit import run_audit
     from .progress import ProgressReporter
 
     with ExitStack() as stack:
-        path = Path(directory or stack.enter_context(tempfile.TemporaryDirectory(prefix="mismatchscope-")))
+        path = Path(directory or stack.enter_context(temporary_directory()))
         overrides = {_key(name): value for name, value in given.items() if name not in _NOT_SETTINGS}
         overrides |= {"model": None if model is None else str(model), "adapter": adapter and str(adapter)}
         listed = None
         if prompts is not None and not isinstance(prompts, str | Path):
             listed = _listed_prompts(prompts, overrides.pop("prompt_column"))
-            overrides["prompts"] = path / "prompts.jsonl"
+            overrides["prompts"] = path / PROMPTS
         settings = load_settings(None, overrides, [])
-        check_free(path, resume=resume, hint="choose another directory, or remove this one yourself")
-        path.mkdir(parents=True, exist_ok=True)
+        stack.enter_context(output_directory(path, resume=resume, hint="choose another directory"))
         report = run_audit(
             settings,
             path,

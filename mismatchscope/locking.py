@@ -21,8 +21,12 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 
+from .credentials import masked
 from .errors import LockedError, UsageError
 from .ownership import is_trusted
+
+DIRECTORY_LOCK = ".mismatchscope.lock"
+"""The lock of a directory that a run writes to, in that directory."""
 
 _MODE = 0o644  # another user may read who holds it
 _MAX_BYTES = 4096
@@ -41,57 +45,60 @@ class Holder:
 
     @classmethod
     def this_process(cls) -> Holder:
-        command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+        command = masked(shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]))
         since = datetime.now().astimezone().isoformat(timespec="seconds")
         return cls(os.getpid(), socket.gethostname(), command[:1000], since)
 
     def __str__(self) -> str:
-        return f"process {self.pid} on {self.host}, since {self.since}: {self.command}"
+        return f"process {self.pid} on {self.host} since {self.since} ({self.command})"
 
 
 @contextlib.contextmanager
-def locked(path: Path, what: str) -> Iterator[int]:
-    """Hold the lock on the file `path`; yields its descriptor, for commands that are to hold it too.
+def locked(path: Path, what: str) -> Iterator[None]:
+    """Hold the lock on the file `path`; where the file system has no locks, hold nothing and warn.
 
-    `what` is locked, for the message of the `LockedError` that is raised where another process has it. `UsageError`
-    for something in its place that is no lock, `OSError` where the file cannot be made.
+    `what` is locked, for the message of the `LockedError` that is raised where another process has it. Raises what
+    `try_lock` raises.
     """
-    lock = try_lock(path)
+    try:
+        lock = try_lock(path)
+    except OSError as error:
+        if error.errno not in _NO_LOCKS_HERE:
+            raise
+        logging.getLogger(__name__).warning("Nothing keeps others out of %s: no locks in %s.", what, path.parent)
+        yield
+        return
     if lock is None:
         raise LockedError(
             f"{what} is in use by {holder_of(path) or 'another process'}.", hint="wait for it, or end it"
         )
     try:
-        yield lock
+        yield
     finally:
         release(path, lock)
 
 
 def try_lock(path: Path) -> int | None:
-    """Take the lock on the file `path`; its descriptor, to be given to `release`. None where another has it."""
+    """Take the lock on the file `path`; its descriptor, to be given to `release`. None where another has it.
+
+    Raises `UsageError` for something in its place that is no lock, and `OSError` where the file cannot be made or
+    the file system has no locks.
+    """
     while True:
         lock = _open(path)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _is_at(path, lock):
+                _check_owner(path, lock)
+                _write_holder(lock)
+                return lock
         except BlockingIOError:
             os.close(lock)
             return None
-        except OSError as error:
-            if error.errno not in _NO_LOCKS_HERE:
-                os.close(lock)
-                raise
-            logging.getLogger(__name__).warning("Locks do not work in %s: nothing keeps others out.", path.parent)
-        if not _is_at(path, lock):  # who had it removed the file just now
+        except BaseException:
             os.close(lock)
-            continue
-        status = os.fstat(lock)
-        if not is_trusted(status.st_uid) or status.st_nlink > 1:
-            os.close(lock)
-            raise _no_lock(path, "has another name too" if status.st_nlink > 1 else "belongs to another user")
-        with contextlib.suppress(OSError):  # a full disk is somebody else's to report
-            os.ftruncate(lock, 0)
-            os.pwrite(lock, json.dumps(asdict(Holder.this_process())).encode(), 0)
-        return lock
+            raise
+        os.close(lock)  # who had it removed the file just now
 
 
 def release(path: Path, lock: int) -> None:
@@ -121,9 +128,7 @@ def _open(path: Path) -> int:
         except PermissionError:
             if not os.path.lexists(path):
                 raise
-            lock = os.open(
-                path, flags | os.O_RDONLY
-            )  # another user's: whether it is held can be asked all the same
+            lock = os.open(path, flags | os.O_RDONLY)  # another user's, who may hold it
     except OSError as error:
         if error.errno in _OTHER_KINDS:
             raise _no_lock(path, _OTHER_KINDS[error.errno]) from None
@@ -132,6 +137,20 @@ def _open(path: Path) -> int:
         os.close(lock)
         raise _no_lock(path, "is no regular file")
     return lock
+
+
+def _check_owner(path: Path, lock: int) -> None:
+    status = os.fstat(lock)
+    if not is_trusted(status.st_uid):
+        raise _no_lock(path, "belongs to another user")
+    if status.st_nlink > 1:
+        raise _no_lock(path, "has another name too")
+
+
+def _write_holder(lock: int) -> None:
+    with contextlib.suppress(OSError):  # a full disk is somebody else's to report
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, json.dumps(asdict(Holder.this_process())).encode(), 0)
 
 
 def _no_lock(path: Path, reason: str) -> UsageError:

@@ -11,12 +11,15 @@ Debian and Fedora give one to everybody (umask 0002).
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import grp
+import logging
 import os
 import pwd
 import stat
 import sys
+import tempfile
 from collections import deque
 from functools import cache
 from pathlib import Path
@@ -57,6 +60,60 @@ def why_unsafe(path: Path) -> str | None:
         rest.extendleft(reversed(target.parts))
         if target.is_absolute():
             here = Path(rest.popleft())
+    return None
+
+
+def why_unsafe_within(directory: Path) -> str | None:
+    """As `why_unsafe`, of a directory and of everything in it; a link in it is followed to what it leads to."""
+    if reason := why_unsafe(directory):
+        return reason
+    waiting = [str(directory)]
+    try:
+        while waiting:
+            with os.scandir(waiting.pop()) as entries:
+                for entry in entries:
+                    status = entry.stat(follow_symlinks=False)
+                    if entry.is_symlink():
+                        reason = why_unsafe(Path(entry.path))
+                    elif not is_trusted(status.st_uid) or status.st_mode & (stat.S_IWOTH | stat.S_IWGRP):
+                        reason = _why_changeable(Path(entry.path), status, last=True)
+                    if reason is not None:
+                        return reason
+                    if stat.S_ISDIR(status.st_mode):
+                        waiting.append(entry.path)
+    except OSError as error:
+        return f"{error.filename} cannot be examined: {error.strerror}"
+    return None
+
+
+def make_private(directory: Path) -> None:
+    """Make a directory, and those above it that are not there, so that nobody else can write them, whatever the
+    umask is. `OSError` where that is not possible."""
+    for place in (*reversed(directory.parents), directory):
+        if not place.is_dir():
+            place.mkdir(mode=0o700, exist_ok=True)
+
+
+def private_cache(name: str) -> Path | None:
+    """Make the directory of that name where what will run is kept: in the user's cache, or else beside temporary
+    files, as for root in the home of another. None, with a warning, where others could write both."""
+    places = [Path(tempfile.gettempdir(), f"mismatchscope-{os.geteuid()}-cache")]
+    with contextlib.suppress(RuntimeError):  # a user without a home
+        places.insert(0, Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mismatchscope")
+    reasons: list[str] = []
+    for directory in (place.absolute() / name for place in places):
+        reason = why_unsafe(directory)
+        try:
+            if reason is None:
+                make_private(directory)
+                reason = why_unsafe(directory)
+        except OSError as error:
+            reason = f"{directory} cannot be made: {error.strerror}"
+        if reason is None:
+            return directory
+        reasons.append(reason)
+    hint = "XDG_CACHE_HOME may name a directory that is yours alone"
+    logging.getLogger(__name__).warning("What is compiled is not kept, because %s; %s.", reasons[0], hint)
     return None
 
 

@@ -127,7 +127,7 @@ def test_prompts_are_texts_chats_or_token_ids(tmp_path: Path) -> None:
     chat = [{"role": "user", "content": "secret"}]
     prompts = ["a text", chat, [5, 6, 7], (8, 9)]
     report = ms.audit(**SMALL | {"prompts": prompts, "limit": None}, directory=tmp_path / "run", repeats=False)
-    read = load_prompts(tmp_path / "run" / "prompts.jsonl")
+    read = load_prompts(tmp_path / "run" / "api-prompts.jsonl")
     assert [one.prompt for one in read] == ["a text", chat, None, None]
     assert [one.token_ids for one in read] == [None, None, [5, 6, 7], [8, 9]]
     sequences = ms.open_trace(tmp_path / "run" / "behavior").sequences()
@@ -157,14 +157,14 @@ def test_prompts_are_rows_too_as_a_frame_has_them(tmp_path: Path) -> None:
         {"prompt_token_ids": np.array([5, 6])},
     ]
     ms.audit(**SMALL | {"prompts": rows, "limit": None}, directory=tmp_path / "run", repeats=False)
-    read = load_prompts(tmp_path / "run" / "prompts.jsonl")
+    read = load_prompts(tmp_path / "run" / "api-prompts.jsonl")
     assert [one.prompt for one in read] == [chat, chat, None]
     assert read[1].template_arguments == {"tools": tools, "enable_thinking": False}
     assert read[2].token_ids == [5, 6]
     named = [{"question": "a", "system": "not read"}]
     options = {"prompts": named, "limit": None, "prompt_column": "question"}
     report = ms.audit(**SMALL | options, directory=tmp_path / "named", repeats=False)
-    assert load_prompts(tmp_path / "named" / "prompts.jsonl")[0].prompt == "a"
+    assert load_prompts(tmp_path / "named" / "api-prompts.jsonl")[0].prompt == "a"
     assert "prompt_column='question'" in report.provenance.command
 
 

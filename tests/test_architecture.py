@@ -31,7 +31,7 @@ FLOORS = (
     ("traces", "reports"),
     ("demo", "prompts", "defaults", "machine", "processes"),
     ("measures", "records", "progress", "parquet_files"),
-    ("composition", "transforms", "input_files", "parquet_pages", "durable"),
+    ("composition", "transforms", "input_files", "parquet_pages", "durable", "temporary"),
     ("locking", "file_errors"),
     ("errors",),
     ("foreign_text", "ownership", "credentials", "supervisor"),
@@ -39,7 +39,7 @@ FLOORS = (
 
 # Rooms that see less than their floor allows: modules, or whole rooms.
 ONLY = {
-    "measures": ("errors",),
+    "measures": ("ownership", "temporary", "errors"),
     "reports": ("measures", "input_files", "errors"),
     "gate": ("reports", "measures", "errors"),
 }

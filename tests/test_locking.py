@@ -41,8 +41,8 @@ def test_who_holds_it_is_said(path: Path, holder: subprocess.Popen[str]) -> None
     with pytest.raises(LockedError) as error, locked(path, "the place"):
         pass
     message = error.value.message
-    assert message.startswith(f"the place is in use by process {holder.pid} on {socket.gethostname()}, since 20")
-    assert f": -c {path}." in message
+    assert message.startswith(f"the place is in use by process {holder.pid} on {socket.gethostname()} since 20")
+    assert f" (-c {path})." in message
     assert error.value.exit_code == 2
 
 
@@ -149,6 +149,13 @@ def test_a_full_disk_is_no_reason_not_to_lock(path: Path, monkeypatch: pytest.Mo
         assert try_lock(path) is None
 
 
+def test_a_key_of_the_command_line_is_not_written(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["/bin/mismatchscope", "audit", "--behavior", "vllm:api_key=hunter2hunter2"])
+    with locked(path, "the place"):
+        assert "mismatchscope audit" in path.read_text()
+        assert "hunter2" not in path.read_text()
+
+
 def test_a_holder_is_shown_in_words() -> None:
     holder = Holder(7, "node", "mismatchscope audit", "2026-01-02T03:04:05+00:00")
-    assert str(holder) == "process 7 on node, since 2026-01-02T03:04:05+00:00: mismatchscope audit"
+    assert str(holder) == "process 7 on node since 2026-01-02T03:04:05+00:00 (mismatchscope audit)"

@@ -10,7 +10,6 @@ from __future__ import annotations
 import datetime
 import hashlib
 import json
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -27,6 +26,7 @@ from ..errors import EngineError, OutputExistsError
 from ..file_errors import file_errors
 from ..prompts.rows import Prompt
 from ..records import Evidence, Request, Task, finished_parts, write_requests
+from ..temporary import temporary_directory
 from ..traces.identity import FACTS, earlier_manifest, request_sha256
 from ..traces.reader import Trace
 from ..traces.schema import PARTS, Manifest, RunInputs
@@ -112,8 +112,8 @@ class Collector:
             on_event(event)
 
         if not all(self._is_finished(pass_, missing) for pass_ in missing.values()):
-            with tempfile.TemporaryDirectory(prefix="mismatchscope-") as scratch:
-                tasks = [self._task(pass_, missing, Path(scratch), runs[path]) for path, pass_ in missing.items()]
+            with temporary_directory() as scratch:
+                tasks = [self._task(pass_, missing, scratch, runs[path]) for path, pass_ in missing.items()]
                 job = job_for(spec, resolve_model(self.model), tasks)
                 run_job(job, python=interpreter(spec), log_path=log_path, on_event=begin)
         # A resumed run finds a trace complete only when those that take their tokens from it are complete too.

@@ -19,8 +19,8 @@ from ..errors import OutputExistsError
 from ..input_files import read_json, reason
 from ..traces.identity import request_sha256
 from ..traces.schema import Manifest
+from .run_files import RUN
 
-RUN = "run.json"
 _TRACES, _CHECKSUM = "traces", "sha256"
 
 

@@ -29,7 +29,7 @@ def command(
 ) -> None:
     """Measure two traces of the same tokens. Needs no engine, no torch and no network."""
     from .. import gate
-    from ..collection.output import prepare_output
+    from ..collection.output import output_directory
     from ..comparison.compare_traces import compare
     from ..comparison.floors import Repeats
     from ..config import load_settings
@@ -44,20 +44,20 @@ def command(
     theta, old = opened(target), opened(baseline)
     repeats = Repeats(opened(behavior_repeat), opened(reference_repeat))
     inputs = [behavior, reference, target, baseline, behavior_repeat, reference_repeat]
-    prepare_output(output, force=force, resume=False, inputs=inputs)
-    with progress() as on_event:
-        report = compare(
-            mu,
-            pi,
-            target=theta,
-            baseline=old,
-            repeats=repeats,
-            policy=policy,
-            confidence=settings.confidence,
-            margin=settings.margin,
-            tail=settings.tail,
-            max_rejected=settings.max_rejected,
-            command=command_line(),
-            on_rows=lambda rows: on_event({"event": "measured", "rows": rows}),
-        )
-    write_and_exit(gate.apply(report, settings.gate.fail_on) if settings.gate.fail_on else report, output)
+    with output_directory(output, force=force, inputs=inputs):
+        with progress() as on_event:
+            report = compare(
+                mu,
+                pi,
+                target=theta,
+                baseline=old,
+                repeats=repeats,
+                policy=policy,
+                confidence=settings.confidence,
+                margin=settings.margin,
+                tail=settings.tail,
+                max_rejected=settings.max_rejected,
+                command=command_line(),
+                on_rows=lambda rows: on_event({"event": "measured", "rows": rows}),
+            )
+        write_and_exit(gate.apply(report, settings.gate.fail_on) if settings.gate.fail_on else report, output)

@@ -22,14 +22,19 @@ def command(
     """Sample from an engine and write its trace (and TRACE-raw where the sampler changed the distribution)."""
     from rich.markup import escape
 
-    from ..collection.output import prepare_output
+    from ..collection.output import output_directory
     from ..collection.single_trace import sample_trace
     from ..config import load_settings
+    from ..traces.store import raw_path_of
 
     settings = load_settings(None, overrides | {"behavior": engine}, [])
     create_missing_environments([settings.behavior])
-    prepare_output(output, force=force, resume=resume, inputs=[settings.prompts, *model_inputs(settings)])
-    with progress() as on_event:
+    inputs = [settings.prompts, *model_inputs(settings)]
+    raw = [raw_path_of(output)] if settings.sampling.sampling().transforms else []
+    with (
+        output_directory(output, force=force, resume=resume, inputs=inputs, beside=raw),
+        progress() as on_event,
+    ):
         manifest = sample_trace(settings, output, on_event=on_event)
     for note in manifest.notes:
         stderr().print(f"[bold yellow]note:[/] {escape(note)}", soft_wrap=True)

@@ -32,14 +32,14 @@ def command(
     resume: Resume = False,
 ) -> None:
     """Teacher-force the tokens of a trace through an engine, with the evidence that the trace has."""
-    from ..collection.output import prepare_output
+    from ..collection.output import output_directory
     from ..collection.single_trace import ScoreSettings, score_trace
     from ..config import load_settings
 
     given = load_settings(None, overrides | {"reference": engine}, [])  # and the SPEC is checked
     create_missing_environments([engine])
-    prepare_output(output, force=force, resume=resume, inputs=[trace, *model_inputs(given)])
-    with progress() as on_event:
+    inputs = [trace, *model_inputs(given)]
+    with output_directory(output, force=force, resume=resume, inputs=inputs), progress() as on_event:
         settings = ScoreSettings(engine, given.model, role, path, temperature, shuffle_seed, given.adapter)
         manifest = score_trace(trace, output, settings, on_event=on_event)
     stdout().print(f"{output}: {manifest.counts.sequences} sequences, {manifest.counts.tokens} tokens")

@@ -31,16 +31,19 @@ class Build:
     """What a recipe works with. `gpu` says which kind of machine the engine is installed for.
 
     `lock` is inherited by every command: should this process be killed, the lock lasts as long as the command does,
-    so that nobody builds in the same directory meanwhile.
+    so that nobody builds in the same directory meanwhile. `scratch` is where their temporary files go.
     """
 
-    def __init__(self, path: Path, version: str, *, gpu: bool, log: BinaryIO, lock: int, on_event: Events) -> None:
+    def __init__(
+        self, path: Path, version: str, *, gpu: bool, log: BinaryIO, lock: int, scratch: Path, on_event: Events
+    ) -> None:
         self.path = path
         self.version = version
         self.gpu = gpu
         self.python = interpreter_of(path)
         self._log = log
         self._lock = lock
+        self._scratch = scratch
         self._on_event = on_event
 
     def make_venv(self) -> None:
@@ -83,7 +86,7 @@ class Build:
         environment = {name: value for name, value in os.environ.items() if name not in _REDIRECTING}
         with FollowedProcess(
             command,
-            environment=environment | {"PIP_USER": "0"} | (variables or {}),
+            environment=environment | {"PIP_USER": "0", "TMPDIR": str(self._scratch)} | (variables or {}),
             stderr=subprocess.STDOUT,
             inherited=(self._lock,),
         ) as process:

@@ -41,7 +41,7 @@ class CreationProgress:
                 note = f"{self._step}, {event['seconds']:.0f} s, {event['lines']} lines"
                 self._show(f"{note}: {event['line']}", note)
             case "locked":
-                note = f"another process is making it, waiting since {event['seconds']:.0f} s"
+                note = f"{event['holder']} is making it; waiting for {event['seconds']:.0f} s"
                 self._show(note, note)
 
     def _show(self, line: str, note: str | None = None) -> None:

@@ -13,13 +13,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import json
 import os
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -31,8 +30,11 @@ from packaging.version import InvalidVersion, Version
 from ..durable import write_atomic
 from ..errors import DiskFullError, EnvironmentBrokenError, MismatchScopeError, SpecError, UsageError
 from ..file_errors import file_errors
+from ..locking import holder_of, release, try_lock
 from ..machine import hardware, numerics_variables
+from ..ownership import make_private, why_unsafe, why_unsafe_within
 from ..processes import open_log, run_to_end
+from ..temporary import temporary_directory
 from .build import Build, Events, interpreter_of
 from .failures import DISK_HINT
 from .recipes import recipe_for
@@ -42,6 +44,7 @@ FACTS = "environment.json"
 _INTROSPECT = Path(__file__).with_name("introspect.py")
 _INTROSPECT_SECONDS = 60
 _LOCK_POLL_SECONDS = 0.5
+_OWN_PLACE = "set MISMATCHSCOPE_HOME to a directory that is yours alone, with room for it"
 
 
 def _ignore(event: dict[str, Any]) -> None:
@@ -57,7 +60,7 @@ def home() -> Path:
         if chosen := os.environ.get("MISMATCHSCOPE_HOME"):
             return Path(chosen).expanduser().absolute()
         base = os.environ.get("XDG_CACHE_HOME")
-        return (Path(base) if base else Path.home() / ".cache") / "mismatchscope"
+        return (Path(base) if base else Path.home() / ".cache").absolute() / "mismatchscope"
     except RuntimeError as error:
         raise UsageError(
             f"Nothing says where engine environments are kept: {error}", hint="export MISMATCHSCOPE_HOME=DIRECTORY"
@@ -83,8 +86,11 @@ class Environment:
     def examine(self) -> dict[str, Any]:
         """What `introspect` finds in it, engine, versions and device, in a fraction of a second.
 
-        Raises `EnvironmentBrokenError` when somebody removed or changed what was installed.
+        Raises `EnvironmentBrokenError` when somebody removed or changed what was installed, or could: of what
+        others can write nothing is run.
         """
+        if reason := why_unsafe_within(self.path):
+            raise self._broken(f"what is in it would run, and {reason}")
         found = self._introspect()
         distribution, versions = self.facts["distribution"], found["versions"]
         for package in (distribution, "torch"):
@@ -143,7 +149,7 @@ def create(name: str, version: str | None = None, on_event: Events = _ignore) ->
     """Make the environment of an engine version (default: the one that was tried), or find it made already.
 
     It takes minutes and gigabytes. Two creators of one environment take turns; `on_event` gets the events of
-    `build` and, while another process holds the lock, {"event": "locked", "seconds"}.
+    `build` and, while another process holds the lock, {"event": "locked", "holder", "seconds"}.
 
     Raises `SpecError` for an engine without a recipe and for a version that pip does not offer, `InstallError`
     when a step failed, `DiskFullError`, and `EnvironmentBrokenError` when it is there and broken. Whatever ends
@@ -154,7 +160,12 @@ def create(name: str, version: str | None = None, on_event: Events = _ignore) ->
     gpu = bool(hardware()["gpus"])
     recipe.check_version(version, gpu=gpu)
     path = _directory(name, version)
-    with _locked(path.name, on_event) as lock:
+
+    def wait(holder: str, seconds: float) -> None:
+        on_event({"event": "locked", "holder": holder, "seconds": seconds})
+        time.sleep(_LOCK_POLL_SECONDS)
+
+    with _locked(path, wait) as lock, temporary_directory() as scratch, _closed_to_others():
         existing = find(name, version)
         if existing is not None:
             existing.examine()
@@ -162,7 +173,7 @@ def create(name: str, version: str | None = None, on_event: Events = _ignore) ->
         shutil.rmtree(path, ignore_errors=True)
         began = time.monotonic()
         with open_log(_new_log(name, version)) as log:
-            build = Build(path, version, gpu=gpu, log=log, lock=lock, on_event=on_event)
+            build = Build(path, version, gpu=gpu, log=log, lock=lock, scratch=scratch, on_event=on_event)
             try:
                 build.make_venv()
                 facts: dict[str, Any] = {"distribution": recipe.install(build)}
@@ -203,10 +214,10 @@ def remove(name: str, version: str | None = None) -> Path:
     if not path.is_dir():
         raise SpecError(f"There is no environment of {name} {version}.", hint="mismatchscope env list")
 
-    def refuse(event: dict[str, Any]) -> None:
-        raise MismatchScopeError(f"{path.name} is being made by another process.", hint="end it, or wait for it")
+    def refuse(holder: str, seconds: float) -> None:
+        raise MismatchScopeError(f"{path.name} is being made by {holder}.", hint="end it, or wait for it")
 
-    with _locked(path.name, refuse):
+    with _locked(path, refuse):
         (path / FACTS).unlink(missing_ok=True)  # first: half an environment must not be taken for a whole one
         shutil.rmtree(path)
     return path
@@ -259,32 +270,44 @@ def _parsed(version: str) -> Version:
 
 def _new_log(name: str, version: str) -> Path:
     logs = home() / "logs"
-    logs.mkdir(parents=True, exist_ok=True)
+    make_private(logs)
     return logs / f"env-create-{name}-{version}-{datetime.now().strftime('%Y%m%d-%H%M%S')}.log"
 
 
 @contextlib.contextmanager
-def _locked(name: str, on_event: Events) -> Iterator[int]:
+def _locked(path: Path, on_held: Callable[[str, float], None]) -> Iterator[int]:
     """Hold the lock of one environment, given as a file descriptor that its commands inherit.
 
-    The kernel frees it with the last process that has it, so a killed creator leaves no stale lock.
+    The kernel frees it with the last process that has it, so a killed creator leaves no stale lock. While another
+    process has it, `on_held` is called again and again, with who that is and the seconds that passed. Raises
+    `MismatchScopeError` where nothing can be written, or others could write too.
     """
-    directory = home() / "environments"
+    directory = path.parent
+    lock_path = directory / f".{path.name}.lock"
     try:
-        directory.mkdir(parents=True, exist_ok=True)
-        lock = open(directory / f".{name}.lock", "wb")  # noqa: SIM115
-    except OSError as error:
-        raise MismatchScopeError(
-            f"Nothing can be written in {directory}: {error.strerror}.",
-            hint="set MISMATCHSCOPE_HOME to a directory with room for it",
-        ) from None
-    with lock:
+        make_private(directory)
+        if reason := why_unsafe(directory):
+            raise MismatchScopeError(f"What is in {directory} would run, and {reason}.", hint=_OWN_PLACE)
+        if path.is_symlink():
+            raise MismatchScopeError(f"{path} is a link, no environment that was made here.", hint=f"rm {path}")
         began = time.monotonic()
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                on_event({"event": "locked", "seconds": time.monotonic() - began})
-                time.sleep(_LOCK_POLL_SECONDS)
-        yield lock.fileno()
+        while (lock := try_lock(lock_path)) is None:
+            on_held(str(holder_of(lock_path) or "another process"), time.monotonic() - began)
+    except OSError as error:
+        why = f"Nothing can be written in {directory}: {error.strerror}."
+        raise MismatchScopeError(why, hint=_OWN_PLACE) from None
+    try:
+        yield lock
+    finally:
+        release(lock_path, lock)
+
+
+@contextlib.contextmanager
+def _closed_to_others() -> Iterator[None]:
+    """Let nobody else write what this process and its commands make, whatever the umask was."""
+    before = os.umask(0o022)
+    os.umask(before | 0o022)
+    try:
+        yield
+    finally:
+        os.umask(before)

@@ -1,29 +1,36 @@
 """Compile C files with the system's compiler at first use, and load them with ctypes.
 
-The library is kept in the user's cache directory under a name that is a hash of everything that it depends
-on: the sources, the compiler, the flags and the processor (it is built for exactly this one, and a home
-directory may be shared between machines). It is written under another name and moved into place, so that
-processes which compile at the same time never load half a file.
+The library is kept in the user's cache directory under a name with two hashes: of everything that it depends on
+(the sources, the compiler, the flags and the processor: it is built for exactly this one, and a home directory may
+be shared between machines), and of its own content. It is loaded from there only while it is what was written, and
+only where nobody else could have changed it; else it is compiled again. It is written under another name and moved
+into place, so that processes which compile at the same time never load half a file.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import hashlib
 import os
 import platform
 import shlex
 import shutil
+import stat
 import subprocess
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+
+from ..ownership import private_cache, why_unsafe
+from ..temporary import temporary_directory
 
 # `omp simd` needs no OpenMP library. The two -fno flags let comparisons and floor become vector code; neither
 # changes a result, unlike -ffast-math.
 _FLAGS = ["-O3", "-std=gnu11", "-fopenmp-simd", "-fno-math-errno", "-fno-trapping-math", "-fPIC", "-shared"]
 _NATIVE = ["-march=native"]  # not every compiler knows it on every processor
 _TIMEOUT_S = 120
+_MAX_BYTES = 64 * 2**20  # a library has a thousandth
 
 
 class CompileError(Exception):
@@ -44,22 +51,23 @@ def load(sources: Sequence[Path]) -> ctypes.CDLL:
         raise CompileError(f"there is no C compiler {command[0]!r} on PATH")
     command[0] = compiler
 
-    name = f"kernels-{_fingerprint(sources, command)}.so"
+    stem = f"kernels-{_fingerprint(sources, command)}"
+    directory = private_cache("compiled")
+    cached = None if directory is None else _cached(directory, stem)
+    if cached is not None:
+        with contextlib.suppress(OSError):  # a file system mounted noexec
+            return ctypes.CDLL(str(cached))
     try:
-        directory = _cache_directory()
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        library = directory / name
-        if not library.exists():
-            _compile(sources, command, library)
-        return ctypes.CDLL(str(library))
-    except OSError:  # a read-only home, a full disk, a file system mounted noexec: this process gets its own
-        with tempfile.TemporaryDirectory(prefix="mismatchscope-") as private:
-            library = Path(private) / name
-            _compile(sources, command, library)
-            try:
-                return ctypes.CDLL(str(library))
-            except OSError as error:
-                raise CompileError(f"the compiled library cannot be loaded: {error}") from error
+        with temporary_directory() as private:
+            built = private / f"{stem}.so"
+            _compile(sources, command, built)
+            kept = None if directory is None else _keep(built, directory)
+            if kept is not None:
+                with contextlib.suppress(OSError):
+                    return ctypes.CDLL(str(kept))
+            return ctypes.CDLL(str(built))  # loaded, it needs its file no more
+    except OSError as error:
+        raise CompileError(f"the compiled library cannot be made or loaded: {error}") from error
 
 
 def _compiler_command() -> list[str]:
@@ -74,9 +82,41 @@ def _compiler_command() -> list[str]:
     return command
 
 
-def _cache_directory() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "mismatchscope" / "compiled"
+def _cached(directory: Path, stem: str) -> Path | None:
+    """The library in the cache, if it is still what was written and nobody else can change it."""
+    for library in sorted(directory.glob(f"{stem}-*.so")):
+        if why_unsafe(library) is None and _sha256(library) == library.stem.removeprefix(f"{stem}-"):
+            return library
+    return None
+
+
+def _keep(built: Path, directory: Path) -> Path | None:
+    """A copy in the cache, in the place of any other of that name; None where nothing can be written there."""
+    library = directory / f"{built.stem}-{_sha256(built)}.so"
+    try:
+        handle, partial = tempfile.mkstemp(prefix=".compiling-", suffix=".so", dir=directory)
+        try:
+            with open(handle, "wb") as file:
+                file.write(built.read_bytes())
+            for other in directory.glob(f"{built.stem}-*.so"):
+                other.unlink()
+            os.replace(partial, library)
+        finally:
+            Path(partial).unlink(missing_ok=True)
+    except OSError:
+        return None
+    return library
+
+
+def _sha256(library: Path) -> str | None:
+    """The hash of a file; None for what is no file of a library's size."""
+    try:
+        status = library.stat()
+        if not stat.S_ISREG(status.st_mode) or status.st_size > _MAX_BYTES:
+            return None
+        return hashlib.sha256(library.read_bytes()).hexdigest()
+    except OSError:
+        return None
 
 
 def _fingerprint(sources: Sequence[Path], command: list[str]) -> str:
@@ -100,18 +140,11 @@ def _processor() -> str:
 
 def _compile(sources: Sequence[Path], command: list[str], library: Path) -> None:
     c_files = [str(source) for source in sources if source.suffix == ".c"]
-    handle, partial = tempfile.mkstemp(prefix=".compiling-", suffix=".so", dir=library.parent)
-    os.close(handle)
-    try:
-        for native in (_NATIVE, []):
-            arguments = [*command, *_FLAGS, *native, *c_files, "-o", partial, "-lm"]
-            result = _run(arguments)
-            if result.returncode == 0:
-                os.replace(partial, library)
-                return
-        raise CompileError(f"{command[0]} failed: {result.stderr.strip()[-500:]}")
-    finally:
-        Path(partial).unlink(missing_ok=True)
+    for native in (_NATIVE, []):
+        result = _run([*command, *_FLAGS, *native, *c_files, "-o", str(library), "-lm"])
+        if result.returncode == 0:
+            return
+    raise CompileError(f"{command[0]} failed: {result.stderr.strip()[-500:]}")
 
 
 def _run(arguments: list[str]) -> subprocess.CompletedProcess[str]:

@@ -23,6 +23,7 @@ from ..collection.embedded import chosen_prompts
 from ..collection.evidence import PlannedEvidence
 from ..collection.passes import Pass, plan_audit
 from ..collection.remade import note_remade
+from ..collection.run_files import LOGS
 from ..collection.run_json import check_run_json, write_run_json
 from ..comparison.compare_traces import compare
 from ..comparison.floors import Repeats
@@ -68,7 +69,7 @@ def run_audit(
     on_event({"event": "evidence", "side": "behavior", "sentence": planned.sentence})
     with file_errors("The audit cannot be begun", hint="choose another -o"):
         if damaged is not None:
-            note_remade(damaged, directory / "logs" / "behavior.log", on_event)
+            note_remade(damaged, directory / LOGS / "behavior.log", on_event)
         if given is not None and settings.prompts is not None:
             write_prompts(settings.prompts, given)
         write_run_json(directory, settings, manifests)
@@ -82,7 +83,7 @@ def run_audit(
         collector.collect(
             spec,
             passes[side],
-            log_path=directory / "logs" / f"{side}.log",
+            log_path=directory / LOGS / f"{side}.log",
             on_event=of_side(side),
         )
         if not measured.exists():

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
 
 from ..errors import OutputExistsError
+from ..locking import DIRECTORY_LOCK
 from .schema import MANIFEST, PARTS, Manifest
 from .unfinished import DATA, usable_manifest
 
@@ -66,7 +68,8 @@ def earlier_manifest(path: Path, manifest: Manifest) -> Manifest | None:
 
 def _check_nothing_is_kept(path: Path) -> None:
     """Raise `OutputExistsError` for a directory that has files but no manifest."""
-    kept = [entry for entry in path.iterdir() if not entry.name.endswith(".tmp")] if path.exists() else []
+    entries = path.iterdir() if path.exists() else ()
+    kept = [entry for entry in entries if not entry.name.endswith(".tmp") and entry.name != DIRECTORY_LOCK]
     if any(entry.name in (PARTS, *DATA) for entry in kept):
         raise OutputExistsError(
             f"{path} has sequences but no {MANIFEST}, so nothing says what they were made for.",
@@ -76,15 +79,17 @@ def _check_nothing_is_kept(path: Path) -> None:
         raise OutputExistsError(f"{path} is not empty and no trace.", hint="choose another directory with -o")
 
 
-def check_free(path: Path, *, resume: bool = False, hint: str) -> None:
-    """Raise `OutputExistsError` unless `path` is free or an empty directory; to `resume`, any directory will do."""
-    if not is_free(path) and not (resume and path.is_dir()):
+def check_free(path: Path, *, hint: str) -> None:
+    """Raise `OutputExistsError` unless `path` is free or an empty directory."""
+    if not is_free(path):
         raise OutputExistsError(f"{path} exists and is not empty.", hint=hint)
 
 
 def is_free(path: Path) -> bool:
-    """Whether nothing is there, or an empty directory."""
-    return not path.exists() or (path.is_dir() and not any(path.iterdir()))
+    """Whether nothing is there, or a directory that is empty but for its lock."""
+    if not path.is_dir():
+        return not os.path.lexists(path)
+    return all(entry.name == DIRECTORY_LOCK for entry in path.iterdir())
 
 
 def joined(earlier: Manifest, manifest: Manifest) -> Manifest:

@@ -11,14 +11,18 @@ from pathlib import Path
 from typing import Any, get_args
 
 from ..errors import UsageError
+from ..locking import DIRECTORY_LOCK, locked
 from ..records import Policy, Role
 from . import store
 from .arrays import PerSequence, Rows
 from .identity import check_free
+from .packing import disk_full_guard
 from .reader import Trace
 from .record_builder import RecordBuilder
 from .schema import Manifest, ModelFacts
 from .stated_facts import settings_of, size_of, text_of, transforms_of
+
+_ANOTHER = "choose another directory, or remove this one yourself"
 
 
 def write_trace(
@@ -91,10 +95,11 @@ def write_trace(
     Raises:
         UsageError: an argument whose shape or values cannot be right; it is named. Nothing is written.
         OutputExistsError: something is at `path`.
+        LockedError: another process writes there.
         DiskFullError: no room.
     """
     path = Path(path)
-    check_free(path, hint="choose another directory, or remove this one yourself")
+    check_free(path, hint=_ANOTHER)
     for name, value, known in (("role", role, get_args(Role)), ("policy", policy, get_args(Policy))):
         if value not in known:
             raise UsageError(f"{name} is {value!r}.", hint=f"{name} is one of {', '.join(known)}")
@@ -143,7 +148,11 @@ def write_trace(
         effective=_half_precision(logprobs) | stated,
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     )
-    store.write_records(path, manifest, records)
+    with disk_full_guard(f"{path} could not be written.", hint="make room, then repeat the command"):
+        path.mkdir(parents=True, exist_ok=True)
+        with locked(path / DIRECTORY_LOCK, str(path)):
+            check_free(path, hint=_ANOTHER)
+            store.write_records(path, manifest, records)
     return Trace.open(path, verify=False)
 
 

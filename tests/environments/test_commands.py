@@ -82,7 +82,7 @@ def test_a_long_step_speaks_now_and_then(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr("time.monotonic", lambda: now)
     console = Console(file=io.StringIO(), width=40)
     with CreationProgress(console) as progress:
-        progress({"event": "locked", "seconds": 1.0})
+        progress({"event": "locked", "holder": "process 7", "seconds": 1.0})
         progress({"event": "step", "name": "install torch"})
         for now in range(1, 26):
             progress({"event": "alive", "seconds": float(now), "lines": 7, "line": "Downloading [a wheel]"})

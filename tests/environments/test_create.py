@@ -165,7 +165,7 @@ def test_a_killed_creation_leaves_nothing_usable_and_the_next_one_succeeds(home:
         assert find("toy") is None
         assert installed() == []
         # The command that it had started lives on, and so does the lock.
-        with pytest.raises(MismatchScopeError, match=r"toy-1\.1\.0 is being made by another process"):
+        with pytest.raises(MismatchScopeError, match=rf"toy-1\.1\.0 is being made by process {process.pid} "):
             remove("toy", "1.1.0")
         os.kill(sleeper, signal.SIGKILL)
     left = home / "environments" / "toy-1.1.0" / "of-the-killed-one"

@@ -43,12 +43,13 @@ def wrapped_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     return install
 
 
-def in_another_process(source: Path) -> subprocess.Popen[str]:
+def in_another_process(source: Path, stderr: int | None = None) -> subprocess.Popen[str]:
     code = (
         "import sys, pathlib; from mismatchscope.measures import compiled; "
         "print(compiled.load([pathlib.Path(sys.argv[1])]).answer())"
     )
-    return subprocess.Popen([sys.executable, "-c", code, str(source)], stdout=subprocess.PIPE, text=True)
+    command = [sys.executable, "-c", code, str(source)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True)
 
 
 @needs_compiler
@@ -104,7 +105,7 @@ def test_a_refused_source_carries_what_the_compiler_said(source, cache):
     source.write_text("int answer(void) { return forty_two; }\n")
     with pytest.raises(compiled.CompileError, match="forty_two"):
         compiled.load([source])
-    assert list(cache.iterdir()) == []
+    assert list(cache.glob("*")) == []
 
 
 @needs_compiler
@@ -115,14 +116,94 @@ def test_a_cache_that_cannot_be_written_is_done_without(source, tmp_path, monkey
     assert compiled.load([source]).answer() == 42
 
 
+FOREIGN = '__attribute__((constructor)) static void run(void) { write(2, "FOREIGN", 7); }'
+
+
+def foreign_library(library: Path) -> None:
+    """A whole library that says when it is loaded."""
+    arguments = ["cc", "-shared", "-fPIC", "-include", "unistd.h", "-x", "c", "-", "-o", str(library)]
+    subprocess.run(arguments, input=FOREIGN, text=True, check=True)
+
+
+def truncated(library: Path) -> None:
+    library.write_bytes(library.read_bytes()[:9000])
+
+
+def one_byte_changed(library: Path) -> None:
+    content = bytearray(library.read_bytes())
+    content[len(content) // 3] ^= 255
+    library.write_bytes(content)
+
+
+def linked(library: Path) -> None:
+    other = library.with_name("other")
+    foreign_library(other)
+    library.unlink()
+    library.symlink_to(other)
+
+
+def pipe(library: Path) -> None:
+    library.unlink()
+    os.mkfifo(library)
+
+
 @needs_compiler
-def test_a_damaged_cached_library_is_compiled_again(source, cache, wrapped_compiler):
+@pytest.mark.parametrize(
+    "damage",
+    [lambda library: library.write_bytes(b""), truncated, one_byte_changed, foreign_library, linked, pipe],
+)
+def test_a_cached_library_that_is_not_what_was_written_is_compiled_again(
+    source: Path, cache: Path, wrapped_compiler, damage
+) -> None:
     log = wrapped_compiler()
     in_another_process(source).communicate(timeout=60)
     (library,) = cache.iterdir()
-    library.write_bytes(b"not a library")
-    assert compiled.load([source]).answer() == 42
+    damage(library)
+    for _ in range(2):  # and the second finds what the first mended
+        other = in_another_process(source, stderr=subprocess.PIPE)
+        assert other.communicate(timeout=60) == ("42\n", "")
     assert len(log.read_text().splitlines()) == 2
+
+
+def writable_file(library: Path) -> None:
+    library.chmod(0o666)
+
+
+def writable_directory(library: Path) -> None:
+    library.parent.chmod(0o777)
+
+
+def of_another_user(library: Path) -> None:
+    os.chown(library.parent, 54321, -1)
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    "give_away",
+    [
+        writable_file,
+        writable_directory,
+        pytest.param(
+            of_another_user,
+            marks=pytest.mark.skipif(os.geteuid() != 0, reason="gives files to another user"),
+        ),
+    ],
+)
+def test_a_cached_library_that_others_can_write_is_not_loaded(
+    source: Path, cache: Path, wrapped_compiler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, give_away
+) -> None:
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
+    log = wrapped_compiler()
+    in_another_process(source).communicate(timeout=60)
+    (library,) = cache.iterdir()
+    foreign_library(library)
+    give_away(library)
+    theirs = library.read_bytes()
+    assert in_another_process(source, stderr=subprocess.PIPE).communicate(timeout=60) == ("42\n", "")
+    assert len(log.read_text().splitlines()) == 2
+    # Kept elsewhere, where only we can write.
+    assert give_away is writable_file or library.read_bytes() == theirs
 
 
 @needs_compiler

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 import pytest
 from trace_contents import files
 
-from mismatchscope.collection.output import prepare_output
+from mismatchscope.collection.output import output_directory
 from mismatchscope.config import AuditSettings
 from mismatchscope.errors import OutputExistsError
 from mismatchscope.probes.audit import run_audit
@@ -38,8 +38,8 @@ def run(directory: Path, **changes: Any) -> tuple[Report, list[str]]:
         if event["event"] == "ready":
             started.append(event["side"])
 
-    prepare_output(directory, force=False, resume=True)
-    return run_audit(AuditSettings(**WHOLE | changes), directory, command="", on_event=on_event), started
+    with output_directory(directory, resume=True):
+        return run_audit(AuditSettings(**WHOLE | changes), directory, command="", on_event=on_event), started
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import pytest
 from adapters import save_adapter
 from tiny_models import save_model
 
-from mismatchscope.collection.output import prepare_output
+from mismatchscope.collection.output import output_directory
 from mismatchscope.config import AuditSettings
 from mismatchscope.errors import SpecError
 from mismatchscope.probes.audit import run_audit
@@ -19,8 +19,9 @@ from mismatchscope.reports.document import Report
 def audit(directory: Path, **settings: Any) -> Report:
     (directory / "prompts.jsonl").write_text('{"prompt": "!!"}\n{"prompt": "a"}\n')
     small = {"prompts": directory / "prompts.jsonl", "repeats": False, "sampling": {"max_new_tokens": 8}}
-    prepare_output(directory / "run", force=False, resume=False)
-    return run_audit(AuditSettings(**small | settings), directory / "run", command="", on_event=lambda event: None)
+    run, asked = directory / "run", AuditSettings(**small | settings)
+    with output_directory(run):
+        return run_audit(asked, run, command="", on_event=lambda event: None)
 
 
 @pytest.mark.slow

@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -26,6 +25,7 @@ from ...errors import (
 from ...file_errors import file_errors
 from ...processes import FollowedProcess, open_log
 from ...records import Task
+from ...temporary import temporary_directory
 from ..common.rendering_limits import KILLED_BY, OTHER_TEMPLATE
 from ..registry import engine_path
 from ..spec import EngineSpec, resolve_options
@@ -72,9 +72,9 @@ def run_job(
     Raises `WorkerError` when the process died, else the error of `errors` that ended it, `MissingDependencyError`
     among them. Whatever ends this call, an interrupt too, ends the worker and its children first.
     """
-    with tempfile.TemporaryDirectory(prefix="mismatchscope-") as stage, open_log(log_path) as log:
-        _stage_packages(Path(stage), job)
-        job_path = Path(stage, "job.json")
+    with temporary_directory() as stage, open_log(log_path) as log:
+        _stage_packages(stage, job)
+        job_path = stage / "job.json"
         job_path.write_text(json.dumps(job.to_json()), encoding="utf-8")
         log_start = log.tell()
         with _start(python, job_path, log) as process:

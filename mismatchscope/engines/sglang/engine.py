@@ -7,10 +7,9 @@ every token there and records what from. Tested with SGLang 0.5.23.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-import tempfile
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -18,6 +17,7 @@ import numpy as np
 from ...errors import EngineError
 from ...machine import hardware
 from ...records import Request, Sampling, SequenceRecord, Task
+from ...temporary import temporary_directory
 from ..base import Options
 from ..common.checkpoint import check_response
 from ..common.checkpoint_engine import CheckpointEngine
@@ -37,6 +37,7 @@ class SglangEngine(CheckpointEngine):
     options: SglangOptions
 
     def load(self) -> None:
+        self._until_closed = contextlib.ExitStack()
         prepare_process(self.model)
         gpu = bool(hardware()["gpus"])
         if self.options.compiles:
@@ -47,12 +48,12 @@ class SglangEngine(CheckpointEngine):
         self._version = sglang.__version__
         check_arguments(self.options, sglang.ServerArgs.__struct_fields__, f"SGLang {self._version}")
         directory = self._open_checkpoint()
-        self._directory = tempfile.TemporaryDirectory(prefix="mismatchscope-sglang-")
-        self._exchange = Exchange(Path(self._directory.name))
+        shared = self._until_closed.enter_context(temporary_directory())
+        self._exchange = Exchange(shared)
         if self._adapter is not None:
             self._adapter.check_lora(f"SGLang {self._version}")
         arguments = self.options.engine_arguments(self._adapter)
-        self._sglang = Sglang(directory, self._adapter, arguments, self._directory.name, self._version)
+        self._sglang = Sglang(directory, self._adapter, arguments, str(shared), self._version)
         self._numbers = itertools.count()
         config, facts = self._sglang.model_config, self._sglang.facts
         # SGLang stops at the model's own whatever it is told.
@@ -72,7 +73,7 @@ class SglangEngine(CheckpointEngine):
 
     def close(self) -> None:
         self._sglang.close()
-        self._directory.cleanup()
+        self._until_closed.close()
 
     def rollout(self, batch: Sequence[Request], task: Task) -> Iterator[SequenceRecord]:
         """Sample; `observed` is the distribution sampled from, `raw` the model's own where that is another one.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import sysconfig
 import time
 from pathlib import Path
@@ -13,11 +14,16 @@ import pytest
 from mismatchscope.engines.common.compiler import check_compiler
 from mismatchscope.errors import EngineError
 
+CACHES = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "VLLM_CACHE_ROOT")
+
 
 @pytest.fixture(autouse=True)
-def usual_compilers(monkeypatch: pytest.MonkeyPatch) -> None:
+def usual_compilers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in ("CC", "CXX", "TORCH_COMPILE_DISABLE", "TORCHDYNAMO_DISABLE"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for name in CACHES:
+        monkeypatch.setenv(name, str(tmp_path / name))
 
 
 def script(path: Path, text: str) -> str:
@@ -35,6 +41,26 @@ def refusal(*, gpu: bool = False) -> EngineError:
 
 def test_a_compiler_that_works_is_no_reason_to_stop() -> None:
     check_compiler("vLLM", "vllm:enforce_eager=true", gpu=False)
+
+
+def test_caches_of_compiled_code_that_others_can_write_are_not_used(tmp_path: Path) -> None:
+    check_compiler("vLLM", "vllm:enforce_eager=true", gpu=False)
+    assert [os.environ[name] for name in CACHES] == [str(tmp_path / name) for name in CACHES]
+    for name in CACHES:
+        (tmp_path / name).mkdir()
+        (tmp_path / name).chmod(0o777)
+    check_compiler("vLLM", "vllm:enforce_eager=true", gpu=False)
+    own = [tmp_path / "cache" / "mismatchscope" / name.lower() for name in CACHES]
+    assert [os.environ[name] for name in CACHES] == [str(path) for path in own]
+    assert [path.stat().st_mode & 0o777 for path in own] == [0o700] * 3
+
+
+def test_inductor_does_not_compile_into_a_name_that_anybody_may_take(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR")
+    check_compiler("vLLM", "vllm:enforce_eager=true", gpu=False)
+    assert Path(os.environ["TORCHINDUCTOR_CACHE_DIR"]).is_relative_to(tmp_path / "cache")
 
 
 @pytest.mark.parametrize("name", ["TORCH_COMPILE_DISABLE", "TORCHDYNAMO_DISABLE"])

@@ -1,0 +1,107 @@
+"""The files that runs write, by their names: what is a run's may be replaced, and nothing else.
+
+A name alone proves little, since others call their files report.md or manifest.json too: a directory is a run's if
+one of the files in it that say what they are says so.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..input_files import read_json
+from ..locking import DIRECTORY_LOCK
+from ..reports.formats import FORMATS
+from ..reports.prompt_sums import sums_file
+from ..traces.schema import DISTRIBUTIONS, MANIFEST, PARTS, SEQUENCES, TOKENS
+
+RUN = "run.json"
+"""What an audit was asked for."""
+
+PROMPTS = "api-prompts.jsonl"
+"""Prompts that an audit was given in Python."""
+
+LOGS = "logs"
+SIDES = ("behavior", "reference", "baseline")
+
+_REPORT = FORMATS["json"].file
+_MARKS = {
+    MANIFEST: {"schema_version", "engine", "policy"},
+    RUN: {"behavior", "reference"},
+    _REPORT: {"schema_version", "alpha1"},
+}
+"""The files that say what they are, and the keys by which they do."""
+
+_UNFINISHED = re.compile(r"\.(.+?)(\.\d+)?\.tmp")
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """What a directory of a run has in it: a pattern of its files' names, and its directories."""
+
+    files: re.Pattern[str]
+    directories: dict[str, _Layout] = field(default_factory=dict)
+
+    def has_file(self, name: str) -> bool:
+        unfinished = _UNFINISHED.fullmatch(name)
+        return bool(self.files.fullmatch(unfinished[1] if unfinished else name))
+
+
+def _named(*names: str) -> re.Pattern[str]:
+    return re.compile("|".join(map(re.escape, names)))
+
+
+_TRACE_FILES = (MANIFEST, SEQUENCES, TOKENS, DISTRIBUTIONS, DIRECTORY_LOCK)
+_REPORT_FILES = (*(format.file for format in FORMATS.values()), sums_file(Path(_REPORT)).name)
+_PARTS = {PARTS: _Layout(re.compile(r"\d+\.safetensors"))}
+_TRACE = _Layout(_named(*_TRACE_FILES), _PARTS)
+_VIEWS = ("", "-repeat", "-raw", "-repeat-raw")
+
+TRACES = frozenset(f"{side}{view}" for side in SIDES for view in _VIEWS)
+"""The directories of an audit's traces."""
+
+_OUTPUT = _Layout(
+    _named(RUN, PROMPTS, *_REPORT_FILES, *_TRACE_FILES),
+    _PARTS | {LOGS: _Layout(_named(*(f"{side}.log" for side in SIDES)))} | dict.fromkeys(TRACES, _TRACE),
+)
+
+
+def is_of_a_run(directory: Path) -> bool:
+    """Whether a run wrote this directory: a file in it, or in the directory of one of its traces, says so."""
+    places = (directory, *(directory / name for name in sorted(TRACES) if not (directory / name).is_symlink()))
+    return any(_says_so(place / name, keys) for place in places for name, keys in _MARKS.items())
+
+
+def content(directory: Path) -> tuple[list[Path], list[Path]]:
+    """All that is in a directory: what has a name that a run gives, in an order in which it can be removed, and the
+    rest. A link is never a run's. What says that the directory is a run's comes last. `OSError` if unreadable."""
+    ours: list[Path] = []
+    foreign: list[Path] = []
+    for path, known in _entries(directory, _OUTPUT):
+        (ours if known else foreign).append(path)
+    return sorted(ours, key=lambda path: path.parent == directory and path.name in _MARKS), foreign
+
+
+def unfinished_files(directory: Path) -> list[Path]:
+    """What a killed run was just writing at the top of its output directory."""
+    return [path for path in directory.glob(".*.tmp") if _OUTPUT.has_file(path.name) and not path.is_symlink()]
+
+
+def _entries(directory: Path, layout: _Layout) -> Iterator[tuple[Path, bool]]:
+    for path in sorted(directory.iterdir()):
+        inner = layout.directories.get(path.name)
+        if inner is not None and path.is_dir() and not path.is_symlink():
+            yield from _entries(path, inner)
+            yield path, True
+        else:
+            yield path, path.is_file() and not path.is_symlink() and layout.has_file(path.name)
+
+
+def _says_so(path: Path, keys: set[str]) -> bool:
+    try:
+        value = read_json(path)
+    except (OSError, ValueError):
+        return False
+    return isinstance(value, dict) and keys <= value.keys()
