@@ -10,7 +10,7 @@ with a full distribution, K observed ids, V vocabulary.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -122,7 +122,7 @@ class Alignment:
                 continue
             rows_FF, batches = (row_mu_F, row_pi_F), (batch_mu, batch_pi)
             block = self._block(mu, prompts, counted_F, usable_F, rows_FF, batches)
-            contradictions.add(block._rows, block._batches)
+            block = replace(block, _same_ids=contradictions.add(block._rows, block._batches))
             if contradictions.found:  # likewise
                 continue
             if self.full is not None:

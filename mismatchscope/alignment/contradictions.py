@@ -28,6 +28,7 @@ class Contradictions:
     def __init__(self, behavior: Trace, reference: Trace, *, lists_are_measured: bool) -> None:
         """`lists_are_measured`: the measures of top-k lists refuse a mass above one by themselves."""
         self._measured = lists_are_measured
+        self._one_vocabulary = reference.vocabulary_size in (None, behavior.vocabulary_size)
         bounds = "tail_overlap" in reference.token_columns or reference.manifest.counts.full_states > 0
         manifest = behavior.manifest
         # Whatever scored the tokens of another run was asked for the ids of that run, not for its own top-k.
@@ -42,12 +43,17 @@ class Contradictions:
     def found(self) -> bool:
         return any(side.found for side in self._sides)
 
-    def add(self, rows: tuple[np.ndarray, np.ndarray], batches: tuple[pa.RecordBatch, pa.RecordBatch]) -> None:
-        """Rows that are compared: their numbers [N] in the tokens.parquet of either trace, and their columns."""
+    def add(self, rows: tuple[np.ndarray, np.ndarray], batches: tuple[pa.RecordBatch, pa.RecordBatch]) -> bool:
+        """Rows that are compared: their numbers [N] in the tokens.parquet of either trace, and their columns.
+
+        Returns whether both sides list the same ids at each of them.
+        """
         (behavior, reference), same = self._sides, _same_ids(*batches)
-        behavior.add(Rows(batches[0], rows[0]), distinct=False, weigh=not self._measured)
+        behavior.add(Rows(batches[0], rows[0]), known_ids=False, weigh=not self._measured)
         # Of the reference's own lists, what the behaviour's do not have is measured nowhere.
-        reference.add(Rows(batches[1], rows[1]), distinct=same, weigh=not self._measured or not same)
+        weigh = not self._measured or not same
+        reference.add(Rows(batches[1], rows[1]), known_ids=same and self._one_vocabulary, weigh=weigh)
+        return same
 
     def check(self) -> None:
         """Raise `NotComparableError`: what contradicts what, in which file and column, at how many rows."""

@@ -34,12 +34,12 @@ class ObservedPair:
 
 
 def observed_pair(
-    mu: pa.RecordBatch, pi: pa.RecordBatch, full: tuple[np.ndarray, np.ndarray] | None, *, k: int
+    mu: pa.RecordBatch, pi: pa.RecordBatch, full: tuple[np.ndarray, np.ndarray] | None, *, k: int, same_ids: bool
 ) -> ObservedPair:
     """The union of μ's top-k and the sampled token, as far as π was observed there too.
 
     A list that is longer than `k` ends with the sampled token, as servers append it where it is not among the
-    likeliest.
+    likeliest. `same_ids`: both sides are known to list the same ids.
 
     π's log-probs come from its own list, matched by id, or from `full`: the rows [M] that have a distribution, and
     the distributions [M, V]. An id that only μ shows is not observed: it belongs to the tail of both. The arrays
@@ -60,7 +60,7 @@ def observed_pair(
             logp_pi_NK[index_M] = _at(logp_pi_MV, id_NK[index_M], outside=-np.inf)
             overlap_N[index_M] = _tail_overlap(logp_pi_MV, id_NK[index_M], token_N[index_M], kth_M)
     else:
-        logp_pi_F, same_ids_N = _matched(id_F, k_N, pi)
+        logp_pi_F, same_ids_N = _matched(id_F, k_N, pi, same_ids)
         logp_pi_NK = pad(logp_pi_F, k_N, fill=np.nan)
         if "tail_overlap" in pi.schema.names:
             overlap_N = np.where(same_ids_N, pi["tail_overlap"].to_numpy(zero_copy_only=False), np.inf)
@@ -102,11 +102,13 @@ def _with_sampled(logp_NK: np.ndarray, logp_N: np.ndarray, sampled_N: np.ndarray
     return both
 
 
-def _matched(id_F: np.ndarray, k_N: np.ndarray, pi: pa.RecordBatch) -> tuple[np.ndarray, np.ndarray]:
+def _matched(
+    id_F: np.ndarray, k_N: np.ndarray, pi: pa.RecordBatch, same_ids: bool
+) -> tuple[np.ndarray, np.ndarray]:
     """log π at μ's ids [F], NaN where π does not list them, and which rows list the same ids [N]."""
     id_pi_F, k_pi_N = flat(pi["topk_ids"])
     logp_pi_F, _ = flat(pi["topk_logprobs"])
-    if np.array_equal(k_N, k_pi_N) and np.array_equal(id_F, id_pi_F):
+    if same_ids:
         return logp_pi_F, np.ones(len(k_N), dtype=bool)
     # Ids are below 2³¹, so (row, id) makes one sortable key.
     key_F, key_pi_F = _row_of(k_N) << 32 | id_F, _row_of(k_pi_N) << 32 | id_pi_F

@@ -106,14 +106,14 @@ class SideFigures:
                 of = f"{tally.rows:,} of {tally.of_rows:,} rows"
                 yield f"{self.trace.path / TOKENS}, {law}, at {of}; worst at {tally.worst}."
 
-    def add(self, rows: Rows, *, distinct: bool, weigh: bool) -> None:
-        """Take in some rows, and their lists where the batch has them: `distinct` says that these are known to be,
-        `weigh` that nobody else adds up their mass."""
+    def add(self, rows: Rows, *, known_ids: bool, weigh: bool) -> None:
+        """Take in some rows, and their lists where the batch has them: `known_ids` says that the ids of these have
+        been looked at on the other side, `weigh` that nobody else adds up their mass."""
         logp_N, token_N = rows.column("logprob"), rows.column("token_id")
         self.rows += len(rows)
         self._lowest = min(self._lowest, float(logp_N.min()))
         if "topk_ids" in rows.batch.schema.names:
-            self._add_lists(rows, distinct, weigh)
+            self._add_lists(rows, known_ids, weigh)
         if "tail_overlap" in rows.batch.schema.names:
             self._add_overlaps(rows)
         if self._full is not None:
@@ -122,17 +122,13 @@ class SideFigures:
             entry_M = self._full.entries(at_N[at_M], token_N[at_M])
             self._compare(DISTRIBUTIONS, rows, logp_N, at_M, entry_M)
 
-    def _add_lists(self, rows: Rows, distinct: bool, weigh: bool) -> None:
+    def _add_lists(self, rows: Rows, known_ids: bool, weigh: bool) -> None:
         logp_N, token_N = rows.column("logprob"), rows.column("token_id")
         id_F, k_N = flat(rows.batch["topk_ids"])
         logp_F, _ = flat(rows.batch["topk_logprobs"])
-        self._tally("column topk_ids: the list is empty", rows, k_N == 0, k_N == 0, lambda at: "no id")
-        self._add_ids(rows, id_F, k_N)
         id_NK, logp_NK = pad(id_F, k_N, fill=-1), pad(logp_F, k_N, fill=np.nan)
-        if not distinct:
-            twice_N = repeats(id_NK)
-            words = lambda at: f"{id_NK[at].tolist()}"  # noqa: E731
-            self._tally("column topk_ids: an id is listed twice", rows, twice_N, twice_N, words)
+        if not known_ids:
+            self._add_ids(rows, id_F, id_NK, k_N)
         listed_N = listed_at(id_NK, token_N)
         at_M = np.flatnonzero(listed_N >= 0)
         self._compare("topk_logprobs", rows, logp_N, at_M, logp_NK[at_M, listed_N[at_M]])
@@ -141,7 +137,11 @@ class SideFigures:
         if weigh:
             self._add_mass(rows, logp_F, k_N)
 
-    def _add_ids(self, rows: Rows, id_F: np.ndarray, k_N: np.ndarray) -> None:
+    def _add_ids(self, rows: Rows, id_F: np.ndarray, id_NK: np.ndarray, k_N: np.ndarray) -> None:
+        empty_N, twice_N = k_N == 0, repeats(id_NK)
+        self._tally("column topk_ids: the list is empty", rows, empty_N, empty_N, lambda at: "no id")
+        words = lambda at: f"{id_NK[at].tolist()}"  # noqa: E731
+        self._tally("column topk_ids: an id is listed twice", rows, twice_N, twice_N, words)
         size = self.trace.vocabulary_size
         end = 2**31 if size is None else size
         if not len(id_F) or (id_F.min() >= 0 and id_F.max() < end):
