@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..errors import MisalignedError, NotComparableError, TraceError
+from ..errors import MisalignedError, NotComparableError
 from ..traces.reader import Trace
-from ..traces.schema import MASK, TOKENS
+from ..traces.schema import MASK
 from .cursors import Responses, SequenceCursor, TokenCursor
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class LossMasks:
     ) -> np.ndarray:
         """Boolean [F]: which rows of these sequences count. `batches` are their rows on the two sides."""
         masks = [
-            (name, _values(trace, batch))
+            (name, _values(batch))
             for (name, trace, has_mask), batch in zip(self._sides, batches, strict=True)
             if has_mask
         ]
@@ -89,7 +89,7 @@ class _MaskCursor:
         if not len(responses.sequence_id_S):
             return counted_F
         theirs = self._sequences.until(int(responses.sequence_id_S[-1]))
-        mask_F = _values(self._trace, self._tokens.take(theirs.rows))
+        mask_F = _values(self._tokens.take(theirs.rows))
         shared_S = np.isin(theirs.sequence_id_S, responses.sequence_id_S, assume_unique=True)
         known_S = np.isin(responses.sequence_id_S, theirs.sequence_id_S, assume_unique=True)
         if not np.array_equal(theirs.length_S[shared_S], responses.length_S[known_S]):
@@ -101,9 +101,5 @@ class _MaskCursor:
         return counted_F
 
 
-def _values(trace: Trace, batch: pa.RecordBatch) -> np.ndarray:
-    if batch[MASK].null_count:
-        raise TraceError(
-            f"{trace.path}: {TOKENS} has rows without a value in `{MASK}`.", hint="write true or false"
-        )
+def _values(batch: pa.RecordBatch) -> np.ndarray:
     return batch[MASK].to_numpy(zero_copy_only=False).astype(bool, copy=False)
