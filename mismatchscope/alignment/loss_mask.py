@@ -28,8 +28,8 @@ class LossMasks:
 
     def __init__(self, behavior: Trace, reference: Trace, common: Trace | None) -> None:
         self._sides = [
-            ("behaviour", behavior, MASK in behavior.token_columns),
-            ("reference", reference, MASK in reference.token_columns),
+            ("behaviour", MASK in behavior.token_columns),
+            ("reference", MASK in reference.token_columns),
         ]
         elsewhere = common is not None and common.path not in (behavior.path, reference.path)
         self._common = _MaskCursor(common) if elsewhere and common is not None else None
@@ -41,9 +41,7 @@ class LossMasks:
     ) -> np.ndarray:
         """Boolean [F]: which rows of these sequences count. `batches` are their rows on the two sides."""
         masks = [
-            (name, _values(batch))
-            for (name, trace, has_mask), batch in zip(self._sides, batches, strict=True)
-            if has_mask
+            (name, _values(batch)) for (name, has_mask), batch in zip(self._sides, batches, strict=True) if has_mask
         ]
         if self._common is not None:
             masks.append(("comparison", self._common.of(responses)))

@@ -148,11 +148,10 @@ class Trace:
             file = self.parquet(SEQUENCES)
             if not set(columns) <= set(file.schema_arrow.names):
                 return None
-            found = batches_of(self.path / SEQUENCES, file, sequence_ids, ["sequence_id", *columns])
-            table = pa.Table.from_batches(
-                [batch for _, batch in found],
-                pa.schema([file.schema_arrow.field(name) for name in ["sequence_id", *columns]]),
-            )
+            names = ["sequence_id", *columns]
+            found = batches_of(self.path / SEQUENCES, file, sequence_ids, names)
+            schema = pa.schema([file.schema_arrow.field(name) for name in names])
+            table = pa.Table.from_batches([batch for _, batch in found], schema)
             return table.filter(pc.is_in(table["sequence_id"], pa.array(sorted(sequence_ids), pa.int64())))
 
     def iter_sequences(self, columns: list[str], batch_rows: int) -> Iterator[pa.RecordBatch]:

@@ -1,7 +1,7 @@
 """Do the tables of a trace have the columns of the contract, and may their values be there?
 
-A trainer writes its traces with other tools, so nothing is taken for granted that a file can get wrong: types, nulls,
-lists of unequal lengths. A null among log-probs is NaN; among ids, or within a list of them, it is an error.
+A trainer writes its traces with other tools, so nothing is taken for granted that a file can get wrong: types,
+nulls, lists of unequal lengths. A null among log-probs is NaN; among ids, or within a list of them, an error.
 
 Shapes: N rows of a batch, F all entries of a list column end to end.
 """
@@ -51,12 +51,12 @@ def check_types(file: Path, schema: pa.Schema, *, topk: bool) -> None:
             if field.name == name and not is_legal(field.type):
                 raise TraceError(
                     f"{file}: column {name} is {field.type} instead of {kind}.",
-                    hint="leave it out, or write it again",
+                    hint="leave the column out",
                 )
 
 
 def checked(file: Path, batches: Iterable[pa.RecordBatch], first_row: int = 0) -> Iterator[pa.RecordBatch]:
-    """The same batches, which follow each other from `first_row` on; `TraceError` for values that cannot be there."""
+    """The same batches, which follow each other from `first_row` on. Raises `TraceError` for an illegal value."""
     for batch in batches:
         _check(file, batch, first_row)
         yield batch
@@ -111,7 +111,7 @@ def _missing(times: int) -> str:
 
 
 def _optional_kinds() -> dict[str, tuple[Callable[[pa.DataType], bool], str]]:
-    """Columns that a table may lack: which types they may have, in words too. A column of nothing but nulls is one."""
+    """Columns that a table may lack: which types they may have, in words too. One of nothing but nulls is legal."""
     import pyarrow.types as kinds
 
     def text(type: Any) -> bool:
