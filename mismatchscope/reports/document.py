@@ -10,21 +10,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
 from ..errors import TraceError
-from ..measures.results import (
-    Alpha,
-    Bounds,
-    Correction,
-    Interval,
-    SequenceMeasures,
-    Statistic,
-    TokenMeasures,
-)
+from ..measures.results import Alpha, Bounds, Correction, Interval, SequenceMeasures, Statistic, TokenMeasures
 from .chart_fields import ChartData
 from .prompt_sums import PromptSums, load_beside, sums_file
 from .reading_fields import EvidenceChoice, Reading
+from .sound_figures import check_figures
 from .unreadable import why_not_read
 
 if TYPE_CHECKING:
@@ -287,11 +280,12 @@ class Report(Frozen):
         file = path / "report.json" if path.is_dir() else path
         try:
             report = cls.model_validate_json(file.read_bytes())
+            check_figures(report)
         except FileNotFoundError:
             raise TraceError(
                 f"{file} does not exist.", hint="mismatchscope compare TRACE_MU TRACE_PI -o DIR writes one"
             ) from None
-        except (OSError, ValidationError) as error:
+        except (OSError, ValueError) as error:
             raise TraceError(
                 f"{file} is not a report that this version reads: {why_not_read(error, SCHEMA_VERSION)}.",
                 hint="write it again with this version: mismatchscope compare TRACE_MU TRACE_PI -o DIR",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import ValidationError
 
 
-def why_not_read(error: OSError | ValidationError, version: int) -> str:
+def why_not_read(error: OSError | ValueError, version: int) -> str:
     """The schema version where it is another one; else the first thing that does not fit."""
     if not isinstance(error, ValidationError):
         return str(error)

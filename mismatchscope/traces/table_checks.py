@@ -82,7 +82,7 @@ def _check(file: Path, batch: pa.RecordBatch, first_row: int) -> None:
         if name in _NEVER_NEGATIVE and len(entries) and pc.min(entries).as_py() < 0:
             refuse(name, _rows_with(column, entries.to_numpy() < 0), "has an id below 0")
         if name == "max_abs_logit" and (pc.min(column).as_py() or 0) < 0:
-            refuse(name, pc.less(column, 0).fill_null(False).to_numpy(zero_copy_only=False), "is below 0")
+            refuse(name, column.fill_null(0).to_numpy(zero_copy_only=False) < 0, "is below 0")
         other = _AS_LONG_AS.get(name)
         if other in batch.schema.names:
             length_N, other_N = (_lengths(batch[each]) for each in (name, other))
