@@ -10,7 +10,7 @@ with a full distribution, K observed ids, V vocabulary.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -22,6 +22,7 @@ from ..traces.schema import MASK, SEQUENCES, TOKENS
 from . import token_differences
 from .block import PIECE_BYTES, Block
 from .compatibility import check_comparable, check_vocabularies, note_evidence
+from .contradictions import Contradictions
 from .cursors import ROW, Responses, SequenceCursor, TokenCursor, check_rows
 from .full_states import FullStates
 from .loss_mask import LossMasks
@@ -97,11 +98,12 @@ class Alignment:
         tokens_mu, tokens_pi = (
             TokenCursor(trace, ROW + [name for name in optional if name in trace.token_columns])
             for trace, optional in (
-                (self.behavior, [*_TOPK, MASK] if self.topk else [MASK]),
-                (self.reference, [*_TOPK, "tail_overlap", MASK] if self.topk else [MASK]),
+                (self.behavior, [*_TOPK, MASK]),
+                (self.reference, [*_TOPK, "tail_overlap", MASK]),
             )
         )
         masks, renumbered = LossMasks(self.behavior, self.reference, self._mask), False
+        contradictions = Contradictions(self.behavior, self.reference, lists_are_measured=self.topk)
         matched = self._matched(rows)
         for mu, pi, chosen in matched:
             if not mu.same_tokens(pi):
@@ -120,6 +122,9 @@ class Alignment:
                 continue
             rows_FF, batches = (row_mu_F, row_pi_F), (batch_mu, batch_pi)
             block = self._block(mu, prompts, counted_F, usable_F, rows_FF, batches)
+            block = replace(block, _same_ids=contradictions.add(block._rows, block._batches))
+            if contradictions.found:  # likewise
+                continue
             if self.full is not None:
                 one_sided += self.full.one_sided(*block._rows)
             counts.sequences += len(block.sequence_id_S)
@@ -127,6 +132,7 @@ class Alignment:
             yield block
         counts.prompts, counts.prompt_ids = prompts.prompts, prompts.ids
         masks.check()
+        contradictions.check()
         self._finish(shift, renumbered, largest_id, one_sided)
 
     def _matched(self, rows: int) -> Iterator[_Matched]:
@@ -134,8 +140,8 @@ class Alignment:
         counts = self.counts
         totals = [trace.manifest.counts for trace in (self.behavior, self.reference)]
         mean_rows = max(1, totals[0].tokens // max(1, totals[0].sequences))
-        if self.topk:
-            rows = min(rows, max(1, 2 * PIECE_BYTES // (2 * 12 * (self.behavior.evidence.k + 1))))
+        if k := max(trace.evidence.k for trace in (self.behavior, self.reference)):
+            rows = min(rows, max(1, 2 * PIECE_BYTES // (2 * 12 * (k + 1))))
         left, right = (
             SequenceCursor(trace, max(1, rows // mean_rows)) for trace in (self.behavior, self.reference)
         )

@@ -44,6 +44,7 @@ class Block:
     _rows: tuple[np.ndarray, np.ndarray]  # in the tokens.parquet of either trace
     _batches: tuple[pa.RecordBatch, pa.RecordBatch]
     _alignment: Alignment
+    _same_ids: bool = False  # both sides list the same ids at every row
 
     @property
     def sequence_id_N(self) -> np.ndarray:
@@ -61,7 +62,10 @@ class Block:
             if full is not None and full.mu is None:
                 whole = full.of_reference(self._rows[1][start:stop])
             k = alignment.behavior.evidence.k
-            yield slice(start, stop), observed_pair(mu.slice(start, rows), pi.slice(start, rows), whole, k=k)
+            yield (
+                slice(start, stop),
+                observed_pair(mu.slice(start, rows), pi.slice(start, rows), whole, k=k, same_ids=self._same_ids),
+            )
 
     def full_pieces(self, max_bytes: int = PIECE_BYTES) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """(rows [M], log μ [M, V], log π [M, V]) of the whole distributions, float32, some at a time.

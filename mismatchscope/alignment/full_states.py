@@ -45,6 +45,13 @@ class FullSide:
             raise TraceError(f"{self.trace.path / DISTRIBUTIONS}: distribution {at} holds NaN or +inf.")
         return logp_MV
 
+    def entries(self, at_M: np.ndarray, id_M: np.ndarray) -> np.ndarray:
+        """float64 [M]: one log-prob of each of these distributions, whatever it is; the rest is not read."""
+        if not len(at_M):
+            return np.zeros(0)
+        logp_MV = self.trace.full_logprobs(int(at_M[0]), int(at_M[-1]) + 1)
+        return logp_MV[at_M - at_M[0], id_M].astype(np.float64)
+
     def mass_beyond(self, width: int) -> float:
         """The largest mass that a distribution has on the ids from `width` on."""
         largest = 0.0

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..errors import MisalignedError, NotComparableError, TraceError
+from ..errors import MisalignedError, NotComparableError
 from ..traces.reader import Trace
-from ..traces.schema import MASK, TOKENS
+from ..traces.schema import MASK
 from .cursors import Responses, SequenceCursor, TokenCursor
 
 if TYPE_CHECKING:
@@ -28,8 +28,8 @@ class LossMasks:
 
     def __init__(self, behavior: Trace, reference: Trace, common: Trace | None) -> None:
         self._sides = [
-            ("behaviour", behavior, MASK in behavior.token_columns),
-            ("reference", reference, MASK in reference.token_columns),
+            ("behaviour", MASK in behavior.token_columns),
+            ("reference", MASK in reference.token_columns),
         ]
         elsewhere = common is not None and common.path not in (behavior.path, reference.path)
         self._common = _MaskCursor(common) if elsewhere and common is not None else None
@@ -41,9 +41,7 @@ class LossMasks:
     ) -> np.ndarray:
         """Boolean [F]: which rows of these sequences count. `batches` are their rows on the two sides."""
         masks = [
-            (name, _values(trace, batch))
-            for (name, trace, has_mask), batch in zip(self._sides, batches, strict=True)
-            if has_mask
+            (name, _values(batch)) for (name, has_mask), batch in zip(self._sides, batches, strict=True) if has_mask
         ]
         if self._common is not None:
             masks.append(("comparison", self._common.of(responses)))
@@ -89,7 +87,7 @@ class _MaskCursor:
         if not len(responses.sequence_id_S):
             return counted_F
         theirs = self._sequences.until(int(responses.sequence_id_S[-1]))
-        mask_F = _values(self._trace, self._tokens.take(theirs.rows))
+        mask_F = _values(self._tokens.take(theirs.rows))
         shared_S = np.isin(theirs.sequence_id_S, responses.sequence_id_S, assume_unique=True)
         known_S = np.isin(responses.sequence_id_S, theirs.sequence_id_S, assume_unique=True)
         if not np.array_equal(theirs.length_S[shared_S], responses.length_S[known_S]):
@@ -101,9 +99,5 @@ class _MaskCursor:
         return counted_F
 
 
-def _values(trace: Trace, batch: pa.RecordBatch) -> np.ndarray:
-    if batch[MASK].null_count:
-        raise TraceError(
-            f"{trace.path}: {TOKENS} has rows without a value in `{MASK}`.", hint="write true or false"
-        )
+def _values(batch: pa.RecordBatch) -> np.ndarray:
     return batch[MASK].to_numpy(zero_copy_only=False).astype(bool, copy=False)

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..errors import TraceError
-from ..traces.columns import flat, last, pad, repeated_id
+from ..traces.columns import flat, listed_at, pad
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -35,46 +34,43 @@ class ObservedPair:
 
 
 def observed_pair(
-    mu: pa.RecordBatch, pi: pa.RecordBatch, full: tuple[np.ndarray, np.ndarray] | None, *, k: int
+    mu: pa.RecordBatch, pi: pa.RecordBatch, full: tuple[np.ndarray, np.ndarray] | None, *, k: int, same_ids: bool
 ) -> ObservedPair:
     """The union of μ's top-k and the sampled token, as far as π was observed there too.
 
     A list that is longer than `k` ends with the sampled token, as servers append it where it is not among the
-    likeliest.
+    likeliest. `same_ids`: both sides are known to list the same ids.
 
     π's log-probs come from its own list, matched by id, or from `full`: the rows [M] that have a distribution, and
     the distributions [M, V]. An id that only μ shows is not observed: it belongs to the tail of both. The arrays
-    may be views of the columns.
-    Raises `TraceError` for an id that a list has twice, and for +inf.
+    may be views of the columns. The lists hold distinct ids of a vocabulary: `SideFigures` has seen to it.
     """
     id_F, k_N = flat(mu["topk_ids"])
     logp_mu_F, _ = flat(mu["topk_logprobs"])
     token_N = mu["token_id"].to_numpy()
     id_NK, logp_mu_NK = pad(id_F, k_N, fill=-1), pad(logp_mu_F, k_N, fill=np.nan)
-    _check_distinct(id_NK, mu, "behaviour")
     overlap_N = None
     if full is not None:
         index_M, logp_pi_MV = full
         logp_pi_NK = np.full(id_NK.shape, np.nan)
         overlap_N = np.full(len(token_N), np.inf)
         if len(index_M):
-            kth_M = last(logp_mu_F, k_N)[index_M]
+            # Beyond the k-th a list may hold the sampled token, which bounds nothing.
+            kth_M = logp_mu_NK[index_M, np.clip(k_N[index_M], 1, k) - 1]
             logp_pi_NK[index_M] = _at(logp_pi_MV, id_NK[index_M], outside=-np.inf)
             overlap_N[index_M] = _tail_overlap(logp_pi_MV, id_NK[index_M], token_N[index_M], kth_M)
     else:
-        logp_pi_F, same_ids_N = _matched(id_F, k_N, pi)
+        logp_pi_F, same_ids_N = _matched(id_F, k_N, pi, same_ids)
         logp_pi_NK = pad(logp_pi_F, k_N, fill=np.nan)
         if "tail_overlap" in pi.schema.names:
             overlap_N = np.where(same_ids_N, pi["tail_overlap"].to_numpy(zero_copy_only=False), np.inf)
-    listed_NK = id_NK == token_N[:, None]
-    beyond_topk_N = ~listed_NK[:, :k].any(axis=1)
+    at_N = listed_at(id_NK, token_N)
+    beyond_topk_N = (at_N < 0) | (at_N >= k)
+    sampled_N = at_N < 0
     whole_N = np.ones(len(token_N), dtype=bool)
     if not all(_is_whole(logp_NK) for logp_NK in (logp_mu_NK, logp_pi_NK)):
-        for logp_NK in (logp_mu_NK, logp_pi_NK):
-            if (illegal_N := (logp_NK == np.inf).any(axis=1)).any():
-                raise TraceError(f"A top-k log-prob is +inf at {_place(mu, int(illegal_N.argmax()))}.")
         unseen_NK = np.isnan(logp_mu_NK) | np.isnan(logp_pi_NK)
-        listed_NK &= ~unseen_NK
+        sampled_N |= unseen_NK[np.arange(len(at_N)), at_N]
         whole_N = ~(unseen_NK & (id_NK >= 0)).any(axis=1)
         logp_mu_NK, logp_pi_NK = (np.where(unseen_NK, np.nan, logp_NK) for logp_NK in (logp_mu_NK, logp_pi_NK))
         if overlap_N is not None:
@@ -82,7 +78,6 @@ def observed_pair(
             overlap_N[~whole_N] = np.inf
     if overlap_N is not None:
         overlap_N[np.isnan(overlap_N)] = np.inf
-    sampled_N = ~listed_NK.any(axis=1)
     return ObservedPair(
         _with_sampled(logp_mu_NK, mu["logprob"].to_numpy(), sampled_N),
         _with_sampled(logp_pi_NK, pi["logprob"].to_numpy(), sampled_N),
@@ -92,23 +87,9 @@ def observed_pair(
     )
 
 
-def _check_distinct(id_NK: np.ndarray, batch: pa.RecordBatch, side: str) -> None:
-    repeated = repeated_id(id_NK)
-    if repeated is not None:
-        raise TraceError(
-            f"The {side} lists id {repeated.id} twice at {_place(batch, repeated.row)}: its probability would "
-            "count twice.",
-            hint="write the trace again, with distinct topk_ids",
-        )
-
-
-def _place(batch: pa.RecordBatch, row: int) -> str:
-    return f"position {batch['position'][row]} of sequence {batch['sequence_id'][row]}"
-
-
 def _is_whole(logp_NK: np.ndarray) -> bool:
-    """Whether there is neither NaN, which is the largest of whatever it is among, nor +inf."""
-    return bool(logp_NK.max(initial=-np.inf) < np.inf)
+    """Whether there is no NaN, which is the largest of whatever it is among."""
+    return not np.isnan(logp_NK.max(initial=-np.inf))
 
 
 def _with_sampled(logp_NK: np.ndarray, logp_N: np.ndarray, sampled_N: np.ndarray) -> np.ndarray:
@@ -121,13 +102,14 @@ def _with_sampled(logp_NK: np.ndarray, logp_N: np.ndarray, sampled_N: np.ndarray
     return both
 
 
-def _matched(id_F: np.ndarray, k_N: np.ndarray, pi: pa.RecordBatch) -> tuple[np.ndarray, np.ndarray]:
+def _matched(
+    id_F: np.ndarray, k_N: np.ndarray, pi: pa.RecordBatch, same_ids: bool
+) -> tuple[np.ndarray, np.ndarray]:
     """log π at μ's ids [F], NaN where π does not list them, and which rows list the same ids [N]."""
     id_pi_F, k_pi_N = flat(pi["topk_ids"])
     logp_pi_F, _ = flat(pi["topk_logprobs"])
-    if np.array_equal(k_N, k_pi_N) and np.array_equal(id_F, id_pi_F):
+    if same_ids:
         return logp_pi_F, np.ones(len(k_N), dtype=bool)
-    _check_distinct(pad(id_pi_F, k_pi_N, fill=-1), pi, "reference")
     # Ids are below 2³¹, so (row, id) makes one sortable key.
     key_F, key_pi_F = _row_of(k_N) << 32 | id_F, _row_of(k_pi_N) << 32 | id_pi_F
     order = np.argsort(key_pi_F)

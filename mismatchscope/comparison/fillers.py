@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..measures.rounding import SPARE_BITS
 from ..reports.text import count, share
 from .states import States
 
@@ -24,8 +25,6 @@ TAIL = 8
 _TAIL_VARIES = 0.05
 # Of values nearer to 0 even a float32 log-softmax has few significant bits.
 _GRADED_BELOW = -1 / 64
-# In float64: the bits of the mantissa that are zero where 8 or 11 significant ones are enough.
-_BEYOND = {8: np.int64(2**45 - 1), 11: np.int64(2**42 - 1)}
 _TYPE = {8: "bfloat16", 11: "float16"}
 
 Place = tuple[int, int]  # sequence id, position
@@ -65,8 +64,8 @@ class ColumnCounts:
         graded_N = (logp_N < _GRADED_BELOW) & (logp_N > -np.inf)
         bits_N = np.ascontiguousarray(logp_N).view(np.int64)
         self.graded += int(np.count_nonzero(graded_N))
-        self.bits8 += int(np.count_nonzero(graded_N & (bits_N & _BEYOND[8] == 0)))
-        self.bits11 += int(np.count_nonzero(graded_N & (bits_N & _BEYOND[11] == 0)))
+        self.bits8 += int(np.count_nonzero(graded_N & (bits_N & SPARE_BITS[8] == 0)))
+        self.bits11 += int(np.count_nonzero(graded_N & (bits_N & SPARE_BITS[11] == 0)))
         self._add_tails(states, logp_N, other_N)
 
     def merge(self, other: ColumnCounts) -> None:
@@ -205,7 +204,7 @@ class Fillers:
         sides = (("behaviour", self.behavior), ("reference", self.reference))
         if min(counts.graded for _, counts in sides) < 100:
             return None
-        for bits in _BEYOND:
+        for bits in SPARE_BITS:
             for (side, counts), (other, rest) in (sides, sides[::-1]):
                 held = getattr(counts, f"bits{bits}") / counts.graded
                 other_held = getattr(rest, f"bits{bits}") / rest.graded

@@ -19,6 +19,7 @@ def rounding_floor(behavior: Trace, reference: Trace) -> float | None:
 
 
 def _of_one_side(trace: Trace) -> float | None:
+    import pyarrow as pa
     import pyarrow.compute as pc
 
     effective = trace.manifest.effective
@@ -28,5 +29,6 @@ def _of_one_side(trace: Trace) -> float | None:
     if dtype not in ("bfloat16", "float16", "float32") or "max_abs_logit" not in table.column_names:
         return None
     column = table["max_abs_logit"]
-    largest = pc.max(column).as_py() if column.null_count == 0 else None
+    known = column.null_count == 0 and not pc.any(pc.is_nan(column.cast(pa.float64()))).as_py()
+    largest = pc.max(column).as_py() if known else None
     return rounding_floor_tv(largest, dtype) if largest is not None and math.isfinite(largest) else None

@@ -1,8 +1,24 @@
-"""What rounding logits to a dtype can do to a policy at the most."""
+"""What rounding can do at the most: to a policy whose logits were rounded, and to a log-prob that was stored."""
 
 from __future__ import annotations
 
 import numpy as np
+
+SPARE_BITS = {8: np.int64(2**45 - 1), 11: np.int64(2**42 - 1)}
+"""The bits of a float64 that are zero where 8 significant ones are enough, as in bfloat16, or 11, as in float16."""
+
+
+def storage_error(value_N: np.ndarray) -> np.ndarray:
+    """How far each value [N] may be from what was computed, if it was stored in the shortest type that holds it.
+
+    A type of p significant bits rounds a value v by up to |v| / 2^p: 8 bits are bfloat16, 11 float16. What needs
+    more was float32 at the least. Not finite: 0.
+    """
+    bits_N = np.ascontiguousarray(value_N, dtype=np.float64).view(np.int64)
+    relative_N = np.full(bits_N.shape, 2.0**-24)
+    for bits in sorted(SPARE_BITS, reverse=True):
+        relative_N[bits_N & SPARE_BITS[bits] == 0] = 2.0**-bits
+    return np.where(np.isfinite(value_N), np.abs(value_N), 0.0) * relative_N
 
 
 def rounding_floor_tv(max_abs_logit: float, dtype: str) -> float:

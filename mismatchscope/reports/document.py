@@ -14,18 +14,11 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
 from ..errors import TraceError
 from ..input_files import json_bytes
-from ..measures.results import (
-    Alpha,
-    Bounds,
-    Correction,
-    Interval,
-    SequenceMeasures,
-    Statistic,
-    TokenMeasures,
-)
+from ..measures.results import Alpha, Bounds, Correction, Interval, SequenceMeasures, Statistic, TokenMeasures
 from .chart_fields import ChartData
 from .prompt_sums import PromptSums, load_beside, report_file, sums_file
 from .reading_fields import EvidenceChoice, Reading
+from .sound_figures import check_figures
 from .unreadable import why_not_read
 
 if TYPE_CHECKING:
@@ -288,6 +281,7 @@ class Report(Frozen):
         file = report_file(path)
         try:
             report = cls.model_validate_json(json_bytes(file, limit=2**28))
+            check_figures(report)
         except FileNotFoundError:
             raise TraceError(
                 f"{file} does not exist.", hint="mismatchscope compare TRACE_MU TRACE_PI -o DIR writes one"

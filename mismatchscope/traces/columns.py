@@ -32,24 +32,35 @@ def pad(value_F: np.ndarray, length_N: np.ndarray, fill: float, width: int | Non
     return value_NK
 
 
-def last(value_F: np.ndarray, length_N: np.ndarray) -> np.ndarray:
-    """The last entry of each row [N], NaN where it has none."""
-    last_N = np.full(len(length_N), np.nan)
-    filled = length_N > 0
-    last_N[filled] = value_F[np.cumsum(length_N)[filled] - 1]
-    return last_N
-
-
 class RepeatedId(NamedTuple):
     row: int
     id: int
 
 
-def repeated_id(id_NK: np.ndarray) -> RepeatedId | None:
-    """The first row that lists an id twice, and the id; negative ids are padding."""
+def repeats(id_NK: np.ndarray) -> np.ndarray:
+    """Boolean [N]: which rows list an id twice; negative ids are padding."""
     sorted_NK = np.sort(id_NK, axis=1)
-    twice = (sorted_NK[:, 1:] == sorted_NK[:, :-1]) & (sorted_NK[:, 1:] >= 0)
-    if not twice.any():
+    twice_NK = (sorted_NK[:, 1:] == sorted_NK[:, :-1]) & (sorted_NK[:, 1:] >= 0)
+    return twice_NK.any(axis=1) if twice_NK.any() else np.zeros(len(id_NK), dtype=bool)
+
+
+def repeated_id(id_NK: np.ndarray) -> RepeatedId | None:
+    """The first row that lists an id twice, and the id."""
+    twice_N = repeats(id_NK)
+    if not twice_N.any():
         return None
-    row = int(twice.any(axis=1).argmax())
-    return RepeatedId(row, int(sorted_NK[row, 1:][twice[row]][0]))
+    row = int(twice_N.argmax())
+    id_K, times_K = np.unique(id_NK[row], return_counts=True)
+    return RepeatedId(row, int(id_K[(times_K > 1) & (id_K >= 0)][0]))
+
+
+def listed_at(id_NK: np.ndarray, token_N: np.ndarray) -> np.ndarray:
+    """Where in its list each row has its token [N], -1 where it has not."""
+    if not id_NK.shape[1]:
+        return np.full(len(token_N), -1)
+    at_N = np.zeros(len(token_N), dtype=np.int64)
+    # Most tokens are the first of their list: of the other lists alone is the rest looked at.
+    rest = np.flatnonzero(id_NK[:, 0] != token_N)
+    found_RK = id_NK[rest] == token_N[rest, None]
+    at_N[rest] = np.where(found_RK.any(axis=1), found_RK.argmax(axis=1), -1)
+    return at_N

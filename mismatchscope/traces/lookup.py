@@ -5,15 +5,12 @@ Shapes: P places asked for.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Collection
+from typing import Any
 
-from .reader import BATCH_ROWS, Trace, reading
+from .reader import Trace, reading
+from .row_groups import batches_of
 from .schema import TOKENS
-
-if TYPE_CHECKING:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
 
 Place = tuple[int, int]
 """(sequence id, position in the response)"""
@@ -32,7 +29,8 @@ def find_tokens(trace: Trace, places: Collection[Place], columns: list[str]) -> 
     ids, positions = (pa.array({place[key] for place in wanted}, pa.int64()) for key in (0, 1))
     found: dict[Place, dict[str, Any]] = {}
     with reading(trace.path / TOKENS):
-        for first, batch in _batches(trace.parquet(TOKENS), wanted, ["sequence_id", "position", *columns]):
+        file, names = trace.parquet(TOKENS), ["sequence_id", "position", *columns]
+        for first, batch in batches_of(trace.path / TOKENS, file, {place[0] for place in wanted}, names):
             # Each alone lets too many through, but few: the lists of the rest never become Python objects.
             chosen = pc.and_(
                 pc.is_in(batch["sequence_id"], ids), pc.is_in(batch["position"].cast(pa.int64()), positions)
@@ -43,21 +41,3 @@ def find_tokens(trace: Trace, places: Collection[Place], columns: list[str]) -> 
                 if place in wanted:
                     found[place] = entry | {"row": first + row}
     return found
-
-
-def _batches(
-    file: pq.ParquetFile, places: Collection[Place], columns: list[str]
-) -> Iterator[tuple[int, pa.RecordBatch]]:
-    """(number of its first row, batch) of the row groups that may hold a place."""
-    at = file.schema_arrow.get_field_index("sequence_id")
-    first = 0
-    for group in range(file.num_row_groups):
-        facts = file.metadata.row_group(group)
-        ids = facts.column(at).statistics
-        low, high = (None, None) if ids is None else (ids.min, ids.max)
-        if low is None or high is None or any(low <= sequence_id <= high for sequence_id, _ in places):
-            row = first
-            for batch in file.iter_batches(batch_size=BATCH_ROWS, row_groups=[group], columns=columns):
-                yield row, batch
-                row += batch.num_rows
-        first += facts.num_rows

@@ -21,19 +21,18 @@ from ..parquet_files import BrokenPageError, ExpandingFileError, check_expansion
 from ..records import Evidence, Observed, Request, SequenceRecord, finished_parts, request_to_score
 from .columns import flat, pad
 from .packing import sha256_of
+from .row_groups import batches_of
 from .schema import (
     DISTRIBUTIONS,
     MANIFEST,
-    MASK,
     PARTS,
     RESUME,
     SEQUENCES,
     TOKENS,
     Manifest,
     read_manifest,
-    sequences_schema,
-    tokens_schema,
 )
+from .table_checks import check_types, checked
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -136,8 +135,11 @@ class Trace:
 
     def read_sequences(self, columns: list[str] | None = None) -> pa.Table:
         """sequences.parquet, one row a sequence."""
+        import pyarrow as pa
+
         with reading(self.path / SEQUENCES):
-            return self.parquet(SEQUENCES).read(columns=columns)
+            table = self.parquet(SEQUENCES).read(columns=columns)
+            return pa.Table.from_batches(checked(self.path / SEQUENCES, table.to_batches()), table.schema)
 
     def find_sequences(self, sequence_ids: set[int], columns: list[str]) -> pa.Table | None:
         """Some rows of sequences.parquet, with their ids; None where a column is not there.
@@ -151,27 +153,25 @@ class Trace:
             file = self.parquet(SEQUENCES)
             if not set(columns) <= set(file.schema_arrow.names):
                 return None
-            at = file.schema_arrow.get_field_index("sequence_id")
-            groups = []
-            for group in range(file.num_row_groups):
-                ids = file.metadata.row_group(group).column(at).statistics
-                low, high = (None, None) if ids is None else (ids.min, ids.max)
-                if low is None or high is None or any(low <= sequence_id <= high for sequence_id in sequence_ids):
-                    groups.append(group)
-            table = file.read_row_groups(groups, columns=["sequence_id", *columns])
+            names = ["sequence_id", *columns]
+            found = batches_of(self.path / SEQUENCES, file, sequence_ids, names)
+            schema = pa.schema([file.schema_arrow.field(name) for name in names])
+            table = pa.Table.from_batches([batch for _, batch in found], schema)
             return table.filter(pc.is_in(table["sequence_id"], pa.array(sorted(sequence_ids), pa.int64())))
 
     def iter_sequences(self, columns: list[str], batch_rows: int) -> Iterator[pa.RecordBatch]:
         """sequences.parquet in order, at most `batch_rows` rows at a time."""
         with reading(self.path / SEQUENCES):
-            yield from self.parquet(SEQUENCES).iter_batches(batch_size=batch_rows, columns=columns)
+            batches = self.parquet(SEQUENCES).iter_batches(batch_size=batch_rows, columns=columns)
+            yield from checked(self.path / SEQUENCES, batches)
 
     def iter_tokens(
         self, columns: list[str] | None = None, batch_rows: int = BATCH_ROWS
     ) -> Iterator[pa.RecordBatch]:
         """tokens.parquet in order, at most `batch_rows` rows at a time."""
         with reading(self.path / TOKENS):
-            yield from self.parquet(TOKENS).iter_batches(batch_size=batch_rows, columns=columns)
+            batches = self.parquet(TOKENS).iter_batches(batch_size=batch_rows, columns=columns)
+            yield from checked(self.path / TOKENS, batches)
 
     def full_rows(self) -> np.ndarray:
         """int64 [R], rising: the rows of tokens.parquet that have a full distribution."""
@@ -269,19 +269,11 @@ class Trace:
             )
 
     def _check_tables(self) -> None:
-        """The contract's columns are there, of the contract's types, with as many rows as the manifest counts."""
-        counts, topk = self.manifest.counts, self.evidence.level == "topk"
-        tokens = tokens_schema(topk=topk, tail_overlap=False, experts=False, mask=MASK in self.token_columns)
-        for name, schema, rows in (
-            (SEQUENCES, sequences_schema(), counts.sequences),
-            (TOKENS, tokens, counts.tokens),
-        ):
+        """The contract's columns are there, with as many rows as the manifest counts."""
+        counts = self.manifest.counts
+        for name, rows in ((SEQUENCES, counts.sequences), (TOKENS, counts.tokens)):
             file = self.parquet(name)
-            for field in (field for field in schema if not field.nullable or field.name == "finish_reason"):
-                at = file.schema_arrow.get_field_index(field.name)
-                found = file.schema_arrow.field(at).type if at >= 0 else "missing"
-                if found != field.type and (field.name, found) != ("position", "int64"):
-                    raise TraceError(f"{self.path / name}: column {field.name} is {found} instead of {field.type}.")
+            check_types(self.path / name, file.schema_arrow, topk=self.evidence.level == "topk")
             with reading(self.path / name):
                 check_expansion(self.path / name, file)
             if file.metadata.num_rows != rows:

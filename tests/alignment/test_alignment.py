@@ -107,6 +107,7 @@ def test_a_rejected_row_is_named(store: Store) -> None:
 def test_a_log_prob_of_minus_infinity_is_legal(store: Store) -> None:
     pi = records([4], seed=1)
     pi[0].observed.logprob_T[2] = -np.inf
+    pi[0].observed.full_logprobs_RV[2, pi[0].response_token_ids[2]] = -np.inf
     alignment = align(store(records([4])), store(pi))
     assert (alignment.counts.tokens, alignment.counts.rejected) == (4, 0)
     assert by_row(alignment)[0, 2]["logp"][1] == -np.inf

@@ -149,7 +149,7 @@ def test_a_mask_without_a_value_is_an_error(tmp_path: Path) -> None:
     values = table["mask"].to_pylist()
     values[3] = None
     pq.write_table(table.set_column(table.num_columns - 1, "mask", pa.array(values)), mu.path / "tokens.parquet")
-    with pytest.raises(TraceError, match="rows without a value in `mask`"):
+    with pytest.raises(TraceError, match="column mask is null in row"):
         align(Trace.open(mu.path, verify=False), written(tmp_path / "pi", PI_ST, role="reference"))
 
 

@@ -103,6 +103,7 @@ def test_offsets_bound_the_sequences(tmp_path) -> None:
 def test_a_distribution_that_is_none_is_named(tmp_path) -> None:
     pair = make_pair(tmp_path)
     pair.records[1].observed.full_logprobs_RV[3] -= 0.5
+    pair.records[1].observed.logprob_T[3] -= 0.5
     write_records(tmp_path / "bad", pair.behavior.manifest.model_copy(update={"files": {}}), pair.records)
     with pytest.raises(NotComparableError, match=r"position 3 of sequence 1 of the behaviour .* is not normalised"):
         measure_states(Alignment(Trace.open(tmp_path / "bad"), pair.reference), "processed")
