@@ -158,7 +158,7 @@ class Client:
         status = response.status_code
         if response.is_success:
             try:
-                return _parse(data)
+                return parse(data)
             except (ValueError, RecursionError):
                 raise TemporaryFailure(f"answered {path} with what is not JSON") from None
         if status in (401, 403):
@@ -179,7 +179,7 @@ class Client:
         raise HttpError(f"{self.url}{path} answers {status}: {said}", status=status)
 
 
-def _parse(data: bytearray) -> Any:
+def parse(data: bytearray) -> Any:
     """The value of a JSON text.
 
     Raises `ValueError` for anything else, for one that consists of little but brackets, and where a table has a key
@@ -204,7 +204,7 @@ def _size(count: int) -> str:
 def _reason(data: bytearray) -> str:
     """What the server says is wrong; empty where it says it in another form."""
     try:
-        said = _parse(data)
+        said = parse(data)
     except (ValueError, RecursionError):
         return ""
     error = said.get("error", said) if isinstance(said, dict) else None
