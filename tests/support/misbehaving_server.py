@@ -218,7 +218,12 @@ class MisbehavingServer(FakeServer):
 
         def do_nothing(self, body: Any) -> None:
             empty = {"tokens": [], "token_logprobs": [], "top_logprobs": []}
-            self.altered(body, lambda response: response["choices"][0].update(token_ids=[], logprobs=empty))
+
+            def spoil(response: dict[str, Any]) -> None:
+                response["choices"][0].update(token_ids=[], logprobs=empty)
+                response.pop("usage")
+
+            self.altered(body, spoil)
 
         def do_abort(self, body: Any) -> None:
             self.altered(body, lambda response: response["choices"][0].update(finish_reason="abort"))

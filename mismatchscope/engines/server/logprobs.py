@@ -66,12 +66,15 @@ class TokenLogprobs:
             logprobs_TN[row, : len(ids)] = log_probabilities(logprobs)
         return cls(sampled_T, ids_TN, logprobs_TN, exhaustive)
 
-    def check(self, token_T: np.ndarray, vocabulary: int, *, most_probable: bool) -> None:
+    def check(self, token_T: np.ndarray, vocabulary: int, *, most_probable: bool, least: int = 0) -> None:
         """Raise `UnusableValue` where what is listed contradicts itself, or the log-probs of the tokens themselves.
 
-        `most_probable`: at each position the most probable ids are listed, so that no other is more probable.
+        `most_probable`: at each position the most probable ids are listed, so that no other is more probable. Fewer
+        than `least` are too few.
         """
         listed_TN = self.ids_TN >= 0
+        if len(token_T) and (fewest := listed_TN.sum(axis=1).min()) < least:
+            raise UnusableValue(f"lists {fewest} of the {least} log-probs of a token that were asked for")
         if self.ids_TN.size == 0:
             return
         if self.ids_TN.max() >= vocabulary:

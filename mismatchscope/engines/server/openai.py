@@ -31,6 +31,7 @@ class OpenAIServer(ServerEngine):
     bytes_per_logprob: ClassVar[int] = 40
     full_hint: ClassVar[str] = "a server of vLLM or SGLang, or --evidence sampled"
     processed_hint: ClassVar[str] = "--temperature 1 --top-p 1 --top-k 0"
+    lists_all_entries: ClassVar[bool] = False  # some servers list fewer than they are asked for
     tokens_sampled_by_score: ClassVar[int] = 1  # few servers can be asked for none
 
     async def inspect(self, card: dict[str, Any]) -> ServerInfo:
@@ -46,9 +47,12 @@ class OpenAIServer(ServerEngine):
             if token_ids is None:
                 token_ids = self._ids(listed["tokens"])
             _check_named(listed["tokens"], token_ids)
-            rows = [self._row(top) for top in listed["top_logprobs"]] if entries else None
+            tops = listed.get("top_logprobs")
+            # Where none are wanted, the one that has to be asked for still tells whether the others are right.
+            rows = [self._row(top) for top in tops] if entries or _names_ids(tops) else None
             logprobs = TokenLogprobs.from_rows(listed["token_logprobs"], rows, widest=max(1, entries) + 1)
-            ids = check_completion(self.options.url, token_ids, logprobs, limit, self.vocabulary)
+            least = min(entries, self.vocabulary) if self.lists_all_entries else 0
+            ids = check_completion(self.options.url, token_ids, logprobs, limit, self.vocabulary, least=least)
             return Completion(ids, check_finish_reason(self.options.url, choice["finish_reason"]), logprobs)
 
     async def force(
@@ -65,7 +69,9 @@ class OpenAIServer(ServerEngine):
                     hint="score with another engine, or with a server of vLLM or SGLang",
                 )
             check_same_length("positions", tokens=listed["tokens"], logprobs=listed["token_logprobs"])
-            rows = [self._row(top) for top in listed["top_logprobs"][scored]] if entries else None
+            tops = listed["top_logprobs"] if entries else listed["tokens"]
+            check_same_length("positions", tokens=listed["tokens"], lists=tops)
+            rows = [self._row(top) for top in tops[scored]] if entries else None
             logprobs = TokenLogprobs.from_rows(listed["token_logprobs"][scored], rows, widest=max(1, entries) + 1)
             logprobs.check(response, self.vocabulary, most_probable=True)
             return logprobs
@@ -115,7 +121,7 @@ class OpenAIServer(ServerEngine):
         return self._ids(list(top)), list(top.values())
 
     def _ids(self, tokens: list[str]) -> list[int]:
-        if not all(isinstance(token, str) and token.startswith(_PREFIX) for token in tokens):
+        if not all(map(_is_name, tokens)):
             raise CapabilityError(
                 f"{self.options.url} names tokens by their text alone: which ids were sampled cannot be told, "
                 "because tokenising the text again may give others.",
@@ -124,9 +130,17 @@ class OpenAIServer(ServerEngine):
         return [token_id_of(token, _PREFIX) for token in tokens]
 
 
+def _names_ids(tops: Any) -> bool:
+    return isinstance(tops, list) and all(isinstance(top, dict) and all(map(_is_name, top)) for top in tops)
+
+
+def _is_name(token: Any) -> bool:
+    return isinstance(token, str) and token.startswith(_PREFIX)
+
+
 def _check_named(tokens: list[str], token_ids: list[int]) -> None:
     """Raise `UnusableValue` where tokens have other names than their ids; one that is a text tells nothing."""
     check_same_length("the response", token_ids=token_ids, tokens=tokens)
     for token, token_id in zip(tokens, token_ids, strict=True):
-        if str(token).startswith(_PREFIX) and token_id_of(token, _PREFIX) != token_id:
+        if _is_name(token) and token_id_of(token, _PREFIX) != token_id:
             raise UnusableValue("contradicts itself: token_ids are others than logprobs.tokens")

@@ -56,7 +56,7 @@ def parsing(url: str, kind: str) -> Iterator[None]:
 
 
 def check_completion(
-    url: str, ids: Any, logprobs: TokenLogprobs, limit: int, vocabulary: int, *, most_probable: bool = True
+    url: str, ids: Any, logprobs: TokenLogprobs, limit: int, vocabulary: int, *, least: int = 0
 ) -> np.ndarray:
     """The sampled ids [T]. Raises `EngineError` for none, too many, or ones that the model does not have, and
     `UnusableValue` where they and their log-probs contradict each other."""
@@ -69,7 +69,9 @@ def check_completion(
             f"{url} sampled an id outside the vocabulary of {vocabulary}: it serves another model than --model."
         )
     token_T = np.array(ids, dtype=np.int32)
-    logprobs.check(token_T, vocabulary, most_probable=most_probable)
+    if np.isneginf(logprobs.logprob_T).any():
+        raise UnusableValue("contradicts itself: it sampled a token to which it gives no probability")
+    logprobs.check(token_T, vocabulary, most_probable=True, least=least)
     return token_T
 
 

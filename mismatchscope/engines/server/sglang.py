@@ -124,7 +124,9 @@ class SglangServer(ServerEngine):
                 raise UnusableValue("contradicts itself: output_ids are others than output_token_logprobs")
             rows = _rows(meta, "output", len(token_ids), entries) if entries else None
             logprobs = TokenLogprobs.from_rows(logprob_T, rows, widest=entries)
-            ids = check_completion(self.options.url, token_ids, logprobs, limit, self.vocabulary)
+            ids = check_completion(
+                self.options.url, token_ids, logprobs, limit, self.vocabulary, least=min(entries, self.vocabulary)
+            )
             reason = check_finish_reason(self.options.url, meta["finish_reason"]["type"])
             sampled_from = _support(meta, ids, sampling.top_k, self.vocabulary) if with_support else None
             return Completion(ids, reason, logprobs, sampled_from, self._policy_version(meta))
@@ -157,7 +159,7 @@ class SglangServer(ServerEngine):
                 rows = _rows(meta, "input", len(token_ids), entries)[-len(response) :]
             widest = entries if ids is None else len(ids)
             logprobs = TokenLogprobs.from_rows(logprob_T[-len(response) :], rows, widest=widest)
-            logprobs.check(response, self.vocabulary, most_probable=ids is None)
+            logprobs.check(response, self.vocabulary, most_probable=ids is None, least=min(widest, self.vocabulary))
             return logprobs
 
     async def _generate(

@@ -31,6 +31,7 @@ class VllmServer(OpenAIServer):
         evidence=("sampled", "topk", "full"), paths=("prefill",), rollout=True
     )
     bytes_per_logprob: ClassVar[int] = 80
+    lists_all_entries: ClassVar[bool] = True
     full_hint: ClassVar[str] = "start the server with --max-logprobs -1"
     processed_hint: ClassVar[str] = "with --logprobs-mode processed_logprobs"
 
@@ -72,7 +73,7 @@ class VllmServer(OpenAIServer):
             sampled_T = [row[str(token)]["logprob"] for row, token in zip(listed, response.tolist(), strict=True)]
             rows = [(list(map(token_id_of, row)), [entry["logprob"] for entry in row.values()]) for row in listed]
             logprobs = TokenLogprobs.from_rows(sampled_T, rows, widest=entries + 1)
-            logprobs.check(response, self.vocabulary, most_probable=False)
+            logprobs.check(response, self.vocabulary, most_probable=True, least=min(entries, self.vocabulary))
             return logprobs
 
     def _transforms(self, sampling: Sampling) -> dict[str, Any]:

@@ -31,6 +31,8 @@ SCORES: list[tuple[str, str, Change, Evidence]] = [
     ("vllm", "more ids", at(*GIVEN, -1, value=lambda r: {str(i): {"logprob": -9.0} for i in range(48)}), TOPK),
     ("vllm", "another count", at("usage", value={"prompt_tokens": 1}), SAMPLED),
     ("openai", "fewer positions", at(*LISTED, "token_logprobs", value=lambda values: values[:-1]), SAMPLED),
+    ("openai", "fewer lists", at(*LISTED, "top_logprobs", value=lambda tops: tops[:-1]), TOPK),
+    ("vllm", "fewer ids", at(*GIVEN, -1, value=lambda row: dict([*row.items()][-1:])), TOPK),
     ("openai", "other tokens", at(*LISTED, "tokens", 0, value="token_id:47"), SAMPLED),
     (
         "openai",
