@@ -34,6 +34,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ...credentials import masked
 from ...errors import DiskFullError, EngineError, MismatchScopeError, SpecError
 from ...file_errors import NO_ROOM
 
@@ -55,7 +56,7 @@ def main(arguments: list[str]) -> int:
     try:
         _run(Path(arguments[0]), emit, let_begin)
     except Exception as error:
-        traceback.print_exc()
+        print(masked(traceback.format_exc()), file=sys.stderr)
         emit("error", **_describe(error))
         return 3
     emit("done")
