@@ -1,13 +1,15 @@
 """The app: its switches, one error -> one message and one exit code, and the verbs. What they do is in `commands`.
 
 Exit codes: 0 pass, 1 a gate failed, 2 usage, 3 failure, 4 inconclusive or not comparable, 130 interrupted.
+Trouble with what is printed changes none of them, except that a document which was all a command had to give is a
+failure when it is lost. A reader that leaves early, as `head` does, has what it wanted: that is no trouble at all.
 """
 
 from __future__ import annotations
 
+import errno
 import functools
 import inspect
-import signal
 import sys
 import traceback
 from collections.abc import Callable
@@ -17,7 +19,8 @@ from typing import Annotated, Any
 import typer
 
 from .commands import audit, compare, doctor, env, gate, report, rollout, score
-from .commands.terminal import discard_stdout, show_error, terminal
+from .commands.streams import prepare
+from .commands.terminal import show_error, terminal
 from .errors import MismatchScopeError, UsageError
 
 app = typer.Typer(
@@ -32,7 +35,30 @@ app = typer.Typer(
 
 def main() -> None:
     """The installed command."""
-    app()
+    out = prepare()
+    code = _run()
+    sys.stdout.flush()
+    lost = out.failure
+    if code == 0 and lost is not None and lost.errno != errno.EPIPE and not terminal.recorded:
+        show_error(f"stdout cannot be written: {lost.strerror}.", "write elsewhere, with -o or > FILE")
+        code = 3
+    sys.exit(code)
+
+
+def _run() -> int:
+    try:
+        return app(standalone_mode=False) or 0
+    except typer.Abort:
+        show_error("Interrupted.", None)
+        return 130
+    except Exception as error:
+        # Wrong arguments. typer says so in classes that it does not export.
+        if not hasattr(error, "format_message"):
+            raise
+        if type(error).__name__ != "NoArgsIsHelpError":  # its help is printed already
+            context = getattr(error, "ctx", None)
+            show_error(error.format_message(), f"{context.command_path if context else app.info.name} --help")
+        return 2
 
 
 def _switch(name: str, help: str, *flags: str) -> inspect.Parameter:
@@ -68,11 +94,16 @@ def _with_switches(function: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
+# What these print is in their files or their exit code too: output that is lost loses nothing.
+_RECORDED = (audit.command, rollout.command, score.command, compare.command, gate.command)
+
+
 def _with_exit_code(function: Callable[..., None]) -> Callable[..., None]:
     """The verb, its errors become one clear message and the right exit code."""
 
     @functools.wraps(function)
     def run(*args: Any, **kwargs: Any) -> None:
+        terminal.recorded = function in _RECORDED
         try:
             _check_arguments(sys.argv[1:])
             function(*args, **kwargs)
@@ -89,9 +120,6 @@ def _with_exit_code(function: Callable[..., None]) -> Callable[..., None]:
             raise typer.Exit(130) from None
         except typer.Exit:
             raise
-        except BrokenPipeError:
-            discard_stdout()
-            raise typer.Exit(128 + signal.SIGPIPE) from None
         except Exception as error:
             # Never the message: it may quote a prompt or a key.
             where = traceback.extract_tb(error.__traceback__)[-1]

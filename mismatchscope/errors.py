@@ -31,21 +31,24 @@ import shlex
 import sys
 from pathlib import PurePath
 
+from .foreign_text import printable, printable_lines
+
 
 class MismatchScopeError(Exception):
     """Base of every error this package raises on purpose.
 
     `message` says what happened and why; `hint` is the next thing to do, usually a command. Where another program
-    failed, `log_tail` holds the last lines that it wrote and `log_path` the whole log.
+    failed, `log_tail` holds the last lines that it wrote and `log_path` the whole log. All of them can quote what
+    others wrote, so all of them are made safe to print.
     """
 
     exit_code = 3
 
     def __init__(self, message: str, hint: str | None = None, log_tail: str = "", log_path: str = "") -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
-        self.log_tail = log_tail
+        self.message = printable(message)
+        super().__init__(self.message)
+        self.hint = None if hint is None else printable(hint)
+        self.log_tail = printable_lines(log_tail)
         self.log_path = log_path
 
 

@@ -32,6 +32,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,7 +56,8 @@ def main(arguments: list[str]) -> int:
     try:
         _run(Path(arguments[0]), emit, let_begin)
     except Exception as error:
-        traceback.print_exc()
+        with suppress(OSError):  # the log may be on the disk that is full
+            traceback.print_exc()
         emit("error", **_describe(error))
         return 3
     emit("done")
