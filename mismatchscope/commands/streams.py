@@ -67,7 +67,7 @@ def prepare() -> Sink:
         sys.stdin = open(os.devnull, encoding="utf-8")  # noqa: SIM115 - for as long as the process lives
     missing = OSError(errno.EBADF, os.strerror(errno.EBADF))
     out, err = (Sink(descriptor, missing if descriptor in closed else None) for descriptor in (1, 2))
-    sys.stdout, sys.stderr = _stream(out, sys.stdout), _stream(err, sys.stderr, line_buffering=True)
+    sys.stdout, sys.stderr = _stream(out, sys.stdout), _stream(err, sys.stderr)
     for name, least in (("COLUMNS", _LEAST_COLUMNS), ("LINES", 1)):
         _bound(name, least)
     return out
@@ -81,17 +81,14 @@ def _is_open(descriptor: int) -> bool:
     return True
 
 
-def _stream(sink: Sink, old: TextIO | None, line_buffering: bool = False) -> TextIO:
-    """Text in the encoding of the old stream; what that lacks is spelled out, `\\u03b1`."""
-    encoding = getattr(old, "encoding", None) or "utf-8"
-    if old is not None:
+def _stream(sink: Sink, old: TextIO | None) -> TextIO:
+    """Text in the encoding of the old stream, and as soon; what the encoding lacks is spelled out, `\\u03b1`."""
+    encoding, at_once = "utf-8", True
+    if isinstance(old, io.TextIOWrapper):
         old.flush()
-    return io.TextIOWrapper(
-        io.BufferedWriter(sink),
-        encoding=encoding,
-        errors="backslashreplace",
-        line_buffering=line_buffering or sink.isatty(),
-    )
+        encoding, at_once = old.encoding, old.line_buffering or old.write_through
+    file = io.BufferedWriter(sink)
+    return io.TextIOWrapper(file, encoding=encoding, errors="backslashreplace", line_buffering=at_once)
 
 
 def _bound(name: str, least: int) -> None:
