@@ -35,6 +35,7 @@ from .text import estimate, number, share
 MARKER = "<!-- mismatchscope report -->"
 
 _ICON = {"good": "✅", "bad": "❌", "caution": "🟡", "neutral": "📏"}
+_MARKUP = re.compile(r"[\\`*_\[\]|~@#]|:(?=[\w+-]+:)")
 _GATE_ICON = {"pass": "✅", "fail": "❌", "inconclusive": "🟡"}
 
 
@@ -173,8 +174,12 @@ def _fold(title: str, body: str) -> str:
 
 def _text(text: str) -> str:
     """Foreign text that must neither become markup, nor a mention, nor end a table cell."""
-    escaped = html.escape(printable(text), quote=False)
-    return re.sub(r"([\\`*_\[\]|~@#])", lambda match: f"&#{ord(match[1])};", escaped)
+    return _MARKUP.sub(_inert, html.escape(printable(text), quote=False))
+
+
+def _inert(markup: re.Match[str]) -> str:
+    # GitHub looks for mentions, issues and emoji codes when entities are characters again, within one text node.
+    return f"&#{ord(markup[0])};" + ("<!-- -->" if markup[0] in "@#:" else "")
 
 
 def _code(text: str) -> str:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
+import re
+import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from command import run
-from hostile_text import SURROGATES, dangers, hostile
+from command import COMMAND, run
+from hostile_text import FRAGMENTS, SURROGATES, dangers, hostile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -15,6 +20,7 @@ from mismatchscope import doctor
 from mismatchscope.commands.terminal import show_error, show_note, stderr, stdout
 from mismatchscope.environments.console import CreationProgress, show_environments
 from mismatchscope.errors import MismatchScopeError
+from mismatchscope.foreign_text import printable
 from mismatchscope.progress import ProgressReporter
 
 anything = hostile(*SURROGATES)
@@ -54,6 +60,25 @@ def test_progress(texts: list[str], width: int, capsys, monkeypatch) -> None:
     assert not dangers(capsys.readouterr().err)
 
 
+def test_progress_on_a_terminal(capsys, monkeypatch) -> None:
+    """Where bars move the cursor: what is left without these codes of theirs is safe, and no markup."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    for text in FRAGMENTS:
+        if "\x1b[" in text:  # cannot be told apart from theirs
+            continue
+        with ProgressReporter(stderr()) as on_event:
+            on_event({"event": "evidence", "sentence": text})
+            on_event({"event": "loading", "side": text})
+            on_event({"event": "task", "side": text, "name": f"of {text}", "sequences_total": 1})
+        with CreationProgress(stderr()) as on_event:
+            on_event({"event": "step", "name": text})
+            on_event({"event": "alive", "seconds": 9.0, "lines": 1, "line": text})
+        printed = re.sub(r"\x1b\[[?0-9;]*[A-Za-z]|\r", "", capsys.readouterr().err)
+        assert not dangers(printed)
+        assert f"of {printable(text).strip()}" in printed
+
+
 @given(width=widths, texts=st.lists(anything, min_size=10, max_size=10))
 @QUICK
 def test_environments_and_facts(texts: list[str], width: int, capsys, monkeypatch) -> None:
@@ -78,6 +103,7 @@ def test_environments_and_facts(texts: list[str], width: int, capsys, monkeypatc
 EVIL = "\x1b[31m\n::set-output name=a::b\r##[error]c \u202e[bold]:smile:"
 
 
+ON_A_TERMINAL = "\x1b]0;owned\x07\u202e[bold]:smile:"
 COMMANDS = [
     (["report", EVIL], 3),
     (["audit", "--behavior", EVIL], 2),
@@ -115,3 +141,30 @@ def test_a_command(tmp_path: Path, arguments: list[str], code: int) -> None:
     assert done.stderr.count("error:") == 1 or "--debug" in arguments
     assert not dangers(done.stderr + "\n" + done.stdout)
     assert "Unexpected" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["audit", "--behavior", ON_A_TERMINAL],
+        ["audit", f"--{ON_A_TERMINAL}"],
+        pytest.param(
+            ["rollout", "--engine", "synthetic", "--limit", "2", "-o", ON_A_TERMINAL], marks=pytest.mark.slow
+        ),
+    ],
+)
+def test_a_command_on_a_terminal(tmp_path: Path, arguments: list[str]) -> None:
+    leader, follower = pty.openpty()
+    command = subprocess.Popen(
+        [COMMAND, *arguments], cwd=tmp_path, stdin=follower, stdout=follower, stderr=follower
+    )
+    os.close(follower)
+    printed = b""
+    with suppress(OSError):  # which is how a terminal ends
+        while chunk := os.read(leader, 65536):
+            printed += chunk
+    os.close(leader)
+    assert command.wait(timeout=60) in (0, 2)
+    text = printed.decode()
+    assert not [char for char in ("\x1b]", "\x07", "\u202e") if char in text], ascii(text)
+    assert r"\x1b]0;owned\x07" in text and "[bold]:smile:" in text

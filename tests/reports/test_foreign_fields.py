@@ -120,7 +120,7 @@ def test_every_fragment_in_every_form(without_charts: None, capsys: pytest.Captu
     page = render(report, "html")
     assert "<script" not in page and "alert(1)" in page
     markdown = render(report, "markdown")
-    assert not re.search(r"<script|\]\(|(?<!&#64;)@someone", markdown)
+    assert not re.search(r"<script|\]\(|@someone|&#64;someone|:smile:", markdown)
     assert {line.count("|") for line in markdown.splitlines() if line.startswith("| &#")} <= {4, 5, 6, 7}
 
 
