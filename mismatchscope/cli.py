@@ -2,10 +2,13 @@
 
 Exit codes: 0 pass, 1 a gate failed, 2 usage, 3 failure, 4 inconclusive or not comparable, 130 interrupted
 (128 and the number of the signal: 143 by SIGTERM).
+Trouble with what is printed changes none of them, except that a document which was all a command had to give is a
+failure when it is lost. A reader that leaves early, as `head` does, has what it wanted: that is no trouble at all.
 """
 
 from __future__ import annotations
 
+import errno
 import functools
 import inspect
 import signal
@@ -17,9 +20,9 @@ from typing import Annotated, Any
 
 import typer
 
-from .commands import audit, compare, doctor, env, gate, interruption, report, rollout, score
+from .commands import audit, compare, doctor, env, gate, interruption, report, rollout, score, streams
 from .commands.interruption import signal_of
-from .commands.terminal import discard_stdout, show_error, terminal
+from .commands.terminal import show_error, terminal
 from .errors import MismatchScopeError, UsageError
 
 app = typer.Typer(
@@ -35,7 +38,29 @@ app = typer.Typer(
 def main() -> None:
     """The installed command."""
     interruption.prepare()
-    app()
+    out = streams.prepare()
+    code = _run()
+    sys.stdout.flush()
+    lost = out.failure
+    if code == 0 and lost is not None and lost.errno != errno.EPIPE and not terminal.recorded:
+        show_error(f"stdout cannot be written: {lost.strerror}.", "write elsewhere, with -o or > FILE")
+        code = 3
+    sys.exit(code)
+
+
+def _run() -> int:
+    try:
+        return app(standalone_mode=False) or 0
+    except typer.Abort as error:
+        return _interrupted(error.__context__, resumable=False)
+    except Exception as error:
+        # Wrong arguments. typer says so in classes that it does not export.
+        if not hasattr(error, "format_message"):
+            raise
+        if type(error).__name__ != "NoArgsIsHelpError":  # its help is printed already
+            context = getattr(error, "ctx", None)
+            show_error(error.format_message(), f"{context.command_path if context else app.info.name} --help")
+        return 2
 
 
 def _switch(name: str, help: str, *flags: str) -> inspect.Parameter:
@@ -71,11 +96,16 @@ def _with_switches(function: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
+# What these print is in their files or their exit code too: output that is lost loses nothing.
+_RECORDED = (audit.command, rollout.command, score.command, compare.command, gate.command)
+
+
 def _with_exit_code(function: Callable[..., None]) -> Callable[..., None]:
     """The verb, its errors become one clear message and the right exit code."""
 
     @functools.wraps(function)
     def run(*args: Any, **kwargs: Any) -> None:
+        terminal.recorded = function in _RECORDED
         try:
             _check_arguments(sys.argv[1:])
             function(*args, **kwargs)
@@ -83,14 +113,11 @@ def _with_exit_code(function: Callable[..., None]) -> Callable[..., None]:
             show_error(error.message, error.hint, error.log_tail)
             raise typer.Exit(error.exit_code) from None
         except typer.Abort as error:  # an interrupt while a question waits for its answer
-            raise _interrupted(error.__context__, resumable=False) from None
+            raise typer.Exit(_interrupted(error.__context__, resumable=False)) from None
         except KeyboardInterrupt as error:
-            raise _interrupted(error, resumable="resume" in kwargs) from None
+            raise typer.Exit(_interrupted(error, resumable="resume" in kwargs)) from None
         except typer.Exit:
             raise
-        except BrokenPipeError:
-            discard_stdout()
-            raise typer.Exit(128 + signal.SIGPIPE) from None
         except Exception as error:
             # Never the message: it may quote a prompt or a key.
             where = traceback.extract_tb(error.__traceback__)[-1]
@@ -101,14 +128,15 @@ def _with_exit_code(function: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-def _interrupted(error: BaseException | None, *, resumable: bool) -> typer.Exit:
+def _interrupted(error: BaseException | None, *, resumable: bool) -> int:
+    """Say what ended the command; its exit code."""
     number = signal_of(error)
     message = "Interrupted." if number == signal.SIGINT else f"Interrupted by {number.name}."
     if resumable:
         show_error(f"{message} What was finished is kept.", "the same command with --resume goes on")
     else:
         show_error(message, None)
-    return typer.Exit(128 + number)
+    return 128 + number
 
 
 def _check_arguments(arguments: list[str]) -> None:

@@ -15,6 +15,7 @@ from .environments.console import show_environments
 from .environments.recipes import RECIPES
 from .environments.resolve import at_hand, import_failure, metadata_version
 from .errors import SpecError, install_command
+from .foreign_text import printable
 from .machine import machine_facts, package_version
 
 _PACKAGES = {"transformers": ("torch", "transformers")}
@@ -104,7 +105,9 @@ def show_facts(facts: dict[str, Any], console: Console) -> None:
             seen = f"evidence {', '.join(engine['evidence'])}; scores {', '.join(engine['paths'])}"
             because = f" ({engine['reason']})" if engine["engine"] in RECIPES else ""
             note = f"{_INTERPRETERS[engine['interpreter']]}{because}; {seen}"
-        table.add_row(Text(f"  {engine['engine']}"), engine.get("version") or "–", state, Text(note))
+        cells = (printable(text) for text in (f"  {engine['engine']}", engine.get("version") or "–", note))
+        name, version, note = map(Text, cells)
+        table.add_row(name, version, state, note)
     console.print(table)
     console.print()
     console.print(Text("engine environments", "bold"))
@@ -116,5 +119,5 @@ def _show_section(console: Console, title: str, rows: dict[str, str]) -> None:
     console.print(Text(title, "bold"))
     table = Table.grid(padding=(0, 2, 0, 0))
     for name, value in rows.items():
-        table.add_row(Text(f"  {name}", "dim"), Text(value))
+        table.add_row(Text(printable(f"  {name}"), "dim"), Text(printable(value)))
     console.print(table)

@@ -32,24 +32,24 @@ import sys
 from pathlib import PurePath
 
 from .credentials import masked
+from .foreign_text import printable, printable_lines
 
 
 class MismatchScopeError(Exception):
     """Base of every error this package raises on purpose.
 
     `message` says what happened and why; `hint` is the next thing to do, usually a command. Where another program
-    failed, `log_tail` holds the last lines that it wrote and `log_path` the whole log. Credentials are masked in
-    all of them.
+    failed, `log_tail` holds the last lines that it wrote and `log_path` the whole log. All of them can quote what
+    others wrote: credentials are masked in them, and they are made safe to print.
     """
 
     exit_code = 3
 
     def __init__(self, message: str, hint: str | None = None, log_tail: str = "", log_path: str = "") -> None:
-        # A message may quote what a user, a server or another program said.
-        self.message = masked(message)
+        self.message = printable(masked(message))
         super().__init__(self.message)
-        self.hint = masked(hint)
-        self.log_tail = masked(log_tail)
+        self.hint = None if hint is None else printable(masked(hint))
+        self.log_tail = printable_lines(masked(log_tail))
         self.log_path = log_path
 
 

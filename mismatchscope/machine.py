@@ -90,7 +90,9 @@ def numerics_variables(engine: str | None = None) -> dict[str, str]:
     """Those that are set; with an engine's name, without the ones that only another engine reads."""
     others = tuple(f"{name.upper()}_" for name in ("vllm", "sglang") if engine not in (None, name))
     names = [name for name in NUMERICS_VARIABLES if not name.startswith(others)]
-    return {name: os.environ[name] for name in names if name in os.environ}
+    found = {name: os.fsencode(os.environ[name]) for name in names if name in os.environ}
+    # Reports keep them as JSON, which is UTF-8: another byte is spelled out.
+    return {name: value.decode(errors="backslashreplace") for name, value in found.items()}
 
 
 def _cpu_name() -> str | None:

@@ -8,6 +8,9 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn
+from rich.text import Text
+
+from .foreign_text import printable
 
 PLAIN_INTERVAL_S = 5.0
 
@@ -71,10 +74,10 @@ class _Bars:
     def __init__(self, console: Console) -> None:
         self._progress = Progress(
             SpinnerColumn(finished_text="✓"),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
-            TextColumn("[dim]{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", style="dim", markup=False),
             console=console,
         )
         self._rows: dict[str, TaskID] = {}
@@ -87,10 +90,10 @@ class _Bars:
         self._progress.stop()
 
     def show(self, event: dict[str, Any]) -> None:
-        side = event.get("side", "engine")
+        side = printable(event.get("side", "engine"))
         match event["event"]:
             case "evidence" | "remade":
-                self._progress.console.print(event["sentence"], markup=False, highlight=False, style="dim")
+                self._progress.console.print(Text(printable(event["sentence"]), "dim"))
             case "loading":
                 self._rows[side] = self._progress.add_task(f"{side}: loading the model", total=None, note="")
             case "waiting":
@@ -100,7 +103,8 @@ class _Bars:
             case "task":
                 total, done = event["sequences_total"], event.get("done", 0)
                 self._steps[event["name"]] = _Step(event["name"], done, total)
-                row = self._progress.add_task(event["name"], total=total, completed=done, note="")
+                name = printable(event["name"])
+                row = self._progress.add_task(name, total=total, completed=done, note="")
                 self._rows[event["name"]] = self._rows[side] = row
             case "sequence":
                 step = self._steps[event["task"]]
@@ -158,5 +162,5 @@ class _Lines:
                 self._print(f"{step.name}: {step.total} sequences in {event['seconds']:.1f} s{rate}")
 
     def _print(self, line: str) -> None:
-        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+        self._console.print(Text(printable(line)), soft_wrap=True)
         self._printed_at = time.monotonic()

@@ -32,7 +32,8 @@ default.
 
 stdout carries the answer, stderr progress and errors. Exit codes: 0 pass, 1 a gate failed, 2 usage or
 configuration, 3 failure, 4 inconclusive or not comparable, 130 interrupted. See [gates](gates.md) for what decides
-between 0, 1 and 4, [engines](engines.md) for SPECs, and [troubleshooting](troubleshooting.md) for errors.
+between 0, 1 and 4, [engines](engines.md) for SPECs, and [troubleshooting](troubleshooting.md) for errors and for
+[what is printed](troubleshooting.md#what-is-printed).
 
 """
 

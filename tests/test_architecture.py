@@ -39,8 +39,8 @@ FLOORS = (
 
 # Rooms that see less than their floor allows: modules, or whole rooms.
 ONLY = {
-    "measures": ("ownership", "temporary", "errors"),
-    "reports": ("measures", "input_files", "errors"),
+    "measures": ("ownership", "temporary", "errors", "foreign_text"),
+    "reports": ("measures", "input_files", "errors", "foreign_text"),
     "gate": ("reports", "measures", "errors"),
 }
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
 from typing import Annotated
 
 import typer
 
-from .terminal import stdout
+from ..foreign_text import printable_json
+from .terminal import stdout, write_document
 
 
 def command(
@@ -19,6 +19,6 @@ def command(
 
     facts = examine()
     if as_json:
-        sys.stdout.write(json.dumps(facts, indent=1) + "\n")
+        write_document(printable_json(json.dumps(facts, indent=1)) + "\n")
     else:
         show_facts(facts, stdout())

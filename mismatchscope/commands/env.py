@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from typing import Annotated
 
 import typer
 
 from ..errors import SpecError
-from .terminal import stderr, stdout, terminal
+from ..foreign_text import printable_json
+from .terminal import stderr, stdout, terminal, write_document
 
 EngineVersion = Annotated[str, typer.Argument(metavar="SPEC", help="vllm, sglang; with ==VERSION for another.")]
 
@@ -23,7 +23,7 @@ def list_environments(
 
     rows = describe()
     if as_json:
-        sys.stdout.write(json.dumps(rows, indent=1) + "\n")
+        write_document(printable_json(json.dumps(rows, indent=1)) + "\n")
     else:
         show_environments(rows, stdout())
 
@@ -35,14 +35,14 @@ def create(spec: EngineVersion) -> None:
 
     with CreationProgress(stderr(), quiet=terminal.quiet) as progress:
         environment = environments.create(*_engine_version(spec), on_event=progress)
-    sys.stdout.write(f"{environment.python}\n")
+    stdout().print(str(environment.python), soft_wrap=True)
 
 
 def remove(spec: EngineVersion) -> None:
     """Remove an engine's environment. Prints the directory that is gone."""
     from .. import environments
 
-    sys.stdout.write(f"{environments.remove(*_engine_version(spec))}\n")
+    stdout().print(str(environments.remove(*_engine_version(spec))), soft_wrap=True)
 
 
 def _engine_version(text: str) -> tuple[str, str | None]:

@@ -49,7 +49,7 @@ def command(
     decided = apply(report, expressions, None if baseline is None else Report.load(baseline), allowed=allow or ())
     if output is not None:
         written = write_forms(decided, output)
-        stderr().print(f"Written: {', '.join(written)}", markup=False, highlight=False, soft_wrap=True)
+        stderr().print(f"Written: {', '.join(written)}", soft_wrap=True)
     show_gates(decided, stdout())
     append_step_summary(decided)
     raise typer.Exit(EXIT_CODES[decided.verdict])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +9,8 @@ import typer
 
 from ..reports.formats import FORMATS, render
 from .options import Force
-from .terminal import stdout, terminal
+from .report_output import write_file
+from .terminal import stdout, terminal, write_document
 
 
 def command(
@@ -23,7 +23,6 @@ def command(
     force: Force = False,
 ) -> None:
     """Show a finished report in another form."""
-    from ..durable import write_atomic
     from ..errors import OutputExistsError
     from ..reports.console import show
     from ..reports.document import Report
@@ -34,8 +33,8 @@ def command(
         return
     text = render(loaded, format)
     if output is None:
-        sys.stdout.write(text)
+        write_document(text)
         return
     if output.exists() and not force:
         raise OutputExistsError(f"{output} exists.", hint="choose another -o, or add --force")
-    write_atomic(output, text.encode())
+    write_file(output, text)

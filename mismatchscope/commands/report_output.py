@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
-from ..errors import MissingDependencyError, OutputExistsError, UsageError
-from ..file_errors import file_errors
+from ..errors import DiskFullError, MismatchScopeError, MissingDependencyError, OutputExistsError, UsageError
+from ..file_errors import NO_ROOM, file_errors
 from ..reports.formats import FORMATS
-from .terminal import spinner, stderr, stdout, terminal
+from .terminal import show_note, spinner, stderr, stdout, terminal
 
 if TYPE_CHECKING:
     from ..reports.document import Report
@@ -24,10 +25,14 @@ def write_and_exit(report: Report, directory: Path) -> None:
     """Write every form of the report, show it, and leave with the verdict's exit code."""
     from ..reports.console import show
 
-    with spinner("writing the report"):
-        written = write_forms(report, directory)
+    try:
+        with spinner("writing the report"):
+            written = write_forms(report, directory)
+    except MismatchScopeError:
+        show(report, stdout(), verbose=terminal.verbose)  # it took long to know, and is kept nowhere else
+        raise
     show(report, stdout(), verbose=terminal.verbose)
-    stderr().print(f"Written to {directory}/: {', '.join(written)}", markup=False, highlight=False, soft_wrap=True)
+    stderr().print(f"Written to {directory}/: {', '.join(written)}", soft_wrap=True)
     append_step_summary(report)
     raise typer.Exit(EXIT_CODES[report.verdict])
 
@@ -43,9 +48,9 @@ def check_writable(output: Path, *, force: bool) -> None:
 def write_forms(report: Report, output: Path) -> list[str]:
     """Write the report in the form of a file's suffix, or in every form into a directory; return the files' names.
 
-    One whose packages are missing is left out of a directory, and named.
+    One whose packages are missing is left out of a directory, and named. Raises `DiskFullError`, and `UsageError`
+    for a place that cannot be written; the forms that were written before stay.
     """
-    from ..durable import write_atomic
     from ..reports.formats import render
 
     forms, written = _forms(output), []
@@ -55,20 +60,29 @@ def write_forms(report: Report, output: Path) -> list[str]:
         except MissingDependencyError as error:
             if len(forms) == 1:
                 raise
-            stderr().print(f"{file.name} is left out: {error.message} {error.hint}", markup=False, soft_wrap=True)
+            show_note(f"{file.name} is left out: {error.message} {error.hint}")
             continue
-        try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            for path, text in texts.items():
-                write_atomic(path, text.encode())
-                written.append(path.name)
-        except OSError as error:
-            if error.errno == errno.ENOSPC:
-                raise
-            raise UsageError(
-                f"{file} cannot be written: {error.strerror or error}.", hint="choose another -o"
-            ) from None
+        for path, text in texts.items():
+            write_file(path, text)
+            written.append(path.name)
     return written
+
+
+def write_file(path: Path, text: str) -> None:
+    """Write one form of a report. Raises `DiskFullError`, and `UsageError` for a place that cannot be written."""
+    from ..durable import write_atomic
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, text.encode())
+    except OSError as error:
+        problem = f"{path} cannot be written: {error.strerror or error}."
+        if error.errno in NO_ROOM:
+            raise DiskFullError(
+                f"{problem} The traces, and what was written before, are kept.",
+                hint="make room, then repeat the command: audit goes on with --resume",
+            ) from None
+        raise UsageError(problem, hint="choose another -o") from None
 
 
 def _forms(output: Path) -> dict[str, Path]:
@@ -80,10 +94,18 @@ def _forms(output: Path) -> dict[str, Path]:
 
 
 def append_step_summary(report: Report) -> None:
-    """On GitHub Actions the report is part of the job's summary."""
+    """On GitHub Actions the report is part of the job's summary; one that cannot be written changes no verdict."""
     summary = os.environ.get("GITHUB_STEP_SUMMARY")
     if summary and report.gates:
         from ..reports.formats import render
 
-        with open(summary, "a", encoding="utf-8") as file:
-            file.write(render(report, "markdown") + "\n")
+        text = render(report, "markdown") + "\n"
+        try:
+            # Without waiting: of a FIFO that nobody reads, opening would not return.
+            descriptor = os.open(summary, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK, 0o644)
+            with open(descriptor, "a", encoding="utf-8") as file:
+                if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                    raise OSError(errno.EINVAL, "it is no file")
+                file.write(text)
+        except OSError as error:
+            show_note(f"The step summary {summary} cannot be written: {error.strerror or error}.")

@@ -8,7 +8,7 @@ import typer
 
 from .missing_environments import create_missing_environments
 from .options import SAMPLING, Force, Overrides, RequiredOutput, Resume, model_inputs, takes_settings
-from .terminal import progress, stderr, stdout
+from .terminal import progress, show_note, stdout
 
 
 @takes_settings("model", "adapter", "prompts", "prompt_column", "limit", *SAMPLING, "evidence", "budget")
@@ -20,8 +20,6 @@ def command(
     resume: Resume = False,
 ) -> None:
     """Sample from an engine and write its trace (and TRACE-raw where the sampler changed the distribution)."""
-    from rich.markup import escape
-
     from ..collection.output import output_directory
     from ..collection.single_trace import sample_trace
     from ..config import load_settings
@@ -37,5 +35,7 @@ def command(
     ):
         manifest = sample_trace(settings, output, on_event=on_event)
     for note in manifest.notes:
-        stderr().print(f"[bold yellow]note:[/] {escape(note)}", soft_wrap=True)
-    stdout().print(f"{output}: {manifest.counts.sequences} sequences, {manifest.counts.tokens} tokens")
+        show_note(note)
+    stdout().print(
+        f"{output}: {manifest.counts.sequences} sequences, {manifest.counts.tokens} tokens", soft_wrap=True
+    )

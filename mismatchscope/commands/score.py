@@ -42,4 +42,6 @@ def command(
     with output_directory(output, force=force, resume=resume, inputs=inputs), progress() as on_event:
         settings = ScoreSettings(engine, given.model, role, path, temperature, shuffle_seed, given.adapter)
         manifest = score_trace(trace, output, settings, on_event=on_event)
-    stdout().print(f"{output}: {manifest.counts.sequences} sequences, {manifest.counts.tokens} tokens")
+    stdout().print(
+        f"{output}: {manifest.counts.sequences} sequences, {manifest.counts.tokens} tokens", soft_wrap=True
+    )

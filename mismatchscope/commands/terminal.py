@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 import traceback
@@ -11,8 +10,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..credentials import masked
+from ..foreign_text import printable, printable_lines
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from rich.console import Console
 
     from ..progress import ProgressReporter
@@ -20,38 +22,48 @@ if TYPE_CHECKING:
 
 @dataclass
 class Terminal:
-    """Set by the switches that every verb takes, before or after its name."""
+    """Set by the switches that every verb takes, before or after its name, and by the verb."""
 
     quiet: bool = False
     verbose: bool = False
     no_color: bool = False
     debug: bool = False
+    recorded: bool = False
+    """What is printed is also in a file or in the exit code."""
 
 
 terminal = Terminal()
 
 
 def stdout() -> Console:
-    from rich.console import Console
-
-    class Output(Console):
-        def on_broken_pipe(self) -> None:
-            """`… | head` has read enough: go on silently to the exit code that the verdict gives."""
-            self.quiet = True
-            discard_stdout()
-
-    return Output(no_color=terminal.no_color or None, highlight=False)
+    return _console()
 
 
 def stderr() -> Console:
-    from rich.console import Console
-
-    return Console(stderr=True, no_color=terminal.no_color or None, highlight=False)
+    return _console(stderr=True)
 
 
-def discard_stdout() -> None:
-    """Nobody reads it any more; without this the interpreter complains once again when it ends."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _console(stderr: bool = False) -> Console:
+    """Where strings are shown as they are: no markup, no emoji codes, and nothing in them reaches the terminal raw.
+
+    Where the layout matters, text is made printable before: what is spelled out takes more room. This is the net.
+    """
+    from rich.console import Console, ConsoleOptions, RenderableType
+    from rich.segment import Segment
+
+    class SafeConsole(Console):
+        def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+            for segment in super().render(renderable, options):
+                yield segment if segment.control else segment._replace(text=printable_lines(segment.text))
+
+    no_color = terminal.no_color or None
+    return SafeConsole(stderr=stderr, no_color=no_color, markup=False, emoji=False, highlight=False)
+
+
+def write_document(text: str) -> None:
+    """A document on stdout: UTF-8 as in a file, whatever the terminal's encoding."""
+    sys.stdout.flush()
+    sys.stdout.buffer.write(text.encode())
 
 
 def progress() -> ProgressReporter:
@@ -68,16 +80,23 @@ def spinner(what: str) -> AbstractContextManager[object]:
 
 def show_error(message: str, hint: str | None, log_tail: str = "") -> None:
     """What, why, next command; a traceback with --debug alone."""
-    from rich.markup import escape
+    from rich.text import Text
 
     console = stderr()
     if terminal.debug:
-        console.print(masked(traceback.format_exc()), markup=False, soft_wrap=True)
+        console.print(printable_lines(masked(traceback.format_exc())), soft_wrap=True)
     if log_tail:
-        console.print(log_tail, markup=False, soft_wrap=True, style="dim")
-    console.print(f"[bold red]error:[/] {escape(message)}", soft_wrap=True)
+        console.print(printable_lines(log_tail), soft_wrap=True, style="dim")
+    console.print(Text.assemble(("error:", "bold red"), " ", printable(message)), soft_wrap=True)
     if hint:
-        console.print(f" [bold]next:[/] {escape(hint)}", soft_wrap=True)
+        console.print(Text.assemble((" next:", "bold"), " ", printable(hint)), soft_wrap=True)
+
+
+def show_note(note: str) -> None:
+    """What is worth knowing and changes nothing."""
+    from rich.text import Text
+
+    stderr().print(Text.assemble(("note:", "bold yellow"), " ", printable(note)), soft_wrap=True)
 
 
 def command_line() -> str:

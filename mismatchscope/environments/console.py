@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.status import Status
 from rich.text import Text
 
+from ..foreign_text import printable
+
 PLAIN_INTERVAL_S = 10.0
 
 
@@ -47,14 +49,14 @@ class CreationProgress:
     def _show(self, line: str, note: str | None = None) -> None:
         """Replace the moving line; where there is none, print `note` now and then."""
         if self._status is not None:
-            self._status.update(Text(line, no_wrap=True, overflow="ellipsis"))
+            self._status.update(Text(printable(line), no_wrap=True, overflow="ellipsis"))
         elif note is not None and time.monotonic() - self._printed_at >= PLAIN_INTERVAL_S:
             self._print(note)
 
     def _print(self, line: str) -> None:
         if not self._quiet:
             minutes, seconds = divmod(int(time.monotonic() - self._began), 60)
-            self._console.print(f"{minutes}:{seconds:02} {line}", markup=False, highlight=False, soft_wrap=True)
+            self._console.print(Text(f"{minutes}:{seconds:02} {printable(line)}"), soft_wrap=True)
         self._printed_at = time.monotonic()
 
 
@@ -62,15 +64,22 @@ def show_environments(rows: list[dict[str, Any]], console: Console) -> None:
     """Print what `describe` found: an environment and what it consists of, or what to do about a broken one."""
     if not rows:
         console.print(Text("  none: mismatchscope env create vllm (or sglang) makes one"), soft_wrap=True)
-    width = max((len(f"{row['name']}=={row['version']}") for row in rows), default=0)
+    width = max((len(printable(f"{row['name']}=={row['version']}")) for row in rows), default=0)
     for row in rows:
-        title = Text(f"  {row['name']}=={row['version']}".ljust(width + 4))
+        title = Text(printable(f"  {row['name']}=={row['version']}").ljust(width + 4))
         if row["broken"]:
-            lines = [title.append("broken", "red"), Text(row["broken"]), Text(f"next: {row['hint']}")]
+            lines = [
+                title.append("broken", "red"),
+                Text(printable(row["broken"])),
+                Text(printable(f"next: {row['hint']}")),
+            ]
         else:
             versions = ", ".join(f"{name} {row[name] or '–'}" for name in ("torch", "transformers", "device"))
             variables = " ".join(f"{name}={value}" for name, value in row["variables"].items())
-            lines = [title.append("ready", "green").append(f"  {versions}"), Text(row["interpreter"], "dim")]
-            lines += [Text(f"variables {variables}", "dim")] if variables else []
+            lines = [
+                title.append("ready", "green").append(f"  {printable(versions)}"),
+                Text(printable(row["interpreter"]), "dim"),
+            ]
+            lines += [Text(printable(f"variables {variables}"), "dim")] if variables else []
         for line in [lines[0], *(Text("    ").append_text(line) for line in lines[1:])]:
             console.print(line, soft_wrap=True)  # paths and commands stay whole, to be copied

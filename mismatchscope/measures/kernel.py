@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from ..foreign_text import printable
 from . import compiled
 
 _PIECES_PER_THREAD = 4  # so that a thread which loses its core does not make the others wait
@@ -42,7 +43,7 @@ def library() -> ctypes.CDLL | None:
     try:
         functions = compiled.load(sorted(Path(__file__).parent.glob("*.[ch]")))
     except compiled.CompileError as error:
-        logging.getLogger(__name__).warning("Divergences take the slow path: %s.", error)
+        logging.getLogger(__name__).warning("Divergences take the slow path: %s.", printable(str(error)))
         return None
     rows: list[Any] = [ctypes.c_void_p, ctypes.c_int64]  # the first one, and bytes to the next
     shape: list[Any] = [ctypes.c_int64, ctypes.c_int64]

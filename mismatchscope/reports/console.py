@@ -12,6 +12,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from ..foreign_text import printable
 from ..measures.results import Statistic
 from .baseline import PAIRED_MEANING, VERDICT_TONE, compared_engines, pair_rows, paired_rows
 from .console_worst import WORST, worst_tokens
@@ -38,7 +39,7 @@ from .summary import (
     three_policies,
     token_statistics,
 )
-from .text import UNKNOWN, estimate, number, setting, share, visible
+from .text import UNKNOWN, estimate, number, setting, share
 
 _STYLE = {"good": "bold green", "bad": "bold red", "caution": "bold yellow", "neutral": "bold cyan"}
 _VERDICT_STYLE = {"pass": "green", "fail": "red", "inconclusive": "yellow"}
@@ -80,7 +81,7 @@ def show(report: Report, console: Console, verbose: bool = False) -> None:
 def _show_command(console: Console, title: str, command: str, note: str = "") -> None:
     """Unwrapped, so that it can be copied whole."""
     _title(console, title, note)
-    console.print(Text(f"  {visible(command)}"), soft_wrap=True)
+    console.print(Text(f"  {printable(command)}"), soft_wrap=True)
 
 
 def _title(console: Console, text: str, note: str = "") -> None:
@@ -93,19 +94,19 @@ def _show_headline(report: Report, console: Console) -> None:
     line = Table.grid(padding=(0, 2, 0, 0))
     line.add_column(no_wrap=True)
     line.add_column()
-    line.add_row(Text(head.badge, style=_STYLE[head.tone]), Text(visible(head.sentence), style="bold"))
+    line.add_row(Text(head.badge, style=_STYLE[head.tone]), Text(printable(head.sentence), style="bold"))
     if baseline := report.baseline:
         badge = Text(baseline.verdict.upper(), style=_STYLE[VERDICT_TONE[baseline.verdict]])
-        line.add_row(badge, Text(visible(baseline.sentence), style="bold"))
+        line.add_row(badge, Text(printable(baseline.sentence), style="bold"))
     console.print(line)
-    console.print(Text(visible(head.compared), style="dim"))
-    console.print(Text(visible(head.scope), style="dim"))
+    console.print(Text(printable(head.compared), style="dim"))
+    console.print(Text(printable(head.scope), style="dim"))
     if missing := not_compared(report):
         console.print(Text(missing, style="yellow"))
 
 
 def _show_baseline(report: Report, baseline: BaselineComparison, console: Console) -> None:
-    _title(console, "baseline", visible(compared_engines(report, baseline)))
+    _title(console, "baseline", printable(compared_engines(report, baseline)))
     mean = f"mean TV [{share(report.alpha1.mean.confidence)} interval]"
     header = ("", mean, "max", "KL", "|Δ log p|", "identical")
     rows = [(f"  {row.label}", *row[1:]) for row in pair_rows(report, baseline, intervals=False)]
@@ -122,10 +123,10 @@ def show_gates(report: Report, console: Console) -> None:
     table.add_column(overflow="fold")
     table.add_column()
     for gate in report.gates:
-        reason = f"; {visible(gate.reason)}" if gate.reason else ""
+        reason = f"; {printable(gate.reason)}" if gate.reason else ""
         table.add_row(
             Text(gate.verdict, _VERDICT_STYLE[gate.verdict]),
-            Text(visible(gate.expression)),
+            Text(printable(gate.expression)),
             Text(f"is {gate_value(gate)}{reason}", style="dim"),
         )
     if report.gates:
@@ -136,9 +137,9 @@ def show_gates(report: Report, console: Console) -> None:
 def _alarm_lines(alarm: Alarm) -> Table:
     style = "red" if alarm.severity == "error" else "yellow"
     lines = Table.grid(padding=(0, 1, 0, 0))
-    lines.add_row(Text("▲", style), Text.assemble((visible(alarm.message), style)))
+    lines.add_row(Text("▲", style), Text.assemble((printable(alarm.message), style)))
     if alarm.remedy:
-        lines.add_row(Text("→", "dim"), Text(visible(alarm.remedy)))
+        lines.add_row(Text("→", "dim"), Text(printable(alarm.remedy)))
     return lines
 
 
@@ -147,7 +148,7 @@ def _show_reading(report: Report, console: Console, verbose: bool) -> None:
         _title(console, *READING)
         _show_rows(console, rows)
     for line in sources(report) if verbose else ():
-        console.print(Text(f"    {visible(line)}", style="dim"))
+        console.print(Text(f"    {printable(line)}", style="dim"))
 
 
 def _show_alpha(report: Report, console: Console) -> None:
@@ -174,7 +175,7 @@ def _show_rows(console: Console, rows: Iterable[Row]) -> None:
     table.add_column(min_width=26, no_wrap=True)
     table.add_column(style="dim")
     for row in rows:
-        note = visible(row.note) if console.width >= _NARROW else ""
+        note = printable(row.note) if console.width >= _NARROW else ""
         table.add_row(f"  {row.label}", Text(row.value, style="bold"), Text(note))
     console.print(table)
 
@@ -211,7 +212,7 @@ def _show_quantiles(
         )
         for measure, statistic in statistics
     ]
-    notes = [visible(statistic.estimator) for _, statistic in statistics] if verbose else None
+    notes = [printable(statistic.estimator) for _, statistic in statistics] if verbose else None
     show_figures(
         console, (title, mean, *_QUANTILES), rows, droppable=("p90", "p50", "p99.9", "p99", "max"), notes=notes
     )
@@ -254,7 +255,7 @@ def _show_corrections(report: Report, console: Console) -> None:
     for correction in report.corrections:
         settings = ", ".join(f"{key}={setting(value)}" for key, value in correction.parameters.items())
         table.add_row(
-            Text(f"  {visible(correction.name.replace('_', ' '))} ({settings})"),
+            Text(f"  {printable(correction.name.replace('_', ' '))} ({settings})"),
             share(correction.kept_tokens),
             share(correction.kept_sequences),
             number(correction.mean_weight),
@@ -280,9 +281,9 @@ def _show_differences(
         table.add_column()
     for difference in shown:
         table.add_row(
-            Text(f"  {visible(difference.key)}"),
-            Text(f"{visible(one_line(difference.behavior))} → {visible(one_line(difference.reference))}"),
-            Text(visible(difference.why or ""), style="dim"),
+            Text(f"  {printable(difference.key)}"),
+            Text(f"{printable(one_line(difference.behavior))} → {printable(one_line(difference.reference))}"),
+            Text(printable(difference.why or ""), style="dim"),
         )
     console.print(table)
     if hidden := len(differences) - len(shown):

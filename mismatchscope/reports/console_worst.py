@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from rich.table import Table
 from rich.text import Text
 
+from ..foreign_text import printable
 from .document import WorstToken
 from .moved_token import moved_most
-from .text import number, visible
+from .text import number
 
 WORST = ("farthest apart", "what moved most, μ → π; the sampled token between » «")
 _CONTEXT_WIDTH = 20  # characters before the sampled token
@@ -29,11 +30,11 @@ def worst_tokens(tokens: Sequence[WorstToken], width: int) -> Table:
 
 def _context(token: WorstToken) -> Text:
     """The end of what comes before the token, the token, and what follows as far as the line goes."""
-    pieces = [visible(piece.text) for piece in token.context]
-    left = "".join(pieces[: token.focus])
+    pieces = [piece.text for piece in token.context]
+    left, right = (printable("".join(side)) for side in (pieces[: token.focus], pieces[token.focus + 1 :]))
     focus = pieces[token.focus] if pieces else f"id {token.token_id}"
     return Text.assemble(
         (f"…{left[-_CONTEXT_WIDTH:]}" if len(left) > _CONTEXT_WIDTH else left, "dim"),
-        (f"»{focus}«", "bold reverse"),
-        ("".join(pieces[token.focus + 1 :]), "dim"),
+        (printable(f"»{focus}«"), "bold reverse"),
+        (right, "dim"),
     )

@@ -4,15 +4,18 @@
 `token,tv,p99_high` is the upper confidence limit of `token,tv,p99`.
 An entry of a list is named by what tells it apart: `alpha1,tolerance quantile=0.95 confidence=0.95,value,0.13`.
 An empty value is unknown; `inf` is infinite, as pandas reads it.
+Numbers are numbers, negative ones too. A name that a spreadsheet would take for a formula begins with `'`.
 """
 
 from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from ..foreign_text import printable
 from .entry_names import ENTRY_NAMES
 from .fields import SECTIONS, field_types, is_record
 from .text import setting
@@ -24,6 +27,8 @@ _FLOORS = ("truncation_floor", "rounding_floor")
 _SECTIONS = (*(section for section in SECTIONS if section not in _FLOORS), "gates")
 _NAMED_BY = {name: naming.fields for name, naming in ENTRY_NAMES.items()} | {"gates": ("expression",)}
 _ENDS = ("low", "high")
+# Where a cell begins, in a country whose spreadsheets part cells by semicolons too.
+_FORMULA = re.compile(r"(?:^|(?<=;))(?=\s*[=+\-@＝＋－＠])")
 # Words, and what is no figure of the comparison.
 _LEFT_OUT = {"reason", "weights_reason", "method", "provenance", "difference"}
 
@@ -34,7 +39,7 @@ def render(report: Report) -> str:
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(("section", "measure", "statistic", "value"))
     for section, measure, statistic, value in long_form(report):
-        writer.writerow((section, measure, statistic, _cell(value)))
+        writer.writerow((section, _text(measure), _text(statistic), _cell(value)))
     return out.getvalue()
 
 
@@ -77,6 +82,11 @@ def _key(field: str, value: Any) -> str:
     if isinstance(value, dict):
         return " ".join(f"{name}={setting(number)}" for name, number in value.items())
     return value if isinstance(value, str) else f"{field}={setting(value)}"
+
+
+def _text(name: str) -> str:
+    """Foreign text that a spreadsheet must not take for a formula; a blank before it would be dropped by some."""
+    return _FORMULA.sub("'", printable(name))
 
 
 def _cell(value: float | None) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
 from ..errors import TraceError
+from ..foreign_text import printable_json
 from ..input_files import json_bytes
 from ..measures.results import Alpha, Bounds, Correction, Interval, SequenceMeasures, Statistic, TokenMeasures
 from .chart_fields import ChartData
@@ -267,7 +268,7 @@ class Report(Frozen):
         return {file: self.to_json()} | sums
 
     def to_json(self) -> str:
-        return self.model_dump_json(indent=1) + "\n"
+        return printable_json(self.model_dump_json(indent=1)) + "\n"
 
     def to_frame(self) -> pd.DataFrame:
         """Every figure in a pandas frame, one a row, with its interval."""

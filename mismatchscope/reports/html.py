@@ -1,7 +1,8 @@
 """The report as one self-contained page: no script, nothing fetched, readable on a phone, in print and in the dark.
 
-The content security policy forbids everything but the page's own style sheet, by its hash, so that even text that
-slipped through the escaping could do nothing.
+What the template shows is made printable and escaped by the environment, wherever it comes from. The content
+security policy forbids everything but the page's own style sheet, by its hash, so that even text that slipped
+through could do nothing.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from ..errors import MissingDependencyError
+from ..foreign_text import printable
 from ..measures.results import Interval, Statistic
 from .baseline import PAIRED_MEANING, VERDICT_TONE, compared_engines, pair_rows, paired_rows
 from .charts import draw_charts
@@ -38,11 +40,11 @@ from .summary import (
     three_policies,
     token_statistics,
 )
-from .text import UNKNOWN, count, estimate, number, probability, setting, share, visible
+from .text import UNKNOWN, count, estimate, number, probability, setting, share
 
 _Entry = tuple[Measure, Statistic]
 
-_FILTERS = (one_line, count, estimate, gate_value, moved_most, number, probability, setting, share, visible)
+_FILTERS = (one_line, count, estimate, gate_value, moved_most, number, probability, setting, share)
 
 
 class Card(NamedTuple):
@@ -69,6 +71,7 @@ def render(report: Report) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
+        finalize=_printable,
     )
     environment.filters |= {function.__name__: function for function in _FILTERS}
     environment.filters |= {"tv_level": _tv_level}
@@ -104,6 +107,11 @@ def render(report: Report) -> str:
         style=Markup(style),
         style_hash=base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),
     )
+
+
+def _printable(value: object) -> object:
+    """What the template shows: text that is no markup of ours is foreign."""
+    return printable(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
 
 
 def _short_and_rest(statistics: Callable[..., list[_Entry]], report: Report) -> tuple[list[_Entry], list[_Entry]]:

@@ -4,20 +4,19 @@ One test case a gate. A failed gate is a `failure`. An inconclusive gate is an `
 wrong, but the question was not answered either, and a `skipped` case would turn the build green. Without gates
 there is one `skipped` case that states the finding: nothing was asked for, so nothing has passed. What a version
 audit says of its baseline is a property of the suite: it passes or fails by the gates that are set on it.
+
+XML 1.0 cannot carry most control characters and no surrogates, not even escaped: they are spelled out.
 """
 
 from __future__ import annotations
 
-import re
 from xml.etree import ElementTree
 
+from ..foreign_text import printable, printable_lines
 from .document import GateResult, Report
 from .summary import gate_value, headline, not_compared
-from .text import visible
 
 _ELEMENT = {"fail": "failure", "inconclusive": "error"}
-# XML 1.0 cannot carry these, not even escaped.
-_ILLEGAL = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def render(report: Report) -> str:
@@ -29,7 +28,7 @@ def render(report: Report) -> str:
     suite.set("skipped", "0" if verdicts else "1")
     suite.set("time", f"{report.provenance.duration_s or 0:.3f}")
     if report.provenance.created:
-        suite.set("timestamp", report.provenance.created)
+        suite.set("timestamp", printable(report.provenance.created))
     if report.baseline:
         properties = ElementTree.SubElement(suite, "properties")
         ElementTree.SubElement(properties, "property", name="baseline", value=report.baseline.verdict)
@@ -37,19 +36,21 @@ def render(report: Report) -> str:
         suite.append(_gate_case(gate))
     if not report.gates:
         case = ElementTree.SubElement(suite, "testcase", classname="mismatchscope", name="finding", time="0")
-        ElementTree.SubElement(case, "skipped", message=_clean(f"no gate was set; {report.finding.sentence}"))
-    ElementTree.SubElement(suite, "system-out").text = _clean(_summary(report))
+        ElementTree.SubElement(case, "skipped", message=printable(f"no gate was set; {report.finding.sentence}"))
+    ElementTree.SubElement(suite, "system-out").text = _summary(report)
     suites = ElementTree.Element("testsuites")
     suites.append(suite)
     ElementTree.indent(suites)
-    return f'<?xml version="1.0" encoding="UTF-8"?>\n{ElementTree.tostring(suites, encoding="unicode")}\n'
+    document = ElementTree.tostring(suites, encoding="unicode")
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n{printable_lines(document)}\n'
 
 
 def _gate_case(gate: GateResult) -> ElementTree.Element:
-    case = ElementTree.Element("testcase", classname="mismatchscope.gate", name=_clean(gate.expression), time="0")
+    name = printable(gate.expression)
+    case = ElementTree.Element("testcase", classname="mismatchscope.gate", name=name, time="0")
     if gate.verdict in _ELEMENT:
         message = "; ".join(filter(None, [f"is {gate_value(gate)}", gate.reason]))
-        ElementTree.SubElement(case, _ELEMENT[gate.verdict], type=gate.verdict, message=_clean(message))
+        ElementTree.SubElement(case, _ELEMENT[gate.verdict], type=gate.verdict, message=printable(message))
     return case
 
 
@@ -60,8 +61,4 @@ def _summary(report: Report) -> str:
         lines.insert(1, f"{baseline.verdict.upper()}: {baseline.sentence}")
     for alarm in report.alarms:
         lines.append(f"{alarm.severity}: {alarm.message}" + (f" -> {alarm.remedy}" if alarm.remedy else ""))
-    return "\n".join([visible(line) for line in lines if line] + [report.provenance.command])
-
-
-def _clean(text: str) -> str:
-    return _ILLEGAL.sub("\N{REPLACEMENT CHARACTER}", text)
+    return "\n".join(printable(line) for line in [*lines, report.provenance.command] if line)

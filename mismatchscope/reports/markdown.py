@@ -6,6 +6,7 @@ import html
 import re
 from collections.abc import Iterable, Sequence
 
+from ..foreign_text import printable, printable_lines
 from ..measures.results import Statistic
 from .baseline import PAIRED_MEANING, VERDICT_TONE, compared_engines, pair_rows, paired_rows
 from .document import BaselineComparison, Provenance, Report
@@ -28,13 +29,14 @@ from .summary import (
     three_policies,
     token_statistics,
 )
-from .text import estimate, number, share, visible
+from .text import estimate, number, share
 
 # Finds the comment that an earlier run left, so that a workflow can replace it.
 MARKER = "<!-- mismatchscope report -->"
 
-_ICON = {"good": "✅", "bad": "❌", "caution": "⚠️", "neutral": "📏"}
-_GATE_ICON = {"pass": "✅", "fail": "❌", "inconclusive": "⚠️"}
+_ICON = {"good": "✅", "bad": "❌", "caution": "🟡", "neutral": "📏"}
+_MARKUP = re.compile(r"[\\`*_\[\]|~@#]|:(?=[\w+-]+:)")
+_GATE_ICON = {"pass": "✅", "fail": "❌", "inconclusive": "🟡"}
 
 
 def render(report: Report) -> str:
@@ -68,7 +70,7 @@ def render(report: Report) -> str:
     if step := report.reading.next_step:
         blocks += [f"**Next**: {_text(step.why)}", _fence(step.command)]
     blocks += ["**Reproduce**", _fence(report.provenance.command)]
-    return "\n\n".join(block for block in blocks if block) + "\n"
+    return printable_lines("\n\n".join(block for block in blocks if block)) + "\n"
 
 
 def _baseline(report: Report) -> Iterable[str]:
@@ -134,7 +136,7 @@ def _scalars(figures: list[tuple[Measure, str]]) -> str:
 def _worst(report: Report) -> str:
     rows = []
     for token in report.worst[:5]:
-        pieces = [_text(visible(piece.text)) for piece in token.context]
+        pieces = [_text(piece.text) for piece in token.context]
         if pieces:
             pieces[token.focus] = f"<b>{pieces[token.focus]}</b>"
         place = f"{token.sequence_id} at {token.position}"
@@ -172,8 +174,12 @@ def _fold(title: str, body: str) -> str:
 
 def _text(text: str) -> str:
     """Foreign text that must neither become markup, nor a mention, nor end a table cell."""
-    escaped = html.escape(visible(text), quote=False)
-    return re.sub(r"([\\`*_\[\]|~@#])", lambda match: f"&#{ord(match[1])};", escaped)
+    return _MARKUP.sub(_inert, html.escape(printable(text), quote=False))
+
+
+def _inert(markup: re.Match[str]) -> str:
+    # GitHub looks for mentions, issues and emoji codes when entities are characters again, within one text node.
+    return f"&#{ord(markup[0])};" + ("<!-- -->" if markup[0] in "@#:" else "")
 
 
 def _code(text: str) -> str:
@@ -183,4 +189,4 @@ def _code(text: str) -> str:
 
 def _fence(command: str) -> str:
     fence = "`" * (max((len(run) for run in re.findall(r"`+", command)), default=0) + 3)
-    return f"{fence}sh\n{visible(command)}\n{fence}"
+    return f"{fence}sh\n{printable(command)}\n{fence}"

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 
+from ..foreign_text import printable
 from .document import WorstToken
 from .summary import shortened
-from .text import probability, visible
+from .text import probability
 
 _TOKEN_WIDTH = 12
 
@@ -19,7 +20,7 @@ def moved_most(token: WorstToken) -> str:
     if moved is not None:
         token_id, logp_mu, logp_pi = moved.token_id, moved.logprob_behavior, moved.logprob_reference
         text = moved.text if moved.text is not None else text if token_id == token.token_id else None
-    name = f"id {token_id}" if text is None else f"'{shortened(visible(text), _TOKEN_WIDTH)}'"
+    name = f"id {token_id}" if text is None else f"'{shortened(printable(text), _TOKEN_WIDTH)}'"
     before, after = probability(logp_mu), probability(logp_pi)
     if before == after:
         change = math.exp(logp_pi) - math.exp(logp_mu)

@@ -1,9 +1,8 @@
-"""Numbers and foreign text as people read them: as many digits as carry meaning, and nothing invisible."""
+"""Numbers as people read them: as many digits as carry meaning."""
 
 from __future__ import annotations
 
 import math
-import unicodedata
 
 UNKNOWN = "–"
 
@@ -84,20 +83,3 @@ def probability(logprob: float) -> str:
 def count(n: int, thing: str) -> str:
     """`1 prompt`, `4,096 tokens`."""
     return f"{n:,} {thing}" if n == 1 else f"{n:,} {thing}s"
-
-
-def visible(text: str) -> str:
-    """Text of a model or a prompt with everything that a terminal or a reader would not see spelled out.
-
-    Control and format characters (escape sequences, direction overrides) and lone surrogates must not act.
-    """
-    return "".join(_VISIBLE.get(char) or _escaped(char) for char in text)
-
-
-_VISIBLE = {"\n": "⏎", "\t": "⇥", "\r": "␍"}
-
-
-def _escaped(char: str) -> str:
-    if unicodedata.category(char) in ("Cc", "Cf", "Cs", "Zl", "Zp"):
-        return char.encode("unicode_escape", "surrogatepass").decode("ascii")
-    return char

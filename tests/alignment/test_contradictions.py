@@ -1,4 +1,4 @@
-"""Traces whose figures cannot all be true end a comparison; what storage and rounding do to a sound one does not."""
+"""Traces whose figures cannot all be true end a comparison; storage and rounding do not do that to a sound one."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mismatchscope.reports.text import UNKNOWN, count, estimate, number, setting, share, visible
+from mismatchscope.reports.text import UNKNOWN, count, estimate, number, setting, share
 
 
 @pytest.mark.parametrize(
@@ -82,8 +82,3 @@ def test_settings_are_shown_as_they_were_typed() -> None:
 
 def test_count_knows_the_singular() -> None:
     assert (count(1, "prompt"), count(0, "token"), count(2048, "token")) == ("1 prompt", "0 tokens", "2,048 tokens")
-
-
-def test_visible_spells_out_what_would_act_on_a_terminal() -> None:
-    assert visible("a\x1b[31m\u202e\n\ud800") == "a\\x1b[31m\\u202e⏎\\ud800"
-    assert visible("μ 你好 🙂") == "μ 你好 🙂"

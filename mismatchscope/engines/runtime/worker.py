@@ -31,6 +31,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,7 +57,8 @@ def main(arguments: list[str]) -> int:
     try:
         _run(Path(arguments[0]), emit, let_begin)
     except Exception as error:
-        print(masked(traceback.format_exc()), file=sys.stderr)
+        with suppress(OSError):  # the log may be on the disk that is full
+            print(masked(traceback.format_exc()), file=sys.stderr)
         emit("error", **_describe(error))
         return 3
     emit("done")
