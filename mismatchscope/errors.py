@@ -31,21 +31,25 @@ import shlex
 import sys
 from pathlib import PurePath
 
+from .credentials import masked
+
 
 class MismatchScopeError(Exception):
     """Base of every error this package raises on purpose.
 
     `message` says what happened and why; `hint` is the next thing to do, usually a command. Where another program
-    failed, `log_tail` holds the last lines that it wrote and `log_path` the whole log.
+    failed, `log_tail` holds the last lines that it wrote and `log_path` the whole log. Credentials are masked in
+    all of them.
     """
 
     exit_code = 3
 
     def __init__(self, message: str, hint: str | None = None, log_tail: str = "", log_path: str = "") -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
-        self.log_tail = log_tail
+        # A message may quote what a user, a server or another program said.
+        self.message = masked(message)
+        super().__init__(self.message)
+        self.hint = masked(hint)
+        self.log_tail = masked(log_tail)
         self.log_path = log_path
 
 

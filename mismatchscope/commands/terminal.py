@@ -10,6 +10,8 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ..credentials import masked
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -70,7 +72,7 @@ def show_error(message: str, hint: str | None, log_tail: str = "") -> None:
 
     console = stderr()
     if terminal.debug:
-        console.print(traceback.format_exc(), markup=False, soft_wrap=True)
+        console.print(masked(traceback.format_exc()), markup=False, soft_wrap=True)
     if log_tail:
         console.print(log_tail, markup=False, soft_wrap=True, style="dim")
     console.print(f"[bold red]error:[/] {escape(message)}", soft_wrap=True)

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from .. import __version__
 from ..alignment.compatibility import check_roles
+from ..credentials import masked
 from ..machine import machine_facts
 from ..measures.results import Alpha
 from ..records import Policy
@@ -74,6 +75,7 @@ def compare(
         identical=figures.identical,
         deterministic=noise.deterministic,
     )
+    command = masked(command)
     report = Report(
         verdict="inconclusive" if counts.too_many_rejected else "none",
         finding=finding,

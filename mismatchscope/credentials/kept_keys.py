@@ -9,6 +9,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from urllib.parse import unquote
 
 from .recognition import names_credential
@@ -111,6 +112,8 @@ def _decode_once(text: str) -> Iterator[str]:
                 yield base64.b64decode(padded).decode("latin-1")
             except binascii.Error:
                 continue
+        with suppress(binascii.Error):
+            yield base64.b32decode(run.upper() + "=" * (-len(run) % 8)).decode("latin-1")
         digits = re.sub(r"[^0-9a-fA-F]", "", run)
         if len(digits) == len(run):
             for start in range(2):

@@ -16,14 +16,16 @@ from itertools import pairwise
 Span = tuple[int, int]
 
 _SECRET_NAME = re.compile(
-    r"(?:^|_)(?:api_?keys?|(?:access|secret|private|account|auth|subscription|signing|encryption|license)_?key|"
-    r"(?:access|auth|api|bearer|refresh|session|id|hf|hub|github|gitlab|wandb|security|csrf)_?tokens?|"
+    r"(?:^|_)(?:api_?keys?|(?:access|secret|private|account|auth|subscription|signing|encryption|license|"
+    r"storage|ssh|ssl|tls|gpg|master|root|admin|service|webhook|deploy)_?key|"
+    r"(?:access|auth|api|bearer|refresh|session|id|hf|hub|github|gitlab|wandb|security|csrf|"
+    r"login|deploy|sas|user|service|app|bot|oauth2?)_?tokens?|"
     r"pass(?:word|wd|phrase|code)s?|pwd|secrets?|credentials?|bearer|jwt|(?:proxy_)?authori[sz]ation|"
-    r"authentication|(?:set_)?cookies?|signature|connection_?string|(?:secret|access)_key_id)$"
+    r"authentication|(?:http|basic|proxy|user|oauth2?)_auth|(?:set_)?cookies?|signature|connection_?string|(?:secret|access)_key_id)$"
 )
 _SHORT_SECRET_NAME = re.compile("token|auth|pass|pw|pat|sig")
 """Names of options, and words of sentences."""
-_MAYBE_SECRET_NAME = re.compile(r"(?:^|_)(?:tokens?|keys?|auth|sig|pat)$")
+_MAYBE_SECRET_NAME = re.compile(r"(?:^|_)(?:tokens?|keys?|auth|sig|pat|pass|pw)$")
 _OF_VOCABULARY = re.compile(  # tokens of a vocabulary, keys of a table
     r"(?:^|_)(?:pad|eos|bos|unk|sep|cls|mask|stop|start|end|image|audio|video|vision|special|added|extra|boi|eoi|"
     r"think|tool|call|new|prompt|response|sort|cache|primary|group|max|num)_(?:tokens?|keys?)$"
@@ -75,6 +77,8 @@ def names_credential(name: str, value: str | int | float, *, in_prose: bool = Fa
     words = _words(name)
     if words is None or isinstance(value, bool) or _PLACEHOLDER.fullmatch(text := str(value)):
         return False
+    if not isinstance(value, str) and words.endswith(("token", "tokens")):
+        return False  # the id of one, or how many
     if _SECRET_NAME.search(words) or (_SHORT_SECRET_NAME.fullmatch(words) and not in_prose):
         return True
     return len(text) >= 6 and any(map(str.isdigit, text)) and any(map(str.isalpha, text)) and " " not in text

@@ -18,6 +18,7 @@ import typing
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from ..credentials import find_credential
 from ..errors import SpecError
 from .base import Options
 from .registry import engine_class
@@ -30,7 +31,6 @@ _HEAD = re.compile(
 _KEY = r"[A-Za-z_][A-Za-z0-9_]*"
 _OPTIONS_BEGIN = re.compile(rf":(?={_KEY}\s*=)")
 _OPTION = re.compile(rf"\s*(?P<key>{_KEY})\s*=(?P<value>.*)", re.DOTALL)
-_SECRET = re.compile(r"(^|_)(token|key|password|secret)$")
 _CLOSING = {"[": "]", "{": "}", "(": ")"}
 
 
@@ -89,12 +89,18 @@ def resolve_options(spec: EngineSpec) -> Options:
     """The engine's options with their types and defaults, `spec.url` among them where the engine has one.
 
     Where the engine takes keys that are no field, they go into `Options.others`: as the number, boolean, list or
-    table that JSON reads, else as text. Raises `SpecError` for an unknown engine, an unknown key and a value of the
-    wrong kind.
+    table that JSON reads, else as text. Raises `SpecError` for an unknown engine, an unknown key, a value of the
+    wrong kind and, without repeating it, for a credential.
     """
     from pydantic import TypeAdapter, ValidationError
 
     options_type = engine_class(spec.name, served=spec.served).options_type
+    for key, text in spec.options.items():
+        if (where := find_credential(_infer_value(text), key)) is not None:
+            raise SpecError(
+                f"{spec.name}: {where} is a secret, which would be written into traces and reports.",
+                hint="give it to the engine as an environment variable, as in export HF_TOKEN=…",
+            )
     keys, hints = options_type.keys(), typing.get_type_hints(options_type)
     others = {key: _infer_value(text) for key, text in spec.options.items() if key not in keys}
     for key in others:
@@ -121,11 +127,6 @@ def resolve_options(spec: EngineSpec) -> Options:
     if options_type.others is None:
         return options
     others = (getattr(options, options_type.others) or {}) | others
-    for key in filter(_SECRET.search, others):
-        raise SpecError(
-            f"{spec.name}: {key} is a secret, which would be written into traces and reports.",
-            hint="give it to the engine as an environment variable, as in export HF_TOKEN=…",
-        )
     return replace(options, **{options_type.others: others or None})
 
 

@@ -12,6 +12,7 @@ DIR/
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from ..collection.passes import Pass, plan_audit
 from ..comparison.compare_traces import compare
 from ..comparison.floors import Repeats
 from ..config import AuditSettings
+from ..credentials import masked
 from ..engines.spec import EngineSpec, parse_spec, with_adapter
 from ..environments import interpreter
 from ..errors import CapabilityError
@@ -50,7 +52,8 @@ def run_audit(settings: AuditSettings, directory: Path, *, command: str, on_even
         interpreter(spec)
         collector.check(spec, passes[side])
     on_event({"event": "evidence", "side": "behavior", "sentence": planned.sentence})
-    write_atomic(directory / "run.json", settings.model_dump_json(indent=1, exclude={"gate"}).encode())
+    asked = masked(settings.model_dump(mode="json", exclude={"gate"}))
+    write_atomic(directory / "run.json", json.dumps(asked, indent=1, ensure_ascii=False).encode())
 
     def of_side(side: str) -> Events:
         return lambda event: on_event(event | {"side": side})

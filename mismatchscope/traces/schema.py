@@ -13,8 +13,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Tag, ValidationError
+from pydantic import BaseModel, ConfigDict, Discriminator, Tag, ValidationError, model_validator
 
+from ..credentials import masked
 from ..errors import TraceError
 from ..records import Evidence, Policy, Role, Sampling, Transforms
 
@@ -32,7 +33,16 @@ PARTS = "parts"
 RESUME = "repeat the command that writes it, with --resume"
 
 
-class ModelFacts(BaseModel):
+class Recorded(BaseModel):
+    """What is written down of a run: texts of users, servers and environments, without the credentials in them."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_credentials(cls, data: Any) -> Any:
+        return masked(data)
+
+
+class ModelFacts(Recorded):
     """The model that was run. Engines may state more than these; what is unknown is None.
 
     `config` and `generation_config` have every key of the files of that name, as they are on disk; {} is a file
@@ -79,7 +89,7 @@ AsSampled = Annotated[
 """How the tokens were drawn: all of it for our own engines, the transforms alone where a log says no more."""
 
 
-class RunInputs(BaseModel):
+class RunInputs(Recorded):
     """What decides the sequences of a trace and no other field of its manifest says; all None for a foreign trace.
 
     `version` is the engine version that was demanded, `model` the model as it was named, `samples` the responses a
@@ -99,7 +109,7 @@ class RunInputs(BaseModel):
     composition: dict[str, Any] | None = None
 
 
-class Manifest(BaseModel):
+class Manifest(Recorded):
     """manifest.json. What an engine cannot know, or a log does not say, is None or empty, never a default.
 
     `settings` is what was asked of the engine, `inputs` what else the run was asked for, `effective` what the

@@ -35,6 +35,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ...credentials import masked
 from ...errors import DiskFullError, EngineError, MismatchScopeError, SpecError
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def main(arguments: list[str]) -> int:
     try:
         _run(Path(arguments[0]), emit, let_begin)
     except Exception as error:
-        traceback.print_exc()
+        sys.stderr.write(masked(traceback.format_exc()))
         emit("error", **_describe(error))
         return 3
     emit("done")
