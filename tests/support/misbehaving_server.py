@@ -31,6 +31,11 @@ class MisbehavingServer(FakeServer):
     attempts: list[float] = field(default_factory=list)
     connections: int = 0
     redirect_to: str = "http://192.0.2.1/"
+    encoding: str = ""
+    headers: bytes = b""
+    path: str = ""
+    body: bytes = b""
+    refusal: tuple[int, str] = (400, "")
     cookies: list[str | None] = field(default_factory=list)
     accepted_encodings: set[str | None] = field(default_factory=set)
 
@@ -61,6 +66,10 @@ class MisbehavingServer(FakeServer):
                 super().finish()
 
         def reply(self, body: dict[str, Any] | None) -> None:
+            if self.path == self.fake.path:
+                with contextlib.suppress(OSError):
+                    self.send(200, self.fake.body)
+                return
             if self.path not in ("/v1/completions", "/generate"):
                 super().reply(body)
                 return
@@ -95,6 +104,19 @@ class MisbehavingServer(FakeServer):
             self.send_response(400, f"no such key: {self.headers['Authorization']}")
             self.send_header("Content-Length", "0")
             self.end_headers()
+
+        def do_encoded(self, body: Any) -> None:
+            self.send(200, b"{}", Content_Encoding=self.fake.encoding)
+
+        def do_headers(self, body: Any) -> None:
+            self.wfile.write(b"HTTP/1.1 200 OK\r\n" + self.fake.headers + b"\r\n")
+            self.hang_up()
+
+        def do_said(self, body: Any) -> None:
+            self.send(self.fake.refusal[0], self.fake.refusal[1].encode())
+
+        def do_key_as_encoding(self, body: Any) -> None:
+            self.send(200, b"{}", Content_Encoding=self.headers["Authorization"])
 
         def do_redirect(self, body: Any) -> None:
             self.send(307, b"", Location=self.fake.redirect_to)
@@ -188,11 +210,20 @@ class MisbehavingServer(FakeServer):
             self.altered(body, lambda response: response["meta_info"]["input_token_logprobs"].reverse())
 
         def do_foreign_id(self, body: Any) -> None:
-            self.altered(body, lambda response: response["choices"][0]["token_ids"].__setitem__(0, 10**6))
+            def spoil(response: dict[str, Any]) -> None:
+                response["choices"][0]["token_ids"][0] = 10**6
+                response["choices"][0]["logprobs"]["tokens"][0] = f"token_id:{10**6}"
+
+            self.altered(body, spoil)
 
         def do_nothing(self, body: Any) -> None:
             empty = {"tokens": [], "token_logprobs": [], "top_logprobs": []}
-            self.altered(body, lambda response: response["choices"][0].update(token_ids=[], logprobs=empty))
+
+            def spoil(response: dict[str, Any]) -> None:
+                response["choices"][0].update(token_ids=[], logprobs=empty)
+                response.pop("usage")
+
+            self.altered(body, spoil)
 
         def do_abort(self, body: Any) -> None:
             self.altered(body, lambda response: response["choices"][0].update(finish_reason="abort"))

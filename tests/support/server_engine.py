@@ -52,6 +52,7 @@ def sample(engine: ServerEngine, count: int = 1, evidence: Evidence = SAMPLED) -
 
 def job_of(spec: str, model: Path, directory: Path, requests: list[Request], **task: Any) -> Job:
     """A job that rolls requests out in a worker, into `directory / "parts"`."""
+    directory.mkdir(exist_ok=True)
     write_requests(directory / "requests", requests)
     task = {"evidence": SAMPLED} | task
     paths = str(directory / "requests"), str(directory / "parts")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import ssl
 from collections.abc import Iterator
@@ -18,6 +19,12 @@ TEMPORARY_STATUSES = (408, 425, 429, 500, 502, 503, 504)
 REFUSED_STATUSES = (400, 422)
 """Of a request that the server understood and does not grant."""
 RESUME_HINT = "what was finished is kept: the same command with --resume goes on"
+
+_SECONDS = re.compile("[0-9]{1,9}")
+_DATE = re.compile(
+    "[A-Za-z]{3,9},? [0-9]{1,2}[ -][A-Za-z]{3}[ -][0-9]{2,4} [0-9]{2}:[0-9]{2}:[0-9]{2} ([A-Z]{1,4}|[+-][0-9]{4})"
+)
+"""Of RFC 9110, 5.6.7."""
 
 _HUNG_UP = ("Server disconnected", "peer closed connection")
 """How httpx tells a server that hangs up from one that speaks something else: the error is of the same type."""
@@ -76,8 +83,11 @@ def connection_failure(error: httpx.TransportError, url: str, connect_seconds: f
 
 def retry_after(value: str) -> float:
     """The seconds of a Retry-After header, which gives a number of them or a date; 0 for anything else."""
-    if value.isdecimal():
+    value = value.strip()
+    if _SECONDS.fullmatch(value):
         return float(value)
+    if not _DATE.fullmatch(value):
+        return 0.0
     try:
         date = parsedate_to_datetime(value)
         date = date if date.tzinfo else date.replace(tzinfo=UTC)

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mismatchscope.engines.server.credentials import redact
+from mismatchscope.engines.server.credentials import shown
 from mismatchscope.engines.server.logprobs import TokenLogprobs
 from mismatchscope.engines.server.stages import Stage, earliest, entries_needed, transform_to
+from mismatchscope.engines.server.values import UnusableValue
 from mismatchscope.errors import CapabilityError, EngineError
 from mismatchscope.records import Sampling
 
@@ -28,7 +29,7 @@ def test_null_is_nan_and_what_stands_for_minus_infinity_is_that() -> None:
 
 
 def test_lists_that_do_not_fit_are_refused() -> None:
-    with pytest.raises(EngineError, match="listed 1 positions of 2 tokens"):
+    with pytest.raises(UnusableValue, match="about positions: 2 tokens, 1 lists"):
         TokenLogprobs.from_rows([-1.0, -1.0], [([0], [-1.0])])
     with pytest.raises(CapabilityError, match="reports logits"):
         TokenLogprobs.from_rows([-1.0], [([0], [3.0])])
@@ -89,6 +90,8 @@ def test_stages_that_do_nothing_are_the_one_before() -> None:
     assert earliest("tempered", Sampling(temperature=0.0, top_k=3)) == "raw"
 
 
-def test_foreign_text_is_one_line_without_the_key() -> None:
-    assert redact("a\x1b[31m b\n\tsk-1 c", "sk-1") == "a [31m b [key] c"
-    assert redact("nothing to hide", "") == "nothing to hide"
+def test_foreign_text_is_one_line_without_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MISMATCHSCOPE_API_KEY", "of-this-run-1")
+    assert shown("a\x1b[31m b\n\tof-this-run-1 c") == "a\\x1b[31m b [key] c"
+    assert shown("nothing to hide") == "nothing to hide"
+    assert len(shown("x " * 10_000)) == 301

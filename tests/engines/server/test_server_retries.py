@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -42,15 +43,13 @@ def test_a_passing_fault_is_passed_over(fault: str, vllm: MisbehavingServer, con
         ("close at once", "closed the connection in the middle of an answer"),
         ("malformed", "answered /v1/completions with what is not JSON"),
         ("noise", "does not speak HTTP"),
-        ("stall", "did not answer in time"),
-        ("drip", "did not answer in time"),
         ("deep", "answered /v1/completions with what is not JSON"),
     ],
 )
 def test_a_lasting_fault_ends_the_run_with_its_reason(
     fault: str, says: str, vllm: MisbehavingServer, connect: Connect
 ) -> None:
-    engine = connect(vllm, retries="2", timeout="0.3")
+    engine = connect(vllm, retries="2", timeout="5")
     vllm.always = fault
     with pytest.raises(EngineError) as caught:
         sample(engine)
@@ -58,6 +57,18 @@ def test_a_lasting_fault_ends_the_run_with_its_reason(
     assert "--resume" in caught.value.hint
     assert KEY not in caught.value.message
     assert len(vllm.attempts) == 3
+
+
+@pytest.mark.parametrize("fault", ["stall", "drip"])
+def test_a_server_that_hangs_is_tried_once_more(fault: str, vllm: MisbehavingServer, connect: Connect) -> None:
+    engine = connect(vllm, retries="9", timeout="0.5")
+    vllm.always = fault
+    began = time.monotonic()
+    with pytest.raises(EngineError, match=r"did not answer in time \(timeout=0\.5\), 2 times in a row") as caught:
+        sample(engine)
+    assert "--resume" in caught.value.hint
+    assert 1.0 <= time.monotonic() - began < 3.0
+    assert len(vllm.attempts) == 2
 
 
 def test_a_refused_connection_is_tried_again_and_then_named(model: Path) -> None:
@@ -105,7 +116,26 @@ def test_retry_after_is_a_number_of_seconds_or_a_date() -> None:
     assert 28 < retry_after(format_datetime(soon, usegmt=True)) <= 30
     assert 28 < retry_after(f"{soon:%a, %d %b %Y %H:%M:%S} -0000") <= 30, "a date without a zone"
     assert retry_after(format_datetime(soon - timedelta(hours=1), usegmt=True)) == 0.0
-    for value in ("", "soon", "-3", "1.5e3 years", "Mon, 99 Foo 2026 00:00:00 GMT", f"1 Jan {'9' * 30} 00:00 GMT"):
+    for value in (
+        "",
+        "soon",
+        "-3",
+        "nan",
+        "inf",
+        "1e9",
+        "+5",
+        "0x10",
+        "1_000",
+        "٣",
+        "²",
+        "９",
+        "9" * 5000,
+        "\x00",
+        "7, 8",
+        "1.5e3 years",
+        "Mon, 99 Foo 2026 00:00:00 GMT",
+        f"1 Jan {'9' * 30} 00:00 GMT",
+    ):
         assert retry_after(value) == 0.0, value
 
 
