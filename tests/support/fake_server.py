@@ -168,7 +168,10 @@ class FakeServer:
             ]
             choice["prompt_logprobs"] = [None, *rows]
         # vLLM answers with its first name, whichever was asked for.
-        return {"model": self.names[0] if self.kind == "vllm" else body["model"], "choices": [choice]}
+        usage = {"prompt_tokens": len(prompt), "completion_tokens": len(response)}
+        usage["total_tokens"] = sum(usage.values())
+        name = self.names[0] if self.kind == "vllm" else body["model"]
+        return {"model": name, "choices": [choice]} | ({"usage": usage} if self.kind == "vllm" else {})
 
     def _openai_logprobs(self, logp_TV: np.ndarray, tokens: list[int], k: int) -> dict[str, Any]:
         def name(token: int) -> str:
@@ -219,7 +222,8 @@ class FakeServer:
             meta["output_token_sampling_logprobs"] = [
                 row_V[ids].tolist() for row_V, ids in zip(logp_TV, support, strict=True)
             ]
-        return {"text": "…", "meta_info": meta}
+        meta |= {"prompt_tokens": len(prompt), "completion_tokens": len(response)}
+        return {"text": "…", "output_ids": response, "meta_info": meta}
 
     class handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"

@@ -11,16 +11,20 @@ import numpy as np
 from ...errors import ModelError
 from ...records import Request, Sampling
 from ..common.checkpoint import Tokenizer
+from .credentials import shown
 from .failures import HttpError
 from .logprobs import TokenLogprobs
 from .responses import parsing
 from .stages import Stage
+from .values import UnusableValue, integer
 
 if TYPE_CHECKING:
     from .client import Client
 
 PROBE_ENTRIES = 5
 """Log-probs a token that even the most cautious server lists."""
+
+_NAMES_SHOWN = 10
 
 _TEXT = 'Naïve: f(x) = 3.14 * x + "42"; 东京 — done?\n\tYes.'
 
@@ -32,8 +36,10 @@ async def choose_model(client: Client, wanted: str, local: str) -> tuple[dict[st
     """
     models = await client.get("/v1/models")
     with parsing(client.url, "of OpenAI's API"):
-        cards = {card["id"]: card for card in models["data"]}
-    names = ", ".join(cards) or "none"
+        cards = {_name(card): card for card in models["data"]}
+        if len(cards) < len(models["data"]):
+            raise UnusableValue("lists a model twice")
+    names = ", ".join(list(cards)[:_NAMES_SHOWN]) + (", …" if len(cards) > _NAMES_SHOWN else "") or "none"
     if wanted and wanted not in cards:
         close = difflib.get_close_matches(wanted, cards, n=1)
         raise ModelError(
@@ -41,7 +47,7 @@ async def choose_model(client: Client, wanted: str, local: str) -> tuple[dict[st
             hint=f"did you mean model={close[0]}?" if close else "name one of them with model=",
         )
     name = wanted or (local if local in cards else None)
-    roots = {card.get("root") for card in cards.values()}
+    roots = {str(card["root"]) if card.get("root") is not None else None for card in cards.values()}
     if name is None and len(cards) > 1 and (len(roots) > 1 or None in roots):
         raise ModelError(f"{client.url} serves several models: {names}.", hint="name one of them with model=")
     if not cards:
@@ -49,6 +55,21 @@ async def choose_model(client: Client, wanted: str, local: str) -> tuple[dict[st
     card = cards[name or next(iter(cards))]
     same = {other for other in cards if cards[other].get("root") == card.get("root") is not None}
     return card, same | {card["id"]}
+
+
+def _name(card: dict[str, Any]) -> str:
+    """The name of a model, which requests repeat and traces record."""
+    name = card["id"]
+    if not isinstance(name, str) or shown(name) != name:
+        raise UnusableValue("names a model by what is no name, or by a key")
+    return name
+
+
+def max_length(url: str, card: dict[str, Any]) -> int | None:
+    """The longest sequence that a server takes; None where it does not say."""
+    with parsing(url, "of OpenAI's API"):
+        stated = card.get("max_model_len")
+        return None if stated is None else integer(stated, "max_model_len", least=1)
 
 
 def check_vocabulary_size(url: str, served: int | None, local: int | None) -> int:

@@ -29,7 +29,15 @@ from ..common.checkpoint import (
 )
 from ..common.location import locate
 from .capabilities import ServerCapabilities
-from .checks import PROBE_ENTRIES, check_tokenizer, check_vocabulary_size, choose_model, find_stage, probe_prompts
+from .checks import (
+    PROBE_ENTRIES,
+    check_tokenizer,
+    check_vocabulary_size,
+    choose_model,
+    find_stage,
+    max_length,
+    probe_prompts,
+)
 from .logprobs import TokenLogprobs, observe_entries, observe_full
 from .options import ServerOptions
 from .responses import Completion, ServerInfo
@@ -99,7 +107,7 @@ class ServerEngine(Engine):
         self.server_info = await self.inspect(card)
         self.vocabulary = check_vocabulary_size(url, self.server_info.vocabulary, config.get("vocab_size"))
         self._remarks = vocabulary_remarks(self._tokenizer, self.vocabulary)
-        self._max_length: int | None = card.get("max_model_len") or config.get("max_position_embeddings")
+        self._max_length: int | None = max_length(url, card) or config.get("max_position_embeddings")
         self._tokenizer_checked = await check_tokenizer(self.client, self.served_name, self._tokenizer)
         self._server = ServerCapabilities(
             url=url,
@@ -171,6 +179,13 @@ class ServerEngine(Engine):
             else:
                 observed = observe_entries(logprobs, request, task.evidence)
             yield self._tokenizer.record(request, prompts[request.sequence_id], response, observed)
+
+    def body_bytes(self, tokens: int, entries: int, *, given: int = 0) -> int:
+        """The most that an answer of `tokens` tokens with `entries` log-probs each may have, behind `given` tokens.
+
+        Four times what it has with ordinary tokens, and room for what else a server says.
+        """
+        return (1 << 20) + 64 * (given + tokens) + 4 * self.bytes_per_logprob * tokens * (entries + 1)
 
     def close(self) -> None:
         """End what is under way, at once."""

@@ -10,14 +10,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...errors import CapabilityError, EngineError
+from ...errors import EngineError
 from ...records import Evidence, Observed, Request
 from .stages import Transform
+from .values import UnusableValue, check_same_length, log_probabilities, token_ids
 
-EXCLUDED = -9999.0
-"""At or below it a log-prob stands for -inf, which JSON lacks: vLLM sends -9999, SGLang the lowest float32."""
+MOST_MASS, LEAST_MASS = 1.05, 0.95
+"""Of listed ids of a position together, of all of them: 1, and what log-probs of half precision add to it."""
+ROUNDING = 0.01
+"""By which two accounts of one log-prob may differ: of a relative rounding of 2⁻⁸ (bfloat16), and of 0.01 nats."""
 
-Row = tuple[Sequence[int], Sequence[float | None]]
+Row = tuple[list[int] | np.ndarray, list[float | None] | np.ndarray]
 """The listed ids of a position and their log-probs."""
 
 
@@ -35,22 +38,62 @@ class TokenLogprobs:
 
     @classmethod
     def from_rows(
-        cls, logprob_T: Sequence[float | None], rows: Sequence[Row] | None = None, *, exhaustive: bool = False
+        cls,
+        logprob_T: list[float | None],
+        rows: Sequence[Row] | None = None,
+        *,
+        exhaustive: bool = False,
+        widest: int | None = None,
     ) -> TokenLogprobs:
-        """From what is listed at each position; a log-prob that is null is NaN.
+        """From what is listed at each position, at most `widest` ids; a log-prob that is null is NaN.
 
-        Raises `EngineError` for another number of positions, `CapabilityError` for logits.
+        Raises `UnusableValue` for lists that do not fit together, and for what is no id or no log-prob, and
+        `CapabilityError` for logits.
         """
-        rows = rows if rows is not None else [((), ())] * len(logprob_T)
-        if len(rows) != len(logprob_T):
-            raise EngineError(f"the server listed {len(rows)} positions of {len(logprob_T)} tokens")
+        sampled_T = log_probabilities(logprob_T)
+        rows = rows if rows is not None else [([], [])] * len(sampled_T)
+        check_same_length("positions", tokens=sampled_T, lists=rows)
         width = max((len(ids) for ids, _ in rows), default=0)
+        if widest is not None and width > widest:
+            raise UnusableValue(
+                f"lists {width} log-probs of a token where {widest} are the most that was asked for"
+            )
         ids_TN = np.full((len(rows), width), -1, dtype=np.int32)
         logprobs_TN = np.full((len(rows), width), np.nan)
         for row, (ids, logprobs) in enumerate(rows):
-            ids_TN[row, : len(ids)] = ids
-            logprobs_TN[row, : len(ids)] = _parse(logprobs)
-        return cls(_parse(logprob_T), ids_TN, logprobs_TN, exhaustive)
+            check_same_length("a token's log-probs", ids=ids, logprobs=logprobs)
+            ids_TN[row, : len(ids)] = token_ids(ids)
+            logprobs_TN[row, : len(ids)] = log_probabilities(logprobs)
+        return cls(sampled_T, ids_TN, logprobs_TN, exhaustive)
+
+    def check(self, token_T: np.ndarray, vocabulary: int, *, most_probable: bool, least: int = 0) -> None:
+        """Raise `UnusableValue` where what is listed contradicts itself, or the log-probs of the tokens themselves.
+
+        `most_probable`: at each position the most probable ids are listed, so that no other is more probable. Fewer
+        than `least` are too few.
+        """
+        listed_TN = self.ids_TN >= 0
+        if len(token_T) and (fewest := listed_TN.sum(axis=1).min()) < least:
+            raise UnusableValue(f"lists {fewest} of the {least} log-probs of a token that were asked for")
+        if self.ids_TN.size == 0:
+            return
+        if self.ids_TN.max() >= vocabulary:
+            raise UnusableValue(f"lists an id outside the vocabulary of {vocabulary}: it serves another model")
+        sorted_TN = np.sort(self.ids_TN, axis=1)
+        if ((sorted_TN[:, 1:] == sorted_TN[:, :-1]) & (sorted_TN[:, 1:] >= 0)).any():
+            raise UnusableValue("lists an id twice for one token")
+        mass_T = np.nansum(np.exp(np.where(listed_TN, self.logprobs_TN, -np.inf)), axis=1)
+        if (mass_T > MOST_MASS).any():
+            raise UnusableValue(f"lists probabilities of a token that add up to {mass_T.max():.3g}")
+        own_TN = self.ids_TN == token_T[:, None]
+        own_T = np.where(own_TN, self.logprobs_TN, -np.inf).max(axis=1)
+        differs_T = own_TN.any(axis=1) & ~_agree(own_T, self.logprob_T)
+        if most_probable:
+            least_T = np.where(listed_TN, self.logprobs_TN, np.inf).min(axis=1)
+            above_T = (self.logprob_T > least_T) & ~_agree(self.logprob_T, least_T)
+            differs_T |= ~own_TN.any(axis=1) & listed_TN.any(axis=1) & above_T
+        if differs_T.any():
+            raise UnusableValue("contradicts itself about the log-prob of a token: the list of ids has another one")
 
     @classmethod
     def point_mass(cls, token_T: np.ndarray) -> TokenLogprobs:
@@ -129,11 +172,8 @@ def observe_full(
     return recorder.finish(0, length)
 
 
-def _parse(logprobs: Sequence[float | None]) -> np.ndarray:
-    values = np.array(logprobs, dtype=np.float64)  # None becomes NaN
-    if (values > 1e-3).any():
-        raise CapabilityError(
-            f"The server calls {values[values > 1e-3][0]:.4g} a log-probability: it reports logits.",
-            hint="start vLLM with --logprobs-mode raw_logprobs, its default",
-        )
-    return np.where(values <= EXCLUDED, -np.inf, values)
+def _agree(a_T: np.ndarray, b_T: np.ndarray) -> np.ndarray:
+    """Whether two accounts of log-probs are the same but for rounding; NaN agrees with NaN."""
+    with np.errstate(invalid="ignore"):
+        close_T = np.abs(a_T - b_T) <= ROUNDING * np.maximum(1.0, np.abs(b_T))
+    return close_T | (a_T == b_T) | (np.isnan(a_T) & np.isnan(b_T))

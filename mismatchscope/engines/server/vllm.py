@@ -19,8 +19,10 @@ from .failures import REFUSED_STATUSES, HttpError
 from .logprobs import TokenLogprobs
 from .openai import OpenAIServer
 from .responses import ServerInfo, parsing
+from .values import UnusableValue, check_same_length, stated_text, token_id_of
 
-_OVER_MAXIMUM = re.compile(r"logprobs of (\d+), which is greater than max allowed: (\d+)")
+_OVER_MAXIMUM = re.compile("logprobs of ([0-9]{1,9}), which is greater than max allowed: ([0-9]{1,9})(?![0-9])")
+_LARGEST_VOCABULARY = 1 << 19
 
 
 class VllmServer(OpenAIServer):
@@ -29,21 +31,24 @@ class VllmServer(OpenAIServer):
         evidence=("sampled", "topk", "full"), paths=("prefill",), rollout=True
     )
     bytes_per_logprob: ClassVar[int] = 80
+    lists_all_entries: ClassVar[bool] = True
     full_hint: ClassVar[str] = "start the server with --max-logprobs -1"
     processed_hint: ClassVar[str] = "with --logprobs-mode processed_logprobs"
 
     async def inspect(self, card: dict[str, Any]) -> ServerInfo:
         """The vocabulary and the most log-probs, from a request for all of a token: the refusal names both."""
         try:
-            version = (await self.client.get("/version"))["version"]
-        except (HttpError, KeyError, TypeError) as error:
+            version = stated_text((await self.client.get("/version"))["version"], "its version")
+        except (HttpError, KeyError, TypeError, UnusableValue) as error:
             if isinstance(error, HttpError) and error.status != 404:
                 raise
             raise EngineError(
                 f"{self.options.url} does not tell its version as vLLM does.", hint="openai@URL takes other servers"
             ) from None
         try:
-            choice = await self._complete(np.zeros(2, dtype=np.int32), {"max_tokens": 1, "prompt_logprobs": -1})
+            most_bytes = self.body_bytes(1, _LARGEST_VOCABULARY)
+            wanted = {"max_tokens": 1, "prompt_logprobs": -1}
+            choice = await self._complete(np.zeros(2, dtype=np.int32), wanted, most_bytes)
         except HttpError as error:
             if error.status not in REFUSED_STATUSES:
                 raise
@@ -52,18 +57,24 @@ class VllmServer(OpenAIServer):
         else:
             with parsing(self.options.url, self.name):
                 vocabulary = most = len(choice["prompt_logprobs"][1])
-        return ServerInfo(version, vocabulary, most, root=card.get("root"))
+        with parsing(self.options.url, self.name):
+            return ServerInfo(version, vocabulary, most, root=stated_text(card.get("root"), "the model's path"))
 
     async def force(
         self, prompt: np.ndarray, response: np.ndarray, entries: int, ids: np.ndarray | None
     ) -> TokenLogprobs:
         wanted = {"max_tokens": self.tokens_sampled_by_score, "prompt_logprobs": entries}
-        choice = await self._complete(np.concatenate([prompt, response]), wanted)
+        given = np.concatenate([prompt, response])
+        choice = await self._complete(given, wanted, self.body_bytes(len(given) + 1, entries))
         with parsing(self.options.url, self.name):
-            listed = choice["prompt_logprobs"][len(prompt) :]
+            listed = choice["prompt_logprobs"]
+            check_same_length("the given tokens", tokens=given, prompt_logprobs=listed)
+            listed = listed[len(prompt) :]
             sampled_T = [row[str(token)]["logprob"] for row, token in zip(listed, response.tolist(), strict=True)]
-            rows = [([int(key) for key in row], [entry["logprob"] for entry in row.values()]) for row in listed]
-            return TokenLogprobs.from_rows(sampled_T, rows)
+            rows = [(list(map(token_id_of, row)), [entry["logprob"] for entry in row.values()]) for row in listed]
+            logprobs = TokenLogprobs.from_rows(sampled_T, rows, widest=entries + 1)
+            logprobs.check(response, self.vocabulary, most_probable=True, least=min(entries, self.vocabulary))
+            return logprobs
 
     def _transforms(self, sampling: Sampling) -> dict[str, Any]:
         # All that a model's generation_config.json may set in the server.

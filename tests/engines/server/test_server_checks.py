@@ -112,7 +112,7 @@ def test_ids_outside_the_vocabulary_never_leave(connect: Connect) -> None:
 def test_an_unclear_stage_stays_unknown(raw: list[float], hot: list[float], cut: list[float]) -> None:
     async def sample_first(prompt: np.ndarray, sampling: Sampling) -> TokenLogprobs:
         values = hot if sampling.temperature == 2 else cut if sampling.top_p < 1 else raw
-        return TokenLogprobs.from_rows(values[:1], [(range(len(values)), values)])
+        return TokenLogprobs.from_rows(values[:1], [(list(range(len(values))), values)])
 
     assert asyncio.run(find_stage(sample_first, [np.array([1]), np.array([2])])) is None
 
