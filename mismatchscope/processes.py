@@ -164,10 +164,10 @@ def run_to_end(
 def open_log(path: Path) -> BinaryIO:
     """A log to add to, which its owner alone may read: what an engine prints may quote prompts, and pip a key."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    log = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    log = open(path, "ab", opener=partial(os.open, mode=0o600))  # noqa: SIM115 - the caller's to close
     with contextlib.suppress(PermissionError):  # somebody else's file, who decides who reads it
-        os.fchmod(log, 0o600)
-    return os.fdopen(log, "ab")
+        os.fchmod(log.fileno(), 0o600)
+    return log
 
 
 def _status_pipe() -> tuple[int, int]:

@@ -58,7 +58,7 @@ def main(arguments: list[str]) -> int:
         _run(Path(arguments[0]), emit, let_begin)
     except Exception as error:
         with suppress(OSError):  # the log may be on the disk that is full
-            print(masked(traceback.format_exc()), file=sys.stderr)
+            sys.stderr.write(masked(traceback.format_exc()))
         emit("error", **_describe(error))
         return 3
     emit("done")
