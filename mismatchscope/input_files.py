@@ -73,13 +73,17 @@ def open_regular(path: Path, limit: int | None = None) -> BufferedReader:
     """A regular file, open for reading its bytes. Raises what `check_regular` raises."""
     check_regular(path, limit)
     # It may have become something else since: a pipe that is opened so does not wait.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+    file = open(path, "rb", opener=_open_without_waiting)  # noqa: SIM115 - the caller's to close
     try:
-        _checked_size(os.fstat(descriptor), path, limit)
-        return os.fdopen(descriptor, "rb")
+        _checked_size(os.fstat(file.fileno()), path, limit)
+        return file
     except BaseException:
-        os.close(descriptor)
+        file.close()
         raise
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
 
 
 def read_bytes(path: Path, limit: int = DOCUMENT_BYTES) -> bytes:

@@ -11,14 +11,12 @@ clears away.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import json
 import os
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -30,13 +28,13 @@ from packaging.version import InvalidVersion, Version
 from ..durable import write_atomic
 from ..errors import DiskFullError, EnvironmentBrokenError, MismatchScopeError, SpecError, UsageError
 from ..file_errors import file_errors
-from ..locking import holder_of, release, try_lock
 from ..machine import hardware, numerics_variables
-from ..ownership import make_private, why_unsafe, why_unsafe_within
+from ..ownership import why_unsafe_within
 from ..processes import open_log, run_to_end
 from ..temporary import temporary_directory
 from .build import Build, Events, interpreter_of
 from .failures import DISK_HINT
+from .place import closed_to_others, home, locked_environment, new_log
 from .recipes import recipe_for
 
 FACTS = "environment.json"
@@ -44,27 +42,10 @@ FACTS = "environment.json"
 _INTROSPECT = Path(__file__).with_name("introspect.py")
 _INTROSPECT_SECONDS = 60
 _LOCK_POLL_SECONDS = 0.5
-_OWN_PLACE = "set MISMATCHSCOPE_HOME to a directory that is yours alone, with room for it"
 
 
 def _ignore(event: dict[str, Any]) -> None:
     return None
-
-
-def home() -> Path:
-    """Where environments and their logs are: $MISMATCHSCOPE_HOME, else the user's cache directory.
-
-    Raises `UsageError` for a user who has no home directory, in a container say, or for ~NAME of nobody.
-    """
-    try:
-        if chosen := os.environ.get("MISMATCHSCOPE_HOME"):
-            return Path(chosen).expanduser().absolute()
-        base = os.environ.get("XDG_CACHE_HOME")
-        return (Path(base) if base else Path.home() / ".cache").absolute() / "mismatchscope"
-    except RuntimeError as error:
-        raise UsageError(
-            f"Nothing says where engine environments are kept: {error}", hint="export MISMATCHSCOPE_HOME=DIRECTORY"
-        ) from None
 
 
 @dataclass(frozen=True)
@@ -165,14 +146,14 @@ def create(name: str, version: str | None = None, on_event: Events = _ignore) ->
         on_event({"event": "locked", "holder": holder, "seconds": seconds})
         time.sleep(_LOCK_POLL_SECONDS)
 
-    with _locked(path, wait) as lock, temporary_directory() as scratch, _closed_to_others():
+    with locked_environment(path, wait) as lock, temporary_directory() as scratch, closed_to_others():
         existing = find(name, version)
         if existing is not None:
             existing.examine()
             return existing
         shutil.rmtree(path, ignore_errors=True)
         began = time.monotonic()
-        with open_log(_new_log(name, version)) as log:
+        with open_log(new_log(name, version)) as log:
             build = Build(path, version, gpu=gpu, log=log, lock=lock, scratch=scratch, on_event=on_event)
             try:
                 build.make_venv()
@@ -217,7 +198,7 @@ def remove(name: str, version: str | None = None) -> Path:
     def refuse(holder: str, seconds: float) -> None:
         raise MismatchScopeError(f"{path.name} is being made by {holder}.", hint="end it, or wait for it")
 
-    with _locked(path, refuse):
+    with locked_environment(path, refuse):
         (path / FACTS).unlink(missing_ok=True)  # first: half an environment must not be taken for a whole one
         shutil.rmtree(path)
     return path
@@ -266,48 +247,3 @@ def _parsed(version: str) -> Version:
         return Version(version)
     except InvalidVersion:
         raise SpecError(f"'{version}' is not a version.", hint="write it as in vllm==0.32.0") from None
-
-
-def _new_log(name: str, version: str) -> Path:
-    logs = home() / "logs"
-    make_private(logs)
-    return logs / f"env-create-{name}-{version}-{datetime.now().strftime('%Y%m%d-%H%M%S')}.log"
-
-
-@contextlib.contextmanager
-def _locked(path: Path, on_held: Callable[[str, float], None]) -> Iterator[int]:
-    """Hold the lock of one environment, given as a file descriptor that its commands inherit.
-
-    The kernel frees it with the last process that has it, so a killed creator leaves no stale lock. While another
-    process has it, `on_held` is called again and again, with who that is and the seconds that passed. Raises
-    `MismatchScopeError` where nothing can be written, or others could write too.
-    """
-    directory = path.parent
-    lock_path = directory / f".{path.name}.lock"
-    try:
-        make_private(directory)
-        if reason := why_unsafe(directory):
-            raise MismatchScopeError(f"What is in {directory} would run, and {reason}.", hint=_OWN_PLACE)
-        if path.is_symlink():
-            raise MismatchScopeError(f"{path} is a link, no environment that was made here.", hint=f"rm {path}")
-        began = time.monotonic()
-        while (lock := try_lock(lock_path)) is None:
-            on_held(str(holder_of(lock_path) or "another process"), time.monotonic() - began)
-    except OSError as error:
-        why = f"Nothing can be written in {directory}: {error.strerror}."
-        raise MismatchScopeError(why, hint=_OWN_PLACE) from None
-    try:
-        yield lock
-    finally:
-        release(lock_path, lock)
-
-
-@contextlib.contextmanager
-def _closed_to_others() -> Iterator[None]:
-    """Let nobody else write what this process and its commands make, whatever the umask was."""
-    before = os.umask(0o022)
-    os.umask(before | 0o022)
-    try:
-        yield
-    finally:
-        os.umask(before)

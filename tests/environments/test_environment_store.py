@@ -10,7 +10,7 @@ import pytest
 
 from mismatchscope import machine
 from mismatchscope.environments import Environment, describe, find, installed, remove
-from mismatchscope.environments.store import home as home_directory
+from mismatchscope.environments.place import home as home_directory
 from mismatchscope.errors import EnvironmentBrokenError, SpecError
 
 
