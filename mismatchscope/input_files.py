@@ -29,6 +29,8 @@ MAX_DIGITS = 100
 _SPARSE_BYTES, _SPARSE_SHARE = 2**30, 1000
 """A file of more bytes, of which not one in so many is on the disk, is a hole and no data."""
 
+_CHUNK_BYTES = 2**20
+
 _KINDS: dict[Callable[[int], bool], str] = {
     stat.S_ISDIR: "it is a directory, not a file",
     stat.S_ISFIFO: "it is a pipe, which can be read once and may never end, not a regular file",
@@ -88,11 +90,14 @@ def _open_without_waiting(path: str, flags: int) -> int:
 
 def read_bytes(path: Path, limit: int = DOCUMENT_BYTES) -> bytes:
     """All of a regular file of at most `limit` bytes. Raises what `check_regular` raises."""
+    data = bytearray()
     with open_regular(path, limit) as file:
-        data = file.read(limit + 1)  # of some files of /proc the size is 0, and others grow while they are read
+        # Of some files of /proc the size is 0, and others grow while they are read.
+        while chunk := file.read(min(_CHUNK_BYTES, limit + 1 - len(data))):
+            data += chunk
     if len(data) > limit:
         raise _too_large(path, limit)
-    return data
+    return bytes(data)
 
 
 def read_text(path: Path, limit: int = DOCUMENT_BYTES) -> str:
