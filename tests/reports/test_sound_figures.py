@@ -46,8 +46,8 @@ def test_every_example_is_sound(report: Report, tmp_path: Path) -> None:
 
 def test_nan_among_the_figures_is_no_report(report: Report, tmp_path: Path) -> None:
     paths = list(numbers(json.loads(report.to_json())))
-    assert len(paths) > 50
-    paths = paths[:: len(paths) // 40]
+    assert len(paths) > 10
+    paths = paths[:: len(paths) // 40 + 1]
     file = tmp_path / "report.json"
     for number, path in enumerate(paths):
         file.write_text(json.dumps(altered(report, path, "NaN" if number % 2 else float("nan"))))
