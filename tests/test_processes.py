@@ -15,6 +15,8 @@ import pytest
 import mismatchscope.processes
 from mismatchscope.processes import FollowedProcess, run_to_end
 
+pytestmark = pytest.mark.slow
+
 
 def follow(program: str, **how: object) -> FollowedProcess:
     command = [sys.executable, "-u", "-c", program]

@@ -12,6 +12,8 @@ from command import SMALL, SYNTHETIC, run
 from mismatchscope.engines.spec import parse_spec, resolve_options
 from mismatchscope.errors import SpecError
 
+pytestmark = pytest.mark.slow
+
 KEY = "hunter2-and-more"
 IN_ENVIRONMENT = "Zq81-hunter-too-9X"
 

@@ -23,6 +23,8 @@ from mismatchscope.errors import MismatchScopeError
 from mismatchscope.foreign_text import printable
 from mismatchscope.progress import ProgressReporter
 
+pytestmark = pytest.mark.slow
+
 anything = hostile(*SURROGATES)
 widths = st.integers(1, 120)
 FACTS = doctor.examine()

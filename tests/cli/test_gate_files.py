@@ -10,6 +10,8 @@ from xml.etree import ElementTree
 import pytest
 from command import audit, run
 
+pytestmark = pytest.mark.slow
+
 MARGIN = ("--fail-on", "token.tv.mean > +300%")
 
 

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from command import COMMAND, SMALL, SYNTHETIC, audit
 
+pytestmark = pytest.mark.slow
+
 SLOW = ["--behavior", "synthetic:slow=0.1,noise=0.003", *SYNTHETIC[2:], *SMALL]
 
 

@@ -11,7 +11,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 from command import COMMAND, SMALL, SYNTHETIC, audit, run
+
+pytestmark = pytest.mark.slow
 
 LOCK = ".mismatchscope.lock"
 

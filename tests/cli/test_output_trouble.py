@@ -12,6 +12,8 @@ import example_reports
 import pytest
 from command import COMMAND
 
+pytestmark = pytest.mark.slow
+
 PASSES, FAILS = "token.tv.mean > 0.5", "token.tv.mean > 0.000001"
 TROUBLE = ("Traceback", "Unexpected", "Exception ignored")
 

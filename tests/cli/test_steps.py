@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from command import SMALL, audit, run
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def traces(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -16,6 +16,8 @@ from mismatchscope.collection.output import output_directory
 from mismatchscope.errors import LockedError
 from mismatchscope.traces.writing import write_trace
 
+pytestmark = pytest.mark.slow
+
 HOLD = (
     "import sys, pathlib, time\nfrom mismatchscope.collection.output import output_directory\n"
     "with output_directory(pathlib.Path(sys.argv[1])):\n"

@@ -12,7 +12,7 @@ from toy_runs import collect, contents, passes
 
 from mismatchscope.records import Sampling
 
-pytestmark = pytest.mark.usefixtures("toy")
+pytestmark = [pytest.mark.usefixtures("toy"), pytest.mark.slow]
 
 
 @pytest.mark.parametrize(

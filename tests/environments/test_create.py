@@ -21,6 +21,8 @@ from mismatchscope.environments import Environment, create, find, installed, rem
 from mismatchscope.environments.build import Build
 from mismatchscope.errors import DiskFullError, EnvironmentBrokenError, InstallError, MismatchScopeError, SpecError
 
+pytestmark = pytest.mark.slow
+
 
 @contextlib.contextmanager
 def creator(version: str, **variables: str) -> Iterator[subprocess.Popen[str]]:

@@ -12,6 +12,8 @@ from mismatchscope.engines.spec import EngineSpec
 from mismatchscope.environments import Environment, create, describe, interpreter, remove
 from mismatchscope.errors import EnvironmentBrokenError, MismatchScopeError
 
+pytestmark = pytest.mark.slow
+
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="gives files to another user")
 STRANGER = 54321
 

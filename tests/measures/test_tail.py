@@ -11,6 +11,8 @@ from scipy import stats
 from mismatchscope.errors import EmptyComparisonError, NotComparableError
 from mismatchscope.measures.tail import pareto_k, tail_extrapolation
 
+pytestmark = pytest.mark.slow
+
 
 def uniform_grid(n: int) -> np.ndarray:
     return (np.arange(n) + 0.5) / n

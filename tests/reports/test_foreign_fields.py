@@ -27,6 +27,8 @@ from mismatchscope.reports.console import show
 from mismatchscope.reports.document import Finding, Report
 from mismatchscope.reports.formats import FORMATS, render
 
+pytestmark = pytest.mark.slow
+
 Path = tuple[str | int, ...]
 
 

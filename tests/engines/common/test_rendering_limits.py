@@ -19,6 +19,8 @@ from mismatchscope.engines.common.checkpoint import Tokenizer
 from mismatchscope.errors import PromptsError
 from mismatchscope.records import Request
 
+pytestmark = pytest.mark.slow
+
 CHAT = [{"role": "user", "content": "hello"}]
 LOOP = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}hello"
 MACRO = "{% macro m(n) %}{% if n %}{{ m(n - 1) }}{{ m(n - 1) }}{% endif %}{% endmacro %}{{ m(60) }}"

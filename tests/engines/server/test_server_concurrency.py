@@ -19,6 +19,8 @@ from mismatchscope.engines.runtime.worker import GRACE_SECONDS
 from mismatchscope.errors import EngineError
 from mismatchscope.records import Sampling, Task
 
+pytestmark = pytest.mark.slow
+
 TASK = Task("t", "rollout", "", "", SAMPLED, sampling=Sampling(max_new_tokens=4))
 
 

@@ -14,6 +14,8 @@ from server_engine import RETRYING, SAMPLED, TOPK, TRUNCATED, Connect, rollout, 
 
 from mismatchscope.records import Evidence
 
+pytestmark = pytest.mark.slow
+
 NO_INTEGERS = [1.0, "1", True, None, [1], -1, 10**30, float("nan")]
 NO_LOGPROBS = ["-1", True, [-1.0], {}, float("inf"), 10**400]
 

@@ -11,6 +11,8 @@ from evil_server import ENDLESS, EndlessServer
 from mismatchscope.engines.server.client import Client
 from mismatchscope.errors import EngineError
 
+pytestmark = pytest.mark.slow
+
 TIMEOUT = 0.3
 
 

@@ -12,6 +12,8 @@ from server_engine import Connect, sample
 from mismatchscope.engines.server import client
 from mismatchscope.errors import EngineError
 
+pytestmark = pytest.mark.slow
+
 
 def test_an_endless_answer_is_cut_off(
     vllm: MisbehavingServer, connect: Connect, monkeypatch: pytest.MonkeyPatch

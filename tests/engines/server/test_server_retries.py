@@ -20,6 +20,8 @@ from mismatchscope.engines.server.failures import retry_after
 from mismatchscope.engines.spec import parse_spec, resolve_options
 from mismatchscope.errors import EngineError
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(
     "fault", ["broken", "close", "close chunked", "close at once", "malformed", "noise", "stall"]
