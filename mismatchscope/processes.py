@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
-_SUPERVISOR = Path(__file__).with_name("supervisor.py")
+_SUPERVISOR = (sys.executable, "-I", "-S", str(Path(__file__).with_name("supervisor.py")))
 _LEEWAY_SECONDS = 5.0
 """What the supervisor is given to end what it has been told to end."""
 
@@ -52,7 +52,7 @@ class FollowedProcess:
             try:
                 self._process: subprocess.Popen[bytes] = subprocess.Popen(
                     [
-                        *(sys.executable, "-I", "-S", str(_SUPERVISOR)),
+                        *_SUPERVISOR,
                         *(str(os.getpid()), str(status), str(grace_seconds)),
                         *command,
                     ],

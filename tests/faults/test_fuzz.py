@@ -20,7 +20,7 @@ from fuzz_options import odd_commands
 pytestmark = pytest.mark.slow
 
 SEED = 20
-FILES, OPTIONS, MODELS = 520, 80, 24
+FILES, OPTIONS, MODELS = 500, 80, 24
 SECONDS = 20.0
 
 

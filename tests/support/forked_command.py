@@ -128,7 +128,8 @@ def _fork(run: Run, address_space: int, seconds: float) -> int:
             path = "/dev/null" if number == 0 else run.directory / f".{stream}"
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
             os.dup2(descriptor, number)
-        sys.stdin, sys.stdout, sys.stderr = (os.fdopen(number, mode) for number, mode in enumerate("rww"))
+        # As Python's own: replacing one leaves its descriptor open.
+        sys.stdin, sys.stdout, sys.stderr = (open(number, mode, closefd=False) for number, mode in enumerate("rww"))  # noqa: SIM115
         sys.stderr.reconfigure(errors="backslashreplace")
         faulthandler.enable()
         faulthandler.dump_traceback_later(0.9 * seconds)

@@ -53,6 +53,8 @@ class Workers:
     """Starts workers from a process that has imported their engine, in the forks that are given it as `before`."""
 
     def __init__(self, engine: str) -> None:
+        import mismatchscope.processes  # noqa: F401 - whose supervisor runs in the interpreter of this process
+
         self._python = str(fork_server.interpreter(Path(sys.executable), engine))
 
     def __call__(self) -> None:
