@@ -4,11 +4,15 @@ of one that nobody disturbed, and leaves neither a process nor a temporary file 
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
+import fork_server
 import pytest
 from fake_server import POLICY, FakeServer
 from killed_runs import KilledRuns, Victim
+
+from mismatchscope.environments import find
 
 pytestmark = pytest.mark.slow
 
@@ -31,3 +35,31 @@ def test_server(tmp_path: Path) -> None:
         spec = f"vllm@{server.url}:batch_size=2"
         sides = ["--model", str(model), "--prompts", str(prompts), "--behavior", spec, "--reference", spec]
         assert KilledRuns(["audit", *sides, *SMALL], tmp_path, seed=2).kill(["command", "worker"], 20)
+
+
+@pytest.mark.parametrize(
+    ("spec", "options"),
+    [
+        ("transformers", ""),
+        pytest.param(
+            "vllm==0.32.0",
+            ",enforce_eager=true,kv_cache_memory_bytes=268435456",
+            marks=pytest.mark.engines,
+        ),
+        pytest.param("sglang==0.5.23", "", marks=pytest.mark.engines),
+    ],
+)
+def test_engine(tmp_path: Path, spec: str, options: str) -> None:
+    """Its worker is a fork of a process that has imported the engine: twenty starts of its own take minutes."""
+    name, _, version = spec.partition("==")
+    python = Path(sys.executable)
+    if version:
+        environment = find(name, version)
+        if environment is None:
+            pytest.skip(f"no environment: mismatchscope env create {spec}")
+        python = environment.python
+    client = fork_server.interpreter(python, name)
+    engine = f"{name}:python={client},dtype=float32,batch_size=4{options}"
+    sides = ["--model", "demo:dense", "--behavior", engine, "--reference", "synthetic:vocabulary=1024"]
+    runs = KilledRuns(["audit", *sides, *SMALL], tmp_path, seed=3, server=fork_server.server_of(client))
+    assert runs.kill(["command", "worker"], 20)
