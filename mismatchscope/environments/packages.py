@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 from ..errors import SpecError
 from ..machine import package_version
+from ..processes import run_to_end
 
 _SECONDS = 60
 _PROGRAM = """
@@ -34,19 +35,14 @@ def package_versions(python: str | None, names: Iterable[str]) -> dict[str, str]
     if python is None:
         return {name: found for name in names if (found := package_version(name)) is not None}
     try:
-        done = subprocess.run(
-            [python, "-c", _PROGRAM, *names],
-            env=os.environ | {"PYTHONSAFEPATH": "1"},  # as for a worker
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=_SECONDS,
-            check=True,
-        )
+        variables = {"PYTHONSAFEPATH": "1"}  # as for a worker
+        done = run_to_end([python, "-c", _PROGRAM, *names], environment=os.environ | variables, timeout_s=_SECONDS)
+        done.check_returncode()
         return json.loads(done.stdout)
     except OSError as error:
         why = error.strerror
     except subprocess.TimeoutExpired:
         why = f"it says nothing within {_SECONDS} s"
-    except (subprocess.CalledProcessError, ValueError):
+    except (subprocess.SubprocessError, ValueError):
         why = "it does not run a program"
     raise SpecError(f"The interpreter {python} cannot be started: {why}.", hint="mismatchscope env list")

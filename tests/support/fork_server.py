@@ -52,7 +52,7 @@ _CLIENT = """#!{python} -IS
 import sys
 sys.path.insert(0, {support!r})
 import fork_server
-fork_server.call({address!r})
+fork_server.call({address!r}, {real!r})
 """
 
 
@@ -61,7 +61,9 @@ def interpreter(python: Path, engine: str) -> Path:
     directory = Path(tempfile.mkdtemp(prefix="fork-server-"))  # a short path, as that of a socket must be
     address, client = directory / "socket", directory / "python"
     client.write_text(
-        _CLIENT.format(python=sys.executable, support=str(Path(__file__).parent), address=str(address))
+        _CLIENT.format(
+            python=sys.executable, support=str(Path(__file__).parent), address=str(address), real=str(python)
+        )
     )
     client.chmod(0o700)
     with open(directory / "log", "wb") as log:
@@ -84,8 +86,13 @@ def server_of(client: Path) -> int:
     return int(client.with_name("pid").read_text())
 
 
-def call(address: str) -> None:
-    """The client: have the server run what this process was asked to, and end as that does."""
+def call(address: str, python: str) -> None:
+    """The client: have the server run a module that this process was asked to run, and end as that does.
+
+    Anything else is for `python` itself.
+    """
+    if sys.argv[1] != "-m":
+        os.execv(python, [python, *sys.argv[1:]])
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
         connection.connect(address)
         limit = resource.getrlimit(resource.RLIMIT_AS)
