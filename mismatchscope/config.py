@@ -163,10 +163,20 @@ def load_settings(config: Path | None, overrides: dict[str, Any], assignments: l
         if not equals:
             raise ConfigError(f"--set {assignment} has no '='.", hint="--set sampling.temperature=0.7")
         _assign(data, key.strip(), _toml_value(value.strip()))
+    _check_characters(data)
     try:
         return AuditSettings.model_validate(data)
     except ValidationError as error:
         raise _config_error(error) from None
+
+
+def _check_characters(value: Any, key: str = "") -> None:
+    """Raise `ConfigError` for a text with a NUL in it: no path has one, and no program takes one as an argument."""
+    entries = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for name, entry in entries:
+        _check_characters(entry, f"{key}.{name}" if key else str(name))
+    if isinstance(value, str | Path) and "\0" in str(value):
+        raise ConfigError(f"The setting '{key}' has a NUL character in it.", hint="remove it")
 
 
 def _read_toml(path: Path) -> dict[str, Any]:

@@ -15,6 +15,7 @@ What is known of a figure: `reports.figure_ends`. Of two reports: `reports.chang
 
 from __future__ import annotations
 
+import math
 import operator
 import re
 from collections.abc import Collection, Iterator, Sequence
@@ -89,6 +90,10 @@ def parse(expression: str) -> Gate:
             hint=f"write it as '{match['path']} {match['op']} +{match['number']}%'",
         )
     number = float(match["number"]) * (-1.0 if sign == "-" else 1.0)
+    if not math.isfinite(number):
+        raise ConfigError(
+            f"'{expression}' can never fail: its number is larger than any figure.", hint="write a smaller number"
+        )
     if percent and number < -100:
         raise ConfigError(f"'{expression}' asks for less than nothing.", hint="a fall is at most -100%")
     relative: Literal["absolute", "percent"] | None = "percent" if percent else "absolute" if sign else None

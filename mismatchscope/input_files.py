@@ -12,7 +12,7 @@ import json
 import os
 import re
 import stat
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from io import BufferedReader
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,12 @@ class UnusableFileError(OSError):
 def reason(error: Exception) -> str:
     """Why a file cannot be read, as a clause: what the system, or this module, says of it, without its name."""
     return (error.strerror if isinstance(error, OSError) else None) or str(error).rstrip(".")
+
+
+def misfit(found: Mapping[str, Any]) -> str:
+    """What a pydantic error says of one value, as a clause; its words for a key that nobody knows are not ours."""
+    unknown = found["type"] in ("unexpected_keyword_argument", "extra_forbidden")
+    return "this key is not known" if unknown else str(found["msg"])
 
 
 def check_regular(path: Path, limit: int | None = None) -> int:

@@ -60,6 +60,8 @@ def test_engine_table_becomes_a_spec(tmp_path) -> None:
         ("budget=lots", "lots", "1GiB"),
         ("model.name=x", "model", "--set"),
         ("noequals", "no '='", "--set"),
+        (r'prompts="a\u0000b"', "'prompts' has a NUL character", "remove it"),
+        (r'gate.fail_on=["a\u0000b"]', r"'gate\.fail_on\.0' has a NUL character", "remove it"),
     ],
 )
 def test_bad_setting_is_named(assignment: str, message: str, hint: str) -> None:

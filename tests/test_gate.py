@@ -216,6 +216,11 @@ def test_bad_grammar_is_refused(expression: str) -> None:
         gate.parse(expression)
 
 
+def test_a_threshold_that_nothing_reaches_is_refused() -> None:
+    with pytest.raises(ConfigError, match="can never fail"):
+        gate.parse("token.tv.mean > 1e999")
+
+
 def test_percentage_without_a_sign_is_ambiguous() -> None:
     with pytest.raises(ConfigError) as caught:
         gate.parse("token.kl.mean > 10%")

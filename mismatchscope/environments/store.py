@@ -28,6 +28,7 @@ from packaging.version import InvalidVersion, Version
 from ..durable import write_atomic
 from ..errors import DiskFullError, EnvironmentBrokenError, MismatchScopeError, SpecError, UsageError
 from ..file_errors import file_errors
+from ..input_files import read_json
 from ..machine import hardware, numerics_variables
 from ..ownership import why_unsafe_within
 from ..processes import open_log, run_to_end
@@ -227,7 +228,7 @@ def describe() -> list[dict[str, Any]]:
 
 def _read(path: Path) -> Environment | None:
     try:
-        facts = json.loads((path / FACTS).read_bytes())
+        facts = read_json(path / FACTS)
         Version(facts["version"])
         return Environment(facts["name"], facts["version"], path, facts)
     except (OSError, ValueError, LookupError, TypeError):

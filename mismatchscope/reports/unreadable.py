@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import ValidationError
 
-from ..input_files import reason
+from ..input_files import misfit, reason
 
 
 def why_not_read(error: OSError | ValueError, version: int) -> str:
@@ -16,4 +16,4 @@ def why_not_read(error: OSError | ValueError, version: int) -> str:
         return f"its schema version is {found['input']!r}, not {version}"
     first = error.errors()[0]
     where = ".".join(map(str, first["loc"]))
-    return f"{where}: {first['msg']}" if where else first["msg"]
+    return f"{where}: {misfit(first)}" if where else misfit(first)

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Tag, ValidationError,
 
 from ..credentials import masked
 from ..errors import TraceError
-from ..input_files import json_bytes, reason
+from ..input_files import json_bytes, misfit, reason
 from ..records import Evidence, Policy, Role, Sampling, Transforms
 
 if TYPE_CHECKING:
@@ -170,7 +170,7 @@ def read_manifest(path: Path) -> Manifest:
     except ValidationError as error:
         first = error.errors()[0]
         key, value = ".".join(str(part) for part in first["loc"] if part not in (DRAWN, LOGGED)), first["input"]
-        why = f"{key}: {first['msg']}" if key else first["msg"]
+        why = f"{key}: {misfit(first)}" if key else misfit(first)
         if key == "schema_version":
             why = f"its schema version is {value!r}, this version reads {SCHEMA_VERSION}"
         raise TraceError(f"{file} cannot be used: {why}.", hint="write the trace again with this version") from None

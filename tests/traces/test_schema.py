@@ -55,7 +55,7 @@ def test_an_older_trace_still_opens(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        ({"sampling": {"temperature": 1.0, "typical_p": 0.1}}, r"sampling\.typical_p"),
+        ({"sampling": {"temperature": 1.0, "typical_p": 0.1}}, r"sampling\.typical_p: this key is not known"),
         ({"sampling": {"temperature": "warm"}}, r"sampling\.temperature"),
         ({"inputs": {"model": "m", "mood": "good"}}, r"inputs\.mood"),
         ({"colour": "red"}, "colour"),
