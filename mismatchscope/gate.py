@@ -92,7 +92,7 @@ def parse(expression: str) -> Gate:
     number = float(match["number"]) * (-1.0 if sign == "-" else 1.0)
     if not math.isfinite(number):
         raise ConfigError(
-            f"'{expression}' can never fail: its number is larger than any figure.", hint="write a smaller number"
+            f"'{expression}' decides nothing: its number is beyond any figure.", hint="write a smaller number"
         )
     if percent and number < -100:
         raise ConfigError(f"'{expression}' asks for less than nothing.", hint="a fall is at most -100%")
