@@ -118,6 +118,9 @@ def _with_exit_code(function: Callable[..., None]) -> Callable[..., None]:
             raise typer.Exit(_interrupted(error, resumable="resume" in kwargs)) from None
         except typer.Exit:
             raise
+        except MemoryError:
+            show_error("There is not enough memory for this.", "fewer tokens at once, or a machine with more of it")
+            raise typer.Exit(3) from None
         except Exception as error:
             # Never the message: it may quote a prompt or a key.
             where = traceback.extract_tb(error.__traceback__)[-1]
