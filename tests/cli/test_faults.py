@@ -1,4 +1,4 @@
-"""What ends a command that is no error of ours: one message, one exit code, and nothing that a prompt could be in."""
+"""What ends a command without an error of this package: one message, one exit code, and no text of a prompt."""
 
 from __future__ import annotations
 
