@@ -1,0 +1,102 @@
+"""Rows of a log as arrays: what every statistic of an analysis takes in.
+
+Shapes: S responses of a block that have a token left, R all their recorded tokens, N those of them that count: the
+mask is true and every log-prob that the comparison needs is legal. R and N are ordered by response, then position.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from ..logs.source import LogBatch
+
+UNKNOWN = np.iinfo(np.int64).min
+"""An integer label that the log does not have: a step, a version, a lag."""
+
+
+@dataclass(frozen=True, eq=False)
+class LogBlock:
+    """Whole responses of a log.
+
+    `logp_R` has the log-probs by role, "behavior" and "reference" always and "target" where the log has it,
+    float64, NaN where there is none. `by_row` has the other columns of a value a response and `by_token` those of a
+    value a token, under the names of `logs.columns`; absent where the log lacks them. Integers that are unknown are
+    `UNKNOWN`, floats NaN, texts "".
+    """
+
+    sequence_id_S: np.ndarray
+    cluster_S: np.ndarray
+    recorded_S: np.ndarray
+    """How many tokens each response has recorded."""
+    whole_S: np.ndarray
+    """Whether no token that the mask keeps was rejected."""
+    counts_R: np.ndarray
+    mask_R: np.ndarray
+    token_id_R: np.ndarray
+    logp_R: dict[str, np.ndarray]
+    by_row: dict[str, np.ndarray]
+    by_token: dict[str, np.ndarray]
+    batch: LogBatch
+
+    @cached_property
+    def sequence_R(self) -> np.ndarray:
+        """Which response of the block each recorded token is of, int64 [R]."""
+        return np.repeat(np.arange(len(self.recorded_S)), self.recorded_S)
+
+    @cached_property
+    def position_R(self) -> np.ndarray:
+        """Place of each token in its response, from 0."""
+        start_S = np.cumsum(self.recorded_S) - self.recorded_S
+        return np.arange(len(self.sequence_R)) - np.repeat(start_S, self.recorded_S)
+
+    @cached_property
+    def length_S(self) -> np.ndarray:
+        """How many tokens of each response count; at least 1."""
+        return np.bincount(self.sequence_R[self.counts_R], minlength=len(self.recorded_S))
+
+    @cached_property
+    def start_S(self) -> np.ndarray:
+        """Where the tokens that count of each response begin, in [N]."""
+        return np.cumsum(self.length_S) - self.length_S
+
+    @cached_property
+    def offsets_S1(self) -> np.ndarray:
+        return np.append(self.start_S, self.length_S.sum())
+
+    @cached_property
+    def position_N(self) -> np.ndarray:
+        return self.position_R[self.counts_R]
+
+    @cached_property
+    def token_id_N(self) -> np.ndarray:
+        return self.token_id_R[self.counts_R]
+
+    @cached_property
+    def logp_mu_N(self) -> np.ndarray:
+        return self.logp_R["behavior"][self.counts_R]
+
+    @cached_property
+    def logp_pi_N(self) -> np.ndarray:
+        return self.logp_R["reference"][self.counts_R]
+
+    @cached_property
+    def logp_theta_N(self) -> np.ndarray | None:
+        """π_θ's, NaN at tokens that lack it; None where the log has no such column."""
+        return self.logp_R["target"][self.counts_R] if "target" in self.logp_R else None
+
+    def of_tokens(self, name: str) -> np.ndarray | None:
+        """A column by token at the tokens that count, [N]; None where the log has none."""
+        return self.by_token[name][self.counts_R] if name in self.by_token else None
+
+    def label_S(self, name: str) -> np.ndarray | None:
+        """A column by response, [S]; also "lag" = trainer_version − policy_version; None where the log has none."""
+        if name != "lag":
+            return self.by_row.get(name)
+        sampled_S, trained_S = self.by_row.get("policy_version"), self.by_row.get("trainer_version")
+        if sampled_S is None or trained_S is None:
+            return None
+        known_S = (sampled_S != UNKNOWN) & (trained_S != UNKNOWN)
+        return np.where(known_S, trained_S - np.where(known_S, sampled_S, 0), UNKNOWN)

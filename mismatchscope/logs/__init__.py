@@ -1,0 +1,1 @@
+"""What trainers write of a run, read as rows of one form (`columns`); `formats/` has one file a trainer."""

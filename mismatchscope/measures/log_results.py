@@ -1,0 +1,270 @@
+"""What the measures of a log say: frozen values that a report holds as they are."""
+
+from __future__ import annotations
+
+from dataclasses import field
+from typing import Any, Literal
+
+from .results import Correction, Interval, result
+
+
+@result
+class ChangePoint:
+    """Between two steps a figure took another level."""
+
+    step: int
+    """The first one at the new level."""
+    before: float
+    after: float
+    p_value: float
+    """Chance of a change as clear as this at some step of a run that has none."""
+
+
+@result
+class Trend:
+    """One figure over the steps of a run. A step's value has an interval with the prompt as the unit."""
+
+    steps: tuple[int, ...]
+    values: tuple[float | None, ...]
+    low: tuple[float | None, ...]
+    high: tuple[float | None, ...]
+    slope: Interval
+    """Change a step, by least squares; its interval allows for autocorrelation."""
+    relative: Interval
+    """Mean of the last steps over that of the first ones."""
+    first_steps: tuple[int, int]
+    last_steps: tuple[int, int]
+    change_points: tuple[ChangePoint, ...] = ()
+    tolerance: float | None = None
+    passed_at: int | None = None
+    """The first step whose whole interval is beyond the tolerance; None where none is."""
+
+
+@result
+class TokenTrends:
+    tv: Trend | None = None
+    kl: Trend | None = None
+    k1: Trend | None = None
+    abs_logprob_diff: Trend | None = None
+    ratio: Trend | None = None
+    """Of the mean ratio, which is 1 − leak where the tokens are μ's own."""
+
+
+@result
+class SequenceTrends:
+    ess_fraction: Trend | None = None
+    log_ratio: Trend | None = None
+    tv: Trend | None = None
+    ratio: Trend | None = None
+
+
+@result
+class RunTrends:
+    """What is not about the two policies, to be read beside them."""
+
+    reward: Trend | None = None
+    entropy: Trend | None = None
+    response_length: Trend | None = None
+    grad_norm: Trend | None = None
+    lag: Trend | None = None
+
+
+@result
+class Trends:
+    token: TokenTrends = TokenTrends()
+    sequence: SequenceTrends = SequenceTrends()
+    run: RunTrends = RunTrends()
+
+
+@result
+class GroupRow:
+    """The responses, or tokens, of one label."""
+
+    label: str
+    prompts: int
+    sequences: int
+    tokens: int
+    tv: Interval
+    kl: Interval
+    abs_logprob_diff: Interval
+    ratio: Interval
+    observed_max: float
+    log_ratio: Interval | None = None
+    """Of whole responses; None where a label is of tokens."""
+    ess_fraction: float | None = None
+    differs: bool | None = None
+    """Whether its mean TV is apart from the other rows'; None where that was not asked. In at most 1 − confidence
+    of the logs without such a row does any row of a table say so."""
+    p_value: float | None = None
+    """Adjusted for the number of rows."""
+
+
+GroupKind = Literal[
+    "step", "version", "lag", "worker", "environment", "turn", "length", "position", "logprob", "rank"
+]
+
+
+@result
+class Groups:
+    by: GroupKind
+    rows: tuple[GroupRow, ...]
+    omitted: int = 0
+    """Rows beyond those shown: labels with the least tokens."""
+
+
+@result
+class Staleness:
+    """How much of the mismatch is numerics (tokens at lag 0) and how much is older weights."""
+
+    numerics: Interval
+    """Mean TV at lag 0."""
+    total: Interval
+    excess: Interval
+    """Mean TV over all tokens less that at lag 0."""
+    per_lag: Interval
+    """Change of mean TV with one more version of lag."""
+    tolerance: float | None = None
+    passed_at: int | None = None
+    """The smallest lag whose whole interval is beyond the tolerance."""
+
+
+@result
+class StaleCache:
+    """Early positions that are worse than later ones since a restart, as a prefix cache leaves them that kept the
+    keys and values of older weights."""
+
+    code: Literal["stale_cache", "stale_weights", "neither", "cannot_tell"]
+    sentence: str
+    early: Interval | None = None
+    late: Interval | None = None
+
+
+@result
+class PromptEffect:
+    """Is it always the same prompts? Share of the variance of responses' mean TV that is between prompts."""
+
+    intraclass: Interval
+    prompts: int
+    sequences: int
+
+
+@result
+class LengthScaling:
+    """Spread of Σ d over a response against its length: exponent ½ is a random walk, 1 a bias within responses."""
+
+    exponent: Interval
+    code: Literal["random_walk", "biased", "between", "cannot_tell"]
+    sequences: int
+
+
+@result
+class DistributionCheck:
+    """One way in which two columns can fail to be log-probs of the same tokens under the same distribution."""
+
+    code: str
+    status: Literal["pass", "fail", "unknown"]
+    sentence: str
+    count: int | None = None
+    of: int | None = None
+    evidence: dict[str, Any] = field(default_factory=dict)
+    fix: str | None = None
+
+
+@result
+class ColumnPolicy:
+    """Which policy a column of log-probs is."""
+
+    column: str
+    source: str
+    """What the log calls it."""
+    policy: Literal["behavior", "reference", "target", "unknown"]
+    settled: bool
+    remark: str = ""
+
+
+@result
+class NativeMetric:
+    """A figure that a trainer logs, recomputed by the trainer's own definition."""
+
+    trainer: str
+    name: str
+    definition: str
+    estimates: str
+    """What quantity it is, or that it is none."""
+    value: float | None
+    steps: tuple[int, ...] = ()
+    values: tuple[float | None, ...] = ()
+    logged: tuple[float | None, ...] | None = None
+    """What the trainer wrote at these steps; None where its metrics were not given."""
+    reproduces: bool | None = None
+    largest_difference: float | None = None
+
+
+@result
+class CorrectionSweep:
+    """One rule at rising thresholds: what it keeps against what it leaves."""
+
+    name: str
+    parameter: str
+    points: tuple[Correction, ...]
+
+
+@result
+class CorrectionAudit:
+    """A column of weights or a mask of the log, held against the ratios of the same log."""
+
+    column: str
+    code: str
+    status: Literal["pass", "fail", "unknown"]
+    sentence: str
+    rule: str | None = None
+    count: int | None = None
+    of: int | None = None
+    fix: str | None = None
+
+
+@result
+class LoggedToken:
+    token_id: int
+    logprob_behavior: float | None
+    logprob_reference: float | None
+    counts: bool
+    """Whether it is in the figures; else masked or rejected."""
+    turn: int | None = None
+    version: int | None = None
+    text: str | None = None
+
+
+@result
+class LoggedSequence:
+    """A response to look at: one of the worst, or one drawn at random."""
+
+    sequence_id: int
+    chosen: Literal["worst", "random"]
+    step: int | None
+    worker: str | None
+    environment: str | None
+    reward: float | None
+    tokens: tuple[LoggedToken, ...]
+    log_ratio: float
+    mean_tv: float
+    omitted: int = 0
+    """Tokens at the end that are not listed."""
+
+
+@result
+class LogFacts:
+    """What was read, and what the report takes it for."""
+
+    format: str
+    files: int
+    rows: int
+    columns: tuple[ColumnPolicy, ...]
+    rejected: dict[str, int]
+    """Rows that are in no figure, by reason."""
+    steps: tuple[int, int] | None = None
+    selection: str | None = None
+    """What had been left out before the log was written; None where nothing is known of."""
+    repairs: tuple[str, ...] = ()
+    """What was changed because it was asked for."""
+    remarks: tuple[str, ...] = ()
