@@ -1,16 +1,14 @@
 """Which sequences have the same prompt: the unit of independence is the prompt, and the prompt is its tokens.
 
-Shapes: S sequences, P all their prompt tokens end to end, G distinct (prompt id, prompt) pairs among them.
+Shapes: S sequences, G distinct (prompt id, prompt) pairs among them.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
+from ..measures.prompt_hash import labels_of_ids, labels_of_tokens
 from .cursors import Responses
-
-# Odd multipliers of a polynomial hash over 64 bits; SplitMix64's own constants.
-_TOKEN, _PLACE = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9)
 
 
 class PromptClusters:
@@ -55,20 +53,9 @@ class PromptClusters:
 
 
 def prompt_keys(responses: Responses) -> np.ndarray:
-    """A 64-bit hash of the prompt tokens of each sequence, int64 [S]; of its prompt id where it has no tokens."""
-    length_S = responses.prompt_length_S
-    start_S = np.cumsum(length_S) - length_S
-    place_P = np.arange(len(responses.prompt_P)) - np.repeat(start_S, length_S)
-    mixed_P = _mixed(responses.prompt_P.astype(np.uint64) * _TOKEN + (place_P.astype(np.uint64) + 1) * _PLACE)
-    key_S = _mixed(responses.prompt_id_S.astype(np.uint64))
-    filled_S = length_S > 0
-    if filled_S.any():
-        key_S[filled_S] = _mixed(np.add.reduceat(mixed_P, start_S[filled_S]) + length_S[filled_S].astype(np.uint64))
-    return key_S.view(np.int64)
-
-
-def _mixed(key: np.ndarray) -> np.ndarray:
-    """The finalizer of SplitMix64 (Steele, Lea and Flood 2014)."""
-    key = (key ^ (key >> np.uint64(30))) * _PLACE
-    key = (key ^ (key >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return key ^ (key >> np.uint64(31))
+    """The label of the prompt tokens of each sequence, int64 [S]; of its prompt id where it has no tokens."""
+    return np.where(
+        responses.prompt_length_S > 0,
+        labels_of_tokens(responses.prompt_P, responses.prompt_length_S),
+        labels_of_ids(responses.prompt_id_S),
+    )
