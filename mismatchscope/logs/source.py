@@ -35,11 +35,13 @@ class ColumnOrigin:
 @dataclass(frozen=True)
 class Part:
     """A piece of a log that is read at once: rows `start` up to `stop` of a file, in the format's own unit
-    (row groups, bytes). `stop` None is the end of the file."""
+    (row groups, bytes). `stop` None is the end of the file. `joined` are other files that its rows are made of: the
+    trainer's dump beside the sampler's, the files of the other ranks."""
 
     path: Path
     start: int = 0
     stop: int | None = None
+    joined: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +64,8 @@ class LogFormat:
 
     `recognises` decides by a file's name and first bytes; `parts` cuts a file up without reading it all; `read`
     yields its rows, some thousand at a time. `columns` says which policy each column of log-probs is; `looks_for`
-    is what the format's files are called, for a person.
+    is what the format's files are called, for a person. Where a row is made of several files, `parts_of_files` cuts
+    up all files of a log at once; it is called in place of `parts`.
     """
 
     name: str
@@ -73,3 +76,4 @@ class LogFormat:
     columns: tuple[ColumnOrigin, ...]
     selects: str | None = None
     """What the format's masks have already left out, so that what is left is a selection; None where nothing."""
+    parts_of_files: Callable[[list[Path]], list[Part]] | None = None
