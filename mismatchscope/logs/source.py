@@ -58,6 +58,10 @@ class LogBatch:
     remarks: tuple[str, ...] = ()
 
 
+def _is_finished(path: Path) -> str | None:
+    return None
+
+
 @dataclass(frozen=True)
 class LogFormat:
     """A trainer's log format.
@@ -77,3 +81,5 @@ class LogFormat:
     selects: str | None = None
     """What the format's masks have already left out, so that what is left is a selection; None where nothing."""
     parts_of_files: Callable[[list[Path]], list[Part]] | None = None
+    unfinished: Callable[[Path], str | None] = _is_finished
+    """Why a file is still being written, as a clause that begins with its subject; None where it is finished."""
