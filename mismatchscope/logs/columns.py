@@ -66,10 +66,11 @@ def column_type(name: str, *, double: bool = False) -> pa.DataType:
     import pyarrow as pa
 
     if name in BY_ROW:
-        return pa.type_for_alias(BY_ROW[name][0])
+        return pa.type_for_alias(BY_ROW[name][0])  # type: ignore[call-overload]
     if name in BY_TOKEN:
         kind = BY_TOKEN[name][0]
-        return pa.list_(pa.type_for_alias("double" if double and kind == "float" else kind))
+        alias = "double" if double and kind == "float" else kind
+        return pa.list_(pa.type_for_alias(alias))  # type: ignore[call-overload]
     return (
         pa.list_(pa.int32())
         if name == "prompt_token_ids"

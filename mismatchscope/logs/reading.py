@@ -26,6 +26,8 @@ class Log:
 
     def parts(self) -> list[Part]:
         """The log in pieces, each of which one process reads at once; raises `TraceError` for a broken file."""
+        if self.format.parts_of_files is not None:
+            return self.format.parts_of_files(list(self.files))
         parts: list[Part] = []
         for path in self.files:
             with readable(path):

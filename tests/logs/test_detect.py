@@ -27,7 +27,9 @@ def text_format(name: str) -> LogFormat:
         parts=lambda path: [Part(path)],
         read=lambda part: iter(()),
         columns=(),
-        unfinished=lambda path: f"{path.name} has no end" if path.read_text(encoding="utf-8").endswith("…") else None,
+        unfinished=lambda path: (
+            f"{path.name} has no end" if path.read_text(encoding="utf-8").endswith("…") else None
+        ),
     )
 
 
