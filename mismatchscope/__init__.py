@@ -5,6 +5,7 @@
     ms.audit(...)         sample, score and compare: the whole way        -> Report
     ms.compare(mu, pi)    measure two traces of the same tokens           -> Report
     ms.write_trace(...)   the log-probs of a trainer's batch, on disk     -> Trace
+    ms.Recorder(path)     those of every batch of a run, as a log: .log(...)
     ms.open_trace(path)   a trace as tables: .sequences(), .tokens()      -> Trace
     ms.load_report(path)  a finished report; .to_frame() is its table     -> Report
     ms.divergences(p, q)  TV, KL and the ratio from two blocks of logits
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 __all__ = [
+    "Recorder",
     "Report",
     "Trace",
     "audit",
@@ -32,6 +34,7 @@ __all__ = [
 
 # Where each name lives; it is imported when it is first asked for.
 _HOMES = {
+    "Recorder": "logs.recorder:Recorder",
     "Report": "reports.document:Report",
     "Trace": "traces.reader:Trace",
     "audit": "api:audit",
@@ -46,6 +49,7 @@ _HOMES = {
 if TYPE_CHECKING:  # type checkers and editors see the names without running `__getattr__`
     from . import errors
     from .api import audit, compare, divergences, load_report, open_trace
+    from .logs.recorder import Recorder
     from .reports.document import Report
     from .traces.reader import Trace
     from .traces.writing import write_trace
