@@ -4,6 +4,7 @@
 
     ms.audit(...)         sample, score and compare: the whole way        -> Report
     ms.compare(mu, pi)    measure two traces of the same tokens           -> Report
+    ms.analyze(logs)      measure what the logs of a run hold             -> Report
     ms.write_trace(...)   the log-probs of a trainer's batch, on disk     -> Trace
     ms.Recorder(path)     those of every batch of a run, as a log: .log(...)
     ms.open_trace(path)   a trace as tables: .sequences(), .tokens()      -> Trace
@@ -23,6 +24,7 @@ __all__ = [
     "Recorder",
     "Report",
     "Trace",
+    "analyze",
     "audit",
     "compare",
     "divergences",
@@ -37,18 +39,21 @@ _HOMES = {
     "Recorder": "logs.recorder:Recorder",
     "Report": "reports.document:Report",
     "Trace": "traces.reader:Trace",
-    "audit": "api:audit",
-    "compare": "api:compare",
-    "divergences": "api:divergences",
+    "analyze": "api.analyzing:analyze",
+    "audit": "api.auditing:audit",
+    "compare": "api.comparing:compare",
+    "divergences": "api.comparing:divergences",
     "errors": "errors",
-    "load_report": "api:load_report",
-    "open_trace": "api:open_trace",
+    "load_report": "api.comparing:load_report",
+    "open_trace": "api.comparing:open_trace",
     "write_trace": "traces.writing:write_trace",
 }
 
 if TYPE_CHECKING:  # type checkers and editors see the names without running `__getattr__`
     from . import errors
-    from .api import audit, compare, divergences, load_report, open_trace
+    from .api.analyzing import analyze
+    from .api.auditing import audit
+    from .api.comparing import compare, divergences, load_report, open_trace
     from .logs.recorder import Recorder
     from .reports.document import Report
     from .traces.reader import Trace

@@ -20,7 +20,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .commands import audit, compare, doctor, env, gate, interruption, report, rollout, score, streams
+from .commands import analyze, audit, compare, doctor, env, gate, interruption, report, rollout, score, streams
 from .commands.interruption import signal_of
 from .commands.terminal import show_error, terminal
 from .errors import MismatchScopeError, UsageError
@@ -97,7 +97,7 @@ def _with_switches(function: Callable[..., None]) -> Callable[..., None]:
 
 
 # What these print is in their files or their exit code too: output that is lost loses nothing.
-_RECORDED = (audit.command, rollout.command, score.command, compare.command, gate.command)
+_RECORDED = (audit.command, rollout.command, score.command, compare.command, analyze.command, gate.command)
 
 
 def _with_exit_code(function: Callable[..., None]) -> Callable[..., None]:
@@ -182,6 +182,7 @@ _register(
         "rollout": rollout.command,
         "score": score.command,
         "compare": compare.command,
+        "analyze": analyze.command,
         "report": report.command,
         "gate": gate.command,
         "doctor": doctor.command,

@@ -64,18 +64,22 @@ class _Command:
             time.sleep(0.002)
 
 
+def end_with(parent: int) -> None:
+    """Let the kernel kill this process when that one, which forked it, ends."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:  # killed before the line above
+        os._exit(1)
+
+
 def main(arguments: list[str]) -> None:
     parent, status_descriptor, grace_seconds = int(arguments[0]), int(arguments[1]), float(arguments[2])
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, children would end without a status
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, _WAITED_FOR)
-    prctl = ctypes.CDLL(None).prctl
-    prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     supervisor = os.getpid()
     pid = os.fork()
     if pid == 0:
-        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        if os.getppid() != supervisor:  # killed before the line above
-            os._exit(1)
+        end_with(supervisor)
         _execute(arguments[3:], status_descriptor, mask)
     os.close(status_descriptor)
     null = os.open(os.devnull, os.O_RDWR)

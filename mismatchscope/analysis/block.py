@@ -55,7 +55,10 @@ class LogBlock:
     @cached_property
     def length_S(self) -> np.ndarray:
         """How many tokens of each response count; at least 1."""
-        return np.bincount(self.sequence_R[self.counts_R], minlength=len(self.recorded_S))
+        if self.all_count:
+            return self.recorded_S
+        start_S = np.cumsum(self.recorded_S) - self.recorded_S
+        return np.add.reduceat(self.counts_R, start_S, dtype=np.int64)
 
     @cached_property
     def start_S(self) -> np.ndarray:
@@ -67,29 +70,37 @@ class LogBlock:
         return np.append(self.start_S, self.length_S.sum())
 
     @cached_property
+    def all_count(self) -> bool:
+        return bool(self.counts_R.all())
+
+    def kept(self, value_R: np.ndarray) -> np.ndarray:
+        """The values of the tokens that count, [N]."""
+        return value_R if self.all_count else value_R[self.counts_R]
+
+    @cached_property
     def position_N(self) -> np.ndarray:
-        return self.position_R[self.counts_R]
+        return self.kept(self.position_R)
 
     @cached_property
     def token_id_N(self) -> np.ndarray:
-        return self.token_id_R[self.counts_R]
+        return self.kept(self.token_id_R)
 
     @cached_property
     def logp_mu_N(self) -> np.ndarray:
-        return self.logp_R["behavior"][self.counts_R]
+        return self.kept(self.logp_R["behavior"])
 
     @cached_property
     def logp_pi_N(self) -> np.ndarray:
-        return self.logp_R["reference"][self.counts_R]
+        return self.kept(self.logp_R["reference"])
 
     @cached_property
     def logp_theta_N(self) -> np.ndarray | None:
         """π_θ's, NaN at tokens that lack it; None where the log has no such column."""
-        return self.logp_R["target"][self.counts_R] if "target" in self.logp_R else None
+        return self.kept(self.logp_R["target"]) if "target" in self.logp_R else None
 
     def of_tokens(self, name: str) -> np.ndarray | None:
         """A column by token at the tokens that count, [N]; None where the log has none."""
-        return self.by_token[name][self.counts_R] if name in self.by_token else None
+        return self.kept(self.by_token[name]) if name in self.by_token else None
 
     def label_S(self, name: str) -> np.ndarray | None:
         """A column by response, [S]; also "lag" = trainer_version − policy_version; None where the log has none."""

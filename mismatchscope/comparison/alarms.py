@@ -7,35 +7,37 @@ from collections.abc import Iterator
 from ..reports.document import Alarm, Counts, Floors
 from ..reports.text import count, share
 from .law_alarms import ratio_alarm, temperature_alarm
-from .pair import Pair
+from .pair import Pair, PolicyPair
 from .statistics import PairStatistics
 
 
 def find_alarms(pair: Pair, counts: Counts, floors: Floors) -> list[Alarm]:
     """Everything that makes the figures of this comparison mean less, or something else, than they seem to."""
-    found = [
+    return [
         *(ratio_alarm(pair) if pair.context.on_policy else _off_policy_alarm(pair.statistics)),
         *temperature_alarm(pair),
-        *_leak_alarm(pair),
+        *leak_alarm(pair),
         *_weights_alarm(pair),
         *_adapter_alarm(pair),
         *_row_alarms(counts),
         *_filler_alarms(pair),
         *(() if pair.statistics.identical else _floor_alarm(floors)),
         *(Alarm(code="alignment", message=note) for note in pair.notes),
+        *heavy_weights_alarm(pair),
     ]
+
+
+def heavy_weights_alarm(pair: PolicyPair) -> Iterator[Alarm]:
+    """The sequence weights have so heavy a tail that their second moments say nothing."""
     pareto_k, limit = pair.figures.sequence.pareto_k, pair.figures.sequence.pareto_k_limit
     if pareto_k is not None and limit is not None and pareto_k > limit:
-        found.append(
-            Alarm(
-                code="heavy_weights",
-                message=f"The sequence weights have Pareto k {pareto_k:.2f} > {limit:.2f}: their ESS and χ² "
-                "cannot be trusted.",
-                evidence={"pareto_k": pareto_k, "limit": limit},
-                remedy="read the token measures, or shorter responses in by_length",
-            )
+        yield Alarm(
+            code="heavy_weights",
+            message=f"The sequence weights have Pareto k {pareto_k:.2f} > {limit:.2f}: their ESS and χ² "
+            "cannot be trusted.",
+            evidence={"pareto_k": pareto_k, "limit": limit},
+            remedy="read the token measures, or shorter responses in by_length",
         )
-    return found
 
 
 def _off_policy_alarm(statistics: PairStatistics) -> Iterator[Alarm]:
@@ -49,7 +51,8 @@ def _off_policy_alarm(statistics: PairStatistics) -> Iterator[Alarm]:
     )
 
 
-def _leak_alarm(pair: Pair) -> Iterator[Alarm]:
+def leak_alarm(pair: PolicyPair) -> Iterator[Alarm]:
+    """π has mass where μ has none, or none where μ sampled."""
     statistics, raw = pair.statistics, pair.context.policy == "raw"
     if statistics.impossible:
         masked = "the reference masks or truncates tokens that the behaviour samples"

@@ -8,14 +8,14 @@ from ..measures.alpha import exceedance_curve
 from ..measures.results import Exceedance
 from ..measures.selected_states import POINTS
 from ..reports.chart_fields import ChartData, Histogram, PositionBin, Scatter
-from .pair import Pair
+from .pair import PolicyPair
 from .statistics import PairStatistics
 
 _RATIO_BINS = 61
 _WIDEST = 300.0  # as a power of 10: a ratio beyond it is all but infinite in float64
 
 
-def chart_data_of(pair: Pair, floor: Pair | None) -> ChartData:
+def chart_data_of(pair: PolicyPair, floor: PolicyPair | None) -> ChartData:
     """The data of every chart; `floor` is the larger repeat floor, drawn on the same axes where there is one."""
     ours, noise = pair.statistics, None if floor is None else floor.statistics
     return ChartData(

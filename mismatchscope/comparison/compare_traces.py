@@ -6,13 +6,11 @@ import datetime
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import NamedTuple
 
 from .. import __version__
 from ..alignment.compatibility import check_roles
 from ..credentials import masked
 from ..machine import machine_facts
-from ..measures.results import Alpha
 from ..records import Policy
 from ..reports.document import Counts, Provenance, Report
 from ..traces.reader import Trace
@@ -28,6 +26,7 @@ from .reading import reading_of
 from .rounding import rounding_floor
 from .rounding_size import rounding_size
 from .sums_by_prompt import prompt_sums_of
+from .three_policies import OtherPairs
 from .worst_tokens import worst_tokens_of
 
 
@@ -113,30 +112,12 @@ def compare(
     return report.with_prompt_sums(prompt_sums_of(figures, pair.statistics))
 
 
-class OtherPairs(NamedTuple):
-    """α₀ = TV(π_old, π_θ) and β = TV(μ, π_θ), measured directly; and the slack of β ≤ α₀ + α₁."""
-
-    alpha0: Alpha | None = None
-    beta: Alpha | None = None
-    slack_observed_max: float | None = None
-    slack_mean: float | None = None
-
-
 def _other_pairs(pair: Pair, target: Trace | None) -> OtherPairs:
     if target is None:
         return OtherPairs()
     alpha0 = measure_pair(pair.pi, target, pair.context.of_reference(pair.pi, pair.mu)).alpha
     beta = measure_pair(pair.mu, target, pair.context.of_behavior()).alpha
-    return OtherPairs(
-        alpha0,
-        beta,
-        _slack(alpha0.observed_max, pair.alpha.observed_max, beta.observed_max),
-        _slack(alpha0.mean.value, pair.alpha.mean.value, beta.mean.value),
-    )
-
-
-def _slack(alpha0: float | None, alpha1: float | None, beta: float | None) -> float | None:
-    return None if alpha0 is None or alpha1 is None or beta is None else alpha0 + alpha1 - beta
+    return OtherPairs.of(alpha0, pair.alpha, beta)
 
 
 def _truncation_floor(pair: Pair) -> float | None:

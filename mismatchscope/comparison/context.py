@@ -20,13 +20,14 @@ class Context:
 
     `policy` is that of the behaviour side; "support" renormalises the reference on μ's kept ids. `on_policy` says
     that the tokens were drawn from the μ that is measured: not where the raw policy of a tempered or truncated
-    sampler is, nor where another engine drew them, unless the trace of the policy that did is `drawn_by`, by which
-    they are weighted. `ids_of_behavior` says that observed top-k ids are μ's own.
+    sampler is, nor where another engine drew them, unless they are weighted by the policy that did: `weighted`, and
+    `drawn_by` is its trace where it has one. `ids_of_behavior` says that observed top-k ids are μ's own.
     `mask` is the trace whose loss mask holds for every pair. `on_rows` is told of measured states.
     """
 
     policy: Policy = "processed"
     on_policy: bool = True
+    weighted: bool = False
     drawn_by: Trace | None = None
     ids_of_behavior: bool = True
     truncated: bool = False
@@ -88,7 +89,7 @@ class Context:
 
         A sampler that cuts ids off never draws what another policy gives them, so no weight can stand for it.
         """
-        return {"drawn_by": behavior, "on_policy": self.on_policy and not self.truncated}
+        return {"weighted": True, "drawn_by": behavior, "on_policy": self.on_policy and not self.truncated}
 
 
 def _checked_policy(policy: Policy | None, behavior: Trace) -> Policy:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from ..measures.accumulators import paired
 from ..measures.intervals import ratio_interval
 from ..reports.document import Alarm
-from .pair import Pair
+from .pair import PolicyPair
 from .statistics import PairStatistics
 
 _RATIO_CONFIDENCE = 0.9999
@@ -38,7 +38,7 @@ benchmarks/calibration_alarms.py: an R² of 0.7 and more at τ = 0.95 and beyond
 0.25 for other weights, whose correlation is below 0.9 by then."""
 
 
-def ratio_alarm(pair: Pair) -> Iterator[Alarm]:
+def ratio_alarm(pair: PolicyPair) -> Iterator[Alarm]:
     """The mean ratio is not 1 − leak, so the tokens were not drawn from the stated μ, or a leak was not seen."""
     ratio, expected = pair.statistics.sums["ratio"], _expected_ratio(pair.statistics)
     mean = ratio.interval(confidence=_RATIO_CONFIDENCE)
@@ -63,7 +63,7 @@ def ratio_alarm(pair: Pair) -> Iterator[Alarm]:
     )
 
 
-def temperature_alarm(pair: Pair) -> Iterator[Alarm]:
+def temperature_alarm(pair: PolicyPair) -> Iterator[Alarm]:
     """One side's log-odds are a multiple of the other's, in either direction.
 
     Ids cut off on one side tilt the log-odds as well, but lower the mean ratio, which a temperature does not.

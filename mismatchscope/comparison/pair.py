@@ -17,14 +17,10 @@ from .statistics import PairStatistics
 
 
 @dataclass(frozen=True, eq=False)
-class Pair:
-    """A pair as `measure_pair` found it. `notes` are remarks of the alignment."""
+class PolicyPair:
+    """Two policies on the same states, wherever their log-probs came from."""
 
-    mu: Trace
-    pi: Trace
     context: Context
-    counts: AlignmentCounts
-    notes: list[str]
     statistics: PairStatistics
 
     @cached_property
@@ -49,6 +45,16 @@ class Pair:
         )
 
 
+@dataclass(frozen=True, eq=False)
+class Pair(PolicyPair):
+    """A pair as `measure_pair` found it in two traces. `notes` are remarks of the alignment."""
+
+    mu: Trace
+    pi: Trace
+    counts: AlignmentCounts
+    notes: list[str]
+
+
 def measure_pair(mu: Trace, pi: Trace, context: Context) -> Pair:
     """Align two traces and measure every state that they share, in one pass and in bounded memory.
 
@@ -63,4 +69,4 @@ def measure_pair(mu: Trace, pi: Trace, context: Context) -> Pair:
         statistics.add(states)
         if context.on_rows is not None:
             context.on_rows(len(states.position_N))
-    return Pair(mu, pi, context, alignment.counts, alignment.notes, statistics)
+    return Pair(context, statistics, mu, pi, alignment.counts, alignment.notes)

@@ -12,7 +12,7 @@ import numpy as np
 from ..reports.document import Finding, RoundingSize
 from ..reports.reading_fields import PerResponse, Reading
 from .next_step import next_step_of
-from .pair import Pair
+from .pair import Pair, PolicyPair
 from .public_figures import dtype_of, place_of
 
 _MIDDLE = (0.05, 0.95)
@@ -32,7 +32,7 @@ def reading_of(
     return Reading(
         place=place_of(pair.statistics, behavior, reference),
         outside_band=pair.figures.token.ratio_outside_band,
-        per_response=_per_response(pair),
+        per_response=per_response_of(pair),
         next_step=next_step_of(
             finding,
             command,
@@ -44,8 +44,8 @@ def reading_of(
     )
 
 
-def _per_response(pair: Pair) -> PerResponse | None:
-    """Of whole responses; None where there is none, or where μ's tokens were not drawn from μ."""
+def per_response_of(pair: PolicyPair) -> PerResponse | None:
+    """Over whole responses; None where there is none, or where μ's tokens were not drawn from μ."""
     sums = pair.statistics.sequences
     if not sums.length.size or not pair.context.on_policy:
         return None

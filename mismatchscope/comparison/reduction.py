@@ -62,7 +62,7 @@ def reduce_pair(statistics: PairStatistics, context: Context) -> PairFigures:
     TV and KL say nothing and are left out; where another policy drew them, TV and KL are weighted, and what is of
     whole responses is left out.
     """
-    own_tokens = context.on_policy and context.drawn_by is None
+    own_tokens = context.on_policy and not context.weighted
     evidence: EvidenceLevel = "full" if statistics.exact_states else "topk" if statistics.topk else "sampled"
     alpha = reduce_alpha(statistics, context)
     sums, sequence = statistics.sequences, SequenceMeasures()
@@ -118,7 +118,7 @@ def reduce_alpha(statistics: PairStatistics, context: Context) -> Alpha:
     upper = statistics.tv_upper if statistics.bounded else None
     values, mean = mean_of(statistics, context, "tv"), mean_interval(statistics, context, "tv")
     # Weights are not bounded, as the distribution-free interval of the prompts' mean needs it.
-    bounded = None if upper is None and context.drawn_by is not None else values
+    bounded = None if upper is None and context.weighted else values
     found = alpha_of(statistics.tv_lower, upper, mean_of=bounded, confidence=context.confidence, tail=context.tail)
     if mean is None:
         # No estimate: the certified ends of the mean, the upper one as far as there is one.
@@ -156,7 +156,7 @@ def _tokens(statistics: PairStatistics, evidence: EvidenceLevel, context: Contex
         mean = mean_interval(statistics, context, figure)
         if mean is None:
             return None
-        estimator = _ESTIMATOR[name] if context.drawn_by is None else f"{_ESTIMATOR[name]}, importance-weighted"
+        estimator = _ESTIMATOR[name] if not context.weighted else f"{_ESTIMATOR[name]}, importance-weighted"
         return mean_alone(statistic_of(mean, (None,) * len(LEVELS), None, estimator))
 
     exact, bound = "exact, full distributions", "lower bound, top-k ids and tails"

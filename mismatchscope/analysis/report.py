@@ -1,0 +1,191 @@
+"""The statistics of a log -> the Report."""
+
+from __future__ import annotations
+
+import datetime
+import time
+from dataclasses import replace
+from typing import Any
+
+from .. import __version__
+from ..comparison.alarms import heavy_weights_alarm, leak_alarm
+from ..comparison.chart_data import chart_data_of
+from ..comparison.context import Context
+from ..comparison.law_alarms import ratio_alarm, temperature_alarm
+from ..comparison.pair import PolicyPair
+from ..comparison.reading import per_response_of
+from ..comparison.reduction import reduce_alpha
+from ..comparison.statistics import PairStatistics
+from ..comparison.sums_by_prompt import prompt_sums_of
+from ..comparison.three_policies import OtherPairs
+from ..errors import EmptyComparisonError
+from ..logs.reading import Log
+from ..machine import machine_facts
+from ..measures.log_results import ColumnPolicy, LogFacts
+from ..measures.results import Alpha
+from ..measures.selected_states import State
+from ..reports.document import Alarm, Counts, Finding, MovedToken, Provenance, Report, WorstToken
+from ..reports.reading_fields import Reading
+from ..reports.text import count, estimate, number
+from .settings import AnalysisSettings
+from .statistics import LogStatistics
+
+
+def report_of(
+    log: Log, statistics: LogStatistics, settings: AnalysisSettings, *, command: str = "", started: float
+) -> Report:
+    """What a log says. `started` is the `time.monotonic` at which the analysis began, for its duration.
+
+    Raises `EmptyComparisonError` where no token counts.
+    """
+    context = Context(confidence=settings.confidence, tail=settings.tail)
+    if not statistics.pair.tokens:
+        raise _empty(statistics)
+    pair = PolicyPair(context, statistics.pair)
+    counts, figures, others = _counts(statistics, settings), pair.figures, _other_pairs(statistics, pair)
+    report = Report(
+        verdict="inconclusive" if counts.too_many_rejected else "none",
+        finding=_finding(figures.alpha, counts),
+        reading=Reading(outside_band=figures.token.ratio_outside_band, per_response=per_response_of(pair)),
+        evidence="sampled",
+        policy=context.policy,
+        counts=counts,
+        alpha1=figures.alpha,
+        alpha0=others.alpha0,
+        beta=others.beta,
+        token=figures.token,
+        sequence=figures.sequence,
+        corrections=list(figures.corrections),
+        bounds=replace(figures.bounds, slack_observed_max=others.slack_observed_max, slack_mean=others.slack_mean),
+        alarms=_alarms(pair, statistics),
+        worst=[_worst_token(state) for state in statistics.pair.largest.states()],
+        figures=chart_data_of(pair, None),
+        log=_facts(log, statistics),
+        provenance=Provenance(
+            behavior=_side(log, "behavior"),
+            reference=_side(log, "reference"),
+            machine=machine_facts(),
+            command=command,
+            duration_s=round(time.monotonic() - started, 3),
+            created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            tool_version=__version__,
+        ),
+    )
+    return report.with_prompt_sums(prompt_sums_of(figures, statistics.pair))
+
+
+def _empty(statistics: LogStatistics) -> EmptyComparisonError:
+    rejected = statistics.rejected
+    reasons = [*rejected.responses.most_common(), *rejected.tokens.most_common()]
+    why = "; ".join(f"{reason}: {number:,}" for reason, number in reasons)
+    read = f"{count(statistics.rows, 'row')} read, {rejected.masked:,} tokens masked"
+    return EmptyComparisonError(
+        f"No token of this log has a legal log-prob of both policies ({read}{f'; {why}' if why else ''}).",
+        hint="see docs/logs.md for what each format must hold; --format and a column map say what a column is",
+    )
+
+
+def _counts(statistics: LogStatistics, settings: AnalysisSettings) -> Counts:
+    rejected = statistics.rejected
+    return Counts(
+        prompts=len(statistics.pair.prompts),
+        sequences=statistics.sequences,
+        matched_sequences=statistics.rows,
+        partial_sequences=statistics.partial,
+        tokens=statistics.pair.tokens,
+        masked=rejected.masked,
+        rejected=sum(rejected.tokens.values()),
+        rejected_rows=sum(rejected.responses.values()),
+        max_rejected=settings.max_rejected,
+    )
+
+
+def _finding(alpha: Alpha, counts: Counts) -> Finding:
+    sample = f"({count(counts.tokens, 'token')} of {count(counts.prompts, 'prompt')})"
+    return Finding(
+        code="no_floor",
+        sentence=f"Of the log alone: mean TV {estimate(alpha.mean)}, α₁ ≥ {number(alpha.observed_max)} {sample}.",
+    )
+
+
+def _side(log: Log, role: str) -> dict[str, Any]:
+    columns = [origin for origin in log.columns if origin.policy == role]
+    return {"log": log.format, "columns": [origin.source for origin in columns]}
+
+
+def _other_pairs(statistics: LogStatistics, pair: PolicyPair) -> OtherPairs:
+    """α₀ and β, where the log has π_θ; a slack only where all responses have it."""
+    if not statistics.beta.tokens:
+        return OtherPairs()
+
+    def alpha(of: PairStatistics, *, weighted: bool) -> Alpha:
+        return reduce_alpha(of, replace(pair.context, weighted=weighted, tail=False))
+
+    found = OtherPairs.of(
+        alpha(statistics.alpha0, weighted=True), pair.alpha, alpha(statistics.beta, weighted=False)
+    )
+    same = statistics.beta.tokens == statistics.pair.tokens
+    return found if same else OtherPairs(found.alpha0, found.beta)
+
+
+def _alarms(pair: PolicyPair, statistics: LogStatistics) -> list[Alarm]:
+    found = [*ratio_alarm(pair), *temperature_alarm(pair), *leak_alarm(pair), *heavy_weights_alarm(pair)]
+    rejected = statistics.rejected
+    for what, reasons in (("responses", rejected.responses), ("tokens", rejected.tokens)):
+        if reasons:
+            listed = "; ".join(f"{reason} ({number:,})" for reason, number in sorted(reasons.items()))
+            found.append(
+                Alarm(
+                    code=f"rejected_{what}",
+                    message=f"{sum(reasons.values()):,} {what} of the log are in no figure: {listed}.",
+                    evidence=dict(sorted(reasons.items())),
+                    remedy="mend what writes them; what is left need not be like what is missing",
+                    severity="error",
+                )
+            )
+    if statistics.prompts_unknown:
+        found.append(
+            Alarm(
+                code="unknown_prompts",
+                message=f"Of {count(statistics.prompts_unknown, 'response')} the log does not say the prompt, so "
+                "each counts as a prompt of its own: intervals are too narrow where responses share one.",
+                evidence={"responses": statistics.prompts_unknown},
+                remedy="log the prompt's tokens, or the group",
+            )
+        )
+    return found
+
+
+def _worst_token(state: State) -> WorstToken:
+    return WorstToken(
+        sequence_id=state.sequence_id,
+        prompt_id=state.prompt_id,
+        position=state.position,
+        token_id=state.token_id,
+        tv=state.tv,
+        ratio=state.ratio,
+        logprob_behavior=state.logp_mu,
+        logprob_reference=state.logp_pi,
+        moved=MovedToken(token_id=state.token_id, logprob_behavior=state.logp_mu, logprob_reference=state.logp_pi),
+    )
+
+
+def _facts(log: Log, statistics: LogStatistics) -> LogFacts:
+    return LogFacts(
+        format=log.format,
+        files=log.files,
+        rows=statistics.rows,
+        columns=tuple(
+            ColumnPolicy(
+                column=origin.column,
+                source=origin.source,
+                policy=origin.policy if origin.settled else "unknown",
+                settled=origin.settled,
+                remark=origin.remark,
+            )
+            for origin in log.columns
+        ),
+        rejected=dict(statistics.rejected.responses + statistics.rejected.tokens),
+        selection=log.selects,
+        remarks=tuple(statistics.remarks),
+    )

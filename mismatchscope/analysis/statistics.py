@@ -1,0 +1,87 @@
+"""Everything that an analysis adds up over a log: filled block by block, merged in any order.
+
+To add a statistic, write a class that keeps to `LogStatistic` and add its line to `STATISTICS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import Protocol, Self
+
+from ..comparison.statistics import PairStatistics
+from ..logs.source import LogBatch
+from .block import LogBlock
+from .rows import Rejected, blocks_of
+from .settings import AnalysisSettings
+from .states import states_of, target_states
+
+
+class LogStatistic(Protocol):
+    """Takes in whole responses, none of them twice. Any split of a log and any order gives the same result."""
+
+    def add(self, block: LogBlock) -> None: ...
+
+    def merge(self, other: Self) -> None: ...
+
+
+STATISTICS: dict[str, str] = {}
+"""By name, as "module:Class"; the class is made from `AnalysisSettings`."""
+
+
+class LogStatistics:
+    """All of it, of some responses of a log."""
+
+    def __init__(self, settings: AnalysisSettings) -> None:
+        self._settings = settings
+        self.pair, self.alpha0, self.beta = PairStatistics(), PairStatistics(), PairStatistics()
+        self.statistics = {name: _class(place)(settings) for name, place in STATISTICS.items()}
+        self.rejected = Rejected()
+        self.rows = self.sequences = self.partial = 0
+        self.prompts_unknown = 0
+        """Responses whose prompt the log does not say: each counts as a prompt."""
+        self.remarks: list[str] = []
+
+    def add(self, batch: LogBatch, file: int = 0) -> int:
+        """Take in some rows of the file of this number; return how many tokens of them count."""
+        self.rows += batch.rows.num_rows + sum(batch.rejected.values())
+        self._remark(batch.remarks)
+        tokens = 0
+        for block in blocks_of(batch, self.rejected, file):
+            self._add(block)
+            tokens += int(block.offsets_S1[-1])
+        return tokens
+
+    def _add(self, block: LogBlock) -> None:
+        self.pair.add(states_of(block))
+        of_target = target_states(block)
+        if of_target is not None:
+            self.alpha0.add(of_target[0])
+            self.beta.add(of_target[1])
+        for statistic in self.statistics.values():
+            statistic.add(block)
+        self.sequences += len(block.whole_S)
+        self.partial += int((~block.whole_S).sum())
+        self.prompts_unknown += int((block.cluster_S == ~block.sequence_id_S).sum())
+
+    def merge(self, other: LogStatistics) -> None:
+        """Take in what another one has seen of other responses."""
+        for pair in ("pair", "alpha0", "beta"):
+            getattr(self, pair).merge(getattr(other, pair))
+        for name, statistic in self.statistics.items():
+            statistic.merge(other.statistics[name])
+        self.rejected.merge(other.rejected)
+        self.rows += other.rows
+        self.sequences += other.sequences
+        self.partial += other.partial
+        self.prompts_unknown += other.prompts_unknown
+        self._remark(tuple(other.remarks))
+
+    def _remark(self, remarks: tuple[str, ...]) -> None:
+        self.remarks += [remark for remark in dict.fromkeys(remarks) if remark not in self.remarks]
+
+
+def _class(place: str) -> Callable[[AnalysisSettings], LogStatistic]:
+    module, _, name = place.partition(":")
+    found: Callable[[AnalysisSettings], LogStatistic] = getattr(import_module(module, __package__), name)
+    return found

@@ -1,0 +1,64 @@
+"""`ms.analyze`: measure what the logs of a run hold."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..config import load_settings
+from ..reports.document import Report
+from .calls import call_text
+
+
+def analyze(
+    logs: str | Path | Sequence[str | Path],
+    *,
+    format: str | None = None,
+    column_map: str | Path | None = None,
+    tolerance: float | None = None,
+    confidence: float | None = None,
+    max_rejected: float | None = None,
+    tail: bool | None = None,
+    processes: int | None = None,
+    fail_on: str | Sequence[str] = (),
+) -> Report:
+    """Measure what the logs of a run hold. This is `mismatchscope analyze`.
+
+    Args:
+        logs: files and directories that one trainer wrote.
+        format: of the logs; by their content where it is not given.
+        column_map: a TOML file that says what the columns of any other format are.
+        tolerance: of a mean TV: the step, and the lag, that pass it are reported.
+        max_rejected: the share of tokens without a legal log-prob above which `verdict` is "inconclusive".
+        processes: how many share the reading; one a core by default.
+        fail_on: gates, as in "trend.token.kl.slope.low > 0"; the report's `verdict` is theirs.
+
+    Raises:
+        UsageError: nothing among the paths is a log, or of several formats.
+        TraceError: a log that cannot be read.
+        EmptyComparisonError: no token has log-probs of both policies.
+    """
+    logs = [logs] if isinstance(logs, str | Path) else list(logs)
+    fail_on = [fail_on] if isinstance(fail_on, str) else list(fail_on)
+    given = dict(locals())
+    from .. import gate
+    from ..analysis.analyze import analyze as analyze_logs
+    from ..analysis.settings import AnalysisSettings
+
+    overrides = {"confidence": confidence, "max_rejected": max_rejected, "tail": tail}
+    settings = load_settings(None, overrides | {"gate.fail_on": fail_on}, [])
+    gate.check_without_baseline(fail_on)
+    report = analyze_logs(
+        [Path(path) for path in logs],
+        AnalysisSettings(
+            confidence=settings.confidence,
+            max_rejected=settings.max_rejected,
+            tolerance=tolerance,
+            tail=settings.tail,
+        ),
+        format=format,
+        column_map=None if column_map is None else Path(column_map),
+        processes=processes,
+        command=call_text("analyze", given),
+    )
+    return gate.apply(report, fail_on) if fail_on else report

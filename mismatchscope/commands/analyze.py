@@ -1,0 +1,57 @@
+"""`analyze`: measure what the logs of a run hold."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .options import Force, Overrides, RequiredOutput, takes_settings
+from .report_output import write_and_exit
+from .terminal import command_line, progress
+
+
+@takes_settings("confidence", "max_rejected", "tail", "gate.fail_on")
+def command(
+    logs: Annotated[list[Path], typer.Argument(help="Files and directories that a trainer wrote.")],
+    output: RequiredOutput,
+    *,
+    format: Annotated[str | None, typer.Option(help="The logs' format.  \\[by their content]")] = None,
+    map: Annotated[
+        Path | None, typer.Option(help="TOML file that says what the columns of any other format are.")
+    ] = None,
+    tolerance: Annotated[
+        float | None, typer.Option(help="Of a mean TV: report the step and the lag that pass it.")
+    ] = None,
+    processes: Annotated[int | None, typer.Option(min=1, help="That share the reading.  \\[one a core]")] = None,
+    overrides: Overrides,
+    force: Force = False,
+) -> None:
+    """Measure what the logs of a run hold: how far apart the policies were, since when, and what corrections do."""
+    from .. import gate
+    from ..analysis.analyze import analyze
+    from ..analysis.settings import AnalysisSettings
+    from ..collection.output import output_directory
+    from ..config import load_settings
+
+    settings = load_settings(None, overrides, [])
+    gate.check_without_baseline(settings.gate.fail_on)
+    asked = AnalysisSettings(
+        confidence=settings.confidence,
+        max_rejected=settings.max_rejected,
+        tolerance=tolerance,
+        tail=settings.tail,
+    )
+    with output_directory(output, force=force, inputs=logs):
+        with progress() as on_event:
+            report = analyze(
+                logs,
+                asked,
+                format=format,
+                column_map=map,
+                processes=processes,
+                command=command_line(),
+                on_tokens=lambda tokens: on_event({"event": "measured", "rows": tokens}),
+            )
+        write_and_exit(gate.apply(report, settings.gate.fail_on) if settings.gate.fail_on else report, output)
