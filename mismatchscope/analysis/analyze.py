@@ -11,6 +11,8 @@ from ..credentials import masked
 from ..logs.reading import open_logs
 from ..reports.document import Report
 from .mapping import statistics_of
+from .processes import in_processes
+from .ray_cluster import on_ray
 from .report import report_of
 from .settings import AnalysisSettings
 
@@ -22,20 +24,21 @@ def analyze(
     format: str | None = None,
     column_map: Path | None = None,
     processes: int | None = None,
+    ray: str | None = None,
     command: str = "",
     on_tokens: Callable[[int], None] = lambda tokens: None,
 ) -> Report:
     """Read logs, files and directories of one trainer's, and measure what they hold.
 
     `format` is decided by the files' content unless it is given; `column_map` is a TOML file that says what the
-    columns of a format of nobody's are. `processes` share the work, by default one a core. `on_tokens` is told of
-    measured tokens.
+    columns of any other format are. `processes` share the work, by default one a core; or the Ray cluster at the
+    address `ray` does. `on_tokens` is told of measured tokens.
 
     Raises `UsageError` for paths without a log, `TraceError` for a broken one, and `EmptyComparisonError` where no
     token has the log-probs of both policies.
     """
     started = time.monotonic()
     log = open_logs(paths, format=format, column_map=column_map)
-    cores = len(os.sched_getaffinity(0))
-    statistics = statistics_of(log, settings, processes=processes or cores, on_tokens=on_tokens)
+    mapper = in_processes(processes or len(os.sched_getaffinity(0))) if ray is None else on_ray(ray)
+    statistics = statistics_of(log, settings, mapper, on_tokens)
     return report_of(log, statistics, settings, command=masked(command), started=started)

@@ -20,6 +20,7 @@ def analyze(
     max_rejected: float | None = None,
     tail: bool | None = None,
     processes: int | None = None,
+    ray: str | None = None,
     fail_on: str | Sequence[str] = (),
 ) -> Report:
     """Measure what the logs of a run hold. This is `mismatchscope analyze`.
@@ -31,6 +32,7 @@ def analyze(
         tolerance: of a mean TV: the step, and the lag, that pass it are reported.
         max_rejected: the share of tokens without a legal log-prob above which `verdict` is "inconclusive".
         processes: how many share the reading; one a core by default.
+        ray: the address of a Ray cluster that reads instead; "local" starts one.
         fail_on: gates, as in "trend.token.kl.slope.low > 0"; the report's `verdict` is theirs.
 
     Raises:
@@ -59,6 +61,7 @@ def analyze(
         format=format,
         column_map=None if column_map is None else Path(column_map),
         processes=processes,
+        ray=ray,
         command=call_text("analyze", given),
     )
     return gate.apply(report, fail_on) if fail_on else report

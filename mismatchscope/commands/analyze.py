@@ -25,6 +25,9 @@ def command(
         float | None, typer.Option(help="Of a mean TV: report the step and the lag that pass it.")
     ] = None,
     processes: Annotated[int | None, typer.Option(min=1, help="That share the reading.  \\[one a core]")] = None,
+    ray: Annotated[
+        str | None, typer.Option(help="Address of a Ray cluster that reads; 'local' starts one.")
+    ] = None,
     overrides: Overrides,
     force: Force = False,
 ) -> None:
@@ -51,6 +54,7 @@ def command(
                 format=format,
                 column_map=map,
                 processes=processes,
+                ray=ray,
                 command=command_line(),
                 on_tokens=lambda tokens: on_event({"event": "measured", "rows": tokens}),
             )

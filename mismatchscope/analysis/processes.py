@@ -1,0 +1,64 @@
+"""Chunks of a log read by processes of this machine."""
+
+from __future__ import annotations
+
+import itertools
+import multiprocessing
+import os
+import signal
+from collections.abc import Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+
+from ..errors import EngineError
+from ..supervisor import end_with
+from .mapping import Chunk, Mapper, ReadChunk, in_this_process
+from .statistics import LogStatistics
+
+
+def in_processes(processes: int) -> Mapper:
+    """So many processes share the chunks; a single chunk is read in this one.
+
+    Raises `EngineError` when one of them dies.
+    """
+
+    def mapped(read: ReadChunk, chunks: list[Chunk]) -> Iterator[LogStatistics]:
+        if min(processes, len(chunks)) <= 1:
+            yield from in_this_process(read, chunks)
+            return
+        # Forked: nothing is imported again, and a program that calls this needs no guard around its main module.
+        context = multiprocessing.get_context("fork")
+        with ProcessPoolExecutor(processes, context, initializer=_begin, initargs=(os.getpid(),)) as pool:
+            try:
+                yield from _in_order(pool, read, chunks, ahead=processes + 1)
+            except BrokenProcessPool:
+                raise EngineError(
+                    "A process that read the log died, perhaps for want of memory.",
+                    hint="let fewer share it: --processes 1",
+                ) from None
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
+
+    return mapped
+
+
+def _in_order(
+    pool: ProcessPoolExecutor, read: ReadChunk, chunks: list[Chunk], *, ahead: int
+) -> Iterator[LogStatistics]:
+    """The statistics of each chunk; no more than `ahead` of them wait in memory for those before them."""
+    following = iter(chunks)
+    waiting: list[Future[LogStatistics]] = [
+        pool.submit(read, chunk) for chunk in itertools.islice(following, ahead)
+    ]
+    while waiting:
+        found = waiting.pop(0).result()
+        waiting += [pool.submit(read, chunk) for chunk in itertools.islice(following, 1)]
+        yield found
+
+
+def _begin(parent: int) -> None:
+    """What a forked process does first: signals are its parent's to handle, which it does not outlive."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+    end_with(parent)
