@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import os
 from collections.abc import Iterator
 from types import ModuleType
@@ -70,11 +71,11 @@ def _connected(address: str) -> ModuleType:
             ray.init(
                 num_cpus=len(os.sched_getaffinity(0)),
                 include_dashboard=False,
-                logging_level="error",
+                logging_level=logging.ERROR,
                 log_to_driver=False,
             )
         else:
-            ray.init(address=address, logging_level="error", log_to_driver=False)
+            ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
     except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
         raise UsageError(
             f"There is no Ray cluster at {address}: {str(error).splitlines()[0]}",

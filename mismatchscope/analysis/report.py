@@ -24,9 +24,10 @@ from ..machine import machine_facts
 from ..measures.log_results import ColumnPolicy, LogFacts
 from ..measures.results import Alpha
 from ..measures.selected_states import State
-from ..reports.document import Alarm, Counts, Finding, MovedToken, Provenance, Report, WorstToken
+from ..reports.document import Alarm, Counts, Finding, Provenance, Report
 from ..reports.reading_fields import Reading
 from ..reports.text import count, estimate, number
+from ..reports.worst_fields import MovedToken, WorstToken
 from .settings import AnalysisSettings
 from .statistics import LogStatistics
 
@@ -95,22 +96,23 @@ def _counts(statistics: LogStatistics, settings: AnalysisSettings) -> Counts:
         tokens=statistics.pair.tokens,
         masked=rejected.masked,
         rejected=sum(rejected.tokens.values()),
-        rejected_rows=sum(rejected.responses.values()),
+        rejected_responses=sum(rejected.responses.values()),
         max_rejected=settings.max_rejected,
     )
 
 
 def _finding(alpha: Alpha, counts: Counts) -> Finding:
     sample = f"({count(counts.tokens, 'token')} of {count(counts.prompts, 'prompt')})"
+    mean = estimate(alpha.mean.value, alpha.mean.low, alpha.mean.high)
     return Finding(
         code="no_floor",
-        sentence=f"Of the log alone: mean TV {estimate(alpha.mean)}, α₁ ≥ {number(alpha.observed_max)} {sample}.",
+        sentence=f"Of the log alone: mean TV {mean}, α₁ ≥ {number(alpha.observed_max)} {sample}.",
     )
 
 
 def _side(log: Log, role: str) -> dict[str, Any]:
     columns = [origin for origin in log.columns if origin.policy == role]
-    return {"log": log.format, "columns": [origin.source for origin in columns]}
+    return {"log": log.format.name, "columns": [origin.source for origin in columns]}
 
 
 def _other_pairs(statistics: LogStatistics, pair: PolicyPair) -> OtherPairs:
@@ -172,8 +174,8 @@ def _worst_token(state: State) -> WorstToken:
 
 def _facts(log: Log, statistics: LogStatistics) -> LogFacts:
     return LogFacts(
-        format=log.format,
-        files=log.files,
+        format=log.format.name,
+        files=len(log.files),
         rows=statistics.rows,
         columns=tuple(
             ColumnPolicy(
@@ -186,6 +188,6 @@ def _facts(log: Log, statistics: LogStatistics) -> LogFacts:
             for origin in log.columns
         ),
         rejected=dict(statistics.rejected.responses + statistics.rejected.tokens),
-        selection=log.selects,
-        remarks=tuple(statistics.remarks),
+        selection=log.format.selects,
+        remarks=(*log.remarks, *statistics.remarks),
     )

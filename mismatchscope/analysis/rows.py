@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -60,6 +60,7 @@ def blocks_of(batch: LogBatch, rejected: Rejected, file: int = 0) -> Iterator[Lo
 
 def _usable(rows: pa.RecordBatch, rejected: Counter[str]) -> pa.RecordBatch:
     """The rows that have tokens with the log-probs of both policies, and lists of one length."""
+    import pyarrow as pa
     import pyarrow.compute as pc
 
     names = set(rows.schema.names)
@@ -69,7 +70,7 @@ def _usable(rows: pa.RecordBatch, rejected: Counter[str]) -> pa.RecordBatch:
             return rows.slice(0, 0)
     length_S = pc.fill_null(pc.list_value_length(rows.column(_REQUIRED[0])), 0)
     reasons = {f"no {name}": pc.is_null(rows.column(name)) for name in _REQUIRED}
-    reasons["no response tokens"] = pc.equal(length_S, 0)
+    reasons["no response tokens"] = pc.equal(length_S, pa.scalar(0, length_S.type))
     for name in BY_TOKEN:
         if name in names and name != _REQUIRED[0]:
             other_S = pc.list_value_length(rows.column(name))
@@ -154,12 +155,12 @@ def _illegal(logp_R: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return found
 
 
-def _by_token(column: pa.ListArray, length_S: np.ndarray, filler: object) -> np.ndarray:
+def _by_token(column: pa.Array[Any], length_S: np.ndarray, filler: object) -> np.ndarray:
     """The values of a list column end to end, [R]; `filler` for rows without a list and where a value is null."""
     import pyarrow as pa
     import pyarrow.types as types
 
-    values = column.flatten()
+    values = cast("pa.ListArray[Any]", column).flatten()
     if types.is_boolean(values.type):
         flat = values.fill_null(True).to_numpy(zero_copy_only=False)
     elif types.is_integer(values.type):

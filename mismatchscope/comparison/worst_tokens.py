@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..measures.selected_states import AFTER, BEFORE, State
-from ..reports.document import ContextToken, MovedToken, WorstToken
+from ..reports.worst_fields import ContextToken, MovedToken, WorstToken
 from ..traces.lookup import Place, find_tokens
 from ..traces.reader import Trace
 from .pair import Pair

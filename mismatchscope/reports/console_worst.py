@@ -8,9 +8,9 @@ from rich.table import Table
 from rich.text import Text
 
 from ..foreign_text import printable
-from .document import WorstToken
 from .moved_token import moved_most
 from .text import number
+from .worst_fields import WorstToken
 
 WORST = ("farthest apart", "what moved most, μ → π; the sampled token between » «")
 _CONTEXT_WIDTH = 20  # characters before the sampled token

@@ -15,12 +15,27 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 from ..errors import TraceError
 from ..foreign_text import printable_json
 from ..input_files import json_bytes
+from ..measures.log_results import (
+    CorrectionAudit,
+    CorrectionSweep,
+    DistributionCheck,
+    Groups,
+    LengthScaling,
+    LogFacts,
+    LoggedSequence,
+    NativeMetric,
+    PromptEffect,
+    StaleCache,
+    Staleness,
+    Trends,
+)
 from ..measures.results import Alpha, Bounds, Correction, Interval, SequenceMeasures, Statistic, TokenMeasures
 from .chart_fields import ChartData
 from .prompt_sums import PromptSums, load_beside, report_file, sums_file
 from .reading_fields import EvidenceChoice, Reading
 from .sound_figures import check_figures
 from .unreadable import why_not_read
+from .worst_fields import WorstToken
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,6 +65,7 @@ class Counts(Frozen):
     unmatched_reference: int = 0
     masked: int = Field(0, description="rows that a loss mask leaves out: neither compared nor rejected")
     rejected: int = Field(0, description="rows with a NaN or +inf log-prob on a side")
+    rejected_responses: int = Field(0, description="rows of a log that are left out whole: `log.rejected` says why")
     max_rejected: float | None = Field(None, description="the share of rejected rows above which nothing passes")
 
     @property
@@ -94,36 +110,6 @@ class GateResult(Frozen):
     high: float | None = None
     verdict: Literal["pass", "fail", "inconclusive"]
     reason: str | None = None
-
-
-class ContextToken(Frozen):
-    text: str
-    tv: float | None = None
-
-
-class MovedToken(Frozen):
-    """The token whose probability differs most at a state, and its log-probs on the two sides."""
-
-    token_id: int
-    text: str | None = Field(None, description="None where the trace does not show how this token reads")
-    logprob_behavior: float
-    logprob_reference: float
-
-
-class WorstToken(Frozen):
-    sequence_id: int
-    prompt_id: int
-    position: int
-    token_id: int
-    tv: float
-    ratio: float
-    logprob_behavior: float
-    logprob_reference: float
-    moved: MovedToken | None = Field(
-        None, description="of the tokens that were observed on both sides; the sampled one where it moved most"
-    )
-    context: list[ContextToken] = Field([], description="the tokens around it; the worst one is at `focus`")
-    focus: int = 0
 
 
 class Finding(Frozen):
@@ -248,6 +234,18 @@ class Report(Frozen):
     gates: list[GateResult] = []
     worst: list[WorstToken] = []
     figures: ChartData = ChartData()
+    log: LogFacts | None = Field(None, description="this and what follows is of logs alone")
+    distribution: list[DistributionCheck] = []
+    trend: Trends | None = None
+    groups: list[Groups] = []
+    staleness: Staleness | None = None
+    stale_cache: StaleCache | None = None
+    prompt_effect: PromptEffect | None = None
+    length_scaling: LengthScaling | None = None
+    correction_sweeps: list[CorrectionSweep] = []
+    correction_audit: list[CorrectionAudit] = []
+    native_metrics: list[NativeMetric] = []
+    sequences: list[LoggedSequence] = []
     provenance: Provenance
     _prompt_sums: PromptSums | None = PrivateAttr(None)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 
 from ..foreign_text import printable
-from .document import WorstToken
 from .summary import shortened
 from .text import probability
+from .worst_fields import WorstToken
 
 _TOKEN_WIDTH = 12
 

@@ -85,7 +85,7 @@ def test_derived_contexts_change_what_is_other_and_keep_the_rest(tmp_path: Path)
     own_ids = replace(first, ids_of_behavior=True, tail=False)
     behavior = trace(tmp_path / "mu")
     # Under a sampler that cuts ids off no weight makes its tokens another policy's.
-    weighted = {"drawn_by": behavior, "on_policy": False}
+    weighted = {"weighted": True, "drawn_by": behavior, "on_policy": False}
     assert first.of_repeat(behavior, behavior) == replace(own_ids, policy=behavior.manifest.policy)
     assert first.of_repeat(reference, behavior) == replace(own_ids, policy="raw", **weighted)
     assert first.of_other_engine(behavior) == replace(first, tail=False, **weighted)

@@ -110,9 +110,7 @@ def test_without_anything_to_place_there_are_no_rows(sampled: Report) -> None:
 
 
 def test_a_token_that_moved_in_later_digits_says_by_how_much(full: Report) -> None:
-    token = full.worst[0].model_copy(
-        update={"logprob_behavior": math.log(0.5), "logprob_reference": math.log(0.500001)}
-    )
+    token = replace(full.worst[0], logprob_behavior=math.log(0.5), logprob_reference=math.log(0.500001))
     assert moved_most(token) == "p(' 19') 0.500 + 1.0e-06"
     assert moved_most(full.worst[0]) == "p(' 19') 0.768 → 0.585"
 

@@ -5,6 +5,7 @@ import hashlib
 import re
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -12,8 +13,9 @@ import pytest
 from example_reports import HOSTILE
 
 from mismatchscope.errors import MissingDependencyError
-from mismatchscope.reports.document import Alarm, ContextToken, Difference, Finding, Report
+from mismatchscope.reports.document import Alarm, Difference, Finding, Report
 from mismatchscope.reports.html import render
+from mismatchscope.reports.worst_fields import ContextToken
 
 CHROMIUM = Path("/usr/bin/chromium")
 
@@ -63,7 +65,7 @@ def test_the_policy_allows_this_style_sheet_alone(pages: dict[str, str]) -> None
 
 
 def test_foreign_text_is_escaped_everywhere(full: Report, versions: Report) -> None:
-    word = full.worst[0].model_copy(update={"context": [ContextToken(text=HOSTILE)], "focus": 0})
+    word = replace(full.worst[0], context=[ContextToken(text=HOSTILE)], focus=0)
     provenance = full.provenance.model_copy(update={"behavior": {HOSTILE: {"x": HOSTILE}}, "command": HOSTILE})
     baseline = versions.baseline.model_copy(
         update={"sentence": HOSTILE, "difference": [Difference(key=HOSTILE)], "provenance": {"engine": HOSTILE}}
@@ -180,9 +182,7 @@ def test_in_a_browser(browser, pages: dict[str, str], tmp_path: Path, name: str)
 
 @pytest.mark.browser
 def test_long_runs_of_spaces_stay_in_their_box(browser, full: Report, tmp_path: Path) -> None:
-    worst = full.worst[0].model_copy(
-        update={"context": [ContextToken(text=" " * 300), ContextToken(text="x")], "focus": 1}
-    )
+    worst = replace(full.worst[0], context=[ContextToken(text=" " * 300), ContextToken(text="x")], focus=1)
     file = tmp_path / "report.html"
     file.write_text(render(full.model_copy(update={"worst": [worst]})), encoding="utf-8")
     page = browser.new_page(viewport={"width": 390, "height": 844})

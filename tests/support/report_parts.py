@@ -10,7 +10,7 @@ from mismatchscope.measures.results import (
     Statistic,
 )
 from mismatchscope.reports.chart_fields import ChartData, Histogram, PositionBin, Scatter
-from mismatchscope.reports.document import ContextToken
+from mismatchscope.reports.worst_fields import ContextToken
 
 HOSTILE = "<script>alert(1)</script> ]]> `|` \x1b[31m \u202e"
 
