@@ -23,6 +23,7 @@ from mismatchscope.config import load_settings
 from mismatchscope.engines import registry
 from mismatchscope.engines.spec import parse_spec, resolve_options
 from mismatchscope.measures import results
+from mismatchscope.measures.correction_results import Correction
 from mismatchscope.measures.corrections import USUAL
 from mismatchscope.probes import audit
 from mismatchscope.reports import document as report
@@ -206,13 +207,13 @@ def codes(page: str) -> set[str]:
 
 def test_every_figure_is_defined() -> None:
     wanted = fields(results.Alpha, results.TokenMeasures, results.SequenceMeasures, results.Statistic)
-    wanted |= fields(report.Floors, report.Floor, results.Correction) - {"name", "parameters"}
+    wanted |= fields(report.Floors, report.Floor, Correction) - {"name", "parameters"}
     wanted |= fields(report.BaselineComparison, report.PairSummary, results.Bounds)
     wanted |= set(get_args(report.BaselineComparison.model_fields["verdict"].annotation))
     wanted |= set(get_args(report.Finding.model_fields["code"].annotation))
     for module in (alarms, law_alarms):
         wanted |= set(re.findall(r'code="(\w+)"', Path(module.__file__).read_text(encoding="utf-8")))
-    wanted |= {rule.__name__ for rule, _ in USUAL}
+    wanted |= {name for name, _ in USUAL}
     wanted |= {"truncation_floor", "rounding_floor", "alpha0", "beta", "bounds", "worst", "figures"}
     assert wanted <= codes("measures.md"), sorted(wanted - codes("measures.md"))
 

@@ -15,11 +15,11 @@ import numpy as np
 from ..measures.accumulators import ClusterSums
 from ..measures.alpha import alpha_of
 from ..measures.bounds import finite_horizon_bounds
+from ..measures.correction_results import Correction
 from ..measures.intervals import ANY, NONNEGATIVE, UNIT, clustered_mean
 from ..measures.results import (
     Alpha,
     Bounds,
-    Correction,
     Interval,
     SequenceMeasures,
     Statistic,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import field
 from typing import Any, Literal
 
-from .results import Correction, Interval, result
+from .correction_results import Correction
+from .results import Interval, result
 
 
 @result

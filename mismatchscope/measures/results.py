@@ -7,7 +7,7 @@ each figure is: docs/measures.md.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar, dataclass_transform
+from typing import Any, TypeVar, dataclass_transform
 
 T = TypeVar("T")
 
@@ -224,34 +224,6 @@ class SequenceMeasures:
     weights_reason: str | None = None
     """Why nothing may be concluded from `ess_fraction` and `chi2`; None where they are sound."""
     by_length: tuple[LengthBin, ...] = ()
-
-
-@result
-class Correction:
-    """One rule at one threshold. Fractions are of all tokens and all sequences; None: nothing was kept."""
-
-    name: str
-    parameters: dict[str, float]
-    unit: Literal["token", "sequence"]
-    """What the rule weights, and so what `clipped_mass` and `ess_fraction` average over."""
-    kept_tokens: float
-    kept_sequences: float
-    """Fraction of sequences with at least one token kept."""
-    clipped_mass: float | None = None
-    """E(ρ − w): the mass of π that the weight w takes away. It bounds the bias, in units of TV."""
-    mean_weight: float | None = None
-    """Mean of w over the units: how much of the gradient is left. Near 1 where the rule corrects and removes
-    little."""
-    ess_fraction: float | None = None
-    """(Σ w)² / (U Σ w²) of the weights after the rule, U units."""
-    ratio_retained: float | None = None
-    """Mean token ratio over the retained tokens."""
-    tv_retained: float | None = None
-    """Mean TV over the retained tokens: of their states where every state's TV is known, else of the values that
-    `token.tv` averages, which estimate it only where the rule does not select by ρ itself."""
-    kl_retained: float | None = None
-    """Mean KL(μ‖π) over the retained tokens: of their states where every state's is known, else of the values
-    that `token.kl` averages."""
 
 
 @result

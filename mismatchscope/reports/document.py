@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 from ..errors import TraceError
 from ..foreign_text import printable_json
 from ..input_files import json_bytes
+from ..measures.correction_results import Correction
 from ..measures.log_results import (
     CorrectionAudit,
     CorrectionSweep,
@@ -29,7 +30,7 @@ from ..measures.log_results import (
     Staleness,
     Trends,
 )
-from ..measures.results import Alpha, Bounds, Correction, Interval, SequenceMeasures, Statistic, TokenMeasures
+from ..measures.results import Alpha, Bounds, Interval, SequenceMeasures, Statistic, TokenMeasures
 from .chart_fields import ChartData
 from .prompt_sums import PromptSums, load_beside, report_file, sums_file
 from .reading_fields import EvidenceChoice, Reading

@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 
 from mismatchscope.errors import ConfigError
 from mismatchscope.measures import alpha, corrections
-from mismatchscope.measures.results import Correction
+from mismatchscope.measures.correction_results import Correction
 from mismatchscope.reports.document import Report
 from mismatchscope.reports.entry_names import ENTRY_NAMES
 from mismatchscope.reports.figure_ends import NO_INTERVAL, Figure
@@ -87,8 +87,8 @@ def test_usual_names_are_those_of_the_measures() -> None:
     bounds = [alpha.tolerance_bound(np.zeros(4), quantile) for quantile in alpha.TOLERANCE_QUANTILES]
     assert ENTRY_NAMES["tolerance"].usual == tuple(ENTRY_NAMES["tolerance"].names(bounds))
     rules = [
-        Correction(name=rule.__name__, parameters=parameters, unit="token", kept_tokens=1.0, kept_sequences=1.0)
-        for rule, settings in corrections.USUAL
+        Correction(name=name, parameters=parameters, unit="token", kept_tokens=1.0, kept_sequences=1.0)
+        for name, settings in corrections.USUAL
         for parameters in settings
     ]
     assert ENTRY_NAMES["corrections"].usual == tuple(ENTRY_NAMES["corrections"].names(rules))

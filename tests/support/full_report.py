@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from report_parts import HOSTILE, context, curve, figures, mean, statistic
 
+from mismatchscope.measures.correction_results import Correction
 from mismatchscope.measures.results import (
     Alpha,
     Bounds,
-    Correction,
     Interval,
     LengthBin,
     SequenceMeasures,
