@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ..credentials import masked
+from ..logs.metrics_file import read_metrics
 from ..logs.reading import open_logs
 from ..reports.document import Report
 from .mapping import statistics_of
@@ -23,6 +24,7 @@ def analyze(
     *,
     format: str | None = None,
     column_map: Path | None = None,
+    compare_with: Path | None = None,
     processes: int | None = None,
     ray: str | None = None,
     command: str = "",
@@ -31,14 +33,15 @@ def analyze(
     """Read logs, files and directories of one trainer's, and measure what they hold.
 
     `format` is decided by the files' content unless it is given; `column_map` is a TOML file that says what the
-    columns of any other format are. `processes` share the work, by default one a core; or the Ray cluster at the
-    address `ray` does. `on_tokens` is told of measured tokens.
+    columns of any other format are. `compare_with` is what the run logged of its own metrics. `processes` share the
+    work, by default one a core; or the Ray cluster at the address `ray` does. `on_tokens` is told of tokens.
 
     Raises `UsageError` for paths without a log, `TraceError` for a broken one, and `EmptyComparisonError` where no
     token has the log-probs of both policies.
     """
     started = time.monotonic()
+    logged = None if compare_with is None else read_metrics(compare_with)
     log = open_logs(paths, format=format, column_map=column_map)
     mapper = in_processes(processes or len(os.sched_getaffinity(0))) if ray is None else on_ray(ray)
     statistics = statistics_of(log, settings, mapper, on_tokens)
-    return report_of(log, statistics, settings, command=masked(command), started=started)
+    return report_of(log, statistics, settings, logged=logged, command=masked(command), started=started)

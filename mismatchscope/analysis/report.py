@@ -19,6 +19,7 @@ from ..comparison.statistics import PairStatistics
 from ..comparison.sums_by_prompt import prompt_sums_of
 from ..comparison.three_policies import OtherPairs
 from ..errors import EmptyComparisonError
+from ..logs.metrics_file import LoggedMetrics
 from ..logs.reading import Log
 from ..machine import machine_facts
 from ..measures.log_results import ColumnPolicy, LogFacts
@@ -28,21 +29,30 @@ from ..reports.document import Alarm, Counts, Finding, Provenance, Report
 from ..reports.reading_fields import Reading
 from ..reports.text import count, estimate, number
 from ..reports.worst_fields import MovedToken, WorstToken
+from .native_metrics import trainers_of
 from .settings import AnalysisSettings
 from .statistics import LogStatistics
 
 
 def report_of(
-    log: Log, statistics: LogStatistics, settings: AnalysisSettings, *, command: str = "", started: float
+    log: Log,
+    statistics: LogStatistics,
+    settings: AnalysisSettings,
+    *,
+    logged: LoggedMetrics | None = None,
+    command: str = "",
+    started: float,
 ) -> Report:
-    """What a log says. `started` is the `time.monotonic` at which the analysis began, for its duration.
+    """What a log says.
 
-    Raises `EmptyComparisonError` where no token counts.
+    `logged` is what the run logged of its own metrics; `started` is the `time.monotonic` at which the analysis
+    began, for its duration. Raises `EmptyComparisonError` where no token counts.
     """
     context = Context(confidence=settings.confidence, tail=settings.tail)
     if not statistics.pair.tokens:
         raise _empty(statistics)
     pair = PolicyPair(context, statistics.pair)
+    trainers = trainers_of(log.format.name) if settings.trainer is None else [settings.trainer]
     counts, figures, others = _counts(statistics, settings), pair.figures, _other_pairs(statistics, pair)
     report = Report(
         verdict="inconclusive" if counts.too_many_rejected else "none",
@@ -62,6 +72,7 @@ def report_of(
         worst=[_worst_token(state) for state in statistics.pair.largest.states()],
         figures=chart_data_of(pair, None),
         log=_facts(log, statistics),
+        native_metrics=statistics.native_metrics.results(trainers, logged),
         provenance=Provenance(
             behavior=_side(log, "behavior"),
             reference=_side(log, "reference"),

@@ -4,12 +4,28 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..errors import UsageError
+from ..foreign_text import printable
+from ..measures.native.registry import TRAINERS
+
 
 @dataclass(frozen=True)
 class AnalysisSettings:
-    """`tolerance` is of a mean TV: the step, and the lag, at which it is passed are reported where it is given."""
+    """`tolerance` is of a mean TV: the step, and the lag, at which it is passed are reported where it is given.
+    `trainer` is whose metrics are recomputed: the one that the format is of by default, else all.
+
+    Raises `UsageError` for a trainer that is not known.
+    """
 
     confidence: float = 0.95
     max_rejected: float = 0.01
     tolerance: float | None = None
+    trainer: str | None = None
     tail: bool = False
+
+    def __post_init__(self) -> None:
+        if self.trainer is not None and self.trainer not in TRAINERS:
+            raise UsageError(
+                f"'{printable(self.trainer)}' is no trainer whose metrics are known.",
+                hint=f"--trainer {' or '.join(TRAINERS)}",
+            )

@@ -1,17 +1,16 @@
 """Everything that an analysis adds up over a log: filled block by block, merged in any order.
 
-To add a statistic, write a class that keeps to `LogStatistic` and add its line to `STATISTICS`.
+To add a statistic: a class that keeps to `LogStatistic`, made in `LogStatistics` and named in `_STATISTICS`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from importlib import import_module
 from typing import Protocol, Self
 
 from ..comparison.statistics import PairStatistics
 from ..logs.source import LogBatch
 from .block import LogBlock
+from .native_metrics import NativeMetrics
 from .rows import Rejected, blocks_of
 from .settings import AnalysisSettings
 from .states import states_of, target_states
@@ -25,17 +24,16 @@ class LogStatistic(Protocol):
     def merge(self, other: Self) -> None: ...
 
 
-STATISTICS: dict[str, str] = {}
-"""By name, as "module:Class"; the class is made from `AnalysisSettings`."""
+_STATISTICS = ("native_metrics",)
+"""The attributes of `LogStatistics` that keep to `LogStatistic`."""
 
 
 class LogStatistics:
     """All of it, of some responses of a log."""
 
     def __init__(self, settings: AnalysisSettings) -> None:
-        self._settings = settings
         self.pair, self.alpha0, self.beta = PairStatistics(), PairStatistics(), PairStatistics()
-        self.statistics = {name: _class(place)(settings) for name, place in STATISTICS.items()}
+        self.native_metrics = NativeMetrics(settings)
         self.rejected = Rejected()
         self.rows = self.sequences = self.partial = 0
         self.prompts_unknown = 0
@@ -58,19 +56,16 @@ class LogStatistics:
         if of_target is not None:
             self.alpha0.add(of_target[0])
             self.beta.add(of_target[1])
-        for statistic in self.statistics.values():
-            statistic.add(block)
+        for name in _STATISTICS:
+            getattr(self, name).add(block)
         self.sequences += len(block.whole_S)
         self.partial += int((~block.whole_S).sum())
         self.prompts_unknown += int((block.cluster_S == ~block.sequence_id_S).sum())
 
     def merge(self, other: LogStatistics) -> None:
         """Take in what another one has seen of other responses."""
-        for pair in ("pair", "alpha0", "beta"):
-            getattr(self, pair).merge(getattr(other, pair))
-        for name, statistic in self.statistics.items():
-            statistic.merge(other.statistics[name])
-        self.rejected.merge(other.rejected)
+        for name in ("pair", "alpha0", "beta", "rejected", *_STATISTICS):
+            getattr(self, name).merge(getattr(other, name))
         self.rows += other.rows
         self.sequences += other.sequences
         self.partial += other.partial
@@ -79,9 +74,3 @@ class LogStatistics:
 
     def _remark(self, remarks: tuple[str, ...]) -> None:
         self.remarks += [remark for remark in dict.fromkeys(remarks) if remark not in self.remarks]
-
-
-def _class(place: str) -> Callable[[AnalysisSettings], LogStatistic]:
-    module, _, name = place.partition(":")
-    found: Callable[[AnalysisSettings], LogStatistic] = getattr(import_module(module, __package__), name)
-    return found

@@ -15,6 +15,8 @@ def analyze(
     *,
     format: str | None = None,
     column_map: str | Path | None = None,
+    compare_with: str | Path | None = None,
+    trainer: str | None = None,
     tolerance: float | None = None,
     confidence: float | None = None,
     max_rejected: float | None = None,
@@ -29,6 +31,8 @@ def analyze(
         logs: files and directories that one trainer wrote.
         format: of the logs; by their content where it is not given.
         column_map: a TOML file that says what the columns of any other format are.
+        compare_with: what the run logged of its own metrics: JSONL of wandb, or TensorBoard's directory.
+        trainer: whose metrics are recomputed; by default the one's that the format is of, or all.
         tolerance: of a mean TV: the step, and the lag, that pass it are reported.
         max_rejected: the share of tokens without a legal log-prob above which `verdict` is "inconclusive".
         processes: how many share the reading; one a core by default.
@@ -56,10 +60,12 @@ def analyze(
             confidence=settings.confidence,
             max_rejected=settings.max_rejected,
             tolerance=tolerance,
+            trainer=trainer,
             tail=settings.tail,
         ),
         format=format,
         column_map=None if column_map is None else Path(column_map),
+        compare_with=None if compare_with is None else Path(compare_with),
         processes=processes,
         ray=ray,
         command=call_text("analyze", given),

@@ -21,6 +21,12 @@ def command(
     map: Annotated[
         Path | None, typer.Option(help="TOML file that says what the columns of any other format are.")
     ] = None,
+    compare_with: Annotated[
+        Path | None, typer.Option(help="What the run logged: JSONL of wandb, or TensorBoard's directory.")
+    ] = None,
+    trainer: Annotated[
+        str | None, typer.Option(help="Whose metrics to recompute.  \\[the format's, or all]")
+    ] = None,
     tolerance: Annotated[
         float | None, typer.Option(help="Of a mean TV: report the step and the lag that pass it.")
     ] = None,
@@ -44,6 +50,7 @@ def command(
         confidence=settings.confidence,
         max_rejected=settings.max_rejected,
         tolerance=tolerance,
+        trainer=trainer,
         tail=settings.tail,
     )
     with output_directory(output, force=force, inputs=logs):
@@ -53,6 +60,7 @@ def command(
                 asked,
                 format=format,
                 column_map=map,
+                compare_with=compare_with,
                 processes=processes,
                 ray=ray,
                 command=command_line(),

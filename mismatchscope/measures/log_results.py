@@ -199,6 +199,8 @@ class NativeMetric:
     """What the trainer wrote at these steps; None where its metrics were not given."""
     reproduces: bool | None = None
     largest_difference: float | None = None
+    step_offset: int = 0
+    """How far the tracker's step numbers are ahead of the log's, where that makes the two agree."""
 
 
 @result

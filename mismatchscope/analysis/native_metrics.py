@@ -1,0 +1,145 @@
+"""The metrics that trainers log, recomputed from a log by their own definitions, and held against what was logged.
+
+Shapes: S responses of a block.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from ..logs.metrics_file import LoggedMetrics
+from ..measures.log_results import NativeMetric
+from ..measures.native.batch_sums import BatchSums, Definition, sums_by_batch
+from ..measures.native.registry import TRAINERS
+from .block import UNKNOWN, LogBlock
+from .settings import AnalysisSettings
+
+_RELATIVE, _ABSOLUTE = 1e-3, 1e-6
+"""Trainers compute in float32, whose ρ − 1 − log ρ is off by some 1e-7."""
+
+_OFFSETS = (0, -1, 1)
+"""A tracker may number the step that a log calls 5 as 4 or 6."""
+
+
+class NativeMetrics:
+    """Sums of each batch: a step, and within it a rank of the trainer."""
+
+    def __init__(self, settings: AnalysisSettings) -> None:
+        self._sums: dict[tuple[int, int], BatchSums] = {}
+
+    def add(self, block: LogBlock) -> None:
+        step_S, rank_S = (block.label_S(name) for name in ("step", "rank"))
+        unknown_S = np.full(len(block.length_S), UNKNOWN)
+        key_S2 = np.column_stack([unknown_S if label_S is None else label_S for label_S in (step_S, rank_S)])
+        key_B2, batch_S = np.unique(key_S2, axis=0, return_inverse=True)
+        found = sums_by_batch(block.logp_mu_N, block.logp_pi_N, block.offsets_S1, batch_S.ravel())
+        for batch, sums in found.items():
+            step, rank = key_B2[batch].tolist()
+            self._sums.setdefault((step, rank), BatchSums()).merge(sums)
+
+    def merge(self, other: NativeMetrics) -> None:
+        for key, sums in other._sums.items():
+            self._sums.setdefault(key, BatchSums()).merge(sums)
+
+    def results(self, trainers: Sequence[str], logged: LoggedMetrics | None = None) -> list[NativeMetric]:
+        """The metrics of these trainers, step by step, each beside what a metrics file has under its name.
+
+        Of several settings that a trainer logs under one name, that which reproduces the file's values best.
+        """
+        steps = sorted({step for step, _ in self._sums if step != UNKNOWN})
+        found = []
+        for trainer in trainers:
+            by_name: dict[str, list[NativeMetric]] = {}
+            for definition in TRAINERS[trainer]:
+                metric = self._metric(
+                    trainer, definition, steps, None if logged is None else _named(logged, definition.name)
+                )
+                by_name.setdefault(definition.name, []).append(metric)
+            for variants in by_name.values():
+                found += variants if variants[0].logged is None else [min(variants, key=_distance)]
+        return found
+
+    def _metric(
+        self, trainer: str, definition: Definition, steps: Sequence[int], logged: Mapping[int, float] | None
+    ) -> NativeMetric:
+        values = [self._value(definition, [key for key in self._sums if key[0] == step]) for step in steps]
+        compared = None if logged is None else _compared(steps, values, logged)
+        return NativeMetric(
+            trainer=trainer,
+            name=definition.name if not definition.variant else f"{definition.name} ({definition.variant})",
+            definition=definition.definition,
+            estimates=definition.estimates,
+            value=self._value(definition, list(self._sums)),
+            steps=tuple(steps),
+            values=tuple(values),
+            logged=None if compared is None else compared.logged,
+            reproduces=None if compared is None else compared.reproduces,
+            largest_difference=None if compared is None else compared.largest,
+            step_offset=0 if compared is None else compared.offset,
+        )
+
+    def _value(self, definition: Definition, keys: Sequence[tuple[int, int]]) -> float | None:
+        """Over these batches: as one, or the mean of the ranks'."""
+        if definition.over_ranks:
+            by_rank: dict[int, BatchSums] = {}
+            for key in keys:
+                by_rank.setdefault(key[1], BatchSums()).merge(self._sums[key])
+            value = sum(definition.value(sums) for sums in by_rank.values()) / len(by_rank)
+        else:
+            whole = BatchSums()
+            for key in keys:
+                whole.merge(self._sums[key])
+            value = definition.value(whole)
+        return value if math.isfinite(value) else None
+
+
+def trainers_of(format_name: str) -> list[str]:
+    """The trainers whose metrics a log of this format is shown: its own, or all where the format is of none."""
+    return [format_name] if format_name in TRAINERS else list(TRAINERS)
+
+
+def _named(logged: LoggedMetrics, name: str) -> Mapping[int, float] | None:
+    """The values under a name, or under one that ends with it, as trackers add prefixes."""
+    return logged.get(name) or next(
+        (values for other, values in sorted(logged.items()) if other.endswith(f"/{name}")), None
+    )
+
+
+class _Comparison(NamedTuple):
+    """`logged` is what was logged at each step, `offset` how far the tracker's steps are ahead. It is not known
+    whether a metric reproduces where no step is in both."""
+
+    logged: tuple[float | None, ...]
+    reproduces: bool | None = None
+    largest: float | None = None
+    offset: int = 0
+
+
+def _compared(steps: Sequence[int], values: Sequence[float | None], logged: Mapping[int, float]) -> _Comparison:
+    best = _Comparison((None,) * len(steps))
+    for offset in _OFFSETS:
+        pairs = [(value, logged.get(step + offset)) for step, value in zip(steps, values, strict=True)]
+        gaps = list(_gaps(pairs))
+        if not gaps:
+            continue
+        same = all(gap <= _ABSOLUTE + _RELATIVE * abs(ours) for gap, ours in gaps)
+        if best.reproduces is None or same:
+            best = _Comparison(tuple(other for _, other in pairs), same, max(gap for gap, _ in gaps), offset)
+        if same:
+            break
+    return best
+
+
+def _gaps(pairs: Sequence[tuple[float | None, float | None]]) -> Iterator[tuple[float, float]]:
+    for ours, theirs in pairs:
+        if ours is not None and theirs is not None:
+            yield abs(ours - theirs), ours
+
+
+def _distance(metric: NativeMetric) -> tuple[bool, float]:
+    largest = metric.largest_difference
+    return metric.reproduces is not True, math.inf if largest is None or math.isnan(largest) else largest
