@@ -13,7 +13,7 @@ from ..logs.source import Part
 from .settings import AnalysisSettings
 from .statistics import LogStatistics
 
-CHUNK_BYTES = 64 * 2**20
+CHUNK_BYTES = 16 * 2**20
 
 Chunk = list[tuple[int, Part]]
 """Parts of a log, each with the number of its file."""

@@ -5,15 +5,19 @@ from __future__ import annotations
 import itertools
 import logging
 import os
+import signal
+import socket
 from collections.abc import Iterator
 from types import ModuleType
 
 from ..errors import EngineError, MismatchScopeError, MissingDependencyError, UsageError
+from ..foreign_text import printable
 from .mapping import Chunk, Mapper, ReadChunk
 from .statistics import LogStatistics
 
 LOCAL = "local"
 _RETRIES = 3
+_SECONDS = 10.0
 
 
 def on_ray(address: str) -> Mapper:
@@ -66,6 +70,7 @@ def _connected(address: str) -> ModuleType:
         import ray
     except ImportError:
         raise MissingDependencyError("ray", "ray", "Reading a log on a cluster") from None
+    ours = signal.getsignal(signal.SIGTERM)
     try:
         if address == LOCAL:
             ray.init(
@@ -75,10 +80,20 @@ def _connected(address: str) -> ModuleType:
                 log_to_driver=False,
             )
         else:
+            _check_reachable(address)
             ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
-    except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         raise UsageError(
-            f"There is no Ray cluster at {address}: {str(error).splitlines()[0]}",
+            f"There is no Ray cluster at {printable(address)}: {str(error).splitlines()[0]}.",
             hint="ray start --head starts one; --ray local uses this machine alone",
         ) from None
+    finally:
+        signal.signal(signal.SIGTERM, ours)  # which Ray replaces
     return ray
+
+
+def _check_reachable(address: str) -> None:
+    """Raise `OSError` where nobody listens: Ray itself would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host, int(port)), timeout=_SECONDS).close()
