@@ -63,6 +63,8 @@ def find_logs(paths: Sequence[Path], formats: Sequence[LogFormat], *, forced: bo
             found[log_format.name].append(path)
         unfinished: list[str] = []
         for path in within:
+            if not path.stat().st_size:
+                continue  # a marker, or a rank that had nothing to write
             log_format = _format_of(path, formats)
             if log_format is None:
                 left_out["of another kind"] += 1

@@ -18,6 +18,8 @@ ENTRY_POINT_GROUP = "mismatchscope.log_formats"
 
 FORMATS: dict[str, str] = {
     "recorder": "mismatchscope.logs.formats.recorder",
+    "nemo-rl": "mismatchscope.logs.formats.nemo_rl",
+    "prime-rl": "mismatchscope.logs.formats.prime_rl",
 }
 
 

@@ -1,0 +1,127 @@
+"""JSON lines of any size: cut into ranges of bytes that begin behind a newline, and read row by row.
+
+A range is read at once, so its longest line must fit into memory: one of more than `LINE_BYTES` is refused.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from ..foreign_text import printable
+from ..input_files import check_regular, open_regular, parse_json
+from .source import Part
+
+PART_BYTES = 16 * 2**20
+LINE_BYTES = 512 * 2**20
+"""Of one row: a million tokens with every column that a trainer writes."""
+
+_CHUNK_BYTES = 2**20
+_FIRST_LINE_BYTES = 64 * 2**20
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_KEY = re.compile(rb'"(\w+)"\s*:')
+_NUMBERS_ABROAD = re.compile(rb"[^\w\"](?:NaN|-?Infinity)")
+
+
+def keys_of(path: Path, head: bytes) -> frozenset[str]:
+    """The keys of the objects in the first line of a file that begins with `head`; none where that is no JSON."""
+    if not head.removeprefix(_BYTE_ORDER_MARK).lstrip().startswith(b"{"):
+        return frozenset()
+    return _first_keys(path, check_regular(path))
+
+
+@lru_cache(maxsize=1)
+def _first_keys(path: Path, size: int) -> frozenset[str]:
+    with open_regular(path) as file:
+        return frozenset(key.decode() for key in _KEY.findall(file.readline(_FIRST_LINE_BYTES)))
+
+
+def parts_of(path: Path) -> list[Part]:
+    """Ranges of whole lines, of about `PART_BYTES`; the last one ends where the file ends now."""
+    size = check_regular(path)
+    parts: list[Part] = []
+    start = 0
+    with open_regular(path) as file:
+        while start < size:
+            stop = _behind_newline(file, min(start + PART_BYTES, size) - 1, size)
+            parts.append(Part(path, start, stop))
+            start = stop
+    return parts
+
+
+def whole_lines(path: Path, start: int = 0) -> int:
+    """Where the last whole line of a file that grows ends, at or behind `start`."""
+    stop = check_regular(path)
+    with open_regular(path) as file:
+        while stop > start:
+            begin = max(start, stop - _CHUNK_BYTES)
+            file.seek(begin)
+            newline = file.read(stop - begin).rfind(b"\n")
+            if newline >= 0:
+                return begin + newline + 1
+            stop = begin
+    return start
+
+
+def _behind_newline(file: Any, place: int, size: int) -> int:
+    """The place behind the first newline at or behind `place`."""
+    file.seek(place)
+    while chunk := file.read(_CHUNK_BYTES):
+        newline = chunk.find(b"\n")
+        if newline >= 0:
+            return min(place + newline + 1, size)
+        place += len(chunk)
+    return size
+
+
+def rows_of(part: Part, rejected: Counter[str], remarks: list[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The objects of a part, each with the byte at which its line begins.
+
+    Lines that are no JSON object go to `rejected`, but for a last one without an end, which goes to `remarks`:
+    whoever writes it is not done with it. Raises `ValueError` for a line of more than `LINE_BYTES`.
+    """
+    stop = part.stop if part.stop is not None else check_regular(part.path)
+    if stop - part.start > LINE_BYTES + PART_BYTES:
+        raise ValueError(f"it has a line of more than {LINE_BYTES // 2**20} MiB behind byte {part.start:,}")
+    with open_regular(part.path) as file:
+        file.seek(part.start)
+        raw = file.read(stop - part.start)
+    data = memoryview(raw)
+    start = len(_BYTE_ORDER_MARK) if part.start == 0 and raw.startswith(_BYTE_ORDER_MARK) else 0
+    while start < len(raw):
+        newline = raw.find(b"\n", start)
+        end = newline if newline >= 0 else len(raw)
+        line = data[start:end]
+        value = _value_of(line)
+        if isinstance(value, dict):
+            yield part.start + start, value
+        elif value is not _NO_JSON:
+            rejected["no JSON object"] += 1
+        elif bytes(line).strip():
+            if newline < 0:
+                remarks.append(f"The last line of {printable(str(part.path))} has no end and is left out.")
+            else:
+                rejected["no JSON"] += 1
+        start = end + 1
+
+
+_NO_JSON = object()
+
+
+def _value_of(line: memoryview) -> Any:
+    import orjson
+
+    try:
+        return orjson.loads(line)
+    except orjson.JSONDecodeError:
+        # Python's own json writes numbers that JSON does not have.
+        if _NUMBERS_ABROAD.search(line):
+            try:
+                return parse_json(bytes(line))
+            except ValueError:
+                return _NO_JSON
+        return _NO_JSON
