@@ -23,7 +23,7 @@ def _row_of(*names: str) -> np.dtype:
     return np.dtype([(name, np.float64) for name in names])
 
 
-# One row of results each, in the order of the C structs of full.c and topk.c.
+# One row of results each, in the order of the C structs of full.c and topk.c; that of token_sums.c is beside it.
 FULL_RESULT = _row_of(
     *("mass_mu", "mass_pi", "tv", "kl", "reverse_kl", "chi2", "js", "leak", "reverse_leak"),
     *("entropy_mu", "entropy_pi", "max_abs_dlogp", "max_abs_dlogp_mass", "top1_agree"),
@@ -51,7 +51,9 @@ def library() -> ctypes.CDLL | None:
     functions.logit_divergences.argtypes = [*rows, dtype, *rows, dtype, *shape, floor, out]
     functions.logp_divergences.argtypes = [*rows, *rows, *shape, floor, out]
     functions.topk_sums.argtypes = [*rows, *rows, *shape, out]
-    for name in ("logit_divergences", "logp_divergences", "topk_sums"):
+    pointer: list[Any] = [ctypes.c_void_p]
+    functions.token_sums.argtypes = [*pointer * 2, dtype, *pointer * 2, ctypes.c_int64, ctypes.c_double, out]
+    for name in ("logit_divergences", "logp_divergences", "topk_sums", "token_sums"):
         getattr(functions, name).restype = None
     return functions
 

@@ -3,43 +3,16 @@
  * Legend: mu = behaviour policy, pi = reference policy, K = observed ids, x = log mu and y = log pi of an id,
  * m, p = its probabilities, d = y - x. The formulas are those of cells.py, whose comments say why no term cancels.
  *
- * The loop has no calls and no branches, so that compilers vectorise it; the series below are Taylor's, and long
- * enough for double where they are used.
+ * The loop has no calls and no branches, so that compilers vectorise it.
  */
-#include <math.h>
-#include <stdint.h>
-#include <string.h>
+#include "double_exp.h"
 
-#define INLINE static inline __attribute__((always_inline))
-
-/* exp(d) - 1 - d and w(d) are series up to here, a little above log(2)/2, the range that exp is reduced to. */
-static const double NEAR = 0.35;
-
-static const double DEAD = -745.13;  /* below it a probability is zero */
-static const double LOWEST = -708;   /* exp's smallest: what lies between is far too small to be seen in a sum */
 static const double HALF_LN2 = 0.34657359027997264;
 
 /* The layout is read by numpy: see `TOPK_RESULT` in kernel.py. */
 typedef struct {
     double mass_mu, mass_pi, tv, kl, reverse_kl, js, leak;
 } topk_result;
-
-/* (exp(d) - 1 - d) / d^2 for |d| <= NEAR. */
-INLINE double curvature(double d) {
-    double sum = 1.6059043836821613e-10;
-    sum = sum * d + 2.08767569878681e-09;
-    sum = sum * d + 2.505210838544172e-08;
-    sum = sum * d + 2.755731922398589e-07;
-    sum = sum * d + 2.7557319223985893e-06;
-    sum = sum * d + 2.48015873015873e-05;
-    sum = sum * d + 0.0001984126984126984;
-    sum = sum * d + 0.001388888888888889;
-    sum = sum * d + 0.008333333333333333;
-    sum = sum * d + 0.041666666666666664;
-    sum = sum * d + 0.16666666666666666;
-    sum = sum * d + 0.5;
-    return sum;
-}
 
 /* JS = sum (m + p) w(d), w = (t |d| + log(1 - t^2)) / 4 with t = tanh(|d| / 2). Here w / d^2 for |d| <= NEAR. */
 INLINE double js_curvature(double d2) {
@@ -71,19 +44,6 @@ INLINE double artanh_over_s(double s2) {
     sum = sum * s2 + 0.3333333333333333;
     sum = sum * s2 + 1.0;
     return sum;
-}
-
-INLINE double exponential(double z) {
-    z = z > LOWEST ? z : LOWEST;
-    double rounded = z * 0x1.71547652b82fep+0 + (0x1.8p52 + 1023);
-    double n = rounded - (0x1.8p52 + 1023);
-    double r = z - n * 0x1.62e42feep-1 - n * 0x1.a39ef35793c76p-33; /* ln 2 in two parts; the product is exact */
-    uint64_t bits;
-    memcpy(&bits, &rounded, sizeof bits);
-    bits <<= 52; /* the power of two, from the low bits of the rounded number */
-    double scale;
-    memcpy(&scale, &bits, sizeof scale);
-    return (r * r * curvature(r) + r + 1) * scale;
 }
 
 /* w for larger |d|, with e = exp(-|d|): (log 2 - log(1 + e) - |d| e / (1 + e)) / 2. */

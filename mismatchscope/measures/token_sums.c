@@ -1,0 +1,98 @@
+/* Sums over the tokens of each segment of what a sampled token says of two policies; see token_sums.py. */
+#include "token_figures.h"
+
+/* The layout is read by numpy: see `TOKEN_SUMS` in token_sums.py. */
+typedef struct {
+    double tokens, rejected;
+    double log_ratio, log_ratio_square, abs_logprob_diff, k3, reverse_k3, ratio, ratio_square, capped_ratio,
+            shortfall, prob_diff, prob_diff_square, abs_prob_diff, exp_abs_diff, prob_mu, prob_pi, prob_mu_square,
+            prob_pi_square, prob_product, logp_mu, logp_pi;
+    double smallest_log_ratio, smallest_abs_logprob_diff, smallest_k3, smallest_prob_diff, smallest_abs_prob_diff,
+            largest_log_ratio, largest_k3, largest_prob_diff;
+} token_sums_result;
+
+static const double TOLERANCE = 1e-5; /* `LOG_TOLERANCE` of sampled.py */
+
+INLINE double logp_at(const void *logp, int64_t i, int is_float) {
+    return is_float ? (double)((const float *)logp)[i] : ((const double *)logp)[i];
+}
+
+INLINE token_sums_result segment_sums(const void *mu, const void *pi, int is_float, const uint8_t *counts,
+                                      int64_t begin, int64_t end, double cap) {
+    int64_t tokens = 0, rejected = 0;
+    double log_ratio = 0, log_ratio_square = 0, abs_logprob_diff = 0, k3 = 0, reverse_k3 = 0, ratio = 0,
+           ratio_square = 0, capped_ratio = 0, shortfall = 0, prob_diff = 0, prob_diff_square = 0,
+           abs_prob_diff = 0, exp_abs_diff = 0, prob_mu = 0, prob_pi = 0, prob_mu_square = 0, prob_pi_square = 0,
+           prob_product = 0, logp_mu = 0, logp_pi = 0;
+    double smallest_log_ratio = INFINITY, smallest_abs_logprob_diff = INFINITY, smallest_k3 = INFINITY,
+            smallest_prob_diff = INFINITY, smallest_abs_prob_diff = INFINITY;
+    double largest_log_ratio = -INFINITY, largest_k3 = -INFINITY, largest_prob_diff = -INFINITY;
+#pragma omp simd reduction(+ : tokens, rejected, log_ratio, log_ratio_square, abs_logprob_diff, k3, \
+        reverse_k3, ratio, ratio_square, capped_ratio, shortfall, prob_diff, prob_diff_square, \
+        abs_prob_diff, exp_abs_diff, prob_mu, prob_pi, prob_mu_square, prob_pi_square, prob_product, \
+        logp_mu, logp_pi) \
+    reduction(min : smallest_log_ratio, smallest_abs_logprob_diff, smallest_k3, smallest_prob_diff, \
+        smallest_abs_prob_diff) \
+    reduction(max : largest_log_ratio, largest_k3, largest_prob_diff)
+    for (int64_t i = begin; i < end; i++) {
+        double x = logp_at(mu, i, is_float), y = logp_at(pi, i, is_float);
+        int64_t asked = counts ? counts[i] : 1;
+        int64_t used = asked & (x <= TOLERANCE) & (y <= TOLERANCE) & (x > -INFINITY);
+        token_figures t = figures_of(x, y, used);
+        double rho = used ? t.ratio : 0, change = copysign(t.gap, t.d);
+        tokens += used;
+        rejected += asked ^ used;
+        log_ratio += t.d;
+        log_ratio_square += t.d * t.d;
+        abs_logprob_diff += t.size;
+        k3 += t.k3;
+        reverse_k3 += t.reverse_k3;
+        ratio += rho;
+        ratio_square += rho * rho;
+        capped_ratio += rho < cap ? rho : cap;
+        shortfall += t.shortfall;
+        prob_diff += change;
+        prob_diff_square += t.gap * t.gap;
+        abs_prob_diff += t.gap;
+        exp_abs_diff += used ? t.inverse : 0;
+        prob_mu += t.m;
+        prob_pi += t.p;
+        prob_mu_square += t.m * t.m;
+        prob_pi_square += t.p * t.p;
+        prob_product += t.m * t.p;
+        logp_mu += used ? x : 0;
+        logp_pi += used ? y : 0;
+        smallest_log_ratio = used & (t.d < smallest_log_ratio) ? t.d : smallest_log_ratio;
+        smallest_abs_logprob_diff = used & (t.size < smallest_abs_logprob_diff) ? t.size : smallest_abs_logprob_diff;
+        smallest_k3 = used & (t.k3 < smallest_k3) ? t.k3 : smallest_k3;
+        smallest_prob_diff = used & (change < smallest_prob_diff) ? change : smallest_prob_diff;
+        smallest_abs_prob_diff = used & (t.gap < smallest_abs_prob_diff) ? t.gap : smallest_abs_prob_diff;
+        largest_log_ratio = used & (t.d > largest_log_ratio) ? t.d : largest_log_ratio;
+        largest_k3 = used & (t.k3 > largest_k3) ? t.k3 : largest_k3;
+        largest_prob_diff = used & (change > largest_prob_diff) ? change : largest_prob_diff;
+    }
+    return (token_sums_result){
+        tokens, rejected, log_ratio, log_ratio_square, abs_logprob_diff, k3, reverse_k3, ratio, ratio_square, capped_ratio,
+        shortfall, prob_diff, prob_diff_square, abs_prob_diff, exp_abs_diff, prob_mu, prob_pi,
+        prob_mu_square, prob_pi_square, prob_product, logp_mu, logp_pi,
+        smallest_log_ratio, smallest_abs_logprob_diff, smallest_k3, smallest_prob_diff,
+        smallest_abs_prob_diff, largest_log_ratio, largest_k3, largest_prob_diff,
+    };
+}
+
+/* Segment u is tokens offsets[u] up to offsets[u + 1]. `counts` NULL counts every token; a token that it counts and
+   that has no legal log-probs is `rejected` and in no other sum. */
+void token_sums(const void *logp_mu, const void *logp_pi, int is_float, const uint8_t *counts, const int64_t *offsets,
+                int64_t n_segments, double cap, token_sums_result *out) {
+    for (int64_t u = 0; u < n_segments; u++) {
+        int64_t begin = offsets[u], end = offsets[u + 1];
+        if (is_float && counts)
+            out[u] = segment_sums(logp_mu, logp_pi, 1, counts, begin, end, cap);
+        else if (is_float)
+            out[u] = segment_sums(logp_mu, logp_pi, 1, NULL, begin, end, cap);
+        else if (counts)
+            out[u] = segment_sums(logp_mu, logp_pi, 0, counts, begin, end, cap);
+        else
+            out[u] = segment_sums(logp_mu, logp_pi, 0, NULL, begin, end, cap);
+    }
+}
