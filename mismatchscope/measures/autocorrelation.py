@@ -1,0 +1,134 @@
+"""How sure a slope over steps, or a change between two stretches of them, is, where neighbouring steps are alike.
+
+The noise of a contrast is read off slow waves that the contrast cannot see: cosines of low frequency, orthogonal to
+a polynomial trend (equal-weighted cosines: Lazarus, Lewis, Stock and Watson 2018, "HAR inference: recommendations
+for practice"; for trends Müller and Watson 2008, "Testing models of low-frequency variability"). Their number is
+the degrees of freedom of a t interval, and all that is assumed about the noise is that it is alike at low
+frequencies.
+
+In few steps it is not: the slowest waves of a persistent process are the largest, and a contrast is slower still.
+So the variance is corrected by what an AR(1) process would give the contrast and the waves, at a lag-1 correlation
+1.5 standard errors above its estimate. benchmarks/calibration_trend.py has the coverage.
+
+Shape suffixes: T steps, Q waves, K polynomials.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+
+import numpy as np
+
+from .results import Interval
+
+Array = np.ndarray
+
+MIN_STEPS = 8
+"""Fewer have no interval."""
+_FEWEST_WAVES = 3
+_MOST_PERSISTENT = 0.95
+
+
+def slope(step_T: Array, value_T: Array, *, confidence: float = 0.95) -> Interval:
+    """Least-squares change of the value with one more step. `step_T` rises; steps without a value may be missing.
+
+    `n` counts steps, `clusters` the degrees of freedom. No ends with fewer than `MIN_STEPS` steps; no value with
+    fewer than two.
+    """
+    if len(value_T) < 2:
+        return Interval(None, None, None, confidence, len(value_T), 0, "too-few-steps")
+    centred_T = step_T - step_T.mean()
+    return contrast(value_T, centred_T / float(centred_T @ centred_T), confidence=confidence)
+
+
+def relative_change(value_T: Array, window: int, *, confidence: float = 0.95) -> Interval:
+    """Mean of the last `window` values over that of the first ones, which do not overlap.
+
+    The interval is that of the change of the logarithm, so that it suits noise in proportion to the level. Its ends
+    are None where a value is 0, and so is the ratio where one is negative or the first ones are all 0.
+    """
+    steps = len(value_T)
+    first, last = float(value_T[:window].mean()), float(value_T[-window:].mean())
+    if value_T.min() < 0 or first == 0:
+        return Interval(None, None, None, confidence, steps, 0, "not-positive")
+    ratio = last / first
+    if value_T.min() == 0:
+        return Interval(ratio, None, None, confidence, steps, 0, "zero-at-some-steps")
+    weight_T = np.zeros(steps)
+    weight_T[:window], weight_T[-window:] = -1 / window, 1 / window
+    logarithm = contrast(np.log(value_T), weight_T, confidence=confidence)
+    if logarithm.low is None or logarithm.high is None or logarithm.value is None:
+        return Interval(ratio, None, None, confidence, steps, 0, logarithm.method)
+    half = logarithm.high - logarithm.value
+    with np.errstate(over="ignore"):
+        low, high = ratio * math.exp(-half), float(ratio * np.exp(half))
+    return Interval(ratio, low, high, confidence, steps, logarithm.clusters, logarithm.method)
+
+
+def contrast(value_T: Array, weight_T: Array, *, confidence: float = 0.95) -> Interval:
+    """Interval of Σ weight · value under autocorrelated noise; the weights sum to 0."""
+    from scipy.special import stdtrit
+
+    steps = len(value_T)
+    value = float(weight_T @ value_T)
+    if steps < MIN_STEPS:
+        return Interval(value, None, None, confidence, steps, 0, "too-few-steps")
+    scale = float(np.abs(value_T).max())
+    if np.ptp(value_T) <= 1e-12 * scale:
+        return Interval(value, value, value, confidence, steps, 0, "constant")
+    trend_TK, wave_TQ = _bases(steps)
+    residual_T = value_T - trend_TK @ (trend_TK.T @ value_T)
+    rho = persistence(residual_T, fitted=trend_TK.shape[1])
+    waves = wave_TQ.shape[1]
+    energy = float(np.mean((value_T @ wave_TQ) ** 2))
+    of_waves = float(np.mean(np.sum(wave_TQ * ar1_product(wave_TQ, rho), axis=0)))
+    of_contrast = float(weight_T @ ar1_product(weight_T, rho))
+    half = float(stdtrit(waves, 0.5 + confidence / 2)) * math.sqrt(energy * of_contrast / of_waves)
+    return Interval(value, value - half, value + half, confidence, steps, waves, "low-frequency-cosines")
+
+
+def persistence(residual_T: Array, fitted: int) -> float:
+    """Lag-1 correlation of a process, 1.5 standard errors above its estimate, in [0, 0.95].
+
+    `residual_T` is what `fitted` regressors have left of it, which lowers the raw estimate by about
+    (fitted + 3ρ) / T (Kendall 1954; Marriott and Pope 1954).
+    """
+    steps = len(residual_T)
+    total = float(residual_T @ residual_T)
+    if total == 0:
+        return 0.0
+    raw = float(residual_T[1:] @ residual_T[:-1]) / total
+    unbiased = min(max((raw * steps + fitted) / (steps - fitted - 2), 0.0), _MOST_PERSISTENT)
+    return min(unbiased + 1.5 * math.sqrt((1 - unbiased**2) / steps), _MOST_PERSISTENT)
+
+
+def ar1_product(value_T: Array, rho: float) -> Array:
+    """The covariance ρ^|s − t| of an AR(1) process of variance 1, times a vector or the columns of a matrix."""
+    from scipy.signal import lfilter
+
+    earlier_T = lfilter([1.0], [1.0, -rho], value_T, axis=0)
+    later_T = lfilter([1.0], [1.0, -rho], value_T[::-1], axis=0)[::-1]
+    product_T: Array = earlier_T + later_T - value_T
+    return product_T
+
+
+def waves_of(steps: int) -> int:
+    """How many waves tell the noise: 0.4 T^(2/3), the rule of Lazarus et al., and at least three."""
+    return max(_FEWEST_WAVES, round(0.4 * steps ** (2 / 3)))
+
+
+@lru_cache(maxsize=16)
+def _bases(steps: int) -> tuple[Array, Array]:
+    """Orthonormal polynomials [T, K], and cosines orthogonal to them [T, Q].
+
+    A run that blows up at its end is no line: with enough steps the trend may bend twice, or its bends would be
+    noise.
+    """
+    order = 1 if steps < 40 else 3
+    waves = min(waves_of(steps), steps - order - 1)
+    place_T = np.linspace(-1, 1, steps)
+    trend_TK = np.stack([place_T**power for power in range(order + 1)], axis=1)
+    cosine_TQ = np.cos(np.pi / 2 * np.outer(place_T * (1 - 1 / steps) + 1, np.arange(1, waves + order + 3)))
+    both, _ = np.linalg.qr(np.concatenate([trend_TK, cosine_TQ], axis=1))
+    return both[:, : order + 1], both[:, order + 1 : order + 1 + waves]
