@@ -9,6 +9,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
+from typing import Any
 
 from .errors import MissingDependencyError, UsageError
 from .foreign_text import printable
@@ -31,7 +32,7 @@ def ray_cluster(address: str, purpose: str) -> Iterator[ModuleType]:
     except ImportError:
         raise MissingDependencyError("ray", "ray", purpose) from None
     ours = signal.getsignal(signal.SIGTERM)
-    options = {"logging_level": logging.ERROR, "log_to_driver": False}
+    options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     try:
         if address == LOCAL:
             ray.init(num_cpus=len(os.sched_getaffinity(0)), include_dashboard=False, **options)
