@@ -25,8 +25,9 @@ def required(
         found = inspect.signature(function).parameters
     except (TypeError, ValueError):
         return function
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in found.values()) and len(found) <= 2:
-        return function  # *args, **kwargs: a wrapper that hides what it takes
+    kinds = {parameter.kind for name, parameter in found.items() if name != "self"}
+    if kinds == {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}:
+        return function  # a wrapper that does not say what it takes
     missing = [parameter for parameter in parameters if parameter not in found]
     if missing:
         raise UsageError(

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 pytest.importorskip("trl")
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
 
-from trl_runs import grpo_trainer, rollouts_in_bfloat16  # noqa: E402 - it imports TRL
+from trl_run import grpo_trainer, rollouts_in_bfloat16  # noqa: E402 - it imports TRL
 
 
 class Run:
@@ -53,7 +53,7 @@ class Run:
             self.held.append({name: value[row] for name, value in output.items() if value.ndim})
 
     def held_of(self, row: dict[str, Any]) -> dict[str, Any]:
-        """What TRL held of the completion that a row is of: the same prompt and the same log-probs of the sampler."""
+        """What TRL held of the completion that a row is of: its prompt and the log-probs of its sampler."""
         (found,) = [
             held
             for held in self.held

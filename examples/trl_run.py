@@ -1,8 +1,17 @@
-"""GRPO runs of the embedded model with TRL on a CPU: rollouts in bfloat16, a trainer in float32."""
+"""A GRPO run of the embedded model with TRL on a CPU, recorded: rollouts in bfloat16, a trainer in float32.
+
+    python examples/trl_run.py run                     # sound
+    python examples/trl_run.py stale --stale-from 20   # from step 20 on the sampler gets no new weights
+    mismatchscope analyze run/log
+
+It takes a minute or two, and needs TRL: pip install "trl>=1.16,<1.17". The four lines of a recorder are in `main`.
+"""
 
 from __future__ import annotations
 
+import argparse
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +21,9 @@ from datasets import Dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import GRPOConfig, GRPOTrainer
 
+import mismatchscope as ms
 from mismatchscope.demo import model_path, prompts_path
+from mismatchscope.integrations import trl
 
 
 def rollouts_in_bfloat16(stale_from: int | None = None) -> Callable[[list[str], GRPOTrainer], dict[str, Any]]:
@@ -94,3 +105,33 @@ def grpo_trainer(directory: Path, rollout: Callable[..., Any], *, prompts: int =
         train_dataset=Dataset.from_list([json.loads(line) for line in lines]),
         rollout_func=rollout,
     )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Train the embedded model with GRPO, and record it.")
+    parser.add_argument("directory", type=Path)
+    parser.add_argument("--steps", type=int, default=48)
+    parser.add_argument("--stale-from", type=int, metavar="STEP")
+    parser.add_argument("--learning-rate", type=float, default=3e-5)
+    arguments = parser.parse_args()
+    os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # rollout_func is said to be experimental
+
+    trainer = grpo_trainer(
+        arguments.directory,
+        rollouts_in_bfloat16(arguments.stale_from),
+        prompts=256,
+        max_steps=arguments.steps,
+        learning_rate=arguments.learning_rate,
+        lr_scheduler_type="constant",
+        per_device_train_batch_size=32,
+        logging_steps=8,
+    )
+    recorder = ms.Recorder(arguments.directory / "log", trainer="trl")
+    trl.attach(trainer, recorder)
+    trainer.train()
+    recorder.close()
+    print(f"{recorder.rows} completions in {recorder.path}, {recorder.errors} errors")
+
+
+if __name__ == "__main__":
+    main()
