@@ -20,7 +20,8 @@ FORMATS: dict[str, str] = {
     "recorder": "mismatchscope.logs.formats.recorder",
     "nemo-rl": "mismatchscope.logs.formats.nemo_rl",
     "prime-rl": "mismatchscope.logs.formats.prime_rl",
-    "generic": "mismatchscope.logs.formats.generic",
+    "miles": "mismatchscope.logs.formats.miles",
+    "slime": "mismatchscope.logs.formats.slime",
 }
 
 

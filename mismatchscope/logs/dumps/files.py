@@ -1,0 +1,101 @@
+"""The .pt files that slime and miles write, told apart by the keys in their pickles, without reading them whole.
+
+miles began as a copy of slime, and most of its files are slime's: rollout dumps (what the sampler returned), train
+dumps (what the trainer made of it, of one rank or of all), and those of miles' policy loss.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from ..restricted_pickle import RefusedFileError
+from ..torch_files import MAGIC, is_complete, pickle_edges
+
+_INT_BYTES = {0x4B: 1, 0x4D: 2, 0x4A: 4}
+
+
+@dataclass(frozen=True)
+class DumpFile:
+    """A dump: which it is, of which rollout (a step) and rank, and whether it has what only miles writes."""
+
+    path: Path
+    kind: Literal["rollout", "train", "loss"]
+    rollout_id: int | None
+    rank: int | None
+    call: int | None
+    is_of_miles: bool
+
+    @property
+    def is_evaluation(self) -> bool:
+        """A rollout that nothing is trained on."""
+        return self.path.name.startswith("eval_")
+
+
+def dump_file(path: Path) -> DumpFile:
+    """Which dump a file is. Raises `RefusedFileError` where it is none."""
+    edges = pickle_edges(path)
+    if edges is None:
+        raise RefusedFileError("it is no file of torch.save, or the end of it is missing")
+    at = {name: edges.find(_key(name)) for name in _KEYS}
+    has = {name for name, place in at.items() if place >= 0}
+    if {"train_log_probs", "old_log_probs"} <= has:
+        kind: Literal["rollout", "train", "loss"] = "loss"
+    elif has & {"rollout_data", "format_version"}:
+        kind = "train"
+    elif {"rollout_id", "samples"} <= has:
+        kind = "rollout"
+    else:
+        raise RefusedFileError("it has neither the samples of a rollout nor what a trainer made of them")
+    only_miles = kind == "loss" or "qkv_format" in has
+    only_miles |= kind == "rollout" and 0 <= at["metadata"] < at["samples"]
+    return DumpFile(
+        path, kind, _int_of(edges, "rollout_id"), _int_of(edges, "rank"), _int_of(edges, "call"), only_miles
+    )
+
+
+def dump_file_or_none(path: Path, head: bytes) -> DumpFile | None:
+    """The same where a file may be anything, whose first bytes are `head`."""
+    try:
+        return dump_file(path) if head.startswith(MAGIC) else None
+    except RefusedFileError:
+        return None
+
+
+def is_run_of_miles(directory: Path) -> bool:
+    """Whether the directory that holds a run's dumps has any that only miles writes.
+
+    The train dumps of its first versions are slime's to the letter.
+    """
+    if (directory / "policy_loss_debug").is_dir() or (directory / "dashboard_columns").is_dir():
+        return True
+    rollouts = sorted((directory / "rollout_data").glob("*.pt"))[:1]
+    return any(dump.is_of_miles for path in rollouts if (dump := dump_file_or_none(path, MAGIC)) is not None)
+
+
+def unfinished(path: Path) -> str | None:
+    """Why a dump is still being written: the end of an archive comes last."""
+    is_dump = path.suffix == ".pt"
+    return f"the end of {path.name} is not there yet" if is_dump and not is_complete(path) else None
+
+
+_KEYS = (
+    *("rollout_id", "rollout_data", "format_version", "samples", "metadata", "qkv_format"),
+    *("train_log_probs", "old_log_probs"),
+)
+
+
+def _key(name: str) -> bytes:
+    """How a text begins in a pickle of protocol 2, which torch.save writes."""
+    return b"X" + len(name).to_bytes(4, "little") + name.encode()
+
+
+def _int_of(edges: bytes, name: str) -> int | None:
+    """The integer that follows a key, and the memo of that key."""
+    found = re.search(re.escape(_key(name)) + rb"(?:q.|r....)([KMJ])", edges, re.DOTALL)
+    if found is None:
+        return None
+    size = _INT_BYTES[found[1][0]]
+    return int.from_bytes(edges[found.end() : found.end() + size], "little", signed=size == 4)

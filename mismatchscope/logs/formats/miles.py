@@ -1,0 +1,137 @@
+"""miles' dumps, written with --dump-details: rollout and train dumps, `policy_loss_debug` with all three policies,
+and the Parquet files of its dashboard, which hold the sampler's side alone.
+
+Sources: `miles/backends/training_utils/debug_dump.py` and `cp_utils.py`, `miles/utils/train_dump_utils.py`,
+`miles/ray/rollout/debug_data.py`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...parquet_files import check_expansion, open_parquet
+from ..checked_rows import CheckedRows
+from ..dumps.context_parallel import reassembled
+from ..dumps.files import dump_file, dump_file_or_none, is_run_of_miles, unfinished
+from ..dumps.policy_loss import parts_of_losses, read_losses
+from ..dumps.rows import SLICED, array_of, row_of
+from ..dumps.steps import Places, Step, Values, parts_by_step, read_step, trained_row
+from ..refusals import readable
+from ..source import ColumnOrigin, LogBatch, LogFormat, Part
+
+_PARQUET = b"PAR1"
+_COLUMNS = ("sample_index", "response_length", "total_length", "tokens", "loss_mask", "rollout_log_probs")
+_SLICED_FIELDS = ("log_probs", "rollout_log_probs", "advantages", "entropy")
+_BATCH_ROWS = 64
+
+
+def recognises(path: Path, head: bytes) -> bool:
+    """Whether a file is a dump that only miles writes, or lies in a run that has one."""
+    if head.startswith(_PARQUET):
+        return tuple(open_parquet(path).schema_arrow.names) == _COLUMNS
+    dump = dump_file_or_none(path, head)
+    return dump is not None and (dump.is_of_miles or is_run_of_miles(path.resolve().parent.parent))
+
+
+def parts_of_files(files: list[Path]) -> list[Part]:
+    """A part a rank where the losses were dumped, else a part a rollout; the dashboard's files only where there is
+    nothing else, because they repeat the rollouts."""
+    dumps = []
+    for path in files:
+        if path.suffix != ".parquet":
+            with readable(path):
+                dumps.append(dump_file(path))
+    if any(dump.kind == "loss" for dump in dumps):
+        return parts_of_losses(dumps)
+    return (
+        parts_by_step(dumps)
+        if dumps
+        else [Part(path) for path in files if not path.name.startswith("rollout_eval")]
+    )
+
+
+def read(part: Part) -> Iterator[LogBatch]:
+    """The rows of a rank, a rollout or a file of the dashboard."""
+    if part.path.suffix == ".parquet":
+        yield from _read_dashboard(part)
+    elif dump_file(part.path).kind == "loss":
+        yield from read_losses(part)
+    else:
+        yield from read_step(part, _merged)
+
+
+def _merged(step: Step, places: Places) -> tuple[Values, str | None]:
+    """What the ranks have of a sample, as one row; or that the slices of it have no order that can be shown."""
+    rows = [trained_row(*place) for place in places]
+    first = next((row for row in rows if row.get("log_probs") is not None), rows[0])
+    contexts = [columns.get("context", {}) for columns, _ in places]
+    size = contexts[0].get("cp_size")
+    if type(size) is not int or size == 1:
+        return first, None
+    whole = dict(first)
+    total, response = first.get("total_lengths"), first.get("response_lengths")
+    padded = first.get("max_seq_lens") if contexts[0].get("qkv_format") == "bshd" else None
+    if type(total) is not int or type(response) is not int or not 0 <= response < total:
+        return first, SLICED
+    for name in _SLICED_FIELDS:
+        held: dict[Any, np.ndarray] = {}
+        for context, row in zip(contexts, rows, strict=True):
+            if (values := array_of(row.get(name))) is not None:
+                held.setdefault(context.get("cp_rank"), values)
+        if held:
+            whole[name] = reassembled(held, size, total, response, padded)
+    # The recorded ranks say in which order the slices go; the rollout's dump has the same values whole.
+    expected = array_of(step.sample_of(first).get("rollout_log_probs"))
+    found = whole.get("rollout_log_probs")
+    if expected is None or found is None or whole.get("log_probs") is None:
+        return first, SLICED
+    is_shown = np.array_equal(found.astype(np.float32), expected.astype(np.float32))
+    return (whole, None) if is_shown else (first, SLICED)
+
+
+def _read_dashboard(part: Part) -> Iterator[LogBatch]:
+    file = open_parquet(part.path)
+    check_expansion(part.path, file, _COLUMNS)
+    found = re.search(r"(\d+)$", part.path.stem)
+    remarks: Counter[str] = Counter()
+    for batch in file.iter_batches(batch_size=_BATCH_ROWS, columns=list(_COLUMNS)):
+        builder = CheckedRows()
+        for sample in batch.to_pylist():
+            row = row_of(sample | {"index": sample["sample_index"]}, {}, int(found[1]) if found else None, remarks)
+            if isinstance(row, str):
+                builder.rejected[row] += 1
+            else:
+                builder.add(row)
+        yield LogBatch(builder.batch(), part, builder.rejected)
+
+
+FORMAT = LogFormat(
+    name="miles",
+    looks_for="policy_loss_debug/*.pt, train_data/ID_RANK.pt and rollout_data/ID.pt, which --dump-details writes",
+    recognises=recognises,
+    parts=lambda path: parts_of_files([path]),
+    parts_of_files=parts_of_files,
+    read=read,
+    unfinished=unfinished,
+    columns=(
+        ColumnOrigin(
+            "behavior_logprobs", "rollout_log_probs", "behavior", remark="0.0 where a token is not trained"
+        ),
+        ColumnOrigin(
+            "reference_logprobs",
+            "old_log_probs, log_probs",
+            "reference",
+            settled=False,
+            remark="the sampler's own with --use-rollout-logprobs, the update's forward (π_θ) with "
+            "--skip-actor-forward-only; the metrics of miles make 0 of NaN, its dumped log-probs stay as they were",
+        ),
+        ColumnOrigin("target_logprobs", "train_log_probs", "target", remark="in policy_loss_debug alone"),
+    ),
+    selects="loss_masks is 0 for responses that a filter removed (remove_sample)",
+)

@@ -1,0 +1,64 @@
+"""slime's dumps: `rollout_data/ID.pt` and `train_data/ID.pt`, written with --dump-details or --save-debug-*-data.
+
+Sources: `slime/observability/train_data_utils.py` and `rollout_data_utils.py`, `slime/utils/types.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from ..dumps.files import dump_file, dump_file_or_none, unfinished
+from ..dumps.steps import Places, Step, Values, parts_by_step, read_step, trained_row
+from ..refusals import readable
+from ..source import ColumnOrigin, LogBatch, LogFormat, Part
+
+
+def recognises(path: Path, head: bytes) -> bool:
+    """Whether a file is a dump that has nothing which only miles writes."""
+    dump = dump_file_or_none(path, head)
+    return dump is not None and not dump.is_of_miles
+
+
+def parts_of_files(files: list[Path]) -> list[Part]:
+    """A part a rollout."""
+    dumps = []
+    for path in files:
+        with readable(path):
+            dumps.append(dump_file(path))
+    return parts_by_step(dumps)
+
+
+def read(part: Part) -> Iterator[LogBatch]:
+    """The rows of a rollout."""
+    yield from read_step(part, _first_rank)
+
+
+def _first_rank(step: Step, places: Places) -> tuple[Values, str | None]:
+    """The row of the first rank that has the trainer's log-probs: those of other pipeline stages lack them."""
+    rows = [trained_row(*place) for place in places]
+    return next((row for row in rows if row.get("log_probs") is not None), rows[0]), None
+
+
+FORMAT = LogFormat(
+    name="slime",
+    looks_for="rollout_data/ID.pt and train_data/ID.pt, which --dump-details writes",
+    recognises=recognises,
+    parts=lambda path: parts_of_files([path]),
+    parts_of_files=parts_of_files,
+    read=read,
+    unfinished=unfinished,
+    columns=(
+        ColumnOrigin(
+            "behavior_logprobs", "rollout_log_probs", "behavior", remark="0.0 where a token is not trained"
+        ),
+        ColumnOrigin(
+            "reference_logprobs",
+            "log_probs",
+            "reference",
+            settled=False,
+            remark="the update's own forward (π_θ) where one step of the optimizer takes the whole rollout",
+        ),
+    ),
+    selects="loss_masks is 0 for responses that a filter removed (remove_sample)",
+)
