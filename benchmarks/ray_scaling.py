@@ -2,8 +2,8 @@
 
     python benchmarks/ray_scaling.py [--tokens N] [--runs R]
 
-Writes a log of random policies in the recorder's form, then has a local Ray cluster of one worker and of two read it,
-in turn and each in a process of its own. Start and end of the cluster are left out. Writes
+Writes a log of random policies in the recorder's form, then has a local Ray cluster of one worker and of two read
+it, in turn and each in a process of its own. Start and end of the cluster are left out. Writes
 benchmarks/results/ray_scaling.md.
 
 Shapes: R responses of a file, T tokens of one, N = R T.
@@ -34,7 +34,7 @@ READ = """
 import os, sys, time
 from pathlib import Path
 workers = int(sys.argv[2])
-os.sched_getaffinity = lambda pid: set(range(workers))  # how many workers the cluster has; the cores stay as they are
+os.sched_getaffinity = lambda pid: set(range(workers))  # of workers: the cores stay as they are
 from mismatchscope.analysis.mapping import statistics_of
 from mismatchscope.analysis.ray_cluster import on_ray
 from mismatchscope.analysis.settings import AnalysisSettings

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import runpy
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -178,3 +180,10 @@ def test_the_clamped_effective_size_is_never_below_what_its_text_says() -> None:
     size = next(each for each in TRAINERS["verl"] if each.name.endswith("eff_sample_size"))
     assert "0.64" in size.estimates
     assert size.value(sums_of(mu, [np.minimum(row, 0) for row in pi])) == pytest.approx(0.64)
+
+
+def test_the_page_of_trainers_metrics_is_current() -> None:
+    root = Path(__file__).resolve().parents[2]
+    script = runpy.run_path(str(root / "scripts" / "generate_trainer_metrics.py"))
+    written = (root / "docs" / "trainer-metrics.md").read_text(encoding="utf-8")
+    assert written == script["page"](), "run scripts/generate_trainer_metrics.py"
