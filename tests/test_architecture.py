@@ -29,7 +29,7 @@ FLOORS = (
     ("environments",),
     ("engines", "alignment", "gate"),
     ("traces", "reports", "logs"),
-    ("demo", "prompts", "defaults", "machine", "processes"),
+    ("demo", "prompts", "defaults", "machine", "processes", "ray_connection"),
     ("measures", "records", "progress", "parquet_files"),
     ("composition", "transforms", "input_files", "parquet_pages", "durable", "temporary"),
     ("locking", "file_errors"),

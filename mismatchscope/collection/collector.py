@@ -42,6 +42,8 @@ _within_file_errors = file_errors(
 )
 
 Events = Callable[[dict[str, Any]], None]
+RunJob = Callable[..., Any]
+"""`run_job`, or what stands in for it."""
 
 
 @dataclass
@@ -49,13 +51,15 @@ class Collector:
     """Makes the traces of one command: `samples` responses to each of the `prompts`, and scores of their tokens.
 
     `traces` has by its path every trace that this command has opened or made. One was checked against its sha256
-    when it was opened, the other was hashed when this process wrote it; neither is read for that again.
+    when it was opened, the other was hashed when this process wrote it; neither is read for that again. `run` does
+    the engine's jobs.
     """
 
     model: str
     prompts: Sequence[Prompt] = ()
     samples: int = 1
     traces: dict[Path, Trace] = field(default_factory=dict)
+    run: RunJob = run_job
 
     def __post_init__(self) -> None:
         self._content = RunContent(resolve_model(self.model))
@@ -115,7 +119,7 @@ class Collector:
             with temporary_directory() as scratch:
                 tasks = [self._task(pass_, missing, scratch, runs[path]) for path, pass_ in missing.items()]
                 job = job_for(spec, resolve_model(self.model), tasks)
-                run_job(job, python=interpreter(spec), log_path=log_path, on_event=begin)
+                self.run(job, python=interpreter(spec), log_path=log_path, on_event=begin)
         # A resumed run finds a trace complete only when those that take their tokens from it are complete too.
         for path, pass_ in reversed(missing.items()):
             finish(path)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .options import Force, Overrides, RequiredOutput, takes_settings
+from .options import Force, Overrides, Ray, RequiredOutput, takes_settings
 from .report_output import write_and_exit
 from .terminal import command_line, progress
 
@@ -31,9 +31,7 @@ def command(
         float | None, typer.Option(help="Of a mean TV: report the step and the lag that pass it.")
     ] = None,
     processes: Annotated[int | None, typer.Option(min=1, help="That share the reading.  \\[one a core]")] = None,
-    ray: Annotated[
-        str | None, typer.Option(help="Address of a Ray cluster that reads; 'local' starts one.")
-    ] = None,
+    ray: Ray = None,
     overrides: Overrides,
     force: Force = False,
 ) -> None:

@@ -25,6 +25,13 @@ Resume = Annotated[bool, typer.Option("--resume", help="Go on where an interrupt
 Config = Annotated[Path | None, typer.Option("--config", help="TOML file with the same settings.")]
 Assignments = Annotated[list[str] | None, typer.Option("--set", help="Override one setting: a.b=c.")]
 
+Ray = Annotated[
+    str | None, typer.Option("--ray", help="Address of a Ray cluster that does the work; 'local' starts one.")
+]
+RayWorkers = Annotated[
+    int | None, typer.Option("--ray-workers", min=1, help="Engines on the cluster.  \\[one a GPU, else a node]")
+]
+
 Overrides = dict[str, Any]
 """The settings that were given on the command line, by their dotted keys; None is "not given"."""
 

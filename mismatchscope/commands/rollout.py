@@ -7,7 +7,17 @@ from typing import Annotated
 import typer
 
 from .missing_environments import create_missing_environments
-from .options import SAMPLING, Force, Overrides, RequiredOutput, Resume, model_inputs, takes_settings
+from .options import (
+    SAMPLING,
+    Force,
+    Overrides,
+    Ray,
+    RayWorkers,
+    RequiredOutput,
+    Resume,
+    model_inputs,
+    takes_settings,
+)
 from .terminal import progress, show_note, stdout
 
 
@@ -18,9 +28,12 @@ def command(
     overrides: Overrides,
     force: Force = False,
     resume: Resume = False,
+    ray: Ray = None,
+    ray_workers: RayWorkers = None,
 ) -> None:
     """Sample from an engine and write its trace (and TRACE-raw where the sampler changed the distribution)."""
     from ..collection.output import output_directory
+    from ..collection.ray_workers import job_runner
     from ..collection.single_trace import sample_trace
     from ..config import load_settings
     from ..traces.store import raw_path_of
@@ -33,7 +46,7 @@ def command(
         output_directory(output, force=force, resume=resume, inputs=inputs, beside=raw),
         progress() as on_event,
     ):
-        manifest = sample_trace(settings, output, on_event=on_event)
+        manifest = sample_trace(settings, output, on_event=on_event, run=job_runner(ray, ray_workers))
     for note in manifest.notes:
         show_note(note)
     stdout().print(

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from .missing_environments import create_missing_environments
-from .options import Force, Overrides, RequiredOutput, Resume, model_inputs, takes_settings
+from .options import Force, Overrides, Ray, RayWorkers, RequiredOutput, Resume, model_inputs, takes_settings
 from .terminal import progress, stdout
 
 
@@ -30,9 +30,12 @@ def command(
     shuffle_seed: Annotated[int | None, typer.Option(help="Reorder the sequences, and so every batch.")] = None,
     force: Force = False,
     resume: Resume = False,
+    ray: Ray = None,
+    ray_workers: RayWorkers = None,
 ) -> None:
     """Teacher-force the tokens of a trace through an engine, with the evidence that the trace has."""
     from ..collection.output import output_directory
+    from ..collection.ray_workers import job_runner
     from ..collection.single_trace import ScoreSettings, score_trace
     from ..config import load_settings
 
@@ -41,7 +44,8 @@ def command(
     inputs = [trace, *model_inputs(given)]
     with output_directory(output, force=force, resume=resume, inputs=inputs), progress() as on_event:
         settings = ScoreSettings(engine, given.model, role, path, temperature, shuffle_seed, given.adapter)
-        manifest = score_trace(trace, output, settings, on_event=on_event)
+        run = job_runner(ray, ray_workers)
+        manifest = score_trace(trace, output, settings, on_event=on_event, run=run)
     stdout().print(
         f"{output}: {manifest.counts.sequences} sequences, {manifest.counts.tokens} tokens", soft_wrap=True
     )

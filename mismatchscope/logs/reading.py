@@ -43,11 +43,26 @@ class Log:
 def open_logs(paths: Sequence[Path], format: str | None = None, column_map: Path | None = None) -> Log:
     """The logs that some files are, or some directories hold.
 
-    `format` is a name of `registry.FORMATS`; without one the content decides. Raises what `find_logs` raises.
+    `format` is a name of `registry.FORMATS`; without one the content decides. `column_map` is a TOML file for the
+    format `generic`, see `column_map`. Raises what `find_logs` raises, and `ConfigError` for a map that is wrong.
     """
     if not paths:
         raise UsageError("No log is named.", hint="mismatchscope analyze LOGS… -o DIR")
     name = None if format in (None, "auto") else format
     formats = log_formats() if name is None else [log_format(name)]
+    if column_map is not None:
+        formats = [_mapped(column_map, name)]
     found = find_logs(paths, formats, forced=name is not None)
     return Log(found.format, found.files, found.remarks, found.format.columns)
+
+
+def _mapped(column_map: Path, name: str | None) -> LogFormat:
+    from .column_map import load_column_map
+    from .formats.generic import format_of
+
+    if name not in (None, "generic"):
+        raise UsageError(
+            f"The format {name} says itself what its columns are, and takes no column map.",
+            hint="leave --map out, or --format",
+        )
+    return format_of(load_column_map(column_map))

@@ -11,6 +11,8 @@ import os
 import threading
 import time
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -156,6 +158,14 @@ class Recorder:
                 self._write()
         except Exception as error:
             self._fail(error, "Recorded rows could not be written")
+
+    @contextmanager
+    def guarded(self, what: str) -> Iterator[None]:
+        """For a hook's own code: an error within it is treated as one of `log`. `what` begins the warning."""
+        try:
+            yield
+        except Exception as error:
+            self._fail(error, what)
 
     def close(self) -> None:
         """Write what is waiting; at the end of the process this is called by itself."""

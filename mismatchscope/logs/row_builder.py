@@ -11,6 +11,7 @@ import numpy as np
 from ..measures.prompt_hash import labels_of_tokens
 from . import jsonl
 from .columns import BY_ROW, BY_TOKEN, COLUMNS, column_type
+from .row_types import list_column, no_rows
 from .source import LogBatch, Part
 
 if TYPE_CHECKING:
@@ -50,6 +51,8 @@ class RowBuilder:
         import pyarrow as pa
 
         rows, prompts = self._rows, self._prompts
+        if not rows:
+            return no_rows()
         self._rows, self._prompts, self.tokens = [], [], 0
         found: dict[str, list[Any]] = defaultdict(lambda: [None] * len(rows))
         for index, row in enumerate(rows):
@@ -92,13 +95,8 @@ def _labels(prompts: list[np.ndarray | None]) -> list[int | None]:
     return [None if prompt is None else next(labels) for prompt in prompts]
 
 
-def list_array(arrays: list[np.ndarray | None]) -> pa.ListArray:
+def list_array(arrays: list[np.ndarray | None]) -> pa.Array:
     """Arrays end to end as a column of lists; None is null."""
-    import pyarrow as pa
-
-    present = [array for array in arrays if array is not None]
-    offsets = np.zeros(len(arrays) + 1, dtype=np.int32)
-    np.cumsum([0 if array is None else len(array) for array in arrays], out=offsets[1:])
-    values: pa.Array = pa.array(np.concatenate(present))
-    missing = None if len(present) == len(arrays) else np.array([array is None for array in arrays])
-    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), values, mask=missing)
+    length_S = np.array([0 if array is None else len(array) for array in arrays])
+    there_S = np.array([array is not None for array in arrays])
+    return list_column(np.concatenate([array for array in arrays if array is not None]), length_S, there_S)

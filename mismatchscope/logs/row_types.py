@@ -1,10 +1,15 @@
-"""Rows whose columns have our names and nearly our types, in our types."""
+"""Rows whose columns have our names and nearly our types, in our types.
+
+Shapes: S rows.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from .columns import BY_TOKEN, column_type
+import numpy as np
+
+from .columns import BY_TOKEN, LOGPROBS, column_type
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -28,3 +33,21 @@ def in_our_types(batch: pa.RecordBatch) -> pa.RecordBatch:
         except pa.ArrowException:
             raise ValueError(f"its column {name} is {array.type}, not {wanted}") from None
     return pa.RecordBatch.from_arrays(arrays, names=batch.schema.names)
+
+
+def list_column(values: Any, length_S: np.ndarray, there_S: np.ndarray) -> pa.Array:
+    """A column of lists: `values`, an array, end to end; how long each row's are, and whether it has a list."""
+    import pyarrow as pa
+
+    offsets = np.append(0, np.cumsum(length_S)).astype(np.int32)
+    missing = None if there_S.all() else pa.array(~there_S, pa.bool_())
+    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(values), mask=missing)
+
+
+def no_rows() -> pa.RecordBatch:
+    """What is left where every row was rejected."""
+    import pyarrow as pa
+
+    return pa.RecordBatch.from_arrays(
+        [pa.array([], column_type(name)) for name in LOGPROBS.values()], names=list(LOGPROBS.values())
+    )

@@ -13,8 +13,8 @@ import pytest
 
 from mismatchscope import parquet_files
 from mismatchscope.errors import TraceError
+from mismatchscope.logs import row_groups
 from mismatchscope.logs.columns import column_type
-from mismatchscope.logs.formats import recorder
 from mismatchscope.logs.reading import Log, open_logs
 
 RNG = np.random.default_rng(0)
@@ -43,8 +43,8 @@ def rows_of(log: Log) -> pa.Table:
 def test_rows_come_through_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written = table(somebody_elses=[1] * len(LENGTHS))
     pq.write_table(written, tmp_path / "a.parquet", row_group_size=2)
-    monkeypatch.setattr(recorder, "_PART_BYTES", 1)
-    monkeypatch.setattr(recorder, "_BATCH_TOKENS", 4)
+    monkeypatch.setattr(row_groups, "PART_BYTES", 1)
+    monkeypatch.setattr(row_groups, "BATCH_VALUES", 4)
     log = pickle.loads(pickle.dumps(open_logs([tmp_path])))
     assert [(part.start, part.stop) for part in log.parts()] == [(0, 1), (1, 2), (2, 3)]
     read = rows_of(log)

@@ -16,20 +16,23 @@ FROM_TASK = "task:"
 
 @dataclass(frozen=True)
 class Job:
-    """What a worker is asked to do. `version`, where given, is the engine version it must turn out to be."""
+    """What a worker is asked to do. `version`, where given, is the engine version it must turn out to be; `share`
+    is the worker's number and how many workers share the batches of each task."""
 
     engine: str  # "module:Class"
     model: str
     options: dict[str, Any]
     tasks: Sequence[Task]
     version: str | None = None
+    share: tuple[int, int] = (0, 1)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self) | {"tasks": [task.to_json() for task in self.tasks]}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Job:
-        return cls(**data | {"tasks": [Task.from_json(task) for task in data["tasks"]]})
+        made = {"tasks": [Task.from_json(task) for task in data["tasks"]], "share": tuple(data["share"])}
+        return cls(**data | made)
 
     def source_of(self, task: Task) -> Task | None:
         """The earlier task whose sequences this one takes over; None where its requests are a file."""
@@ -60,13 +63,14 @@ def load_requests(job: Job, task: Task) -> list[Request]:
     return requests
 
 
-def open_parts(task: Task) -> Path:
+def open_parts(job: Job, task: Task) -> Path:
     """The directory of a task's parts, with those that an earlier run finished and without what it left half-made.
 
-    Whether this run may go on from there was decided before its worker was let begin.
+    Whether this run may go on from there was decided before its worker was let begin. What is half-made there may
+    be another worker's, where several share the task.
     """
     parts = Path(task.parts)
     parts.mkdir(parents=True, exist_ok=True)
-    for unfinished in parts.glob(".*.tmp"):
+    for unfinished in parts.glob(".*.tmp") if job.share[1] == 1 else ():
         unfinished.unlink()
     return parts

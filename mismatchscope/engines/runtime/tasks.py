@@ -70,14 +70,17 @@ def check_composition(job: Job, task: Task) -> None:
 
 def run_task(engine: Engine, job: Job, task: Task, emit: Emit) -> None:
     """Finish a task and say so, sequence by sequence."""
-    parts = open_parts(task)
+    parts = open_parts(job, task)
     requests = load_requests(job, task)
     finished = finished_parts(parts).keys()
-    done, tokens, began = len(finished), 0, time.monotonic()
-    emit("task", name=task.name, sequences_total=len(requests), done=done)
     with _no_prompt_in_errors(requests):
         engine.check(requests, task)
-    for index, batch in enumerate(plan_batches(requests, task.composition.over(engine.default_composition))):
+    batches = _share_of(job, plan_batches(requests, task.composition.over(engine.default_composition)))
+    total = sum(len(batch) for batch in batches.values())
+    done = sum(request.sequence_id in finished for batch in batches.values() for request in batch)
+    tokens, began = 0, time.monotonic()
+    emit("task", name=task.name, sequences_total=total, done=done)
+    for index, batch in batches.items():
         if all(request.sequence_id in finished for request in batch):
             continue
         written: list[Path] = []
@@ -93,10 +96,16 @@ def run_task(engine: Engine, job: Job, task: Task, emit: Emit) -> None:
                 sequence_id=record.sequence_id,
                 tokens=len(record.response_token_ids),
                 done=done,
-                total=len(requests),
+                total=total,
             )
         sync_files(written)  # a batch that lacks a sequence after a power cut runs again as a whole anyway
     emit("task_done", task=task.name, seconds=time.monotonic() - began, tokens=tokens)
+
+
+def _share_of(job: Job, batches: list[list[Request]]) -> dict[int, list[Request]]:
+    """The batches that this worker runs, by their places in the whole task."""
+    number, workers = job.share
+    return {index: batch for index, batch in enumerate(batches) if index % workers == number}
 
 
 def _run_batch(engine: Engine, batch: Sequence[Request], task: Task) -> Iterator[SequenceRecord]:
