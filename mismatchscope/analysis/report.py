@@ -11,7 +11,6 @@ from .. import __version__
 from ..comparison.alarms import heavy_weights_alarm, leak_alarm
 from ..comparison.chart_data import chart_data_of
 from ..comparison.context import Context
-from ..comparison.law_alarms import ratio_alarm, temperature_alarm
 from ..comparison.pair import PolicyPair
 from ..comparison.reading import per_response_of
 from ..comparison.reduction import reduce_alpha
@@ -22,13 +21,15 @@ from ..errors import EmptyComparisonError
 from ..logs.metrics_file import LoggedMetrics
 from ..logs.reading import Log
 from ..machine import machine_facts
-from ..measures.log_results import ColumnPolicy, LogFacts
+from ..measures.log_results import DistributionCheck, LogFacts
 from ..measures.results import Alpha
 from ..measures.selected_states import State
 from ..reports.document import Alarm, Counts, Finding, Provenance, Report
 from ..reports.reading_fields import Reading
 from ..reports.text import count, estimate, number
 from ..reports.worst_fields import MovedToken, WorstToken
+from .distribution.checks import alarms_of
+from .distribution.column_policies import column_policies
 from .native_metrics import trainers_of
 from .settings import AnalysisSettings
 from .statistics import LogStatistics
@@ -53,6 +54,10 @@ def report_of(
         raise _empty(statistics)
     pair = PolicyPair(context, statistics.pair)
     trainers = trainers_of(log.format.name) if settings.trainer is None else [settings.trainer]
+    kept_support = statistics.distribution.kept_set.result(
+        tokens=statistics.pair.tokens, confidence=settings.confidence
+    )
+    checks = statistics.distribution.results(pair, statistics.rejected, selects=log.format.selects)
     counts, figures, others = _counts(statistics, settings), pair.figures, _other_pairs(statistics, pair)
     report = Report(
         verdict="inconclusive" if counts.too_many_rejected else "none",
@@ -68,10 +73,13 @@ def report_of(
         sequence=figures.sequence,
         corrections=list(figures.corrections),
         bounds=replace(figures.bounds, slack_observed_max=others.slack_observed_max, slack_mean=others.slack_mean),
-        alarms=_alarms(pair, statistics),
+        alarms=_alarms(pair, statistics, checks),
         worst=[_worst_token(state) for state in statistics.pair.largest.states()],
         figures=chart_data_of(pair, None),
-        log=_facts(log, statistics),
+        log=_facts(log, statistics, checks),
+        distribution=checks,
+        kept_support=kept_support,
+        truncation_floor=None if kept_support is None else kept_support.truncation.value,
         native_metrics=statistics.native_metrics.results(trainers, logged),
         provenance=Provenance(
             behavior=_side(log, "behavior"),
@@ -141,8 +149,8 @@ def _other_pairs(statistics: LogStatistics, pair: PolicyPair) -> OtherPairs:
     return found if same else OtherPairs(found.alpha0, found.beta)
 
 
-def _alarms(pair: PolicyPair, statistics: LogStatistics) -> list[Alarm]:
-    found = [*ratio_alarm(pair), *temperature_alarm(pair), *leak_alarm(pair), *heavy_weights_alarm(pair)]
+def _alarms(pair: PolicyPair, statistics: LogStatistics, checks: list[DistributionCheck]) -> list[Alarm]:
+    found = [*alarms_of(checks), *leak_alarm(pair), *heavy_weights_alarm(pair)]
     rejected = statistics.rejected
     for what, reasons in (("responses", rejected.responses), ("tokens", rejected.tokens)):
         if reasons:
@@ -183,22 +191,14 @@ def _worst_token(state: State) -> WorstToken:
     )
 
 
-def _facts(log: Log, statistics: LogStatistics) -> LogFacts:
+def _facts(log: Log, statistics: LogStatistics, checks: list[DistributionCheck]) -> LogFacts:
+    reduced = [check.sentence for check in checks if check.code == "selection" and check.status == "fail"]
     return LogFacts(
         format=log.format.name,
         files=len(log.files),
         rows=statistics.rows,
-        columns=tuple(
-            ColumnPolicy(
-                column=origin.column,
-                source=origin.source,
-                policy=origin.policy if origin.settled else "unknown",
-                settled=origin.settled,
-                remark=origin.remark,
-            )
-            for origin in log.columns
-        ),
+        columns=column_policies(log.columns, statistics.distribution.sample),
         rejected=dict(statistics.rejected.responses + statistics.rejected.tokens),
-        selection=log.format.selects,
+        selection="; ".join(filter(None, [log.format.selects, *reduced])) or None,
         remarks=(*log.remarks, *statistics.remarks),
     )

@@ -14,6 +14,7 @@ import numpy as np
 
 from ..logs.columns import BY_ROW, BY_TOKEN, LOGPROBS
 from ..logs.source import LogBatch
+from ..measures.distance_histogram import DistanceHistogram, scored_distances
 from ..measures.sampled import LOG_TOLERANCE
 from .block import UNKNOWN, LogBlock
 
@@ -32,11 +33,14 @@ class Rejected:
     responses: Counter[str] = field(default_factory=Counter)
     tokens: Counter[str] = field(default_factory=Counter)
     masked: int = 0
+    dropped: DistanceHistogram = field(default_factory=DistanceHistogram)
+    """Mean |Δ log p| of each response whose mask is false throughout, where both policies scored it."""
 
     def merge(self, other: Rejected) -> None:
         self.responses.update(other.responses)
         self.tokens.update(other.tokens)
         self.masked += other.masked
+        self.dropped.merge(other.dropped)
 
 
 def blocks_of(batch: LogBatch, rejected: Rejected, file: int = 0) -> Iterator[LogBlock]:
@@ -115,6 +119,7 @@ def _block(
     kept_S = np.logical_or.reduceat(counts_R, start_S)
     if not kept_S.all():
         rejected.responses["no token counts"] += int((~kept_S).sum())
+        _add_dropped(rejected.dropped, logp_R, mask_R, start_S)
         if not kept_S.any():
             return None
         kept_R = np.repeat(kept_S, length_S)
@@ -142,6 +147,17 @@ def _block(
         by_token=by_token,
         batch=LogBatch(rows, batch.part, remarks=batch.remarks),
     )
+
+
+def _add_dropped(
+    dropped: DistanceHistogram, logp_R: dict[str, np.ndarray], mask_R: np.ndarray, start_S: np.ndarray
+) -> None:
+    distance_R, scored_R = scored_distances(logp_R["behavior"], logp_R["reference"])
+    masked_S = ~np.logical_or.reduceat(mask_R, start_S)
+    tokens_S = np.add.reduceat(scored_R.astype(np.int64), start_S)
+    sum_S = np.add.reduceat(np.where(scored_R, distance_R, 0.0), start_S)
+    masked_S &= tokens_S > 0
+    dropped.add(sum_S[masked_S] / tokens_S[masked_S])
 
 
 def _illegal(logp_R: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

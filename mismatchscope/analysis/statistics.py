@@ -10,6 +10,7 @@ from typing import Protocol, Self
 from ..comparison.statistics import PairStatistics
 from ..logs.source import LogBatch
 from .block import LogBlock
+from .distribution.checks import DistributionChecks
 from .native_metrics import NativeMetrics
 from .rows import Rejected, blocks_of
 from .settings import AnalysisSettings
@@ -24,7 +25,7 @@ class LogStatistic(Protocol):
     def merge(self, other: Self) -> None: ...
 
 
-_STATISTICS = ("native_metrics",)
+_STATISTICS = ("distribution", "native_metrics")
 """The attributes of `LogStatistics` that keep to `LogStatistic`."""
 
 
@@ -33,6 +34,7 @@ class LogStatistics:
 
     def __init__(self, settings: AnalysisSettings) -> None:
         self.pair, self.alpha0, self.beta = PairStatistics(), PairStatistics(), PairStatistics()
+        self.distribution = DistributionChecks()
         self.native_metrics = NativeMetrics(settings)
         self.rejected = Rejected()
         self.rows = self.sequences = self.partial = 0

@@ -172,6 +172,24 @@ class DistributionCheck:
 
 
 @result
+class KeptSupport:
+    """Of the tokens whose sampler's kept set was recorded: what the truncation does, and what is left on it."""
+
+    truncation: Interval
+    """Mean TV(π, π on the kept set) = 1 − π(kept set), exact at every token."""
+    tv: Interval | None
+    """Mean TV of μ and π renormalised on the kept set, from the sampled tokens."""
+    kl: Interval | None
+    ratio: Interval | None
+    """Of π renormalised, which is 1 where the kept sets are those that μ drew from."""
+    kept_ids: float | None
+    """Mean size of the kept sets."""
+    tokens: int
+    unknown: int
+    """Tokens that count and have no kept set."""
+
+
+@result
 class ColumnPolicy:
     """Which policy a column of log-probs is."""
 

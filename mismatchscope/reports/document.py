@@ -21,6 +21,7 @@ from ..measures.log_results import (
     CorrectionSweep,
     DistributionCheck,
     Groups,
+    KeptSupport,
     LengthScaling,
     LogFacts,
     LoggedSequence,
@@ -237,6 +238,7 @@ class Report(Frozen):
     figures: ChartData = ChartData()
     log: LogFacts | None = Field(None, description="this and what follows is of logs alone")
     distribution: list[DistributionCheck] = []
+    kept_support: KeptSupport | None = None
     trend: Trends | None = None
     groups: list[Groups] = []
     staleness: Staleness | None = None

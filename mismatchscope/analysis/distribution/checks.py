@@ -1,0 +1,75 @@
+"""All that is asked before any figure of a log is read: are the two columns of the same distribution?"""
+
+from __future__ import annotations
+
+from ...comparison.pair import PolicyPair
+from ...measures.log_results import DistributionCheck
+from ...reports.document import Alarm
+from ..block import LogBlock
+from ..rows import Rejected
+from .duplicates import RepeatedResponses
+from .ends import end_checks
+from .kept_set import KeptSet
+from .law import law_checks
+from .row_order import row_checks
+from .same_numbers import copy_check, unit_check
+from .sample import ResponseSample
+from .selection import MaskedTokens, selection_check
+from .shift import shift_check
+from .values import value_checks
+
+_WARNINGS = ("temperature", "mean_ratio", "one_sided", "precision", "selection")
+"""What fails of these makes figures mean something else; the others make them wrong."""
+
+
+class DistributionChecks:
+    """Keeps to `LogStatistic`. What the pair's own statistics know is taken from them at the end."""
+
+    def __init__(self) -> None:
+        self.sample = ResponseSample()
+        self.repeated = RepeatedResponses()
+        self.masked = MaskedTokens()
+        self.kept_set = KeptSet()
+
+    def add(self, block: LogBlock) -> None:
+        for part in (self.sample, self.repeated, self.masked, self.kept_set):
+            part.add(block)
+
+    def merge(self, other: DistributionChecks) -> None:
+        self.sample.merge(other.sample)
+        self.repeated.merge(other.repeated)
+        self.masked.merge(other.masked)
+        self.kept_set.merge(other.kept_set)
+
+    def results(
+        self, pair: PolicyPair, rejected: Rejected, *, selects: str | None = None
+    ) -> list[DistributionCheck]:
+        """`pair` and `rejected` are of the same responses; `selects` is what the format's masks have left out."""
+        statistics = pair.statistics
+        return [
+            shift_check(self.sample),
+            *row_checks(self.sample),
+            *law_checks(pair),
+            *value_checks(statistics.fillers, rejected, self.sample),
+            copy_check(self.sample, identical=statistics.identical),
+            unit_check(self.sample),
+            self.repeated.result(),
+            *end_checks(self.sample),
+            selection_check(self.masked, rejected.dropped, self.sample, selects),
+            self.kept_set.check(),
+        ]
+
+
+def alarms_of(checks: list[DistributionCheck]) -> list[Alarm]:
+    """An alarm for every check that fails."""
+    return [
+        Alarm(
+            code=check.code,
+            message=check.sentence,
+            evidence=check.evidence,
+            remedy=check.fix,
+            severity="warning" if check.code in _WARNINGS else "error",
+        )
+        for check in checks
+        if check.status == "fail" and check.code != "illegal_values"  # of which the rejected tokens' alarm speaks
+    ]

@@ -1,0 +1,113 @@
+"""Which policy is each column of log-probs, where the trainer's name for it does not say?
+
+A column of the training forward itself is π_θ: with several updates a step it moves away from μ from the first
+responses of a step to the last ones, and starts again at the next step. A column of one forward before the updates,
+π_old, does not.
+
+Shapes: C sampled responses, G steps.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from ...logs.source import ColumnOrigin
+from ...measures.log_results import ColumnPolicy
+from ...reports.text import number
+from ..block import UNKNOWN
+from .sample import ResponseSample
+
+Policy = Literal["behavior", "reference", "target", "unknown"]
+
+_STEPS, _OF_A_STEP = 6, 4
+_ONE_SIDED_P = 1e-3
+_STILL = 0.1
+"""A change within a step, relative to the level, that counts as none."""
+
+
+@dataclass(frozen=True)
+class StepDrift:
+    """By how much log mean |Δ log p| of responses rises from the first to the last of a step, beyond what their
+    lengths and their surprise explain; 95 % interval with the step as the unit."""
+
+    value: float
+    low: float
+    high: float
+    p_value: float
+    """One-sided: of a rise as clear as this where there is none."""
+    steps: int
+
+
+def step_drift(sample: ResponseSample) -> StepDrift | None:
+    """None where the log has too few steps, or too few responses in them."""
+    rows = sample.rows[(sample.rows["step"] != UNKNOWN) & (sample.rows["distance"] > 0)]
+    rows = rows[np.lexsort((rows["sequence_id"], rows["step"]))]
+    _, step_C, count_G = np.unique(rows["step"], return_inverse=True, return_counts=True)
+    usable_C = (count_G >= _OF_A_STEP)[step_C]
+    rows, step_C = rows[usable_C], step_C[usable_C]
+    if len(np.unique(step_C)) < _STEPS:
+        return None
+    _, step_C, count_G = np.unique(step_C, return_inverse=True, return_counts=True)
+    start_G = np.cumsum(count_G) - count_G
+    place_C = (np.arange(len(rows)) - start_G[step_C]) / (count_G[step_C] - 1)
+    known = [np.log(rows["length"]), np.log(np.maximum(rows["surprise"], 1e-6))]
+
+    def within(value_C: np.ndarray) -> np.ndarray:
+        return value_C - (np.bincount(step_C, value_C) / count_G)[step_C]
+
+    level_C, place_C = within(np.log(rows["distance"])), within(place_C)
+    known_CK = np.stack([within(value_C) for value_C in known], axis=1)
+    level_C, place_C = (value_C - known_CK @ _least_squares(known_CK, value_C) for value_C in (level_C, place_C))
+    weight = float(place_C @ place_C)
+    if weight <= 0:
+        return None
+    slope = float(place_C @ level_C) / weight
+    score_G = np.bincount(step_C, place_C * (level_C - slope * place_C))
+    steps = len(count_G)
+    error = math.sqrt(float(score_G @ score_G) * steps / (steps - 1)) / weight
+    if error == 0:
+        return None
+    from scipy.special import stdtr, stdtrit
+
+    t = float(stdtrit(steps - 1, 0.975))
+    return StepDrift(slope, slope - t * error, slope + t * error, float(stdtr(steps - 1, -slope / error)), steps)
+
+
+def column_policies(columns: Sequence[ColumnOrigin], sample: ResponseSample) -> tuple[ColumnPolicy, ...]:
+    """Every column with the policy that it is; what its format leaves open is decided by the drift within steps."""
+    drift = step_drift(sample)
+    both = {origin.policy for origin in columns} >= {"reference", "target"}
+    return tuple(
+        _decided(found, drift, both) if not found.settled else found
+        for found in (
+            ColumnPolicy(origin.column, origin.source, origin.policy, origin.settled, origin.remark)
+            for origin in columns
+        )
+    )
+
+
+def _decided(column: ColumnPolicy, drift: StepDrift | None, both: bool) -> ColumnPolicy:
+    def said(policy: Policy, sentence: str, settled: bool = False) -> ColumnPolicy:
+        remark = f"{column.remark}; {sentence}" if column.remark else sentence
+        return replace(column, policy=policy, settled=settled, remark=remark)
+
+    if both and column.policy != "target":
+        return said("unknown", "the log has π_θ as well, so this is most likely π_old; its name does not say")
+    if drift is None:
+        return said("unknown", "cannot tell π_old from π_θ: that takes some steps with several responses each")
+    change = f"within a step |Δ log p| changes by a factor of {number(math.exp(drift.value))}"
+    change += f" [{number(math.exp(drift.low))}, {number(math.exp(drift.high))}] over {drift.steps} steps"
+    if drift.p_value < _ONE_SIDED_P:
+        return said("target", f"π_θ: {change}, as a policy does that is updated meanwhile", settled=True)
+    if max(abs(drift.low), abs(drift.high)) < _STILL:
+        return said("reference", f"{change}: π_old, or a π_θ that the updates of a step did not move away from it")
+    return said("unknown", f"cannot tell π_old from π_θ: {change}")
+
+
+def _least_squares(known_CK: np.ndarray, value_C: np.ndarray) -> np.ndarray:
+    return np.linalg.lstsq(known_CK, value_C, rcond=None)[0]
