@@ -80,7 +80,7 @@ class Recorder:
         self.path = Path(path)
         self.strict = strict
         self.rows = self.errors = self.lost_rows = 0
-        self._trainer, self._rank, self._keep_prompts = trainer, _rank() if rank is None else rank, keep_prompts
+        self._trainer, self._rank, self._keep_prompts = trainer, rank, keep_prompts
         self._flush_rows, self._flush_seconds = flush_rows, flush_seconds
         self._warned: set[str] = set()
         self._start_process()
@@ -183,7 +183,7 @@ class Recorder:
         from .recorded_rows import recorded_batch
 
         batch = recorded_batch(values, keep_prompts=self._keep_prompts)
-        rows = batch.rows(self.rows, self._rank)
+        rows = batch.rows(self.rows, self._rank_now())
         metrics = _metrics(batch)
         if self._waiting and self._waiting[0].schema != rows.schema:
             self._write()  # one schema a file
@@ -204,7 +204,7 @@ class Recorder:
             self._written_at = time.monotonic()  # a disk that is full is not tried again at every call
             try:
                 with file_errors("Recorded rows cannot be written", hint="make room; the recorder tries again"):
-                    self._writer.write(batches)
+                    self._writer.write(batches, self._rank_now())
             except Exception:
                 if self._waiting_bytes > _MOST_BYTES:
                     self.lost_rows += self._waiting_rows
@@ -242,7 +242,12 @@ class Recorder:
         self._written_at = time.monotonic()
         self._set_waiting([])
         with file_errors("The recorder's directory cannot be made", hint="choose another path", kind=UsageError):
-            self._writer: ShardWriter = ShardWriter(self.path, self._rank, self._trainer)
+            self._writer: ShardWriter = ShardWriter(self.path, self._trainer)
+
+    def _rank_now(self) -> int | None:
+        """The rank; a launcher may set it only after the recorder was made."""
+        text = os.environ.get("RANK", "")
+        return int(text) if self._rank is None and text.isdigit() else self._rank
 
     def _lock_of_process(self) -> threading.RLock:
         """The lock; a forked process first gets files of its own, and leaves its parent's rows to its parent."""
@@ -282,8 +287,3 @@ def _metrics(batch: RecordedBatch) -> dict[str, float]:
         by_token.get("target_logprobs"),
         lag_R,
     )
-
-
-def _rank() -> int | None:
-    text = os.environ.get("RANK", "")
-    return int(text) if text.isdigit() else None

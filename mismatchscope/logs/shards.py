@@ -36,16 +36,16 @@ class ShardWriter:
     Raises `OSError` where the directory cannot be made or a file not be written; that file is then not there.
     """
 
-    def __init__(self, directory: Path, rank: int | None, trainer: str | None) -> None:
+    def __init__(self, directory: Path, trainer: str | None) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self.directory = directory
         self.count = 0
         start = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%S")
-        self._prefix = f"{start}-{secrets.token_hex(4)}-rank{rank or 0:05d}"
+        self._prefix = f"{start}-{secrets.token_hex(4)}"
         self._metadata = {MARK: FORM} | ({TRAINER: trainer.encode()} if trainer else {})
         _remove_abandoned(directory)
 
-    def write(self, batches: Sequence[pa.RecordBatch]) -> Path:
+    def write(self, batches: Sequence[pa.RecordBatch], rank: int | None = None) -> Path:
         """One file of these rows, on the disk when this returns. The batches have one schema."""
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -61,7 +61,7 @@ class ShardWriter:
         }
         buffer = pa.BufferOutputStream()
         pq.write_table(table, buffer, compression="zstd", compression_level=1, **options)
-        path = self.directory / f"{self._prefix}-{self.count:06d}.parquet"
+        path = self.directory / f"{self._prefix}-rank{rank or 0:05d}-{self.count:06d}.parquet"
         write_atomic(path, buffer.getvalue().to_pybytes())
         self.count += 1
         return path

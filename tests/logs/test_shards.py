@@ -15,8 +15,8 @@ BATCH = pa.RecordBatch.from_pydict({"sequence_id": [0, 1], "behavior_logprobs": 
 
 
 def test_every_file_says_what_it_is(tmp_path: Path) -> None:
-    writer = shards.ShardWriter(tmp_path / "a" / "b", 3, "trl")
-    paths = [writer.write([BATCH, BATCH]), writer.write([BATCH])]
+    writer = shards.ShardWriter(tmp_path / "a" / "b", "trl")
+    paths = [writer.write([BATCH, BATCH], 3), writer.write([BATCH], 3)]
     assert [path.name[-23:] for path in paths] == ["rank00003-000000.parquet"[1:], "rank00003-000001.parquet"[1:]]
     metadata = pq.read_schema(paths[0]).metadata
     assert metadata[shards.MARK] == shards.FORM and metadata[shards.TRAINER] == b"trl"
@@ -24,12 +24,12 @@ def test_every_file_says_what_it_is(tmp_path: Path) -> None:
 
 
 def test_writers_of_one_rank_never_share_a_name(tmp_path: Path) -> None:
-    names = {shards.ShardWriter(tmp_path, 0, None).write([BATCH]).name for _ in range(20)}
+    names = {shards.ShardWriter(tmp_path, None).write([BATCH]).name for _ in range(20)}
     assert len(names) == 20
 
 
 def test_a_file_that_could_not_be_written_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    writer = shards.ShardWriter(tmp_path, 0, None)
+    writer = shards.ShardWriter(tmp_path, None)
 
     def full(source: object, target: object) -> None:
         raise OSError(28, "No space left on device")
@@ -48,5 +48,5 @@ def test_leftovers_of_killed_writers_go_once_they_are_old(tmp_path: Path) -> Non
         path.write_bytes(b"half")
     os.utime(old, (0, 0))
     os.utime(other, (0, 0))
-    shards.ShardWriter(tmp_path, 0, None)
+    shards.ShardWriter(tmp_path, None)
     assert {path.name for path in tmp_path.iterdir()} == {new.name, other.name}
