@@ -22,6 +22,7 @@ FORMATS: dict[str, str] = {
     "prime-rl": "mismatchscope.logs.formats.prime_rl",
     "miles": "mismatchscope.logs.formats.miles",
     "slime": "mismatchscope.logs.formats.slime",
+    "skyrl": "mismatchscope.logs.formats.skyrl",
     "generic": "mismatchscope.logs.formats.generic",
 }
 

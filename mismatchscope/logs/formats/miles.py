@@ -56,6 +56,11 @@ def parts_of_files(files: list[Path]) -> list[Part]:
     )
 
 
+def parts_of(path: Path) -> list[Part]:
+    """The same of a file alone."""
+    return parts_of_files([path])
+
+
 def read(part: Part) -> Iterator[LogBatch]:
     """The rows of a rank, a rollout or a file of the dashboard."""
     if part.path.suffix == ".parquet":
@@ -115,7 +120,7 @@ FORMAT = LogFormat(
     name="miles",
     looks_for="policy_loss_debug/*.pt, train_data/ID_RANK.pt and rollout_data/ID.pt, which --dump-details writes",
     recognises=recognises,
-    parts=lambda path: parts_of_files([path]),
+    parts=parts_of,
     parts_of_files=parts_of_files,
     read=read,
     unfinished=unfinished,

@@ -29,6 +29,11 @@ def parts_of_files(files: list[Path]) -> list[Part]:
     return parts_by_step(dumps)
 
 
+def parts_of(path: Path) -> list[Part]:
+    """The same of a file alone."""
+    return parts_of_files([path])
+
+
 def read(part: Part) -> Iterator[LogBatch]:
     """The rows of a rollout."""
     yield from read_step(part, _first_rank)
@@ -44,7 +49,7 @@ FORMAT = LogFormat(
     name="slime",
     looks_for="rollout_data/ID.pt and train_data/ID.pt, which --dump-details writes",
     recognises=recognises,
-    parts=lambda path: parts_of_files([path]),
+    parts=parts_of,
     parts_of_files=parts_of_files,
     read=read,
     unfinished=unfinished,
