@@ -5,6 +5,7 @@
     │   ├── ConfigError                    an option, a key, a TOML file
     │   ├── SpecError                      an engine SPEC
     │   ├── PromptsError                   a prompts file, named by file and line
+    │   ├── NoLogsError                    no file of a known log format where one was looked for
     │   ├── ModelError                     a model or tokenizer that cannot be used
     │   ├── OutputExistsError              the output directory is taken
     │   └── LockedError                    another process writes there at this moment
@@ -66,6 +67,10 @@ class SpecError(UsageError):
 
 
 class PromptsError(UsageError):
+    pass
+
+
+class NoLogsError(UsageError):
     pass
 
 

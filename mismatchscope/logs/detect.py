@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import UsageError
+from ..errors import NoLogsError, TraceError, UsageError
 from ..file_errors import file_errors
 from ..foreign_text import printable
 from ..input_files import check_regular, open_regular, reason
@@ -38,12 +38,16 @@ class FoundFiles:
     remarks: tuple[str, ...]
 
 
-def find_logs(paths: Sequence[Path], formats: Sequence[LogFormat], *, forced: bool = False) -> FoundFiles:
-    """The log files that some paths are or hold. `forced`: a file that is named is of the one format given, and
-    of a directory's files those count that this format knows.
+def find_logs(
+    paths: Sequence[Path], formats: Sequence[LogFormat], *, forced: bool = False, growing: bool = False
+) -> FoundFiles:
+    """The log files that some paths are or hold.
 
-    Raises `UsageError` for a path that is not there or no regular file, where no log is found, and where the files
-    are of more than one format; `TraceError` for a file that cannot be read, or is broken.
+    `forced`: a file that is named is of the one format given, and of a directory's files those count that this
+    format knows. `growing`: in a directory that is being written to, a file that cannot be read is not finished.
+
+    Raises `NoLogsError` where no log is found, and `UsageError` for a path that is not there or no regular file,
+    and where the files are of more than one format; `TraceError` for a file that cannot be read, or is broken.
     """
     named: list[Path] = []
     within: list[Path] = []
@@ -65,7 +69,13 @@ def find_logs(paths: Sequence[Path], formats: Sequence[LogFormat], *, forced: bo
         for path in within:
             if not path.stat().st_size:
                 continue  # a marker, or a rank that had nothing to write
-            log_format = _format_of(path, formats)
+            try:
+                log_format = _format_of(path, formats)
+            except TraceError:
+                if not growing:
+                    raise
+                left_out["that cannot be read yet"] += 1
+                continue
             if log_format is None:
                 left_out["of another kind"] += 1
             elif why := log_format.unfinished(path):
@@ -199,10 +209,10 @@ def _mixed(found: dict[str, list[Path]]) -> UsageError:
 
 def _nothing(
     paths: Iterable[Path], formats: Sequence[LogFormat], left_out: Counter[str], unfinished: list[str]
-) -> UsageError:
+) -> NoLogsError:
     places = ", ".join(str(path) for path in paths)
     said = " ".join([*_said(left_out), *_said_unfinished(unfinished)])
-    return UsageError(
+    return NoLogsError(
         f"There is no log in {places}. Looked for were {_looked_for(formats)}.{' ' if said else ''}{said}",
         hint="name the files themselves" if unfinished else "name the directory that the trainer wrote to",
     )

@@ -40,16 +40,15 @@ def _first_keys(path: Path, size: int) -> frozenset[str]:
         return frozenset(key.decode() for key in _KEY.findall(file.readline(_FIRST_LINE_BYTES)))
 
 
-def parts_of(path: Path) -> list[Part]:
-    """Ranges of whole lines, of about `PART_BYTES`; the last one ends where the file ends now."""
-    size = check_regular(path)
+def parts_of(path: Path, start: int = 0, stop: int | None = None) -> list[Part]:
+    """Ranges of whole lines, of about `PART_BYTES`, from `start` to `stop` or to where the file ends now."""
+    size = check_regular(path) if stop is None else stop
     parts: list[Part] = []
-    start = 0
     with open_regular(path) as file:
         while start < size:
-            stop = _behind_newline(file, min(start + PART_BYTES, size) - 1, size)
-            parts.append(Part(path, start, stop))
-            start = stop
+            end = _behind_newline(file, min(start + PART_BYTES, size) - 1, size)
+            parts.append(Part(path, start, end))
+            start = end
     return parts
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ..errors import UsageError
@@ -34,17 +34,24 @@ class Log:
                 parts += self.format.parts(path)
         return parts
 
+    def with_files(self, files: Sequence[Path]) -> Log:
+        """The same of other files."""
+        return replace(self, files=tuple(files))
+
     def read(self, part: Part) -> Iterator[LogBatch]:
         """The rows of a part, some thousand at a time; raises `TraceError` for what cannot be read."""
         with readable(part.path):
             yield from self.format.read(part)
 
 
-def open_logs(paths: Sequence[Path], format: str | None = None, column_map: Path | None = None) -> Log:
+def open_logs(
+    paths: Sequence[Path], format: str | None = None, column_map: Path | None = None, *, growing: bool = False
+) -> Log:
     """The logs that some files are, or some directories hold.
 
     `format` is a name of `registry.FORMATS`; without one the content decides. `column_map` is a TOML file for the
-    format `generic`, see `column_map`. Raises what `find_logs` raises, and `ConfigError` for a map that is wrong.
+    format `generic`, see `column_map`. `growing`: whoever writes them is not done. Raises what `find_logs` raises,
+    and `ConfigError` for a map that is wrong.
     """
     if not paths:
         raise UsageError("No log is named.", hint="mismatchscope analyze LOGS… -o DIR")
@@ -52,7 +59,7 @@ def open_logs(paths: Sequence[Path], format: str | None = None, column_map: Path
     formats = log_formats() if name is None else [log_format(name)]
     if column_map is not None:
         formats = [_mapped(column_map, name)]
-    found = find_logs(paths, formats, forced=name is not None)
+    found = find_logs(paths, formats, forced=name is not None, growing=growing)
     return Log(found.format, found.files, found.remarks, found.format.columns)
 
 

@@ -81,5 +81,7 @@ class LogFormat:
     selects: str | None = None
     """What the format's masks have already left out, so that what is left is a selection; None where nothing."""
     parts_of_files: Callable[[list[Path]], list[Part]] | None = None
+    grows: bool = False
+    """Whether parts of a .jsonl file are any ranges of whole lines, so that they can be read while it grows."""
     unfinished: Callable[[Path], str | None] = _is_finished
     """Why a file is still being written, as a clause that begins with its subject; None where it is finished."""

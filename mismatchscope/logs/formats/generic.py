@@ -26,6 +26,7 @@ def format_of(columns: ColumnMap) -> LogFormat:
         recognises=partial(_recognises, columns),
         parts=partial(_parts, columns),
         read=partial(_read, columns),
+        grows=columns.rows == "responses",
         columns=tuple(ColumnOrigin(LOGPROBS[role], mapped.column, role) for role, mapped in origins.items()),
     )
 

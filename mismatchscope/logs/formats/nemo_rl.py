@@ -99,6 +99,7 @@ FORMAT = LogFormat(
     recognises=recognises,
     parts=jsonl.parts_of,
     read=read,
+    grows=True,
     columns=(
         ColumnOrigin("behavior_logprobs", "generation_logprobs", "behavior"),
         ColumnOrigin(

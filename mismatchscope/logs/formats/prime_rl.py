@@ -132,6 +132,7 @@ FORMAT = LogFormat(
     recognises=recognises,
     parts=jsonl.parts_of,
     read=read,
+    grows=True,
     columns=(
         ColumnOrigin("behavior_logprobs", "inference_logprobs", "behavior"),
         ColumnOrigin(
