@@ -4,7 +4,6 @@ reading of all of it."""
 from __future__ import annotations
 
 import os
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +14,14 @@ import pytest
 from log_writers import nemo_rl, prime_rl
 from log_writers.samples import samples
 
-from mismatchscope.analysis import checkpoint
 from mismatchscope.analysis.analyze import analyze
-from mismatchscope.analysis.checkpoint import CHECKPOINT, UnusableCheckpointError
+from mismatchscope.analysis.checkpoint import CHECKPOINT
 from mismatchscope.analysis.follow import SETTLED_S, Follower
 from mismatchscope.analysis.mapping import in_this_process
 from mismatchscope.analysis.settings import AnalysisSettings
 from mismatchscope.reports.document import Report
+
+pytestmark = pytest.mark.slow
 
 SETTINGS = AnalysisSettings()
 
@@ -152,7 +152,7 @@ def test_a_file_that_is_written_anew_is_named_and_counted_once(tmp_path: Path) -
     assert "was written anew" in str(report.log)
 
 
-def test_a_broken_file_does_not_end_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_broken_file_does_not_end_it(tmp_path: Path) -> None:
     run = tmp_path / "run"
     for name, seed in (("a", 1), ("b", 2)):
         run.mkdir(exist_ok=True)
@@ -166,54 +166,3 @@ def test_a_broken_file_does_not_end_it(tmp_path: Path, monkeypatch: pytest.Monke
     assert "b.parquet" in str(report.log)
     (run / "b.parquet").write_bytes(whole)
     assert following.look() == 20
-
-
-@pytest.mark.parametrize("trouble", ["others", "damaged", "settings", "nothing", "pickle", "foreign"])
-def test_a_checkpoint_that_is_not_ours_is_not_gone_on_from(tmp_path: Path, trouble: str) -> None:
-    run = tmp_path / "run"
-    nemo_rl.write_step(run, 1, samples(4))
-    first = follower(run)
-    first.look()
-    first.save()
-    file = tmp_path / CHECKPOINT
-    header, _, payload = file.read_bytes().partition(b"\n")
-    if trouble == "others":
-        os.chmod(file, 0o666)
-    elif trouble == "damaged":
-        file.write_bytes(header + b"\n" + payload[:-1] + b"!")
-    elif trouble == "nothing":
-        file.write_bytes(b"")
-    elif trouble == "pickle":
-        checkpoint.save(file, Touches(tmp_path / "ran"), first._identity())
-    elif trouble == "foreign":
-        checkpoint.save(file, [1], first._identity())
-    second = follower(run, settings=AnalysisSettings(tail=True)) if trouble == "settings" else follower(run)
-    assert second.resume() is not None
-    assert second.look() == first.progress.statistics.pair.tokens
-    assert not (tmp_path / "ran").exists()
-
-
-class Touches:
-    """Unpickled by Python itself, it makes a file."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return os.mkdir, (str(self.path),)
-
-
-def test_the_attack_would_work_on_pickle_itself(tmp_path: Path) -> None:
-    pickle.loads(pickle.dumps(Touches(tmp_path / "ran")))
-    assert (tmp_path / "ran").exists()
-
-
-def test_only_a_class_of_ours_is_made(tmp_path: Path) -> None:
-    for module, name in (
-        ("mismatchscope.processes", "run"),
-        ("mismatchscope.analysis.checkpoint", "save"),
-        ("os", "system"),
-    ):
-        payload = f"\x80\x04\x8c{chr(len(module))}{module}\x8c{chr(len(name))}{name}\x93.".encode("latin-1")
-        with pytest.raises(UnusableCheckpointError, match="UnpicklingError"):
-            checkpoint._unpickled(payload)
