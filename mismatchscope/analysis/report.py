@@ -81,6 +81,7 @@ def report_of(
         kept_support=kept_support,
         truncation_floor=None if kept_support is None else kept_support.truncation.value,
         native_metrics=statistics.native_metrics.results(trainers, logged),
+        sequences=statistics.sequences_shown.results(),
         provenance=Provenance(
             behavior=_side(log, "behavior"),
             reference=_side(log, "reference"),

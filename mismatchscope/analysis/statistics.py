@@ -13,6 +13,7 @@ from .block import LogBlock
 from .distribution.checks import DistributionChecks
 from .native_metrics import NativeMetrics
 from .rows import Rejected, blocks_of
+from .sequences import SequenceSamples
 from .settings import AnalysisSettings
 from .states import states_of, target_states
 
@@ -25,7 +26,7 @@ class LogStatistic(Protocol):
     def merge(self, other: Self) -> None: ...
 
 
-_STATISTICS = ("distribution", "native_metrics")
+_STATISTICS = ("distribution", "native_metrics", "sequences_shown")
 """The attributes of `LogStatistics` that keep to `LogStatistic`."""
 
 
@@ -36,6 +37,7 @@ class LogStatistics:
         self.pair, self.alpha0, self.beta = PairStatistics(), PairStatistics(), PairStatistics()
         self.distribution = DistributionChecks()
         self.native_metrics = NativeMetrics(settings)
+        self.sequences_shown = SequenceSamples()
         self.rejected = Rejected()
         self.rows = self.sequences = self.partial = 0
         self.prompts_unknown = 0
