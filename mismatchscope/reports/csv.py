@@ -1,6 +1,7 @@
 """The figures as long-form CSV: `section,measure,statistic,value`, one number a line.
 
 `alpha1,mean,high,0.0024` is `report.alpha1.mean.high`; a figure that is one number has the statistic `value`.
+`trend,token tv step=12,high` is the upper end of mean TV at step 12.
 `token,tv,p99_high` is the upper confidence limit of `token,tv,p99`.
 An entry of a list is named by what tells it apart: `alpha1,tolerance quantile=0.95 confidence=0.95,value,0.13`.
 An empty value is unknown; `inf` is infinite, as pandas reads it.
@@ -25,12 +26,18 @@ if TYPE_CHECKING:
 
 _FLOORS = ("truncation_floor", "rounding_floor")
 _SECTIONS = (*(section for section in SECTIONS if section not in _FLOORS), "gates")
-_NAMED_BY = {name: naming.fields for name, naming in ENTRY_NAMES.items()} | {"gates": ("expression",)}
+_NAMED_BY = {name: naming.fields for name, naming in ENTRY_NAMES.items()} | {
+    "gates": ("expression",),
+    "change_points": ("step",),
+}
 _ENDS = ("low", "high")
+_BY_STEP = {"values": "value", "low": "low", "high": "high", "logged": "logged"}
+"""Fields with a value a step, and the statistic that it is."""
 # Where a cell begins, in a country whose spreadsheets part cells by semicolons too.
 _FORMULA = re.compile(r"(?:^|(?<=;))(?=\s*[=+\-@＝＋－＠])")
 # Words, and what is no figure of the comparison.
-_LEFT_OUT = {"reason", "weights_reason", "method", "provenance", "difference"}
+_LEFT_OUT = {"reason", "weights_reason", "method", "provenance", "difference", "remark"}
+_LEFT_OUT |= {"fix", "rule", "sentence", "evidence", "first_steps", "last_steps", "steps"}
 
 
 def render(report: Report) -> str:
@@ -69,7 +76,13 @@ def _numbers(node: Any, name: str) -> Iterator[tuple[tuple[str, ...], float | No
         children = (
             node if isinstance(node, dict) else {key: getattr(node, key) for key in field_types(node.__class__)}
         )
+        by_step = [field for field in _BY_STEP if isinstance(children.get(field), tuple)]
+        for at, step in enumerate(children["steps"] if by_step else ()):
+            for field in by_step:
+                yield (f"step={step}", _BY_STEP[field]), children[field][at]
         for field, child in children.items():
+            if field in by_step:
+                continue
             if field == "quantile_limits":  # the ends of `p99` are `p99_low` and `p99_high`
                 for quantile, ends in child.items():
                     yield from (((f"{quantile}_{end}",), value) for end, value in zip(_ENDS, ends, strict=True))

@@ -1,7 +1,8 @@
 """Names of the entries of a report's lists: `alpha1.tolerance.p95`, `corrections.icepop`, never an index.
 
 An entry is named by what tells it apart from the others. A rule at several thresholds has its usual name where it
-stands first, and all its settings in the name of each: `sequence_tis`, `sequence_tis_cap_10`.
+stands first, and all its settings in the name of each: `sequence_tis`, `sequence_tis_cap_10`. What a log calls a
+worker or an environment is foreign: its letters and digits make the name, and anything else is an underscore.
 """
 
 from __future__ import annotations
@@ -9,9 +10,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 from ..errors import ConfigError
+from ..measures.log_results import GroupKind
 
 _NUMBER = r"\d+(?:_\d+)?(?:e-?\d+)?"
 
@@ -67,6 +69,20 @@ class EntryNames:
         return "_".join([usual, *(f"{key}_{_number(value)}" for key, value in settings.items())])
 
 
+def _labelled(usual: str, *fields: str) -> EntryNames:
+    """Entries that texts tell apart, `usual` standing for any of their names."""
+
+    def name(entry: Any) -> tuple[str, Mapping[str, float]]:
+        return "_".join(safe_name(getattr(entry, field)) for field in fields), {}
+
+    return EntryNames(fields=fields, name=name, form=_LABEL, usual=(usual,))
+
+
+def safe_name(label: str) -> str:
+    """A label as part of a path: `worker-3`, `math_v2` for "math/v2"."""
+    return re.sub(r"[^A-Za-z0-9_-]+", "_", label) or "_"
+
+
 def _number(value: float) -> str:
     """A setting as part of a name: `0_05`, `10`, `1e-6`."""
     return re.sub(r"e\+?(-?)0*", r"e\1", f"{value:.6g}").replace(".", "_")
@@ -92,6 +108,8 @@ _RULES = (
     "trust_region_mask_max",
     "trust_region_mask_mean",
 )
+_KINDS = get_args(GroupKind)
+_LABEL = r"[A-Za-z0-9_-]+"
 _QUANTILES = ("p50", "p90", "p95", "p99", "p999")
 _TAUS = tuple(f"tau_{_number(float(f'{step}e{exponent}'))}" for exponent in range(-6, 0) for step in (1, 2, 5))
 
@@ -121,5 +139,10 @@ ENTRY_NAMES = {
         form=rf"(?:{'|'.join(_RULES)})(?:_[A-Za-z]+_{_NUMBER})*",
         usual=_RULES,
     ),
+    "groups": EntryNames(fields=("by",), name=lambda entry: (entry.by, {}), form="|".join(_KINDS), usual=_KINDS),
+    "rows": _labelled("LABEL", "label"),
+    "distribution": _labelled("CODE", "code"),
+    "correction_audit": _labelled("COLUMN_CODE", "column", "code"),
+    "native_metrics": _labelled("TRAINER_NAME", "trainer", "name"),
 }
 """By the name of the list."""

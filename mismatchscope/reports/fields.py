@@ -20,6 +20,15 @@ SECTIONS = (
     "baseline",
     "corrections",
     "bounds",
+    "distribution",
+    "trend",
+    "groups",
+    "staleness",
+    "stale_cache",
+    "prompt_effect",
+    "length_scaling",
+    "correction_audit",
+    "native_metrics",
 )
 """The parts of a report that hold figures."""
 

@@ -30,6 +30,7 @@ _FOLLOWS = ("rounding_floor", "unseen_share", "pareto_k_limit")
 
 LOWER_BOUND = "it is a lower bound: it can show that the figure is larger, never that it is smaller"
 LARGEST_SEEN = "other states may have larger ones: the largest value seen can fail a gate on >, never pass it"
+NOT_ALIKE = "a row that is not shown to differ is not shown to be like the others"
 UPPER_LIMIT = "it is an upper limit: it can show that the figure is smaller, never that it is larger"
 CERTIFIED_ENDS = "the threshold lies between the certified ends: fuller evidence decides, more prompts do not"
 RUN_TO_RUN = "it differs from run to run by an unknown amount: gate on a mean or a quantile"
@@ -91,6 +92,10 @@ def why_open(parent: Any, key: str) -> str | None:
 def _single(key: str, parent: Any, node: float | bool) -> Figure:
     """A number that is no mean."""
     value = _number(node)
+    if hasattr(parent, "trainer"):  # a trainer's own metric is the number that it logs, whatever that estimates
+        return Figure(value, value, value, of_this_run=True)
+    if key == "differs" and not node:
+        return Figure(value, low=value, reason=NOT_ALIKE)
     if _is_exact(parent, key):
         return Figure(value, value, value)
     if key == "observed_upper":

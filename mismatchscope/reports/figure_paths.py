@@ -23,7 +23,9 @@ from .figure_ends import CENTERS, Figure, known_ends, why_open
 if TYPE_CHECKING:
     from .document import Report
 
-_SETTINGS = {"confidence", "quantile", "threshold", "n_needed"}
+_SETTINGS = {"confidence", "quantile", "threshold", "n_needed", "step_offset", "passed_at"}
+_THRESHOLD = "tolerance"
+"""A setting where it is one number; a list of figures where it is a list."""
 
 
 def figure_at(report: Report, path: str) -> Figure:
@@ -111,7 +113,7 @@ def paths_below(kind: type, prefix: str = "", settings: Sequence[str] = ()) -> I
             continue
         path = f"{prefix}{name}"
         for part in _alternatives(hint):
-            if part in (int, float, bool):
+            if part in (int, float, bool) and name != _THRESHOLD:
                 yield path
             elif is_record(part):
                 yield from _record_paths(part, path)

@@ -14,6 +14,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from ..measures.log_results import Trend
 from ..measures.results import Alpha, Exceedance, Interval, Statistic, Tolerance
 from .chart_fields import PositionBin
 
@@ -81,6 +82,9 @@ def _of_number(value: float, name: str, path: str) -> Iterator[str]:
 def _of_ends(value: Any, name: str, path: str) -> Iterator[str]:
     """What the ends of intervals say of each other and of what lies between them."""
     low, high = getattr(value, "low", None), getattr(value, "high", None)
+    if isinstance(value, Trend):
+        yield from _of_steps(value, path)
+        return
     pairs = [(f"{path}.", low, high)]
     for stem in ("ess_fraction", "ratio_outside_band"):
         ends = getattr(value, f"{stem}_low", None), getattr(value, f"{stem}_high", None)
@@ -113,6 +117,17 @@ def _of_ends(value: Any, name: str, path: str) -> Iterator[str]:
         assert value.observed_max is not None and value.observed_upper is not None
         if value.observed_max > value.observed_upper + _SLACK:
             yield f"{path}.observed_max is {value.observed_max:g}, above its bound of {value.observed_upper:g}"
+
+
+def _of_steps(value: Trend, path: str) -> Iterator[str]:
+    columns = (value.values, value.low, value.high)
+    if any(len(column) != len(value.steps) for column in columns):
+        yield f"{path} has {len(value.steps)} steps and other numbers of values"
+        return
+    for step, at, low, high in zip(value.steps, *columns, strict=True):
+        known = [each for each in (low, at, high) if each is not None and not math.isnan(each)]
+        if any(a > b + _SLACK * max(1e-6, abs(b)) for a, b in pairwise(known)):
+            yield f"{path} of step {step} is outside its interval"
 
 
 def _of_mean(value: Statistic | Interval, name: str, path: str) -> Iterator[str]:

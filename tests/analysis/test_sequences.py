@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -63,7 +64,7 @@ def test_a_response_is_shown_as_the_log_has_it() -> None:
 @given(cuts=st.sets(st.integers(1, 63), max_size=6), turned=st.booleans(), apart=st.booleans())
 def test_any_split_and_order_chooses_the_same(cuts: set[int], turned: bool, apart: bool) -> None:
     edges = [0, *sorted(cuts), 64]
-    blocks = [RUN.block(first, stop) for first, stop in zip(edges, edges[1:], strict=False)]
+    blocks = [RUN.block(first, stop) for first, stop in pairwise(edges)]
     blocks = blocks[::-1] if turned else blocks
     if apart:
         whole = SequenceSamples()
