@@ -11,7 +11,7 @@ from ..credentials import masked
 from ..logs.metrics_file import read_metrics
 from ..logs.reading import open_logs
 from ..reports.document import Report
-from .mapping import statistics_of
+from .mapping import Mapper, statistics_of
 from .processes import in_processes
 from .ray_cluster import on_ray
 from .report import report_of
@@ -42,6 +42,10 @@ def analyze(
     started = time.monotonic()
     logged = None if compare_with is None else read_metrics(compare_with)
     log = open_logs(paths, format=format, column_map=column_map)
-    mapper = in_processes(processes or len(os.sched_getaffinity(0))) if ray is None else on_ray(ray)
-    statistics = statistics_of(log, settings, mapper, on_tokens)
+    statistics = statistics_of(log, settings, mapper_of(processes, ray), on_tokens)
     return report_of(log, statistics, settings, logged=logged, command=masked(command), started=started)
+
+
+def mapper_of(processes: int | None, ray: str | None) -> Mapper:
+    """Who reads the chunks of a log: so many processes, by default one a core, or the Ray cluster at an address."""
+    return in_processes(processes or len(os.sched_getaffinity(0))) if ray is None else on_ray(ray)

@@ -24,7 +24,6 @@ from ..input_files import open_regular
 from ..ownership import why_unsafe
 from .statistics import LogStatistics
 
-CHECKPOINT: Final = "follow.checkpoint"
 _SCHEMA: Final = 1
 _HEADER_BYTES: Final = 2**16
 

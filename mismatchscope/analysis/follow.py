@@ -14,10 +14,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
+from ..credentials import masked
 from ..errors import NoLogsError, TraceError
 from ..foreign_text import printable
 from ..input_files import open_regular, read_bytes
 from ..logs import jsonl
+from ..logs.metrics_file import read_metrics
 from ..logs.reading import Log, open_logs
 from ..logs.source import Part
 from ..reports.document import Report
@@ -46,11 +48,13 @@ class Follower:
         *,
         format: str | None = None,
         column_map: Path | None = None,
+        compare_with: Path | None = None,
         command: str = "",
         now: Callable[[], float] = time.time,
     ) -> None:
         self._paths, self._settings, self._mapper, self._now = list(paths), settings, mapper, now
-        self._format, self._column_map, self._command = format, column_map, command
+        self._format, self._column_map, self._compare_with = format, column_map, compare_with
+        self._command = command
         self._checkpoint = checkpoint_file
         self._log: Log | None = None
         self._started = time.monotonic()
@@ -91,7 +95,12 @@ class Follower:
         remarks = (*self._log.remarks, *self.progress.remarks)
         log = Log(self._log.format, self._log.files, remarks, self._log.columns)
         return report_of(
-            log, self.progress.statistics, self._settings, command=self._command, started=self._started
+            log,
+            self.progress.statistics,
+            self._settings,
+            logged=None if self._compare_with is None else read_metrics(self._compare_with),
+            command=masked(self._command),
+            started=self._started,
         )
 
     def _identity(self) -> dict[str, Any]:

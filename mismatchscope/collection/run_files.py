@@ -23,6 +23,9 @@ RUN = "run.json"
 PROMPTS = "api-prompts.jsonl"
 """Prompts that an audit was given in Python."""
 
+CHECKPOINT = "follow.checkpoint"
+"""What following a log has read so far."""
+
 LOGS = "logs"
 SIDES = ("behavior", "reference", "baseline")
 
@@ -63,7 +66,7 @@ TRACES = frozenset(f"{side}{view}" for side in SIDES for view in _VIEWS)
 """The directories of an audit's traces."""
 
 _OUTPUT = _Layout(
-    _named(RUN, PROMPTS, *_REPORT_FILES, *_TRACE_FILES),
+    _named(RUN, PROMPTS, CHECKPOINT, *_REPORT_FILES, *_TRACE_FILES),
     _PARTS | {LOGS: _Layout(_named(*(f"{side}.log" for side in SIDES)))} | dict.fromkeys(TRACES, _TRACE),
 )
 

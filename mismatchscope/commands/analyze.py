@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from . import following
+from .following import Outlets, Watching
 from .options import Force, Overrides, Ray, RequiredOutput, takes_settings
 from .report_output import write_and_exit
 from .terminal import command_line, progress
+
+if TYPE_CHECKING:
+    from ..reports.document import Report
 
 
 @takes_settings("confidence", "max_rejected", "tail", "gate.fail_on")
@@ -32,14 +37,29 @@ def command(
     ] = None,
     processes: Annotated[int | None, typer.Option(min=1, help="That share the reading.  \\[one a core]")] = None,
     ray: Ray = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Go on looking, until Ctrl-C or a gate that fails.")
+    ] = False,
+    every: Annotated[float, typer.Option(min=0.1, help="With --follow: seconds from one look to the next.")] = 10.0,
+    until_idle: Annotated[
+        float | None, typer.Option(min=0.0, help="With --follow: end when so many seconds brought nothing new.")
+    ] = None,
+    prometheus: Annotated[
+        Path | None, typer.Option(help="Write the main figures to this text file, for Prometheus.")
+    ] = None,
+    tensorboard: Annotated[
+        Path | None, typer.Option(help="Write the main figures into this directory, as TensorBoard's scalars.")
+    ] = None,
     overrides: Overrides,
     force: Force = False,
 ) -> None:
     """Measure what the logs of a run hold: how far apart the policies were, since when, and what corrections do."""
     from .. import gate
-    from ..analysis.analyze import analyze
+    from ..analysis.analyze import analyze, mapper_of
+    from ..analysis.follow import Follower
     from ..analysis.settings import AnalysisSettings
     from ..collection.output import output_directory
+    from ..collection.run_files import CHECKPOINT
     from ..config import load_settings
 
     settings = load_settings(None, overrides, [])
@@ -51,7 +71,25 @@ def command(
         trainer=trainer,
         tail=settings.tail,
     )
-    with output_directory(output, force=force, inputs=logs):
+
+    def judged(report: Report) -> Report:
+        return gate.apply(report, settings.gate.fail_on) if settings.gate.fail_on else report
+
+    outlets = Outlets(prometheus, tensorboard)
+    resume = follow and not force and (output / CHECKPOINT).exists()
+    with output_directory(output, force=force, resume=resume, inputs=logs):
+        if follow:
+            follower = Follower(
+                logs,
+                asked,
+                mapper_of(processes, ray),
+                output / CHECKPOINT,
+                format=format,
+                column_map=map,
+                compare_with=compare_with,
+                command=command_line(),
+            )
+            following.follow(follower, output, Watching(every, until_idle), outlets, judged)
         with progress() as on_event:
             report = analyze(
                 logs,
@@ -64,4 +102,7 @@ def command(
                 command=command_line(),
                 on_tokens=lambda tokens: on_event({"event": "measured", "rows": tokens}),
             )
-        write_and_exit(gate.apply(report, settings.gate.fail_on) if settings.gate.fail_on else report, output)
+        report = judged(report)
+        outlets.tell(report)
+        outlets.close()
+        write_and_exit(report, output)

@@ -118,6 +118,13 @@ def _show_baseline(report: Report, baseline: BaselineComparison, console: Consol
 
 def show_gates(report: Report, console: Console) -> None:
     """Print one line a gate: its verdict, its condition, and the figure that decided it."""
+    if report.gates:
+        console.print()
+        console.print(gate_table(report))
+
+
+def gate_table(report: Report) -> Table:
+    """The same as a table."""
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
@@ -129,9 +136,7 @@ def show_gates(report: Report, console: Console) -> None:
             Text(printable(gate.expression)),
             Text(f"is {gate_value(gate)}{reason}", style="dim"),
         )
-    if report.gates:
-        console.print()
-        console.print(table)
+    return table
 
 
 def _alarm_lines(alarm: Alarm) -> Table:

@@ -12,10 +12,11 @@ from log_writers import nemo_rl
 from log_writers.samples import samples
 
 from mismatchscope.analysis import checkpoint
-from mismatchscope.analysis.checkpoint import CHECKPOINT, UnusableCheckpointError
+from mismatchscope.analysis.checkpoint import UnusableCheckpointError
 from mismatchscope.analysis.follow import Follower
 from mismatchscope.analysis.mapping import in_this_process
 from mismatchscope.analysis.settings import AnalysisSettings
+from mismatchscope.collection.run_files import CHECKPOINT
 
 
 def follower(run: Path, settings: AnalysisSettings | None = None) -> Follower:

@@ -15,10 +15,11 @@ from log_writers import nemo_rl, prime_rl
 from log_writers.samples import samples
 
 from mismatchscope.analysis.analyze import analyze
-from mismatchscope.analysis.checkpoint import CHECKPOINT
 from mismatchscope.analysis.follow import SETTLED_S, Follower
 from mismatchscope.analysis.mapping import in_this_process
 from mismatchscope.analysis.settings import AnalysisSettings
+from mismatchscope.collection.run_files import CHECKPOINT
+from mismatchscope.errors import UsageError
 from mismatchscope.reports.document import Report
 
 pytestmark = pytest.mark.slow
@@ -166,3 +167,8 @@ def test_a_broken_file_does_not_end_it(tmp_path: Path) -> None:
     assert "b.parquet" in str(report.log)
     (run / "b.parquet").write_bytes(whole)
     assert following.look() == 20
+
+
+def test_a_place_that_is_not_there_is_an_error_at_once(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="none cannot be read"):
+        follower(tmp_path / "none").look()
