@@ -198,7 +198,7 @@ def _facts(log: Log, statistics: LogStatistics, checks: list[DistributionCheck])
         format=log.format.name,
         files=len(log.files),
         rows=statistics.rows,
-        columns=column_policies(log.columns, statistics.distribution.sample),
+        columns=column_policies(log.columns, statistics.distribution.sample.examined()),
         rejected=dict(statistics.rejected.responses + statistics.rejected.tokens),
         selection="; ".join(filter(None, [log.format.selects, *reduced])) or None,
         remarks=(*log.remarks, *statistics.remarks),

@@ -14,7 +14,7 @@ from .law import law_checks
 from .row_order import row_checks
 from .same_numbers import copy_check, unit_check
 from .sample import ResponseSample
-from .selection import MaskedTokens, selection_check
+from .selection import selection_check
 from .shift import shift_check
 from .values import value_checks
 
@@ -28,34 +28,32 @@ class DistributionChecks:
     def __init__(self) -> None:
         self.sample = ResponseSample()
         self.repeated = RepeatedResponses()
-        self.masked = MaskedTokens()
         self.kept_set = KeptSet()
 
     def add(self, block: LogBlock) -> None:
-        for part in (self.sample, self.repeated, self.masked, self.kept_set):
+        for part in (self.sample, self.repeated, self.kept_set):
             part.add(block)
 
     def merge(self, other: DistributionChecks) -> None:
         self.sample.merge(other.sample)
         self.repeated.merge(other.repeated)
-        self.masked.merge(other.masked)
         self.kept_set.merge(other.kept_set)
 
     def results(
         self, pair: PolicyPair, rejected: Rejected, *, selects: str | None = None
     ) -> list[DistributionCheck]:
         """`pair` and `rejected` are of the same responses; `selects` is what the format's masks have left out."""
-        statistics = pair.statistics
+        statistics, examined = pair.statistics, self.sample.examined()
         return [
-            shift_check(self.sample),
-            *row_checks(self.sample),
+            shift_check(examined),
+            *row_checks(examined),
             *law_checks(pair),
-            *value_checks(statistics.fillers, rejected, self.sample),
-            copy_check(self.sample, identical=statistics.identical),
-            unit_check(self.sample),
+            *value_checks(statistics.fillers, rejected, examined),
+            copy_check(examined, identical=statistics.identical),
+            unit_check(examined),
             self.repeated.result(),
-            *end_checks(self.sample),
-            selection_check(self.masked, rejected.dropped, self.sample, selects),
+            *end_checks(examined),
+            selection_check(examined, rejected.dropped, selects),
             self.kept_set.check(),
         ]
 

@@ -20,7 +20,7 @@ from ...logs.source import ColumnOrigin
 from ...measures.log_results import ColumnPolicy
 from ...reports.text import number
 from ..block import UNKNOWN
-from .sample import ResponseSample
+from .examined import ExaminedResponses
 
 Policy = Literal["behavior", "reference", "target", "unknown"]
 
@@ -43,24 +43,23 @@ class StepDrift:
     steps: int
 
 
-def step_drift(sample: ResponseSample) -> StepDrift | None:
+def step_drift(examined: ExaminedResponses) -> StepDrift | None:
     """None where the log has too few steps, or too few responses in them."""
-    rows = sample.rows[(sample.rows["step"] != UNKNOWN) & (sample.rows["distance"] > 0)]
-    rows = rows[np.lexsort((rows["sequence_id"], rows["step"]))]
-    _, step_C, count_G = np.unique(rows["step"], return_inverse=True, return_counts=True)
-    usable_C = (count_G >= _OF_A_STEP)[step_C]
-    rows, step_C = rows[usable_C], step_C[usable_C]
-    if len(np.unique(step_C)) < _STEPS:
+    chosen = np.flatnonzero((examined.step_C != UNKNOWN) & (examined.mean_distance_C > 0))
+    chosen = chosen[np.lexsort((examined.sequence_id_C[chosen], examined.step_C[chosen]))]
+    _, step_C, count_G = np.unique(examined.step_C[chosen], return_inverse=True, return_counts=True)
+    chosen = chosen[(count_G >= _OF_A_STEP)[step_C]]
+    _, step_C, count_G = np.unique(examined.step_C[chosen], return_inverse=True, return_counts=True)
+    if len(count_G) < _STEPS:
         return None
-    _, step_C, count_G = np.unique(step_C, return_inverse=True, return_counts=True)
     start_G = np.cumsum(count_G) - count_G
-    place_C = (np.arange(len(rows)) - start_G[step_C]) / (count_G[step_C] - 1)
-    known = [np.log(rows["length"]), np.log(np.maximum(rows["surprise"], 1e-6))]
+    place_C = (np.arange(len(chosen)) - start_G[step_C]) / (count_G[step_C] - 1)
+    known = [np.log(examined.length_C[chosen]), np.log(np.maximum(examined.surprise_C[chosen], 1e-6))]
 
     def within(value_C: np.ndarray) -> np.ndarray:
         return value_C - (np.bincount(step_C, value_C) / count_G)[step_C]
 
-    level_C, place_C = within(np.log(rows["distance"])), within(place_C)
+    level_C, place_C = within(np.log(examined.mean_distance_C[chosen])), within(place_C)
     known_CK = np.stack([within(value_C) for value_C in known], axis=1)
     level_C, place_C = (value_C - known_CK @ _least_squares(known_CK, value_C) for value_C in (level_C, place_C))
     weight = float(place_C @ place_C)
@@ -78,9 +77,9 @@ def step_drift(sample: ResponseSample) -> StepDrift | None:
     return StepDrift(slope, slope - t * error, slope + t * error, float(stdtr(steps - 1, -slope / error)), steps)
 
 
-def column_policies(columns: Sequence[ColumnOrigin], sample: ResponseSample) -> tuple[ColumnPolicy, ...]:
+def column_policies(columns: Sequence[ColumnOrigin], examined: ExaminedResponses) -> tuple[ColumnPolicy, ...]:
     """Every column with the policy that it is; what its format leaves open is decided by the drift within steps."""
-    drift = step_drift(sample)
+    drift = step_drift(examined)
     both = {origin.policy for origin in columns} >= {"reference", "target"}
     return tuple(
         _decided(found, drift, both) if not found.settled else found

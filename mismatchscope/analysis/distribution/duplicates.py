@@ -1,9 +1,9 @@
 """Is the same response in the log twice, as where two ranks write what both hold?
 
-A response is told by its tokens and log-probs. A long one does not come twice by chance; a greedy sampler repeats
-itself, and is told by prompts that never have two different responses.
+A response is told by its length and by tokens and log-probs at places all along it. A long one does not come twice
+by chance; a greedy sampler repeats itself, and is told by prompts that never have two different responses.
 
-Shapes: S responses of a block, N their tokens that count, R their recorded tokens, H distinct contents.
+Shapes: S responses of a block, P places, R recorded tokens, H distinct contents.
 """
 
 from __future__ import annotations
@@ -11,24 +11,25 @@ from __future__ import annotations
 import numpy as np
 
 from ...measures.log_results import DistributionCheck
-from ...measures.prompt_hash import labels_of_ids
+from ...measures.prompt_hash import labels_of_tokens
 from ...reports.text import count, share
 from ..block import UNKNOWN, LogBlock
 
+PLACES = 16
 CONTENTS = 2**15
-_SURPRISE = 20.0
-"""Nats: two draws of one response that is less likely than e⁻²⁰ do not happen in a log."""
+_SURPRISE = 30.0
+"""Nats: two draws of a response that is less likely than e⁻³⁰ do not happen in a log."""
+_LEAST, _LEAST_SHARE = 2, 0.001
+_FILE_BITS = np.int64(40)
 _ROW = np.dtype(
     [
         ("key", np.uint64),
         ("copies", np.int64),
         ("cluster", np.int64),
-        ("first", np.int64),
         ("source_low", np.int64),
         ("source_high", np.int64),
     ]
 )
-_FILE_BITS = np.int64(40)
 
 
 class RepeatedResponses:
@@ -36,17 +37,14 @@ class RepeatedResponses:
 
     def __init__(self) -> None:
         self.responses = 0
+        """Of those that could not be drawn twice."""
         self._rows = np.zeros(0, dtype=_ROW)
 
     def add(self, block: LogBlock) -> None:
-        mu_S, pi_S = (np.add.reduceat(logp_N, block.start_S) for logp_N in (block.logp_mu_N, block.logp_pi_N))
-        rare_S = -mu_S > _SURPRISE
-        if not rare_S.any():
-            return
+        content_S, surprise_S = contents(block)
+        rare_S = surprise_S > _SURPRISE
         rows = np.zeros(int(rare_S.sum()), dtype=_ROW)
-        rows["key"] = contents(block, mu_S, pi_S)[rare_S]
-        rows["copies"], rows["cluster"] = 1, block.cluster_S[rare_S]
-        rows["first"] = block.sequence_id_S[rare_S]
+        rows["key"], rows["copies"], rows["cluster"] = content_S[rare_S], 1, block.cluster_S[rare_S]
         source_S = block.sequence_id_S >> _FILE_BITS
         if "rank" in block.by_row:
             rank_S = block.by_row["rank"]
@@ -67,7 +65,6 @@ class RepeatedResponses:
         start_H = np.flatnonzero(np.append(True, joined["key"][1:] != joined["key"][:-1]))
         merged = joined[start_H]
         merged["copies"] = np.add.reduceat(joined["copies"], start_H)
-        merged["first"] = np.minimum.reduceat(joined["first"], start_H)
         merged["source_low"] = np.minimum.reduceat(joined["source_low"], start_H)
         merged["source_high"] = np.maximum.reduceat(joined["source_high"], start_H)
         self._rows = merged[:CONTENTS]
@@ -80,23 +77,24 @@ class RepeatedResponses:
             return DistributionCheck(code="duplicates", status="unknown", sentence=sentence, of=0)
         repeated = rows[rows["copies"] > 1]
         extra = int(repeated["copies"].sum()) - len(repeated)
-        examined = "all were examined" if kept == self.responses else f"{kept:,} of {self.responses:,} examined"
         elsewhere = int((repeated["source_low"] != repeated["source_high"]).sum())
+        all_of_them = f"all {kept:,} that could not be drawn twice were examined"
+        examined = all_of_them if kept == self.responses else f"{kept:,} of {self.responses:,} were examined"
         evidence = {"responses": extra, "in_other_files_or_ranks": elsewhere, "examined": kept}
-        if not extra:
+        if extra < max(_LEAST, _LEAST_SHARE * kept):
             return DistributionCheck(
                 code="duplicates",
                 status="pass",
-                sentence=f"No response is there twice with the same tokens and log-probs ({examined}).",
-                count=0,
+                sentence=f"{count(extra, 'response')} came twice with the same tokens and log-probs ({examined}).",
+                count=extra,
                 of=kept,
                 evidence=evidence,
             )
-        varied = len(np.unique(rows["cluster"])) < len(rows)
         sentence = (
-            f"{count(extra, 'response')} ({share(extra / kept)}) are there again with the same tokens and "
-            f"log-probs, {elsewhere:,} of the {len(repeated):,} repeated ones in another file or rank ({examined})."
+            f"{count(extra, 'response')} ({share(extra / kept)}) came before with the same tokens and log-probs; of "
+            f"the {len(repeated):,} that did, {elsewhere:,} are in several files or ranks ({examined})."
         )
+        varied = len(np.unique(rows["cluster"])) < len(rows)
         if varied or 2 * elsewhere >= len(repeated):
             return DistributionCheck(
                 code="duplicates",
@@ -117,11 +115,16 @@ class RepeatedResponses:
         )
 
 
-def contents(block: LogBlock, mu_S: np.ndarray, pi_S: np.ndarray) -> np.ndarray:
-    """A hash of each response's tokens that count, and of the sums of their log-probs, uint64 [S]."""
-    weight_N = 2 * block.position_N + 1
-    tokens_S = np.add.reduceat(block.token_id_N * weight_N, block.start_S)
-    key_S = labels_of_ids(tokens_S ^ (block.length_S << np.int64(40))).view(np.uint64)
-    for sum_S in (mu_S, pi_S):
-        key_S = labels_of_ids((key_S ^ np.ascontiguousarray(sum_S).view(np.uint64)).view(np.int64)).view(np.uint64)
-    return key_S
+def contents(block: LogBlock) -> tuple[np.ndarray, np.ndarray]:
+    """(a hash of each response's content, uint64 [S]; its −log μ as far as the places tell [S])."""
+    last_S = block.recorded_S - 1
+    start_S = np.cumsum(block.recorded_S) - block.recorded_S
+    at_SP = start_S[:, None] + (last_S[:, None] * np.arange(PLACES)) // (PLACES - 1)
+    mu_SP = block.logp_R["behavior"][at_SP]
+    parts = [block.token_id_R[at_SP], mu_SP.view(np.int64), block.logp_R["reference"][at_SP].view(np.int64)]
+    parts.append(np.broadcast_to(block.recorded_S[:, None], (len(start_S), 1)))
+    content_SP = np.concatenate(parts, axis=1)
+    label_S = labels_of_tokens(content_SP.ravel(), np.full(len(start_S), content_SP.shape[1]))
+    counts_SP = block.counts_R[at_SP]
+    mean_S = np.where(counts_SP, -mu_SP, 0.0).sum(axis=1) / np.maximum(counts_SP.sum(axis=1), 1)
+    return label_S.view(np.uint64), mean_S * block.length_S

@@ -10,7 +10,7 @@ import numpy as np
 
 from ...measures.log_results import DistributionCheck
 from ...reports.text import count, number, share
-from .sample import FIRST, ResponseSample
+from .examined import FIRST, ExaminedResponses
 
 _REST = 16
 _RESPONSES = 8
@@ -25,32 +25,36 @@ _FIX = {
 }
 
 
-def end_checks(sample: ResponseSample) -> list[DistributionCheck]:
+def end_checks(examined: ExaminedResponses) -> list[DistributionCheck]:
     """Whether in at least half of the responses an end's |Δ log p| is ten times that of the other tokens."""
-    return [_check(sample.rows, end) for end in ("first", "last")]
+    first_C, rest_C = examined.first_and_rest_C
+    long_C = examined.tokens_C >= FIRST + _REST
+    ends = {"first": first_C, "last": examined.last_C}
+    return [_check(end, distance_C[long_C], rest_C[long_C]) for end, distance_C in ends.items()]
 
 
-def _check(rows: np.ndarray, end: str) -> DistributionCheck:
-    rows = rows[(rows["tokens"] >= FIRST + _REST) & np.isfinite(rows[end]) & np.isfinite(rows["rest"])]
+def _check(end: str, distance_C: np.ndarray, rest_C: np.ndarray) -> DistributionCheck:
+    known_C = np.isfinite(distance_C) & np.isfinite(rest_C)
+    distance_C, rest_C = distance_C[known_C], rest_C[known_C]
     name, code = _SIDES[end]
-    if len(rows) < _RESPONSES:
+    if len(rest_C) < _RESPONSES:
         return DistributionCheck(
             code=code,
             status="unknown",
             sentence=f"Fewer than {_RESPONSES} responses are long enough to compare their {name} with the rest.",
-            of=len(rows),
+            of=len(rest_C),
         )
-    worse = int(((rows[end] > _TIMES * rows["rest"]) & (rows[end] > _LEAST[end])).sum())
-    means = float(rows[end].mean()), float(rows["rest"].mean())
-    fails = worse >= _SHARE * len(rows)
+    worse = int(((distance_C > _TIMES * rest_C) & (distance_C > _LEAST[end])).sum())
+    means = float(distance_C.mean()), float(rest_C.mean())
+    fails = worse >= _SHARE * len(rest_C)
     return DistributionCheck(
         code=code,
         status="fail" if fails else "pass",
-        sentence=f"In {worse:,} of {count(len(rows), 'response')} ({share(worse / len(rows))}) |Δ log p| of the "
+        sentence=f"In {worse:,} of {count(len(rest_C), 'response')} ({share(worse / len(rest_C))}) |Δ log p| of the "
         f"{name} is more than {_TIMES:.0f} times that of the others; its mean is {number(means[0])} against "
         f"{number(means[1])}.",
         count=worse,
-        of=len(rows),
+        of=len(rest_C),
         evidence={"mean_abs_logprob_diff": means[0], "of_the_rest": means[1]},
         fix=_FIX[end] if fails else None,
     )

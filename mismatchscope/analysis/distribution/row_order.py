@@ -6,11 +6,11 @@ import numpy as np
 
 from ...measures.log_results import DistributionCheck
 from ...measures.row_matching import ENOUGH, matching_rows
-from ...measures.shift_votes import shift_of_responses
 from ...reports.text import count, share
-from .sample import ResponseSample
+from .examined import ExaminedResponses
 
 _UNCERTAIN = 8
+_HEAD = 48
 _CORRELATION = _AGREEING = 0.5
 """A response's columns are unrelated where they correlate less, and less than half of their log-probs are within a
 factor of two of each other."""
@@ -19,24 +19,24 @@ _UNRELATED, _UNRELATED_LEAST = 0.1, 5
 """So large a share of responses, and so many, are no accident."""
 
 
-def row_checks(sample: ResponseSample) -> list[DistributionCheck]:
+def row_checks(examined: ExaminedResponses) -> list[DistributionCheck]:
     """Responses whose columns are unrelated, and those of them that another row's column fits."""
-    rows = sample.rows
-    tells_S = (rows["uncertain"] >= _UNCERTAIN) & (rows["tokens"] >= ENOUGH) & np.isfinite(rows["correlation"])
-    unrelated_S = tells_S & (rows["correlation"] < _CORRELATION)
-    unrelated_S &= rows["agreeing"] < _AGREEING
-    if len(rows):
-        unrelated_S &= shift_of_responses(sample.votes)[0] == 0
-    telling, unrelated = int(tells_S.sum()), int(unrelated_S.sum())
+    tells_C = (np.count_nonzero(examined.uncertain_CW, axis=1) >= _UNCERTAIN) & (examined.tokens_C >= ENOUGH)
+    tells_C &= np.isfinite(examined.correlation_C)
+    unrelated_C = tells_C & (examined.correlation_C < _CORRELATION) & (examined.agreeing_C < _AGREEING)
+    unrelated_C &= examined.shifts[0] == 0
+    telling, unrelated = int(tells_C.sum()), int(unrelated_C.sum())
     if not telling:
         sentence = "No response is long and varied enough to tell whether its two columns belong together."
         return [
             DistributionCheck(code=code, status="unknown", sentence=sentence) for code in ("row_order", "related")
         ]
     of = f"{unrelated:,} of {count(telling, 'response')} that can tell"
-    candidates = rows[unrelated_S]
-    matched = int((matching_rows(candidates["mu"], candidates["pi"]) >= 0).sum()) if unrelated >= _MATCHES else 0
-    evidence = {"unrelated": unrelated, "matched": matched, "examined": len(rows)}
+    matched = 0
+    if unrelated >= _MATCHES:
+        heads = (logp_CW[unrelated_C, :_HEAD] for logp_CW in (examined.mu_CW, examined.pi_CW))
+        matched = int((matching_rows(*heads) >= 0).sum())
+    evidence = {"unrelated": unrelated, "matched": matched, "examined": len(examined)}
     if matched >= _MATCHES:
         partners = f"for {matched:,} of them another examined row's column fits"
         return [

@@ -8,7 +8,7 @@ import numpy as np
 
 from ...measures.log_results import DistributionCheck
 from ...reports.text import count, number, share
-from .sample import ResponseSample
+from .examined import ExaminedResponses
 
 _UNCERTAIN = 8
 _ENOUGH = 100
@@ -23,30 +23,31 @@ _UNITS = {
 }
 
 
-def copy_check(sample: ResponseSample, *, identical: bool) -> DistributionCheck:
+def copy_check(examined: ExaminedResponses, *, identical: bool) -> DistributionCheck:
     """Whether all log-probs of some responses, or of all, have the same bits on both sides."""
-    rows = sample.rows[sample.rows["uncertain"] >= _UNCERTAIN]
-    equal = int((rows["equal"] == rows["uncertain"]).sum())
+    uncertain_C = np.count_nonzero(examined.uncertain_CW, axis=1)
+    tells_C = uncertain_C >= _UNCERTAIN
+    telling, equal = int(tells_C.sum()), int((tells_C & (examined.equal_C == uncertain_C)).sum())
     if identical:
         sentence = (
             "No log-prob differs in a bit: one column is a copy of the other (a trainer that takes the sampler's "
             "log-probs for its own does this), or both sides compute alike to the last bit. The log cannot tell."
         )
-    elif not len(rows):
+    elif not telling:
         sentence = f"No response has {_UNCERTAIN} uncertain tokens, so a copy cannot be told."
     elif equal:
         sentence = (
-            f"In {equal:,} of {count(len(rows), 'response')} ({share(equal / len(rows))}) every log-prob examined "
+            f"In {equal:,} of {count(telling, 'response')} ({share(equal / telling)}) every log-prob examined "
             "has the same bits on both sides, and in the others not: there one column may be a copy of the other."
         )
     else:
         sentence = "In no response examined are the two columns the same numbers."
     return DistributionCheck(
         code="copy",
-        status="pass" if len(rows) and not equal and not identical else "unknown",
+        status="pass" if telling and not equal and not identical else "unknown",
         sentence=sentence,
         count=equal,
-        of=len(rows),
+        of=telling,
         evidence={"identical": identical},
         fix="see whether the trainer computes log-probs of its own (no bypass or on-policy shortcut)"
         if identical or equal
@@ -54,15 +55,15 @@ def copy_check(sample: ResponseSample, *, identical: bool) -> DistributionCheck:
     )
 
 
-def unit_check(sample: ResponseSample) -> DistributionCheck:
+def unit_check(examined: ExaminedResponses) -> DistributionCheck:
     """Whether one column is the other one times the factor between two bases of logarithms."""
-    mu, pi = sample.rows["mu"].astype(np.float64), sample.rows["pi"].astype(np.float64)
-    graded = (mu < _UNIT_BELOW) & (pi < _UNIT_BELOW) & np.isfinite(mu) & np.isfinite(pi)
-    tokens = int(graded.sum())
+    mu_CW, pi_CW = examined.mu_CW, examined.pi_CW
+    graded_CW = (mu_CW < _UNIT_BELOW) & (pi_CW < _UNIT_BELOW)
+    tokens = int(graded_CW.sum())
     if tokens < _ENOUGH:
         sentence = f"Fewer than {_ENOUGH} examined log-probs are far enough from 0 to tell their base."
         return DistributionCheck(code="unit", status="unknown", sentence=sentence, of=tokens)
-    low, factor, high = np.quantile(pi[graded] / mu[graded], (0.25, 0.5, 0.75)).tolist()
+    low, factor, high = np.quantile(pi_CW[graded_CW] / mu_CW[graded_CW], (0.25, 0.5, 0.75)).tolist()
     evidence = {"factor": factor, "p25": low, "p75": high}
     tight = (high - low) < _SPREAD * factor
     named = next((name for name, unit in _UNITS.items() if abs(factor / unit - 1) < _NEAR), None)

@@ -6,9 +6,9 @@ import numpy as np
 
 from ...measures.intervals import proportion_interval
 from ...measures.log_results import DistributionCheck
-from ...measures.shift_votes import LEVEL, SHIFTS, shift_of_responses
+from ...measures.shift_votes import LEVEL, SHIFTS
 from ...reports.text import count, number, share
-from .sample import ResponseSample
+from .examined import ExaminedResponses
 
 _CHANCE = 1e-3
 """Of a log without a shift to be said to have one, were as many as `LEVEL` of its responses taken for shifted."""
@@ -16,30 +16,28 @@ _POOLED_TOKENS = 64
 _POOLED_CLEARLY = 2.0  # a right alignment beats a wrong one by a factor of ten and more
 
 
-def shift_check(sample: ResponseSample) -> DistributionCheck:
+def shift_check(examined: ExaminedResponses) -> DistributionCheck:
     """How many responses fit better at another shift; where they are too short to tell, all of them together."""
     from scipy.special import bdtrc
 
-    votes = sample.votes
-    shift_S, tells_S = shift_of_responses(votes)
-    scores = _mean_distances(sample)
-    telling, shifted = int(tells_S.sum()), int(np.count_nonzero(shift_S))
-    pooled = _pooled_shift(sample, scores)
-    by_shift = {str(shift): int(np.count_nonzero(shift_S == shift)) for shift in SHIFTS}
+    shift_C, tells_C = examined.shifts
+    scores = _mean_distances(examined)
+    telling, shifted = int(tells_C.sum()), int(np.count_nonzero(shift_C))
+    pooled = _pooled_shift(examined, scores)
+    by_shift = {str(shift): int(np.count_nonzero(shift_C == shift)) for shift in SHIFTS}
     evidence = {
         "mean_abs_logprob_diff": {str(shift): score for shift, score in scores.items()},
         "responses": by_shift,
-        "examined": len(shift_S),
+        "examined": len(examined),
         "error_rate": LEVEL,
     }
-    examined = _examined(sample)
-    if shifted and bdtrc(shifted - 1, len(shift_S), LEVEL) < _CHANCE:
+    if shifted and bdtrc(shifted - 1, len(examined), LEVEL) < _CHANCE:
         interval = proportion_interval(shifted, max(telling, shifted))
         most = max(SHIFTS, key=lambda shift: by_shift[str(shift)])
         return DistributionCheck(
             code="shift",
             status="fail",
-            sentence=f"{shifted:,} of the {count(telling, 'response')} that can tell ({examined}) fit better when "
+            sentence=f"{shifted:,} of the {count(telling, 'response')} that can tell ({examined.said}) fit better when "
             f"the reference's log-probs are read {_moved(most)}"
             + (" or at another shift" if by_shift[str(most)] < shifted else "")
             + f": {share(interval.value)} [{share(interval.low)}, {share(interval.high)}]. Of responses without "
@@ -63,7 +61,7 @@ def shift_check(sample: ResponseSample) -> DistributionCheck:
         return DistributionCheck(
             code="shift",
             status="unknown",
-            sentence=f"No response can tell whether a column is off by a token ({examined}): they are too short, "
+            sentence=f"No response can tell whether a column is off by a token ({examined.said}): they are too short, "
             "or their log-probs too much alike.",
             count=0,
             of=0,
@@ -72,7 +70,7 @@ def shift_check(sample: ResponseSample) -> DistributionCheck:
     return DistributionCheck(
         code="shift",
         status="pass",
-        sentence=f"{shifted:,} of the {count(telling, 'response')} that can tell ({examined}) fit better at "
+        sentence=f"{shifted:,} of the {count(telling, 'response')} that can tell ({examined.said}) fit better at "
         "another shift.",
         count=shifted,
         of=telling,
@@ -80,31 +78,24 @@ def shift_check(sample: ResponseSample) -> DistributionCheck:
     )
 
 
-def _examined(sample: ResponseSample) -> str:
-    if sample.examined_all:
-        return f"all {sample.responses:,} were examined"
-    return f"{len(sample.rows):,} of {sample.responses:,} were examined"
-
-
 def _moved(shift: int) -> str:
     return f"{abs(shift)} token{'s' if abs(shift) > 1 else ''} {'further' if shift > 0 else 'earlier'}"
 
 
-def _mean_distances(sample: ResponseSample) -> dict[int, float | None]:
+def _mean_distances(examined: ExaminedResponses) -> dict[int, float | None]:
     """Mean |Δ log p| at each shift, over the tokens that have a partner there; at 0 over all of them."""
-    votes, found = sample.votes, {}
+    votes, found = examined.votes, {}
     for k, shift in enumerate(SHIFTS):
         tokens = int((votes.better_SKV[:, k].astype(np.int64) + votes.worse_SKV[:, k]).max(axis=1).sum())
         found[shift] = float(votes.at_shift_SKV[:, k, 0].sum()) / tokens if tokens else None
-    rows = sample.rows[sample.rows["tokens"] > 0]
-    tokens = int(rows["tokens"].sum())
-    found[0] = float((rows["distance"] * rows["tokens"]).sum()) / tokens if tokens else None
+    tokens = int(examined.tokens_C.sum())
+    found[0] = float(examined.distance_CW[examined.counts_CW].sum()) / tokens if tokens else None
     return dict(sorted(found.items()))
 
 
-def _pooled_shift(sample: ResponseSample, scores: dict[int, float | None]) -> int:
+def _pooled_shift(examined: ExaminedResponses, scores: dict[int, float | None]) -> int:
     """The shift that explains all examined responses clearly better than 0 does, else 0."""
-    votes = sample.votes
+    votes = examined.votes
     at_zero_KV, at_shift_KV = votes.at_zero_SKV.sum(axis=0), votes.at_shift_SKV.sum(axis=0)
     cast_KV = (votes.better_SKV.astype(np.int64) + votes.worse_SKV).sum(axis=0)
     clear_K = (cast_KV >= _POOLED_TOKENS).all(axis=1) & (at_shift_KV * _POOLED_CLEARLY < at_zero_KV).all(axis=1)

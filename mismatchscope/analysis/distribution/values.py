@@ -8,19 +8,18 @@ from ...comparison.fillers import Fillers
 from ...measures.log_results import DistributionCheck
 from ...reports.text import count, number, share
 from ..rows import Rejected
-from .sample import ResponseSample
+from .examined import ExaminedResponses
 
-_SIDES = {"mu": "behaviour", "pi": "reference"}
 _GRADED_BELOW = -0.01  # nearer to 0 a float32 log-softmax repeats its last digits
 _REPEATS = 10
 _TIMES = 5
 
 
-def value_checks(fillers: Fillers, rejected: Rejected, sample: ResponseSample) -> list[DistributionCheck]:
+def value_checks(fillers: Fillers, rejected: Rejected, examined: ExaminedResponses) -> list[DistributionCheck]:
     return [
         illegal_values(rejected, fillers.behavior.rows),
         filled_values(fillers),
-        repeated_value(sample),
+        repeated_value(examined),
         precision(fillers),
     ]
 
@@ -72,10 +71,10 @@ def filled_values(fillers: Fillers) -> DistributionCheck:
     )
 
 
-def repeated_value(sample: ResponseSample) -> DistributionCheck:
+def repeated_value(examined: ExaminedResponses) -> DistributionCheck:
     """One value that is far more frequent than any other, at many places of responses: −1, −5, a default."""
-    for name, side in _SIDES.items():
-        found = _most_frequent(sample.rows[name])
+    for side, logp_CW in (("behaviour", examined.mu_CW), ("reference", examined.pi_CW)):
+        found = _most_frequent(logp_CW)
         if found is None:
             continue
         value, times, second, of = found
@@ -90,25 +89,25 @@ def repeated_value(sample: ResponseSample) -> DistributionCheck:
             evidence={"side": side, "value": value, "next": second},
             fix="leave tokens that nobody scored out with a mask, and record the log-probs of the others",
         )
-    examined = int(np.isfinite(sample.rows["mu"]).sum())
+    tokens = int(examined.tokens_C.sum())
     return DistributionCheck(
         code="repeated_value",
-        status="pass" if examined >= _REPEATS else "unknown",
-        sentence=f"No single value stands out among {count(examined, 'log-prob')} examined on each side.",
+        status="pass" if tokens >= _REPEATS else "unknown",
+        sentence=f"No single value stands out among {count(tokens, 'log-prob')} examined on each side.",
         count=0,
-        of=examined,
+        of=tokens,
     )
 
 
-def _most_frequent(logp_CH: np.ndarray) -> tuple[float, int, int, int] | None:
+def _most_frequent(logp_CW: np.ndarray) -> tuple[float, int, int, int] | None:
     """(value, how often, how often the next one, of how many) where one value was filled in.
 
     Equal contexts have equal log-probs, such as the first tokens after one prompt; but each context is at one
     position.
     """
-    graded_CH = logp_CH < _GRADED_BELOW
-    position = np.nonzero(graded_CH)[1]
-    value, times = np.unique(logp_CH[graded_CH], return_counts=True)
+    graded_CW = logp_CW < _GRADED_BELOW
+    position = np.nonzero(graded_CW)[1]
+    value, times = np.unique(logp_CW[graded_CW], return_counts=True)
     if not len(value):
         return None
     order = np.argsort(times)
@@ -116,10 +115,10 @@ def _most_frequent(logp_CH: np.ndarray) -> tuple[float, int, int, int] | None:
     if most < _REPEATS or most <= _TIMES * second:
         return None
     repeated = float(value[order[-1]])
-    at = np.bincount(position[logp_CH[graded_CH] == repeated])
+    at = np.bincount(position[logp_CW[graded_CW] == repeated])
     if 2 * at.max() > most:
         return None
-    return repeated, most, second, int(np.isfinite(logp_CH).sum())
+    return repeated, most, second, int(np.isfinite(logp_CW).sum())
 
 
 def precision(fillers: Fillers) -> DistributionCheck:

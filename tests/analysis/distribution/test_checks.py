@@ -99,12 +99,12 @@ def _renumbered(block: LogBlock, start: int) -> LogBlock:
 
 
 def _results(checks: DistributionChecks) -> list[tuple[str, str, int | None, int | None]]:
-    sample = checks.sample
+    examined = checks.sample.examined()
     found: list[DistributionCheck] = [
-        shift_check(sample),
-        *row_checks(sample),
-        *end_checks(sample),
-        selection_check(checks.masked, DistanceHistogram(), sample, None),
+        shift_check(examined),
+        *row_checks(examined),
+        *end_checks(examined),
+        selection_check(examined, DistanceHistogram(), None),
         checks.repeated.result(),
     ]
     return [(check.code, check.status, check.count, check.of) for check in found]
