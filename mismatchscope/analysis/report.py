@@ -35,6 +35,10 @@ from .settings import AnalysisSettings
 from .statistics import LogStatistics
 
 
+_PROBABILITIES = 0.9
+"""The share of values above 0 that are at most 1 where a column holds probabilities."""
+
+
 def report_of(
     log: Log,
     statistics: LogStatistics,
@@ -100,8 +104,15 @@ def _empty(statistics: LogStatistics) -> EmptyComparisonError:
     reasons = [*rejected.responses.most_common(), *rejected.tokens.most_common()]
     why = "; ".join(f"{reason}: {number:,}" for reason, number in reasons)
     read = f"{count(statistics.rows, 'row')} read, {rejected.masked:,} tokens masked"
+    said = f"No token of this log has a legal log-prob of both policies ({read}{f'; {why}' if why else ''})."
+    above = sum(tokens for reason, tokens in rejected.tokens.items() if reason.endswith("above 0"))
+    if above and rejected.probabilities >= _PROBABILITIES * above:
+        return EmptyComparisonError(
+            f"{said} The values above 0 are at most 1: probabilities, not their logarithms.",
+            hint="log natural logarithms of the sampled tokens' probabilities",
+        )
     return EmptyComparisonError(
-        f"No token of this log has a legal log-prob of both policies ({read}{f'; {why}' if why else ''}).",
+        said,
         hint="see docs/logs.md for what each format must hold; --format and a column map say what a column is",
     )
 

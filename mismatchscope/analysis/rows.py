@@ -32,6 +32,8 @@ class Rejected:
 
     responses: Counter[str] = field(default_factory=Counter)
     tokens: Counter[str] = field(default_factory=Counter)
+    probabilities: int = 0
+    """Tokens with a value above 0 and up to 1, as probabilities have that somebody took for log-probs."""
     masked: int = 0
     dropped: DistanceHistogram = field(default_factory=DistanceHistogram)
     """Mean |Δ log p| of each response whose mask is false throughout, where both policies scored it."""
@@ -39,6 +41,7 @@ class Rejected:
     def merge(self, other: Rejected) -> None:
         self.responses.update(other.responses)
         self.tokens.update(other.tokens)
+        self.probabilities += other.probabilities
         self.masked += other.masked
         self.dropped.merge(other.dropped)
 
@@ -113,6 +116,8 @@ def _block(
     for reason, bad_R in illegal.items():
         if bad_R.any() and (count := int((bad_R & mask_R).sum())):
             rejected.tokens[reason] += count
+            if reason.endswith("above 0"):
+                rejected.probabilities += _count_probabilities(logp_R, bad_R & mask_R)
     rejected.masked += len(mask_R) - int(np.count_nonzero(mask_R))
     counts_R = mask_R & legal_R
     start_S = np.cumsum(length_S) - length_S
@@ -158,6 +163,12 @@ def _add_dropped(
     sum_S = np.add.reduceat(np.where(scored_R, distance_R, 0.0), start_S)
     masked_S &= tokens_S > 0
     dropped.add(sum_S[masked_S] / tokens_S[masked_S])
+
+
+def _count_probabilities(logp_R: dict[str, np.ndarray], of_R: np.ndarray) -> int:
+    """How many of these tokens have only values up to 1 above 0, on either side."""
+    largest_R = np.fmax(logp_R["behavior"][of_R], logp_R["reference"][of_R])
+    return int(np.count_nonzero(largest_R <= 1))
 
 
 def _illegal(logp_R: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

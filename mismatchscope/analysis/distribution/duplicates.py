@@ -91,8 +91,8 @@ class RepeatedResponses:
                 evidence=evidence,
             )
         sentence = (
-            f"{count(extra, 'response')} ({share(extra / kept)}) came before with the same tokens and log-probs; of "
-            f"the {len(repeated):,} that did, {elsewhere:,} are in several files or ranks ({examined})."
+            f"{count(extra, 'response')} ({share(extra / kept)}) came before with the same tokens and log-probs; "
+            f"of the {len(repeated):,} that did, {elsewhere:,} are in several files or ranks ({examined})."
         )
         varied = len(np.unique(rows["cluster"])) < len(rows)
         if varied or 2 * elsewhere >= len(repeated):

@@ -50,8 +50,8 @@ def _check(end: str, distance_C: np.ndarray, rest_C: np.ndarray) -> Distribution
     return DistributionCheck(
         code=code,
         status="fail" if fails else "pass",
-        sentence=f"In {worse:,} of {count(len(rest_C), 'response')} ({share(worse / len(rest_C))}) |Δ log p| of the "
-        f"{name} is more than {_TIMES:.0f} times that of the others; its mean is {number(means[0])} against "
+        sentence=f"In {worse:,} of {count(len(rest_C), 'response')} ({share(worse / len(rest_C))}) |Δ log p| of "
+        f"the {name} is more than {_TIMES:.0f} times that of the others; its mean is {number(means[0])} against "
         f"{number(means[1])}.",
         count=worse,
         of=len(rest_C),

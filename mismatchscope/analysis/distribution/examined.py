@@ -13,8 +13,8 @@ import numpy as np
 from ...measures.shift_votes import ShiftVotes, shift_of_responses, shift_votes
 
 COUNTS, MASKED, SAME = np.uint8(1), np.uint8(2), np.uint8(4)
-"""Of a token with legal log-probs of both policies: it counts, or the mask leaves it out; its two log-probs have the
-same bits."""
+"""Of a token with legal log-probs of both policies: it counts, or the mask leaves it out; its two log-probs have
+the same bits."""
 
 FIRST = 4
 """How many tokens the start of a response is."""
@@ -24,8 +24,11 @@ _CLEARLY_UNCERTAIN = 0.1
 
 @dataclass(frozen=True, eq=False)
 class ExaminedResponses:
-    """`of` responses that a log has. `last_C` is |Δ log p| of the last token that counts; `length_C` is how many do.
-    `scored_…_CW` are log-probs of the first tokens, masked ones too, and 0 where there is none."""
+    """Some of the `of` responses that a log has.
+
+    `last_C` is |Δ log p| of the last token that counts; `length_C` is how many do. `scored_…_CW` are log-probs of
+    the first tokens, masked ones too, and 0 where there is none.
+    """
 
     of: int
     sequence_id_C: np.ndarray

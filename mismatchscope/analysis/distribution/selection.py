@@ -19,7 +19,7 @@ def selection_check(
     says its masks have left out."""
     masked, beside, kept = DistanceHistogram(), DistanceHistogram(), DistanceHistogram()
     masked.add(examined.distance_CW[examined.masked_CW])
-    has_CW = examined.masked_CW.any(axis=1)[:, None] & examined.counts_CW
+    has_CW = examined.masked_CW.any(axis=1, keepdims=True) & examined.counts_CW
     beside.add(examined.distance_CW[has_CW])
     kept.add(examined.mean_distance_C[examined.tokens_C > 0])
     found = []

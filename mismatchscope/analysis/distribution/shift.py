@@ -37,8 +37,8 @@ def shift_check(examined: ExaminedResponses) -> DistributionCheck:
         return DistributionCheck(
             code="shift",
             status="fail",
-            sentence=f"{shifted:,} of the {count(telling, 'response')} that can tell ({examined.said}) fit better when "
-            f"the reference's log-probs are read {_moved(most)}"
+            sentence=f"{shifted:,} of the {count(telling, 'response')} that can tell ({examined.said}) fit better "
+            f"when the reference's log-probs are read {_moved(most)}"
             + (" or at another shift" if by_shift[str(most)] < shifted else "")
             + f": {share(interval.value)} [{share(interval.low)}, {share(interval.high)}]. Of responses without "
             f"a shift at most {share(LEVEL)} look like that.",
@@ -61,8 +61,8 @@ def shift_check(examined: ExaminedResponses) -> DistributionCheck:
         return DistributionCheck(
             code="shift",
             status="unknown",
-            sentence=f"No response can tell whether a column is off by a token ({examined.said}): they are too short, "
-            "or their log-probs too much alike.",
+            sentence=f"No response can tell whether a column is off by a token ({examined.said}): they are too "
+            "short, or their log-probs too much alike.",
             count=0,
             of=0,
             evidence=evidence,
