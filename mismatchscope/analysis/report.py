@@ -18,22 +18,23 @@ from ..comparison.statistics import PairStatistics
 from ..comparison.sums_by_prompt import prompt_sums_of
 from ..comparison.three_policies import OtherPairs
 from ..errors import EmptyComparisonError
+from ..logs.columns import LOGPROBS, PolicyRole
 from ..logs.metrics_file import LoggedMetrics
 from ..logs.reading import Log
 from ..machine import machine_facts
 from ..measures.log_results import DistributionCheck, LogFacts
 from ..measures.results import Alpha
 from ..measures.selected_states import State
-from ..reports.document import Alarm, Counts, Finding, Provenance, Report
+from ..reports.document import Alarm, Counts, Provenance, Report
 from ..reports.reading_fields import Reading
-from ..reports.text import count, estimate, number
+from ..reports.text import count
 from ..reports.worst_fields import MovedToken, WorstToken
 from .distribution.checks import alarms_of
 from .distribution.column_policies import column_policies
+from .finding import log_finding
 from .native_metrics import trainers_of
 from .settings import AnalysisSettings
 from .statistics import LogStatistics
-
 
 _PROBABILITIES = 0.9
 """The share of values above 0 that are at most 1 where a column holds probabilities."""
@@ -62,10 +63,11 @@ def report_of(
         tokens=statistics.pair.tokens, confidence=settings.confidence
     )
     checks = statistics.distribution.results(pair, statistics.rejected, selects=log.format.selects)
+    trends = None
     counts, figures, others = _counts(statistics, settings), pair.figures, _other_pairs(statistics, pair)
     report = Report(
         verdict="inconclusive" if counts.too_many_rejected else "none",
-        finding=_finding(figures.alpha, counts),
+        finding=log_finding(figures.alpha, counts, checks, trends, identical=figures.identical),
         reading=Reading(outside_band=figures.token.ratio_outside_band, per_response=per_response_of(pair)),
         evidence="sampled",
         policy=context.policy,
@@ -132,17 +134,8 @@ def _counts(statistics: LogStatistics, settings: AnalysisSettings) -> Counts:
     )
 
 
-def _finding(alpha: Alpha, counts: Counts) -> Finding:
-    sample = f"({count(counts.tokens, 'token')} of {count(counts.prompts, 'prompt')})"
-    mean = estimate(alpha.mean.value, alpha.mean.low, alpha.mean.high)
-    return Finding(
-        code="no_floor",
-        sentence=f"Of the log alone: mean TV {mean}, α₁ ≥ {number(alpha.observed_max)} {sample}.",
-    )
-
-
-def _side(log: Log, role: str) -> dict[str, Any]:
-    columns = [origin for origin in log.columns if origin.policy == role]
+def _side(log: Log, role: PolicyRole) -> dict[str, Any]:
+    columns = [origin for origin in log.columns if origin.column == LOGPROBS[role]]
     return {"log": log.format.name, "columns": [origin.source for origin in columns]}
 
 
@@ -204,12 +197,14 @@ def _worst_token(state: State) -> WorstToken:
 
 
 def _facts(log: Log, statistics: LogStatistics, checks: list[DistributionCheck]) -> LogFacts:
+    target = LOGPROBS["target"]
+    present = [origin for origin in log.columns if origin.column != target or statistics.beta.tokens]
     reduced = [check.sentence for check in checks if check.code == "selection" and check.status == "fail"]
     return LogFacts(
         format=log.format.name,
         files=len(log.files),
         rows=statistics.rows,
-        columns=column_policies(log.columns, statistics.distribution.sample.examined()),
+        columns=column_policies(present, statistics.distribution.sample.examined()),
         rejected=dict(statistics.rejected.responses + statistics.rejected.tokens),
         selection="; ".join(filter(None, [log.format.selects, *reduced])) or None,
         remarks=(*log.remarks, *statistics.remarks),

@@ -15,6 +15,7 @@ from rich.text import Text
 from ..foreign_text import printable
 from ..measures.results import Statistic
 from .baseline import PAIRED_MEANING, VERDICT_TONE, compared_engines, pair_rows, paired_rows
+from .console_log import show_log
 from .console_worst import WORST, worst_tokens
 from .document import Alarm, BaselineComparison, Difference, Report, RoundingSize
 from .glossary import ALPHA, BOUNDS, Measure
@@ -33,13 +34,12 @@ from .summary import (
     gate_value,
     headline,
     not_compared,
-    one_line,
     sequence_statistics,
     size_remark,
     three_policies,
     token_statistics,
 )
-from .text import UNKNOWN, estimate, number, setting, share
+from .text import UNKNOWN, estimate, number, one_line, setting, share
 
 _STYLE = {"good": "bold green", "bad": "bold red", "caution": "bold yellow", "neutral": "bold cyan"}
 _VERDICT_STYLE = {"pass": "green", "fail": "red", "inconclusive": "yellow"}
@@ -58,6 +58,7 @@ def show(report: Report, console: Console, verbose: bool = False) -> None:
         console.print()
     for alarm in report.alarms:
         console.print(_alarm_lines(alarm))
+    show_log(report, console, verbose=verbose)
     _show_reading(report, console, verbose)
     _show_alpha(report, console)
     _show_statistics(report, console, verbose)

@@ -117,7 +117,9 @@ class GateResult(Frozen):
 class Finding(Frozen):
     """What was found, gate or no gate. `sentence` is the line a person reads first."""
 
-    code: Literal["identical", "within_floor", "above_floor", "unresolved", "no_floor"]
+    code: Literal[
+        "identical", "within_floor", "above_floor", "unresolved", "no_floor", "log", "log_in_doubt", "log_moved"
+    ]
     sentence: str
     margin: float | None = Field(
         None, description="of mean TV: an excess over the repeat floor below it counts as none"

@@ -34,13 +34,12 @@ from .summary import (
     headline,
     interval_note,
     not_compared,
-    one_line,
     sequence_statistics,
     size_remark,
     three_policies,
     token_statistics,
 )
-from .text import UNKNOWN, count, estimate, number, probability, setting, share
+from .text import UNKNOWN, count, estimate, number, one_line, probability, setting, share
 
 _Entry = tuple[Measure, Statistic]
 

@@ -11,6 +11,7 @@ from ..measures.results import Statistic
 from .baseline import PAIRED_MEANING, VERDICT_TONE, compared_engines, pair_rows, paired_rows
 from .document import BaselineComparison, Provenance, Report
 from .glossary import ALPHA, Measure
+from .log_sections import Line, log_sections
 from .moved_token import moved_most
 from .reading import READING, reading_rows, sources
 from .single_numbers import scalars
@@ -23,19 +24,19 @@ from .summary import (
     gate_value,
     headline,
     not_compared,
-    one_line,
     sequence_statistics,
     size_remark,
     three_policies,
     token_statistics,
 )
-from .text import estimate, number, share
+from .text import estimate, number, one_line, share
 
 # Finds the comment that an earlier run left, so that a workflow can replace it.
 MARKER = "<!-- mismatchscope report -->"
 
 _ICON = {"good": "✅", "bad": "❌", "caution": "🟡", "neutral": "📏"}
 _MARKUP = re.compile(r"[\\`*_\[\]|~@#]|:(?=[\w+-]+:)")
+_LINE_ICON = {"good": "✅ ", "bad": "❌ ", "caution": "🟡 ", "neutral": ""}
 _GATE_ICON = {"pass": "✅", "fail": "❌", "inconclusive": "🟡"}
 
 
@@ -50,6 +51,7 @@ def render(report: Report) -> str:
         " · ".join(filter(None, [_text(head.scope), not_compared(report)])),
         _gates(report),
         *_alarms(report),
+        *_log(report),
         *_reading(report),
         f"**{ALPHA['alpha1'][0]}**, {ALPHA['alpha1'][1]}",
         _rows(alpha_rows(report, report.alpha1) + floor_rows(report)),
@@ -83,6 +85,28 @@ def _baseline(report: Report) -> Iterable[str]:
     header = ("", mean, "max TV", "KL", "&#124;Δ log p&#124;", "identical")
     yield _table(header, pair_rows(report, baseline))
     yield _table((PAIRED_MEANING, ""), [(_text(name), f"**{value}**") for name, value in paired_rows(baseline)])
+
+
+def _log(report: Report) -> Iterable[str]:
+    """The first section in the open, the others folded."""
+    for place, section in enumerate(log_sections(report, short=False)):
+        lines = "\n".join(f"- {_LINE_ICON[line.tone]}{_text(line.text)}{_remedy(line)}" for line in section.lines)
+        table = (
+            _table(tuple(map(_text, section.header)), [tuple(map(_text, row)) for row in section.rows])
+            if section.rows
+            else ""
+        )
+        note = f", {_text(section.note)}" if section.note else ""
+        content = "\n\n".join(filter(None, [lines, table]))
+        yield (
+            _fold(f"{section.title.capitalize()}{note}", content)
+            if place
+            else f"**{section.title}**{note}\n\n{content}"
+        )
+
+
+def _remedy(line: Line) -> str:
+    return f" → {_text(line.remedy)}" if line.remedy else ""
 
 
 def _gates(report: Report) -> str:

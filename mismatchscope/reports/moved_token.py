@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 
 from ..foreign_text import printable
-from .summary import shortened
-from .text import probability
+from .text import probability, shortened
 from .worst_fields import WorstToken
 
 _TOKEN_WIDTH = 12

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ..measures.results import Alpha, Exceedance, Interval, SequenceMeasures, Statistic, TokenMeasures
 from .document import Difference, Floor, GateResult, Report, RoundingSize
@@ -38,6 +38,9 @@ _FINDING = {
     "above_floor": ("mismatch", "caution"),
     "unresolved": ("unresolved", "caution"),
     "no_floor": ("measured", "neutral"),
+    "log": ("measured", "neutral"),
+    "log_moved": ("moved", "caution"),
+    "log_in_doubt": ("in doubt", "bad"),
 }
 # Above the floor and no larger than others have seen with such dtypes: real, and no reason for alarm by its size.
 _SMALL = ("difference", "neutral")
@@ -288,13 +291,3 @@ def size_remark(size: RoundingSize | None, differences: Sequence[Difference]) ->
         f"{named} is known to move the log-probs this far, {times}: look for another weight, adapter, "
         "configuration or template, and for log-probs of other tokens."
     )
-
-
-def one_line(value: Any, width: int = 40) -> str:
-    """One provenance value on one line."""
-    text = UNKNOWN if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-    return shortened(text, width)
-
-
-def shortened(text: str, width: int) -> str:
-    return text if len(text) <= width else f"{text[: width - 1]}…"

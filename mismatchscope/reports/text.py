@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 UNKNOWN = "–"
 
@@ -83,3 +84,13 @@ def probability(logprob: float) -> str:
 def count(n: int, thing: str) -> str:
     """`1 prompt`, `4,096 tokens`."""
     return f"{n:,} {thing}" if n == 1 else f"{n:,} {thing}s"
+
+
+def one_line(value: Any, width: int = 40) -> str:
+    """One provenance value on one line."""
+    text = UNKNOWN if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    return shortened(text, width)
+
+
+def shortened(text: str, width: int) -> str:
+    return text if len(text) <= width else f"{text[: width - 1]}…"

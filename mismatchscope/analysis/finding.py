@@ -1,0 +1,54 @@
+"""The one sentence that the report of a log begins with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..measures.log_results import DistributionCheck, Trend, Trends
+from ..measures.results import Alpha
+from ..reports.document import Counts, Finding
+from ..reports.text import count, estimate, number
+
+
+def log_finding(
+    alpha: Alpha, counts: Counts, checks: Sequence[DistributionCheck], trends: Trends | None, *, identical: bool
+) -> Finding:
+    """Whether the columns are what they should be; then how far apart the policies are, and whether that moved.
+
+    `identical` says that no recorded log-prob differs in a bit. No level is called safe or unsafe.
+    """
+    sample = f"({count(counts.tokens, 'token')} of {count(counts.prompts, 'prompt')})"
+    mean = estimate(alpha.mean.value, alpha.mean.low, alpha.mean.high)
+    measured = f"mean TV {mean}, α₁ ≥ {number(alpha.observed_max)}"
+    failed = [check for check in checks if check.status == "fail"]
+    if failed:
+        more = f" {count(len(failed) - 1, 'other check')} failed too." if len(failed) > 1 else ""
+        doubt = f"The columns may not be of one distribution: {failed[0].sentence.rstrip('.')}.{more}"
+        return Finding(code="log_in_doubt", sentence=f"{doubt} As they are, {measured} {sample}.")
+    if identical:
+        return Finding(code="identical", sentence=f"Bit-identical: no logged log-prob differs at all {sample}.")
+    moved = None if trends is None else _moved(trends)
+    if moved is not None:
+        return Finding(code="log_moved", sentence=f"{moved}; over the whole log {measured} {sample}.")
+    return Finding(code="log", sentence=f"Over the whole log: {measured} {sample}.")
+
+
+def _moved(trends: Trends) -> str | None:
+    """What became of the first of these figures that is worse than in its own first steps."""
+    for label, trend, falls in (
+        ("ESS / N", trends.sequence.ess_fraction, True),
+        ("Mean TV", trends.token.tv, False),
+        ("KL(μ‖π)", trends.token.kl, False),
+    ):
+        if trend is not None and _is_apart(trend, falls=falls):
+            (first, last), (late, latest) = trend.first_steps, trend.last_steps
+            of_it = f"is {number(trend.relative.value)} of what it was in steps {first:,}–{last:,}"
+            return f"{label} of steps {late:,}–{latest:,} {of_it}"
+    return None
+
+
+def _is_apart(trend: Trend, *, falls: bool) -> bool:
+    low, high = trend.relative.low, trend.relative.high
+    if low is None or high is None:
+        return False
+    return high < 1 if falls else low > 1

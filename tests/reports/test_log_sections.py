@@ -1,0 +1,113 @@
+"""What a report of a log says, on a terminal and in Markdown."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+
+import pytest
+from example_reports import HOSTILE
+from log_report import group, interval, log_report, trend
+from rich.cells import cell_len
+from rich.console import Console
+from syrupy.assertion import SnapshotAssertion
+
+from mismatchscope.measures.log_results import Groups, LengthScaling, PromptEffect, Trends
+from mismatchscope.measures.results import Interval
+from mismatchscope.reports.console_log import show_log
+from mismatchscope.reports.document import Report
+from mismatchscope.reports.log_sections import Section, log_sections
+from mismatchscope.reports.markdown import render
+
+
+@pytest.fixture(scope="module")
+def report() -> Report:
+    return log_report()
+
+
+def shown(report: Report, *, width: int = 100, verbose: bool = False) -> str:
+    out = io.StringIO()
+    show_log(report, Console(file=out, width=width, color_system=None), verbose=verbose)
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
+
+
+def section(report: Report, title: str, *, short: bool = True) -> Section:
+    (found,) = [each for each in log_sections(report, short=short) if each.title == title]
+    return found
+
+
+def said(found: Section) -> str:
+    return "\n".join(line.text for line in found.lines)
+
+
+@pytest.mark.parametrize("verbose", [False, True])
+def test_console(report: Report, verbose: bool, snapshot: SnapshotAssertion) -> None:
+    assert shown(report, width=140, verbose=verbose) == snapshot
+
+
+def test_markdown(report: Report, snapshot: SnapshotAssertion) -> None:
+    text = render(report)
+    assert text[: text.index("**α₁")] == snapshot
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 160])
+def test_no_line_is_wider_than_the_terminal(report: Report, width: int) -> None:
+    assert max(cell_len(line) for line in shown(report, width=width, verbose=True).splitlines()) <= width
+
+
+def test_foreign_text_reaches_no_terminal_raw(report: Report) -> None:
+    assert "\x1b" in HOSTILE
+    assert "\x1b" not in shown(report, verbose=True)
+    assert "\x1b" not in render(report)
+
+
+def test_of_traces_nothing_of_this_is_said(report: Report) -> None:
+    assert log_sections(report.model_copy(update={"log": None}), short=False) == []
+
+
+def test_what_fails_is_said_first_with_its_remedy(report: Report) -> None:
+    first = log_sections(report, short=True)[0]
+    assert first.title == "same distribution?"
+    assert first.lines[0].tone == "bad"
+    assert first.lines[0].remedy == "--shift 1, where all of them do"
+    assert "1 check passed; 1 cannot be told" in said(first)
+
+
+def test_a_figure_is_said_to_have_moved_where_its_interval_says_so(report: Report) -> None:
+    assert "ESS / N is 0.478 of what it was in steps 0–3" in said(section(report, "trend"))
+    still = replace(trend(0.9, 0.43), relative=interval(0.98, 0.05))
+    quiet = Trends(sequence=replace(report.trend.sequence, ess_fraction=still))
+    assert said(section(report.model_copy(update={"trend": quiet}), "trend")) == ""
+
+
+def test_a_column_whose_policy_is_not_known_says_so(report: Report) -> None:
+    rows = section(report, "the log").rows
+    assert rows[1][0] == "π_old or π_θ, cannot tell"
+    assert "selection" in said(section(report, "the log"))
+
+
+def test_long_tables_are_cut_to_the_largest(report: Report) -> None:
+    rows = tuple(group(str(label), 0.001 * (label + 1)) for label in range(30))
+    many = report.model_copy(update={"groups": [Groups("step", rows, omitted=5)]})
+    found = section(many, "by step")
+    assert [row[0] for row in found.rows] == [str(label) for label in range(22, 30)]
+    assert "22 more: those shown have the largest mean TV\n5 more, with the fewest tokens" in said(found)
+    assert len(section(many, "by step", short=False).rows) == 30
+
+
+def test_what_cannot_be_told_is_said_to_be_so(report: Report) -> None:
+    unknown = Interval(value=None)
+    open_ = report.model_copy(
+        update={
+            "prompt_effect": PromptEffect(unknown, 3, 3),
+            "length_scaling": LengthScaling(unknown, "cannot_tell", 3),
+        }
+    )
+    text = said(section(open_, "where it comes from"))
+    assert "Whether it is always the same prompts cannot be told" in text
+    assert "How log ρ(y) spreads with length cannot be told" in text
+
+
+def test_only_what_the_run_logged_is_shown_in_short(report: Report) -> None:
+    assert [row[2] for row in section(report, "what slime logs").rows] == ["other"]
+    assert len(section(report, "what slime logs", short=False).rows) == 2
