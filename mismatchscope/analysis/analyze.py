@@ -11,6 +11,9 @@ from ..credentials import masked
 from ..logs.metrics_file import read_metrics
 from ..logs.reading import open_logs
 from ..reports.document import Report
+from ..traces.identity import check_free
+from .base_files import are_base_files, compare_base_files
+from .convert import convert
 from .mapping import Mapper, statistics_of
 from .processes import in_processes
 from .ray_cluster import on_ray
@@ -27,6 +30,7 @@ def analyze(
     compare_with: Path | None = None,
     processes: int | None = None,
     ray: str | None = None,
+    convert_to: Path | None = None,
     command: str = "",
     on_tokens: Callable[[int], None] = lambda tokens: None,
 ) -> Report:
@@ -35,6 +39,7 @@ def analyze(
     `format` is decided by the files' content unless it is given; `column_map` is a TOML file that says what the
     columns of any other format are. `compare_with` is what the run logged of its own metrics. `processes` share the
     work, by default one a core; or the Ray cluster at the address `ray` does. `on_tokens` is told of tokens.
+    `convert_to` is a free directory for traces of the log's policies.
 
     Raises `UsageError` for paths without a log, `TraceError` for a broken one, and `EmptyComparisonError` where no
     token has the log-probs of both policies.
@@ -42,7 +47,21 @@ def analyze(
     started = time.monotonic()
     logged = None if compare_with is None else read_metrics(compare_with)
     log = open_logs(paths, format=format, column_map=column_map)
+    if convert_to is not None:
+        check_free(convert_to, hint="choose another directory for the traces")
+    if are_base_files(log):
+        return compare_base_files(
+            log,
+            paths,
+            settings,
+            directory=convert_to,
+            command=masked(command),
+            started=started,
+            on_tokens=on_tokens,
+        )
     statistics = statistics_of(log, settings, mapper_of(processes, ray), on_tokens)
+    if convert_to is not None:
+        convert(log, convert_to)
     return report_of(log, statistics, settings, logged=logged, command=masked(command), started=started)
 
 

@@ -21,6 +21,7 @@ def analyze(
     confidence: float | None = None,
     max_rejected: float | None = None,
     tail: bool | None = None,
+    convert: str | Path | None = None,
     processes: int | None = None,
     ray: str | None = None,
     fail_on: str | Sequence[str] = (),
@@ -35,6 +36,7 @@ def analyze(
         trainer: whose metrics are recomputed; by default the one's that the format is of, or all.
         tolerance: of a mean TV: the step, and the lag, that pass it are reported.
         max_rejected: the share of tokens without a legal log-prob above which `verdict` is "inconclusive".
+        convert: a new directory for traces of the log's policies: `behavior`, `reference` and perhaps `target`.
         processes: how many share the reading; one a core by default.
         ray: the address of a Ray cluster that reads instead; "local" starts one.
         fail_on: gates, as in "trend.token.kl.slope.low > 0"; the report's `verdict` is theirs.
@@ -68,6 +70,7 @@ def analyze(
         compare_with=None if compare_with is None else Path(compare_with),
         processes=processes,
         ray=ray,
+        convert_to=None if convert is None else Path(convert),
         command=call_text("analyze", given),
     )
     return gate.apply(report, fail_on) if fail_on else report

@@ -35,6 +35,9 @@ def command(
     tolerance: Annotated[
         float | None, typer.Option(help="Of a mean TV: report the step and the lag that pass it.")
     ] = None,
+    convert: Annotated[
+        Path | None, typer.Option(help="New directory for traces of the log's policies, to compare.")
+    ] = None,
     processes: Annotated[int | None, typer.Option(min=1, help="That share the reading.  \\[one a core]")] = None,
     ray: Ray = None,
     follow: Annotated[
@@ -99,6 +102,7 @@ def command(
                 compare_with=compare_with,
                 processes=processes,
                 ray=ray,
+                convert_to=convert,
                 command=command_line(),
                 on_tokens=lambda tokens: on_event({"event": "measured", "rows": tokens}),
             )

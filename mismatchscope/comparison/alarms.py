@@ -6,15 +6,15 @@ from collections.abc import Iterator
 
 from ..reports.document import Alarm, Counts, Floors
 from ..reports.text import count, share
+from .context import was_given
 from .law_alarms import ratio_alarm, temperature_alarm
 from .pair import Pair, PolicyPair
-from .statistics import PairStatistics
 
 
 def find_alarms(pair: Pair, counts: Counts, floors: Floors) -> list[Alarm]:
     """Everything that makes the figures of this comparison mean less, or something else, than they seem to."""
     return [
-        *(ratio_alarm(pair) if pair.context.on_policy else _off_policy_alarm(pair.statistics)),
+        *(ratio_alarm(pair) if pair.context.on_policy else _off_policy_alarm(pair)),
         *temperature_alarm(pair),
         *leak_alarm(pair),
         *_weights_alarm(pair),
@@ -40,8 +40,16 @@ def heavy_weights_alarm(pair: PolicyPair) -> Iterator[Alarm]:
         )
 
 
-def _off_policy_alarm(statistics: PairStatistics) -> Iterator[Alarm]:
-    exact = "read the exact figures, or " if statistics.all_exact else ""
+def _off_policy_alarm(pair: Pair) -> Iterator[Alarm]:
+    if was_given(pair.mu):
+        yield Alarm(
+            code="given_tokens",
+            message="Both policies were given the tokens, and neither drew them: every mean is over the states of "
+            "that text, and sampled-token estimators of TV and KL do not apply.",
+            remedy="read the exact figures; what sampling visits may differ",
+        )
+        return
+    exact = "read the exact figures, or " if pair.statistics.all_exact else ""
     yield Alarm(
         code="off_policy_tokens",
         message="The sampler changed the distribution that it drew the tokens from, and the raw policies are "

@@ -19,9 +19,10 @@ class Context:
     """What holds for every pair of a comparison.
 
     `policy` is that of the behaviour side; "support" renormalises the reference on μ's kept ids. `on_policy` says
-    that the tokens were drawn from the μ that is measured: not where the raw policy of a tempered or truncated
-    sampler is, nor where another engine drew them, unless they are weighted by the policy that did: `weighted`, and
-    `drawn_by` is its trace where it has one. `ids_of_behavior` says that observed top-k ids are μ's own.
+    that the tokens were drawn from the μ that is measured: not where it was given a text, where the raw policy of a
+    tempered or truncated sampler is measured, nor where another engine drew them, unless they are weighted by the
+    policy that did: `weighted`, and `drawn_by` is its trace where it has one. `ids_of_behavior` says that observed
+    top-k ids are μ's own.
     `mask` is the trace whose loss mask holds for every pair. `on_rows` is told of measured states.
     """
 
@@ -47,7 +48,7 @@ class Context:
         policy = _checked_policy(policy, mu)
         return cls(
             policy=policy,
-            on_policy=policy != "raw" or sampling is None or not sampling.transforms,
+            on_policy=not was_given(mu) and (policy != "raw" or sampling is None or not sampling.transforms),
             # A repeat of the same run does not say whose ids they are.
             ids_of_behavior=pi.manifest.parent in (None, mu.sha256),
             truncated=sampling is not None and sampling.truncates,
@@ -90,6 +91,11 @@ class Context:
         A sampler that cuts ids off never draws what another policy gives them, so no weight can stand for it.
         """
         return {"weighted": True, "drawn_by": behavior, "on_policy": self.on_policy and not self.truncated}
+
+
+def was_given(mu: Trace) -> bool:
+    """Whether μ was given its tokens, of a text say, in place of drawing them."""
+    return mu.manifest.path == "prefill"
 
 
 def _checked_policy(policy: Policy | None, behavior: Trace) -> Policy:

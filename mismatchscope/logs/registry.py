@@ -23,6 +23,7 @@ FORMATS: dict[str, str] = {
     "miles": "mismatchscope.logs.formats.miles",
     "slime": "mismatchscope.logs.formats.slime",
     "skyrl": "mismatchscope.logs.formats.skyrl",
+    "llama-cpp": "mismatchscope.logs.formats.llama_cpp",
     "generic": "mismatchscope.logs.formats.generic",
 }
 
