@@ -19,6 +19,7 @@ from .console_log import show_log
 from .console_worst import WORST, worst_tokens
 from .document import Alarm, BaselineComparison, Difference, Report, RoundingSize
 from .glossary import ALPHA, BOUNDS, Measure
+from .log_sections import other_alarms
 from .quantile_table import show_figures
 from .reading import READING, reading_rows, sources
 from .single_numbers import scalars
@@ -54,11 +55,11 @@ def show(report: Report, console: Console, verbose: bool = False) -> None:
     if report.baseline:
         _show_baseline(report, report.baseline, console)
     show_gates(report, console)
-    if report.alarms:
-        console.print()
-    for alarm in report.alarms:
-        console.print(_alarm_lines(alarm))
     show_log(report, console, verbose=verbose)
+    if alarms := other_alarms(report):
+        console.print()
+    for alarm in alarms:
+        console.print(_alarm_lines(alarm))
     _show_reading(report, console, verbose)
     _show_alpha(report, console)
     _show_statistics(report, console, verbose)

@@ -21,7 +21,7 @@ from ..measures.log_results import (
     Trend,
 )
 from ..measures.results import Interval
-from .document import Report
+from .document import Alarm, Report
 from .text import UNKNOWN, count, estimate, number, share
 
 _POLICIES = {"behavior": "μ", "reference": "π_old", "target": "π_θ", "unknown": "π_old or π_θ, cannot tell"}
@@ -45,6 +45,12 @@ class Section(NamedTuple):
     lines: tuple[Line, ...] = ()
     header: tuple[str, ...] = ()
     rows: tuple[tuple[str, ...], ...] = ()
+
+
+def other_alarms(report: Report) -> list[Alarm]:
+    """The alarms that no check of a log says already."""
+    said = {check.sentence for check in report.distribution}
+    return [alarm for alarm in report.alarms if alarm.message not in said]
 
 
 def log_sections(report: Report, *, short: bool) -> list[Section]:

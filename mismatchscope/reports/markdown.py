@@ -11,7 +11,7 @@ from ..measures.results import Statistic
 from .baseline import PAIRED_MEANING, VERDICT_TONE, compared_engines, pair_rows, paired_rows
 from .document import BaselineComparison, Provenance, Report
 from .glossary import ALPHA, Measure
-from .log_sections import Line, log_sections
+from .log_sections import Line, log_sections, other_alarms
 from .moved_token import moved_most
 from .reading import READING, reading_rows, sources
 from .single_numbers import scalars
@@ -50,8 +50,8 @@ def render(report: Report) -> str:
         _text(head.compared),
         " · ".join(filter(None, [_text(head.scope), not_compared(report)])),
         _gates(report),
-        *_alarms(report),
         *_log(report),
+        *_alarms(report),
         *_reading(report),
         f"**{ALPHA['alpha1'][0]}**, {ALPHA['alpha1'][1]}",
         _rows(alpha_rows(report, report.alpha1) + floor_rows(report)),
@@ -122,7 +122,7 @@ def _gates(report: Report) -> str:
 
 
 def _alarms(report: Report) -> Iterable[str]:
-    for alarm in report.alarms:
+    for alarm in other_alarms(report):
         lines = ["[!CAUTION]" if alarm.severity == "error" else "[!WARNING]", _text(alarm.message)]
         if alarm.remedy:
             lines.append(f"→ {_text(alarm.remedy)}")

@@ -14,9 +14,10 @@ from syrupy.assertion import SnapshotAssertion
 
 from mismatchscope.measures.log_results import Groups, LengthScaling, PromptEffect, Trends
 from mismatchscope.measures.results import Interval
+from mismatchscope.reports.console import show
 from mismatchscope.reports.console_log import show_log
-from mismatchscope.reports.document import Report
-from mismatchscope.reports.log_sections import Section, log_sections
+from mismatchscope.reports.document import Alarm, Report
+from mismatchscope.reports.log_sections import Section, log_sections, other_alarms
 from mismatchscope.reports.markdown import render
 
 
@@ -111,3 +112,19 @@ def test_what_cannot_be_told_is_said_to_be_so(report: Report) -> None:
 def test_only_what_the_run_logged_is_shown_in_short(report: Report) -> None:
     assert [row[2] for row in section(report, "what slime logs").rows] == ["other"]
     assert len(section(report, "what slime logs", short=False).rows) == 2
+
+
+def test_what_a_check_says_is_no_alarm_once_more(report: Report) -> None:
+    sentence = report.distribution[0].sentence
+    other = Alarm(code="rejected_tokens", message="3 tokens of the log are in no figure.")
+    doubled = report.model_copy(update={"alarms": [Alarm(code="shift", message=sentence), other]})
+    assert other_alarms(doubled) == [other]
+    for text in (shown_whole(doubled), render(doubled)):
+        assert text.count("fit better at shift") == 1
+        assert text.index("fit better at shift") < text.index("3 tokens of the log")
+
+
+def shown_whole(report: Report) -> str:
+    out = io.StringIO()
+    show(report, Console(file=out, width=200, color_system=None))
+    return out.getvalue()
