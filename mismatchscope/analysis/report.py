@@ -82,7 +82,7 @@ def report_of(
         alarms=_alarms(pair, statistics, checks),
         worst=[_worst_token(state) for state in statistics.pair.largest.states()],
         figures=chart_data_of(pair, None),
-        log=_facts(log, statistics, checks),
+        log=_facts(log, statistics, checks, settings),
         distribution=checks,
         kept_support=kept_support,
         truncation_floor=None if kept_support is None else kept_support.truncation.value,
@@ -196,7 +196,9 @@ def _worst_token(state: State) -> WorstToken:
     )
 
 
-def _facts(log: Log, statistics: LogStatistics, checks: list[DistributionCheck]) -> LogFacts:
+def _facts(
+    log: Log, statistics: LogStatistics, checks: list[DistributionCheck], settings: AnalysisSettings
+) -> LogFacts:
     target = LOGPROBS["target"]
     present = [origin for origin in log.columns if origin.column != target or statistics.beta.tokens]
     reduced = [check.sentence for check in checks if check.code == "selection" and check.status == "fail"]
@@ -207,5 +209,6 @@ def _facts(log: Log, statistics: LogStatistics, checks: list[DistributionCheck])
         columns=column_policies(present, statistics.distribution.sample.examined()),
         rejected=dict(statistics.rejected.responses + statistics.rejected.tokens),
         selection="; ".join(filter(None, [log.format.selects, *reduced])) or None,
+        repairs=settings.repairs.sentences,
         remarks=(*log.remarks, *statistics.remarks),
     )

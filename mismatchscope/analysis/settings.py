@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from ..errors import UsageError
 from ..foreign_text import printable
 from ..measures.native.registry import TRAINERS
+from .repairs import UNREPAIRED, Repairs
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class AnalysisSettings:
     tolerance: float | None = None
     trainer: str | None = None
     tail: bool = False
+    repairs: Repairs = UNREPAIRED
 
     def __post_init__(self) -> None:
         if self.trainer is not None and self.trainer not in TRAINERS:

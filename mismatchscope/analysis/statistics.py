@@ -34,6 +34,7 @@ class LogStatistics:
     """All of it, of some responses of a log."""
 
     def __init__(self, settings: AnalysisSettings) -> None:
+        self._repairs = settings.repairs
         self.pair, self.alpha0, self.beta = PairStatistics(), PairStatistics(), PairStatistics()
         self.distribution = DistributionChecks()
         self.native_metrics = NativeMetrics(settings)
@@ -49,6 +50,7 @@ class LogStatistics:
         self.rows += batch.rows.num_rows + sum(batch.rejected.values())
         self._remark(batch.remarks)
         tokens = 0
+        batch = self._repairs.applied(batch)
         for block in blocks_of(batch, self.rejected, file):
             self._add(block)
             tokens += int(block.offsets_S1[-1])

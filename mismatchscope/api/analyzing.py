@@ -22,6 +22,8 @@ def analyze(
     max_rejected: float | None = None,
     tail: bool | None = None,
     convert: str | Path | None = None,
+    shift: int = 0,
+    mask: str = "recorded",
     processes: int | None = None,
     ray: str | None = None,
     fail_on: str | Sequence[str] = (),
@@ -37,6 +39,9 @@ def analyze(
         tolerance: of a mean TV: the step, and the lag, that pass it are reported.
         max_rejected: the share of tokens without a legal log-prob above which `verdict` is "inconclusive".
         convert: a new directory for traces of the log's policies: `behavior`, `reference` and perhaps `target`.
+        shift: a repair: the trainer's log-probs of token t are read at t + shift.
+        mask: which tokens count: "recorded", "all" that have log-probs of both policies, or the name of a column
+            by token: those where it is not 0.
         processes: how many share the reading; one a core by default.
         ray: the address of a Ray cluster that reads instead; "local" starts one.
         fail_on: gates, as in "trend.token.kl.slope.low > 0"; the report's `verdict` is theirs.
@@ -51,6 +56,7 @@ def analyze(
     given = dict(locals())
     from .. import gate
     from ..analysis.analyze import analyze as analyze_logs
+    from ..analysis.repairs import Repairs
     from ..analysis.settings import AnalysisSettings
 
     overrides = {"confidence": confidence, "max_rejected": max_rejected, "tail": tail}
@@ -64,6 +70,7 @@ def analyze(
             tolerance=tolerance,
             trainer=trainer,
             tail=settings.tail,
+            repairs=Repairs(shift=shift, mask=mask),
         ),
         format=format,
         column_map=None if column_map is None else Path(column_map),

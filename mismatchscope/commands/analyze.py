@@ -38,6 +38,13 @@ def command(
     convert: Annotated[
         Path | None, typer.Option(help="New directory for traces of the log's policies, to compare.")
     ] = None,
+    shift: Annotated[
+        int,
+        typer.Option(help="Repair: read the trainer's log-probs of token t at t + N.  \\[0]", show_default=False),
+    ] = 0,
+    mask: Annotated[
+        str, typer.Option(help="Which tokens count: recorded, all, or where a column is not 0.")
+    ] = "recorded",
     processes: Annotated[int | None, typer.Option(min=1, help="That share the reading.  \\[one a core]")] = None,
     ray: Ray = None,
     follow: Annotated[
@@ -60,6 +67,7 @@ def command(
     from .. import gate
     from ..analysis.analyze import analyze, mapper_of
     from ..analysis.follow import Follower
+    from ..analysis.repairs import Repairs
     from ..analysis.settings import AnalysisSettings
     from ..collection.output import output_directory
     from ..collection.run_files import CHECKPOINT
@@ -73,6 +81,7 @@ def command(
         tolerance=tolerance,
         trainer=trainer,
         tail=settings.tail,
+        repairs=Repairs(shift=shift, mask=mask),
     )
 
     def judged(report: Report) -> Report:
