@@ -12,7 +12,7 @@ import numpy as np
 
 from ..errors import UsageError
 from ..foreign_text import printable
-from ..logs.columns import BY_TOKEN, LOGPROBS, column_type
+from ..logs.columns import BY_TOKEN, LOGPROBS
 from ..logs.source import LogBatch
 
 if TYPE_CHECKING:
@@ -52,9 +52,10 @@ class Repairs:
         """What was changed, for the report."""
         said = []
         if self.shift:
+            there = f"t {'+' if self.shift > 0 else '−'} {abs(self.shift)}"
             said.append(
-                f"The trainer's log-probs were moved: token t has those that the log has for t {self.shift:+d}, "
-                f"because --shift {self.shift} was given. Tokens without such a partner are masked."
+                f"The trainer's log-probs were moved: token t has those that the log has for {there}, because "
+                f"--shift {self.shift} was given. Tokens without such a partner are masked."
             )
         if self.mask == ALL:
             said.append(
@@ -166,7 +167,7 @@ def _shifted(rows: pa.RecordBatch, shift: int) -> pa.RecordBatch:
             mask_R = mask_R & there_R
         moved = pa.ListArray.from_arrays(
             pa.array(np.append(0, np.cumsum(own_S)), pa.int32()),
-            pa.array(value_R, column_type(name, double=True).value_type),
+            pa.array(value_R, pa.float64()),
             mask=column.is_null(),
         )
         rows = _with_column(rows, name, moved)
