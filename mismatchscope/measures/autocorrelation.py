@@ -42,11 +42,14 @@ def slope(step_T: Array, value_T: Array, *, confidence: float = 0.95) -> Interva
     return contrast(value_T, centred_T / float(centred_T @ centred_T), confidence=confidence)
 
 
-def relative_change(value_T: Array, window: int, *, confidence: float = 0.95) -> Interval:
+def relative_change(
+    value_T: Array, window: int, *, breaks: tuple[int, ...] = (), confidence: float = 0.95
+) -> Interval:
     """Mean of the last `window` values over that of the first ones, which do not overlap.
 
-    The interval is that of the change of the logarithm, so that it suits noise in proportion to the level. Its ends
-    are None where a value is 0, and so is the ratio where one is negative or the first ones are all 0.
+    `breaks` are the places of known changes of level, which are no noise. The interval is that of the change of
+    the logarithm, so that it suits noise in proportion to the level. Its ends are None where a value is 0, and so
+    is the ratio where one is negative or the first ones are all 0.
     """
     steps = len(value_T)
     first, last = float(value_T[:window].mean()), float(value_T[-window:].mean())
@@ -57,7 +60,7 @@ def relative_change(value_T: Array, window: int, *, confidence: float = 0.95) ->
         return Interval(ratio, None, None, confidence, steps, 0, "zero-at-some-steps")
     weight_T = np.zeros(steps)
     weight_T[:window], weight_T[-window:] = -1 / window, 1 / window
-    logarithm = contrast(np.log(value_T), weight_T, confidence=confidence)
+    logarithm = contrast(np.log(value_T), weight_T, breaks=breaks, confidence=confidence)
     if logarithm.low is None or logarithm.high is None or logarithm.value is None:
         return Interval(ratio, None, None, confidence, steps, 0, logarithm.method)
     half = logarithm.high - logarithm.value
@@ -66,8 +69,11 @@ def relative_change(value_T: Array, window: int, *, confidence: float = 0.95) ->
     return Interval(ratio, low, high, confidence, steps, logarithm.clusters, logarithm.method)
 
 
-def contrast(value_T: Array, weight_T: Array, *, confidence: float = 0.95) -> Interval:
-    """Interval of Σ weight · value under autocorrelated noise; the weights sum to 0."""
+def contrast(
+    value_T: Array, weight_T: Array, *, breaks: tuple[int, ...] = (), confidence: float = 0.95
+) -> Interval:
+    """Interval of Σ weight · value under autocorrelated noise; the weights sum to 0. `breaks`: as in
+    `relative_change`."""
     from scipy.special import stdtrit
 
     steps = len(value_T)
@@ -77,7 +83,7 @@ def contrast(value_T: Array, weight_T: Array, *, confidence: float = 0.95) -> In
     scale = float(np.abs(value_T).max())
     if np.ptp(value_T) <= 1e-12 * scale:
         return Interval(value, value, value, confidence, steps, 0, "constant")
-    trend_TK, wave_TQ = _bases(steps)
+    trend_TK, wave_TQ = _bases(steps, breaks)
     residual_T = value_T - trend_TK @ (trend_TK.T @ value_T)
     rho = persistence(residual_T, fitted=trend_TK.shape[1])
     waves = wave_TQ.shape[1]
@@ -119,16 +125,19 @@ def waves_of(steps: int) -> int:
 
 
 @lru_cache(maxsize=16)
-def _bases(steps: int) -> tuple[Array, Array]:
-    """Orthonormal polynomials [T, K], and cosines orthogonal to them [T, Q].
+def _bases(steps: int, breaks: tuple[int, ...]) -> tuple[Array, Array]:
+    """Orthonormal polynomials and steps at `breaks` [T, K], and cosines orthogonal to them [T, Q].
 
     A run that blows up at its end is no line: with enough steps the trend may bend twice, or its bends would be
     noise.
     """
     order = 1 if steps < 40 else 3
-    waves = min(waves_of(steps), steps - order - 1)
+    fitted = order + 1 + len(breaks)
+    waves = min(waves_of(steps), steps - fitted)
     place_T = np.linspace(-1, 1, steps)
-    trend_TK = np.stack([place_T**power for power in range(order + 1)], axis=1)
-    cosine_TQ = np.cos(np.pi / 2 * np.outer(place_T * (1 - 1 / steps) + 1, np.arange(1, waves + order + 3)))
+    trend_TK = np.stack(
+        [place_T**power for power in range(order + 1)] + [np.arange(steps) >= place for place in breaks], axis=1
+    )
+    cosine_TQ = np.cos(np.pi / 2 * np.outer(place_T * (1 - 1 / steps) + 1, np.arange(1, waves + fitted + 2)))
     both, _ = np.linalg.qr(np.concatenate([trend_TK, cosine_TQ], axis=1))
-    return both[:, : order + 1], both[:, order + 1 : order + 1 + waves]
+    return both[:, :fitted], both[:, fitted : fitted + waves]

@@ -121,12 +121,19 @@ class Staleness:
     """Mean TV at lag 0."""
     total: Interval
     excess: Interval
-    """Mean TV over all tokens less that at lag 0."""
+    """Mean TV over all tokens less that at lag 0. As E TV is at most that of numerics and that of staleness
+    together, older weights alone have a mean TV of at least this, as far as tokens of all lags have the same
+    numerics."""
     per_lag: Interval
     """Change of mean TV with one more version of lag."""
     tolerance: float | None = None
     passed_at: int | None = None
     """The smallest lag whose whole interval is beyond the tolerance."""
+    within_steps: Interval | None = None
+    """Mean TV of tokens with a lag less that of tokens at lag 0, where both were trained on in the same step; None
+    where there is no such step."""
+    remark: str | None = None
+    """Why the excess may be another one's than that of older weights."""
 
 
 @result
@@ -137,7 +144,11 @@ class StaleCache:
     code: Literal["stale_cache", "stale_weights", "neither", "cannot_tell"]
     sentence: str
     early: Interval | None = None
+    """Mean TV at positions below 16 in the last steps, over that in the first ones."""
     late: Interval | None = None
+    """The same at positions from 64 on."""
+    since: int | None = None
+    """The first step at the new level."""
 
 
 @result
@@ -151,10 +162,13 @@ class PromptEffect:
 
 @result
 class LengthScaling:
-    """Spread of Σ d over a response against its length: exponent ½ is a random walk, 1 a bias within responses."""
+    """Spread of Σ d over a response against its length, less the mean of d times that: exponent ½ is a random
+    walk, 1 a mean of d that differs from response to response, as where the KL of some is larger than that of
+    others."""
 
     exponent: Interval
-    code: Literal["random_walk", "biased", "between", "cannot_tell"]
+    code: Literal["below", "random_walk", "between", "biased", "cannot_tell"]
+    """`below` ½: errors of a response cancel."""
     sequences: int
 
 

@@ -1,0 +1,175 @@
+"""Every main figure over the steps of a run, with its slope, its change since the first steps and its change
+points.
+
+What a level means differs from run to run; what a run did since its own first steps does not (docs/measures.md).
+
+Shapes: T steps, C clusters (prompts) of a step, E rows of the table of steps.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from ..measures.autocorrelation import relative_change, slope
+from ..measures.change_points import change_points
+from ..measures.intervals import ANY, NONNEGATIVE, UNIT
+from ..measures.label_sums import LabelSums
+from ..measures.log_results import RunTrends, SequenceTrends, TokenTrends, Trend, Trends
+from ..measures.results import Interval
+from ..measures.step_weights import ess_interval, mean_weight
+from .group_rows import label_mean
+from .groups import (
+    ENTROPIES,
+    ENTROPY,
+    LAG,
+    LAGS,
+    RESPONSES,
+    REWARD,
+    REWARDS,
+    WHOLE,
+    WHOLE_LOG_RATIO,
+    WHOLE_TV,
+    GroupSums,
+)
+from .segments import ABS, KL, LOG_RATIO, RATIO, TOKENS, TV
+
+Array = np.ndarray
+
+WINDOW = 1 / 5
+"""Share of the steps that are the first ones, and the last ones; at least `FEWEST` of each."""
+FEWEST = 3
+
+
+@dataclass(frozen=True)
+class _Mean:
+    """The mean of a column of the table of steps over another one, its count."""
+
+    sum_column: int
+    count_column: int
+    bounds: tuple[float, float] = ANY
+    sign: int = 1
+
+
+_TOKEN = {
+    "tv": _Mean(TV, TOKENS, UNIT),
+    "kl": _Mean(KL, TOKENS, NONNEGATIVE),
+    "k1": _Mean(LOG_RATIO, TOKENS, sign=-1),
+    "abs_logprob_diff": _Mean(ABS, TOKENS, NONNEGATIVE),
+    "ratio": _Mean(RATIO, TOKENS, NONNEGATIVE),
+}
+_SEQUENCE = {"log_ratio": _Mean(WHOLE_LOG_RATIO, WHOLE), "tv": _Mean(WHOLE_TV, WHOLE, UNIT)}
+_RUN = {
+    "reward": _Mean(REWARD, REWARDS),
+    "entropy": _Mean(ENTROPY, ENTROPIES),
+    "response_length": _Mean(TOKENS, RESPONSES, NONNEGATIVE),
+    "lag": _Mean(LAG, LAGS),
+}
+
+
+def trends_of(
+    sums: GroupSums,
+    *,
+    tolerances: Mapping[str, float] | None = None,
+    scalars: Mapping[str, Mapping[int, float]] | None = None,
+    confidence: float = 0.95,
+) -> Trends | None:
+    """The trends of a run; None where the log has fewer than two steps.
+
+    `tolerances` are by figure, "token.tv" or "sequence.ess_fraction": ESS passes one by falling below it, all
+    others by rising above it. `scalars` are figures of the run that the trainer logged, by name ("grad_norm", and
+    any other name of `RunTrends` that the log itself does not have) and step.
+    """
+    table, limits = sums.tables["step"], dict(tolerances or {})
+    step_T = table.labels()[0]
+    if len(step_T) < 2:
+        return None
+
+    def means(room: str, columns: Mapping[str, _Mean]) -> dict[str, Trend | None]:
+        found = {}
+        for name, column in columns.items():
+            at_T = [_mean_of(table, of, column, confidence) for of in _steps(table)]
+            found[name] = trend(step_T, at_T, tolerance=limits.get(f"{room}.{name}"), confidence=confidence)
+        return found
+
+    sequence = means("sequence", _SEQUENCE)
+    whole_T = [(table.log_EG[of], table.sum_EF[of, WHOLE]) for of in _steps(table)]
+    for name, figure, below in (("ess_fraction", ess_interval, True), ("ratio", mean_weight, False)):
+        at_T = [figure(log_CG, whole_C, confidence=confidence) for log_CG, whole_C in whole_T]
+        sequence[name] = trend(
+            step_T, at_T, tolerance=limits.get(f"sequence.{name}"), below=below, confidence=confidence
+        )
+    run = means("run", _RUN)
+    for name, value in (scalars or {}).items():
+        if name in RunTrends.__dataclass_fields__ and run.get(name) is None:
+            run[name] = scalar_trend(value, confidence=confidence)
+    return Trends(
+        token=TokenTrends(**means("token", _TOKEN)), sequence=SequenceTrends(**sequence), run=RunTrends(**run)
+    )
+
+
+def scalar_trend(value_by_step: Mapping[int, float], *, confidence: float = 0.95) -> Trend | None:
+    """Of a figure that is known as one number a step."""
+    steps = sorted(value_by_step)
+    at_T = [Interval(value_by_step[step], None, None, confidence, 1, 1, "one-number") for step in steps]
+    return trend(np.array(steps, dtype=np.int64), at_T, confidence=confidence)
+
+
+def trend(
+    step_T: Array,
+    at_T: list[Interval],
+    *,
+    tolerance: float | None = None,
+    below: bool = False,
+    confidence: float = 0.95,
+) -> Trend | None:
+    """Of a figure with an interval at each step, which rise; None where it is known at fewer than two.
+
+    A step whose value is unknown or infinite has a place in `steps` and is in no slope, change or change point.
+    """
+    finite_T = np.array([each.value is not None and math.isfinite(each.value) for each in at_T], dtype=bool)
+    if finite_T.sum() < 2:
+        return None
+    value_F = np.array([each.value for each in at_T], dtype=float)[finite_T]
+    step_F = step_T[finite_T]
+    window = max(FEWEST, round(WINDOW * len(value_F)))
+    apart = 2 * window <= len(value_F)
+    unknown = Interval(None, None, None, confidence, len(value_F), 0, "too-few-steps")
+    window = min(window, len(value_F))
+    changes = change_points(step_F, value_F)
+    breaks = tuple(int(np.searchsorted(step_F, each.step)) for each in changes)
+    return Trend(
+        steps=tuple(step_T.tolist()),
+        values=tuple(each.value for each in at_T),
+        low=tuple(each.low for each in at_T),
+        high=tuple(each.high for each in at_T),
+        slope=slope(step_F.astype(float), value_F, confidence=confidence),
+        relative=relative_change(value_F, window, breaks=breaks, confidence=confidence) if apart else unknown,
+        first_steps=(int(step_F[0]), int(step_F[window - 1])),
+        last_steps=(int(step_F[-window]), int(step_F[-1])),
+        change_points=changes,
+        tolerance=tolerance,
+        passed_at=None if tolerance is None else _passed_at(step_T, at_T, tolerance, below),
+    )
+
+
+def _passed_at(step_T: Array, at_T: list[Interval], tolerance: float, below: bool) -> int | None:
+    for step, each in zip(step_T.tolist(), at_T, strict=True):
+        end = each.high if below else each.low
+        if end is not None and (end < tolerance if below else end > tolerance):
+            return int(step)
+    return None
+
+
+def _steps(table: LabelSums) -> list[slice]:
+    start_T1 = table.labels()[1].tolist()
+    return [slice(start, stop) for start, stop in pairwise(start_T1)]
+
+
+def _mean_of(table: LabelSums, of: slice, column: _Mean, confidence: float) -> Interval:
+    sum_C, count_C = column.sign * table.sum_EF[of, column.sum_column], table.sum_EF[of, column.count_column]
+    return label_mean(sum_C, count_C, confidence=confidence, bounds=column.bounds)

@@ -1,0 +1,115 @@
+"""Trends of simulated runs: what has been built in is found, and where nothing was nothing is."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from simulated_runs import RunDesign, simulated_run
+
+from mismatchscope.analysis.groups import GroupSums
+from mismatchscope.analysis.trend import scalar_trend, trend, trends_of
+from mismatchscope.measures.log_results import Trends
+from mismatchscope.measures.results import Interval
+
+SMALL = {"prompts": 12, "samples": 2, "length": (16, 40)}
+
+
+def trends(design: RunDesign, seed: int = 0, **options: object) -> Trends:
+    sums = GroupSums()
+    for block in simulated_run(design, seed).blocks(400):
+        sums.add(block)
+    found = trends_of(sums, **options)  # type: ignore[arg-type]
+    assert found is not None
+    return found
+
+
+def test_values_are_the_steps_own_figures() -> None:
+    run = simulated_run(RunDesign(steps=8, error=0.3, lags=(0, 1), **SMALL))  # type: ignore[arg-type]
+    sums = GroupSums()
+    for block in run.blocks(50):
+        sums.add(block)
+    found = trends_of(sums)
+    assert found is not None
+    sequence_N = np.repeat(np.arange(len(run.length_S)), run.length_S)
+    d_N = run.logp_pi_N - run.logp_mu_N
+    of_N = run.step_S[sequence_N] == 5
+    log_ratio_S = np.bincount(sequence_N, d_N)[run.step_S == 5]
+    assert found.token.k1 and found.token.tv and found.sequence.tv and found.sequence.ess_fraction
+    assert found.token.k1.values[5] == pytest.approx(-d_N[of_N].mean())
+    assert found.token.tv.values[5] == pytest.approx(np.maximum(0, 1 - np.exp(d_N[of_N])).mean())
+    assert found.sequence.tv.values[5] == pytest.approx(np.maximum(0, 1 - np.exp(log_ratio_S)).mean())
+    weight_S = np.exp(log_ratio_S)
+    assert found.sequence.ess_fraction.values[5] == pytest.approx(
+        weight_S.sum() ** 2 / len(weight_S) / (weight_S @ weight_S)
+    )
+    assert found.run.reward and found.run.entropy and found.run.response_length and found.run.lag
+    assert found.run.reward.values[5] == pytest.approx(run.reward_S[run.step_S == 5].mean())
+    assert found.run.entropy.values[5] == pytest.approx(run.entropy_N[of_N].mean())
+    assert found.run.response_length.values[5] == pytest.approx(run.length_S[run.step_S == 5].mean())
+    assert found.run.lag.values[5] == pytest.approx((6 - run.version_N[of_N]).mean())
+    assert found.run.grad_norm is None
+
+
+def test_a_change_of_the_mismatch_is_found_at_its_step() -> None:
+    found = trends(RunDesign(steps=30, change_at=20, change_factor=3.0, **SMALL)).token.tv  # type: ignore[arg-type]
+    assert found is not None
+    (change,) = found.change_points
+    assert change.step == 20
+    assert change.after / change.before == pytest.approx(3, rel=0.2)
+    assert found.relative.low is not None and found.relative.low > 2
+    assert (found.first_steps, found.last_steps) == ((0, 5), (24, 29))
+
+
+def test_a_drift_has_a_slope_and_no_change_point() -> None:
+    found = trends(RunDesign(steps=30, drift=1.5, **SMALL)).token.tv  # type: ignore[arg-type]
+    assert found is not None and found.slope.low is not None
+    assert found.slope.low > 0
+    assert found.change_points == ()
+
+
+@pytest.mark.slow
+def test_runs_in_which_nothing_happens_rarely_show_anything() -> None:
+    design = RunDesign(steps=24, step_spread=0.1, step_correlation=0.5, **SMALL)  # type: ignore[arg-type]
+    found = [trends(design, seed).token.tv for seed in range(100)]
+    assert all(each is not None and each.slope.low is not None and each.relative.low is not None for each in found)
+    assert np.mean([bool(each.change_points) for each in found]) <= 0.05  # type: ignore[union-attr]
+    assert np.mean([each.slope.low <= 0 <= each.slope.high for each in found]) > 0.88  # type: ignore[union-attr, operator]
+    assert np.mean([each.relative.low <= 1 <= each.relative.high for each in found]) > 0.88  # type: ignore[union-attr, operator]
+
+
+def test_the_first_step_beyond_a_tolerance_has_its_whole_interval_there() -> None:
+    at_T = [Interval(value, value - 0.1, value + 0.1) for value in (0.1, 0.35, 0.45, 0.6)]
+    assert trend(np.arange(4), at_T, tolerance=0.3).passed_at == 2  # type: ignore[union-attr]
+    assert trend(np.arange(4), at_T, tolerance=0.3, below=True).passed_at == 0  # type: ignore[union-attr]
+    assert trend(np.arange(4), at_T, tolerance=0.9).passed_at is None  # type: ignore[union-attr]
+    assert trend(np.arange(4), at_T).passed_at is None  # type: ignore[union-attr]
+
+
+def test_unknown_and_infinite_steps_keep_their_place_and_are_in_no_slope() -> None:
+    values = [1.0, None, 2.0, float("inf"), 3.0]
+    found = trend(np.array([0, 1, 2, 3, 4]), [Interval(value) for value in values])
+    assert found is not None
+    assert found.values == tuple(values)
+    assert found.slope.value == pytest.approx(0.5)
+    assert found.slope.n == 3
+    assert trend(np.arange(2), [Interval(None), Interval(1.0)]) is None
+
+
+def test_scalars_of_the_trainer_are_trends_too() -> None:
+    found = trends(
+        RunDesign(steps=12, **SMALL),  # type: ignore[arg-type]
+        scalars={"grad_norm": {step: 1.0 + step for step in range(12)}, "reward": {0: 9.0, 1: 9.0}},
+    )
+    assert found.run.grad_norm is not None and found.run.grad_norm.slope.value == pytest.approx(1.0)
+    assert found.run.grad_norm.low == (None,) * 12
+    assert found.run.reward is not None and found.run.reward.values[0] != 9.0
+    assert scalar_trend({3: 1.0}) is None
+
+
+def test_a_tolerance_of_ess_is_passed_from_above() -> None:
+    found = trends(
+        RunDesign(steps=12, change_at=6, change_factor=6.0, error=0.2, **SMALL),  # type: ignore[arg-type]
+        tolerances={"sequence.ess_fraction": 0.6, "token.tv": 0.05},
+    )
+    assert found.sequence.ess_fraction is not None and found.sequence.ess_fraction.passed_at in range(6, 9)
+    assert found.token.tv is not None and found.token.tv.passed_at == 6

@@ -1,0 +1,44 @@
+"""ESS and the mean weight of a step from sums by prompt, against `weights`, which has every weight."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mismatchscope.measures.intervals import clustered_mean
+from mismatchscope.measures.step_weights import ess_interval, mean_weight
+from mismatchscope.measures.weights import weight_figures
+
+
+def by_prompt(log_ratio_S: np.ndarray, prompt_S: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    log_CG = np.full((prompt_S.max() + 1, 2), -np.inf)
+    for power in (1, 2):
+        np.logaddexp.at(log_CG[:, power - 1], prompt_S, power * log_ratio_S)
+    return log_CG, np.bincount(prompt_S).astype(float)
+
+
+@pytest.mark.parametrize("shift", [0.0, -800.0, 300.0])
+def test_ess_is_that_of_every_weight(shift: float) -> None:
+    rng = np.random.default_rng(0)
+    prompt_S = np.repeat(np.arange(40), 4)
+    log_ratio_S = rng.normal(scale=0.4, size=160) + shift
+    ours, theirs = ess_interval(*by_prompt(log_ratio_S, prompt_S)), weight_figures(log_ratio_S, prompt_S)
+    assert ours.value == pytest.approx(theirs.ess_fraction, rel=1e-9)
+    assert ours.low == pytest.approx(theirs.low, rel=1e-6)
+    assert ours.high == pytest.approx(theirs.high, rel=1e-6)
+
+
+def test_the_mean_weight_is_clustered_by_prompt() -> None:
+    rng = np.random.default_rng(1)
+    prompt_S, log_ratio_S = np.repeat(np.arange(40), 4), rng.normal(scale=0.4, size=160)
+    ours = mean_weight(*by_prompt(log_ratio_S, prompt_S))
+    theirs = clustered_mean(np.exp(log_ratio_S), prompt_S, bounds=(0, np.inf))
+    assert (ours.value, ours.low, ours.high) == pytest.approx((theirs.value, theirs.low, theirs.high))
+
+
+def test_no_weight_is_no_figure() -> None:
+    nothing = np.full((3, 2), -np.inf)
+    assert ess_interval(nothing, np.zeros(3)).value is None
+    assert ess_interval(nothing, np.ones(3)).value is None
+    assert mean_weight(nothing, np.zeros(3)).value is None
+    assert mean_weight(np.full((3, 2), 800.0), np.ones(3)).value is None
