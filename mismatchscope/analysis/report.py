@@ -32,9 +32,13 @@ from ..reports.worst_fields import MovedToken, WorstToken
 from .distribution.checks import alarms_of
 from .distribution.column_policies import column_policies
 from .finding import log_finding
+from .group_rows import groups_of
+from .groups import GroupSums
 from .native_metrics import trainers_of
 from .settings import AnalysisSettings
+from .staleness import stale_cache_of, staleness_of
 from .statistics import LogStatistics
+from .trend import run_scalars, trends_of
 
 _PROBABILITIES = 0.9
 """The share of values above 0 that are at most 1 where a column holds probabilities."""
@@ -88,6 +92,7 @@ def report_of(
         truncation_floor=None if kept_support is None else kept_support.truncation.value,
         native_metrics=statistics.native_metrics.results(trainers, logged),
         sequences=statistics.sequences_shown.results(),
+        **_over_the_run(statistics.groups, settings, logged),
         provenance=Provenance(
             behavior=_side(log, "behavior"),
             reference=_side(log, "reference"),
@@ -99,6 +104,24 @@ def report_of(
         ),
     )
     return report.with_prompt_sums(prompt_sums_of(figures, statistics.pair))
+
+
+def _over_the_run(sums: GroupSums, settings: AnalysisSettings, logged: LoggedMetrics | None) -> dict[str, Any]:
+    """The fields that say where in a run, and of whom, the mismatch is."""
+    tolerance, confidence = settings.tolerance, settings.confidence
+    return {
+        "trend": trends_of(
+            sums,
+            tolerances={} if tolerance is None else {"token.tv": tolerance},
+            scalars=run_scalars(logged),
+            confidence=confidence,
+        ),
+        "groups": list(groups_of(sums, confidence=confidence)),
+        "staleness": staleness_of(sums, tolerance=tolerance, confidence=confidence),
+        "stale_cache": stale_cache_of(sums, confidence=confidence),
+        "prompt_effect": sums.prompt_effect.result(confidence=confidence),
+        "length_scaling": sums.length_scaling.result(confidence=confidence),
+    }
 
 
 def _empty(statistics: LogStatistics) -> EmptyComparisonError:

@@ -11,6 +11,7 @@ from ..comparison.statistics import PairStatistics
 from ..logs.source import LogBatch
 from .block import LogBlock
 from .distribution.checks import DistributionChecks
+from .groups import GroupSums
 from .native_metrics import NativeMetrics
 from .rows import Rejected, blocks_of
 from .sequences import SequenceSamples
@@ -26,7 +27,7 @@ class LogStatistic(Protocol):
     def merge(self, other: Self) -> None: ...
 
 
-_STATISTICS = ("distribution", "native_metrics", "sequences_shown")
+_STATISTICS = ("distribution", "groups", "native_metrics", "sequences_shown")
 """The attributes of `LogStatistics` that keep to `LogStatistic`."""
 
 
@@ -37,6 +38,7 @@ class LogStatistics:
         self._repairs = settings.repairs
         self.pair, self.alpha0, self.beta = PairStatistics(), PairStatistics(), PairStatistics()
         self.distribution = DistributionChecks()
+        self.groups = GroupSums()
         self.native_metrics = NativeMetrics(settings)
         self.sequences_shown = SequenceSamples()
         self.rejected = Rejected()

@@ -71,6 +71,14 @@ _RUN = {
 }
 
 
+_ENDINGS = {
+    "reward": ("reward", "reward/mean", "rewards/mean", "raw_reward"),
+    "entropy": ("entropy",),
+    "grad_norm": ("grad_norm", "raw_grad_norm"),
+}
+"""What trainers call a figure of the run, after the last of the words that say where in the run it is."""
+
+
 def trends_of(
     sums: GroupSums,
     *,
@@ -110,6 +118,16 @@ def trends_of(
     return Trends(
         token=TokenTrends(**means("token", _TOKEN)), sequence=SequenceTrends(**sequence), run=RunTrends(**run)
     )
+
+
+def run_scalars(logged: Mapping[str, Mapping[int, float]] | None) -> dict[str, Mapping[int, float]]:
+    """Which of a trainer's metrics are figures of the run: the first name that ends as one of them does."""
+    found = {}
+    for figure, endings in _ENDINGS.items():
+        names = [name for name in sorted(logged or {}) for end in endings if f"/{name}".endswith(f"/{end}")]
+        if logged and names:
+            found[figure] = logged[names[0]]
+    return found
 
 
 def scalar_trend(value_by_step: Mapping[int, float], *, confidence: float = 0.95) -> Trend | None:

@@ -7,7 +7,7 @@ import pytest
 from simulated_runs import RunDesign, simulated_run
 
 from mismatchscope.analysis.groups import GroupSums
-from mismatchscope.analysis.trend import scalar_trend, trend, trends_of
+from mismatchscope.analysis.trend import run_scalars, scalar_trend, trend, trends_of
 from mismatchscope.measures.log_results import Trends
 from mismatchscope.measures.results import Interval
 
@@ -113,3 +113,9 @@ def test_a_tolerance_of_ess_is_passed_from_above() -> None:
     )
     assert found.sequence.ess_fraction is not None and found.sequence.ess_fraction.passed_at in range(6, 9)
     assert found.token.tv is not None and found.token.tv.passed_at == 6
+
+
+def test_the_trainers_own_names_of_run_figures_are_known() -> None:
+    logged = {"actor/grad_norm": {0: 1.0}, "critic/rewards/mean": {0: 2.0}, "actor/entropy_loss": {0: 3.0}}
+    assert run_scalars(logged) == {"grad_norm": {0: 1.0}, "reward": {0: 2.0}}
+    assert run_scalars(None) == {}
