@@ -5,6 +5,8 @@ Shapes: C clusters (prompts), L lags, E rows of a table, T steps.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 
 from ..measures.autocorrelation import relative_change
@@ -21,6 +23,7 @@ from .segments import TOKENS, TV
 from .trend import FEWEST, WINDOW
 
 Array = np.ndarray
+Code = Literal["stale_cache", "stale_weights", "neither"]
 
 _SAME_STEPS = 0.5
 """Share of the tokens with a lag that must come from steps with tokens at lag 0 too, or a drift may be the
@@ -116,11 +119,12 @@ def stale_cache_of(sums: GroupSums, *, confidence: float = 0.95) -> StaleCache |
     contrast, of_late = change_points(steps, early / late), change_points(steps, late)
     rises = [each for each in contrast if each.after > each.before]
     late_rises = [each for each in of_late if each.after > each.before]
-    breaks = tuple(int(np.searchsorted(steps, each.step)) for each in (*contrast, *of_late))
-    ends = [
-        relative_change(each, window, breaks=tuple(sorted(set(breaks))), confidence=confidence)
-        for each in (early, late)
-    ]
+    breaks = tuple(sorted({int(np.searchsorted(steps, each.step)) for each in (*contrast, *of_late)}))
+
+    def found(code: Code, sentence: str, since: int | None = None) -> StaleCache:
+        changes = [relative_change(each, window, breaks=breaks, confidence=confidence) for each in (early, late)]
+        return StaleCache(code, sentence, early=changes[0], late=changes[1], since=since)
+
     if rises:
         clearest = min(rises, key=lambda each: each.p_value)
         sentence = (
@@ -128,17 +132,15 @@ def stale_cache_of(sums: GroupSums, *, confidence: float = 0.95) -> StaleCache |
             f"{clearest.after:.3g} times theirs, before {clearest.before:.3g} times. A prefix cache that kept "
             "keys and values of older weights does this; stale weights alone do not."
         )
-        return StaleCache("stale_cache", sentence, *ends, since=clearest.step)
+        return found("stale_cache", sentence, clearest.step)
     if late_rises:
         clearest = min(late_rises, key=lambda each: each.p_value)
         sentence = (
             f"Since step {clearest.step} mean TV is higher at all positions ({clearest.before:.3g} before, "
             f"{clearest.after:.3g} after, from position 64 on): not what a prefix cache does alone."
         )
-        return StaleCache("stale_weights", sentence, *ends, since=clearest.step)
-    return StaleCache(
-        "neither", "No change of early positions against late ones, nor of late ones, was found.", *ends
-    )
+        return found("stale_weights", sentence, clearest.step)
+    return found("neither", "No change of early positions against late ones, nor of late ones, was found.")
 
 
 def _levels(label_P: Array, tv_P: Array, count_P: Array) -> tuple[Array, Array, Array]:

@@ -6,6 +6,7 @@ Shape suffixes: E rows, one a pair of length bin and cluster that occurs; B bins
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import numpy as np
 
@@ -41,8 +42,8 @@ def length_scaling(
     square_E = np.maximum(
         columns["square"] - 2 * mean * columns["product"] + mean**2 * columns["length_square"], 0.0
     )
-    count_B, square_B = (np.bincount(bin_E, each_E) for each_E in (count_E, square_E))
-    log_length_B = np.bincount(bin_E, columns["log_length"])
+    count_B, square_B = np.bincount(bin_E, count_E), np.bincount(bin_E, square_E)
+    log_length_B: Array = np.bincount(bin_E, columns["log_length"])
     used_B = (count_B > 0) & (square_B > 0)
     clusters = len(np.unique(cluster_E))
 
@@ -91,7 +92,7 @@ def _exponent(
     )
 
 
-def _code(exponent: Interval) -> str:
+def _code(exponent: Interval) -> Literal["below", "random_walk", "between", "biased", "cannot_tell"]:
     low, high = exponent.low, exponent.high
     if low is None or high is None or (low <= 0.5 and high >= 1):
         return "cannot_tell"
