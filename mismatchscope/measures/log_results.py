@@ -121,17 +121,14 @@ class Staleness:
     """Mean TV at lag 0."""
     total: Interval
     excess: Interval
-    """Mean TV over all tokens less that at lag 0. As E TV is at most that of numerics and that of staleness
-    together, older weights alone have a mean TV of at least this, as far as tokens of all lags have the same
-    numerics."""
+    """Mean TV over all tokens less that at lag 0: older weights alone have at least this, if numerics are alike."""
     per_lag: Interval
     """Change of mean TV with one more version of lag."""
     tolerance: float | None = None
     passed_at: int | None = None
     """The smallest lag whose whole interval is beyond the tolerance."""
     within_steps: Interval | None = None
-    """Mean TV of tokens with a lag less that of tokens at lag 0, where both were trained on in the same step; None
-    where there is no such step."""
+    """Mean TV of tokens with a lag less that at lag 0, in steps that have both."""
     remark: str | None = None
     """Why the excess may be another one's than that of older weights."""
 
@@ -162,9 +159,8 @@ class PromptEffect:
 
 @result
 class LengthScaling:
-    """Spread of Σ d over a response against its length, less the mean of d times that: exponent ½ is a random
-    walk, 1 a mean of d that differs from response to response, as where the KL of some is larger than that of
-    others."""
+    """Spread of Σ d over a response against its length: exponent ½ is a random walk, 1 a mean of d that differs from
+    response to response."""
 
     exponent: Interval
     code: Literal["below", "random_walk", "between", "biased", "cannot_tell"]

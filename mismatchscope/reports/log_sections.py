@@ -249,8 +249,9 @@ def _prompt_effect(effect: PromptEffect) -> Line:
 
 
 _SCALING = {
+    "below": "less than a random walk does: errors of a response's tokens cancel, or the first ones are the largest",
     "random_walk": "as a random walk does: errors of a response's tokens are independent",
-    "biased": "in proportion: errors of a response's tokens have one sign",
+    "biased": "in proportion: responses differ in the mean of their tokens' d",
     "between": "between a random walk and a bias within responses",
     "cannot_tell": "and which of a random walk and a bias within responses it is cannot be told",
 }
