@@ -159,8 +159,7 @@ class PromptEffect:
 
 @result
 class LengthScaling:
-    """Spread of Σ d over a response against its length: exponent ½ is a random walk, 1 a mean of d that differs from
-    response to response."""
+    """Spread of Σ d over a response against its length: exponent ½ is a random walk, 1 a mean of d by response."""
 
     exponent: Interval
     code: Literal["below", "random_walk", "between", "biased", "cannot_tell"]

@@ -249,7 +249,7 @@ def _prompt_effect(effect: PromptEffect) -> Line:
 
 
 _SCALING = {
-    "below": "less than a random walk does: errors of a response's tokens cancel, or the first ones are the largest",
+    "below": "less than a random walk does: errors of a response's tokens cancel, or its first ones are largest",
     "random_walk": "as a random walk does: errors of a response's tokens are independent",
     "biased": "in proportion: responses differ in the mean of their tokens' d",
     "between": "between a random walk and a bias within responses",
