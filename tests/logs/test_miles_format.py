@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -61,23 +63,60 @@ def test_without_a_train_dump_the_three_policies_alone(tmp_path: Path) -> None:
     miles.write_losses(tmp_path, written)
     rows, rejected, remarks = read_all(open_logs([tmp_path]))
     assert not rejected
-    assert remarks == ("3 responses have no row in a train dump, so neither tokens nor a step.",)
+    assert remarks == ("3 responses have no train dump beside them, so neither tokens nor a step.",)
     assert not {"token_ids", "step"} & set(rows.column_names)
     for row, sample in zip(rows.to_pylist(), written, strict=True):
         assert row["behavior_logprobs"] == sample.mu_T[sample.response].tolist()
         assert row["target_logprobs"] == miles.theta_of(sample).tolist()
 
 
-def test_tensor_parallel_ranks_and_later_epochs_count_once(tmp_path: Path) -> None:
-    written = samples(8)
-    miles.write_train(tmp_path, 0, written)
-    for call in (0, 2):  # two epochs of two micro-batches
-        for rank in (0, 2):  # which compute the same
-            miles.write_losses(tmp_path, written[0::2], rank=rank, first_call=call)
+def test_times_of_a_copy_say_nothing_of_its_losses(tmp_path: Path) -> None:
+    """All files are of one time, or of the wrong one: the losses are found by their bits."""
+    steps = {step: samples(4, seed=step) for step in range(3)}
+    for step, written in steps.items():
+        miles.write_train(tmp_path, step, written)
+        for rank in (0, 1):
+            miles.write_losses(tmp_path, written[rank::2], rank=rank, first_call=step)
+    for time, file in enumerate(sorted(tmp_path.glob("policy_loss_debug/*"), reverse=True)):
+        os.utime(file, (10**9 + time, 10**9 + time))
+    for time, file in enumerate(sorted(tmp_path.glob("train_data/*"))):
+        os.utime(file, (10**9 + time, 10**9 + time))
     rows, rejected, remarks = read_all(open_logs([tmp_path]))
-    assert rows["sequence_id"].to_pylist() == [0, 2, 4, 6]
-    assert not rejected
-    assert remarks == ("4 responses have been read before: another epoch of the update, or another rank.",)
+    assert (rejected, remarks) == (Counter(), ())
+    for row in rows.to_pylist():
+        sample = steps[row["step"]][row["sequence_id"] - index_of(row["step"], 0)]
+        assert row["target_logprobs"] == miles.theta_of(sample).tolist()
+
+
+def test_a_loss_that_is_missing_leaves_two_policies(tmp_path: Path) -> None:
+    written = samples(4)
+    miles.write_train(tmp_path, 0, written)
+    miles.write_losses(tmp_path, written[0::2], rank=0)
+    rows, _, remarks = read_all(open_logs([tmp_path]))
+    assert [row is None for row in rows["target_logprobs"].to_pylist()].count(True) == 2
+    assert remarks == ("2 responses are in no dump of the loss, which alone has π_θ.",)
+
+
+def test_tensor_parallel_ranks_and_later_epochs_count_once(tmp_path: Path) -> None:
+    written = samples(4)
+    for call in (0, 2):  # two epochs of two micro-batches
+        for rank in (0, 1):  # which compute the same
+            miles.write_losses(tmp_path, written, rank=rank, first_call=call)
+    rows, rejected, remarks = read_all(open_logs([tmp_path]))
+    assert (len(rows), rejected) == (4, Counter())
+    assert remarks[1] == "4 responses have been read before: a later epoch of the update."
+
+
+def test_of_several_epochs_the_first_is_the_updates_forward(tmp_path: Path) -> None:
+    written = samples(4)
+    miles.write_train(tmp_path, 0, written)
+    for epoch in (0, 1):
+        for rank in (0, 1):
+            later = [replace(sample, pi_T=sample.pi_T - np.float32(epoch)) for sample in written[rank::2]]
+            miles.write_losses(tmp_path, later, rank=rank, first_call=epoch)
+    rows, _, _ = read_all(open_logs([tmp_path]))
+    for row in rows.to_pylist():
+        assert row["target_logprobs"] == miles.theta_of(written[row["sequence_id"]]).tolist()
 
 
 def test_slices_of_a_loss_are_refused(tmp_path: Path) -> None:

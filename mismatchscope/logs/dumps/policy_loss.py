@@ -1,14 +1,15 @@
 """miles' dumps of its policy loss: one file a micro-batch, with the log-probs of all three policies.
 
-They have neither tokens nor steps nor the sample's number. A row of the rank's train dump with the very bits of the
-sampler's log-probs has them; a response without such a row is read without.
+They have neither tokens nor steps nor the sample's number. The response of a train dump is known in them by the
+very bits of the sampler's log-probs. Where there are no train dumps they are read by themselves.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections import Counter, defaultdict, deque
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -21,76 +22,108 @@ from ..restricted_pickle import RefusedFileError
 from ..source import LogBatch, Part
 from ..torch_files import read_torch_file
 from .files import DumpFile, dump_file
-from .rows import SLICED, array_of, row_of
-from .steps import BATCH_VALUES, Step, Values, trained_row
+from .rows import SLICED, array_of
+from .steps import BATCH_VALUES, Values
 
 
-def parts_of_losses(dumps: Iterable[DumpFile]) -> list[Part]:
-    """A part a rank: its calls, and the train dumps and rollout dumps that they are joined with.
+def with_losses(parts: Iterable[Part], losses: Iterable[DumpFile]) -> list[Part]:
+    """Parts of steps, each joined with the losses that were written after the step before it, and no later than its
+    own files, or else with the run's first. What is not there, because copies have other times, is looked for among
+    all of the run."""
+    waiting: dict[Path, list[tuple[int, Path]]] = defaultdict(list)
+    for dump in losses:
+        waiting[dump.path.resolve().parent.parent].append((dump.path.stat().st_mtime_ns, dump.path))
+    first = {run: min(calls)[1] for run, calls in waiting.items()}
+    joined = []
+    for part in parts:
+        run = part.path.resolve().parent.parent
+        end = max(path.stat().st_mtime_ns for path in (part.path, *part.joined))
+        calls = sorted(path for time, path in waiting[run] if time <= end)
+        waiting[run] = [(time, path) for time, path in waiting[run] if time > end]
+        calls = calls or ([first[run]] if run in first else [])
+        joined.append(replace(part, joined=(*part.joined, *calls)))
+    return joined
 
-    Tensor-parallel ranks compute the same micro-batches; of those whose first is the same, the lowest is read.
-    """
+
+class Losses:
+    """The responses of some dumps of the loss, by what they are known by; of several epochs the first."""
+
+    def __init__(self, paths: Iterable[Path]) -> None:
+        self.paths = frozenset(paths)
+        self._samples = _indexed(tuple(sorted(self.paths, key=_call)))
+
+    def of(self, trained: Values) -> Values:
+        """What a loss saw of a row of a train dump; empty where none did."""
+        signature = _signature(trained, "log_probs")
+        if signature not in self._samples and self.paths:
+            everywhere = next(iter(self.paths)).parent.glob("*.pt")
+            return _indexed(tuple(sorted(everywhere, key=_call))).get(signature, {})
+        return self._samples.get(signature, {})
+
+
+@lru_cache(maxsize=2)
+def _indexed(paths: tuple[Path, ...]) -> dict[bytes, Values]:
+    found: dict[bytes, Values] = {}
+    for path in paths:
+        for sample in samples_of(path):
+            found.setdefault(_signature(sample, "old_log_probs"), sample)
+    return found
+
+
+def _call(path: Path) -> tuple[int, str]:
+    return dump_file(path).call or 0, str(path)
+
+
+def parts_of_losses(losses: Iterable[DumpFile]) -> list[Part]:
+    """A part a rank. Tensor-parallel ranks compute the same micro-batches; of those whose first is the same, the
+    lowest is read."""
     calls: dict[tuple[Path, int], list[DumpFile]] = defaultdict(list)
-    others: dict[Path, list[DumpFile]] = defaultdict(list)
-    for dump in dumps:
-        run = dump.path.resolve().parent.parent
-        if dump.kind == "loss":
-            calls[run, dump.rank or 0].append(dump)
-        elif not dump.is_evaluation:
-            others[run].append(dump)
+    for dump in losses:
+        calls[dump.path.resolve().parent, dump.rank or 0].append(dump)
     parts, seen = [], set()
-    for (run, rank), files in sorted(calls.items(), key=lambda item: (str(item[0][0]), item[0][1])):
+    for (directory, _), files in sorted(calls.items(), key=lambda item: (str(item[0][0]), item[0][1])):
         files.sort(key=lambda dump: dump.call or 0)
-        first = tuple(_signature(sample) for sample in _samples(files[0].path))
-        if (run, first) not in seen:
-            seen.add((run, first))
-            joined = [dump for dump in others[run] if dump.kind == "rollout" or dump.rank == rank]
-            paths = [dump.path for dump in [*files, *sorted(joined, key=lambda dump: dump.rollout_id or 0)]]
-            parts.append(Part(paths[0], joined=tuple(paths[1:])))
+        first = (directory, *(_signature(sample, "old_log_probs") for sample in samples_of(files[0].path)))
+        if first not in seen:
+            seen.add(first)
+            parts.append(Part(files[0].path, joined=tuple(dump.path for dump in files[1:])))
     return parts
 
 
 def read_losses(part: Part) -> Iterator[LogBatch]:
-    """The rows of a rank."""
-    dumps = [dump_file(path) for path in (part.path, *part.joined)]
-    known = _TrainedRows([dump for dump in dumps if dump.kind != "loss"])
-    builder, remarks, values = CheckedRows(), Counter[str](), 0
-    for dump in (dump for dump in dumps if dump.kind == "loss"):
-        for found in _samples(dump.path):
-            row = _row(found, dump.rank, known, remarks)
+    """The rows of a rank, without tokens and steps."""
+    rows, values, found, again = CheckedRows(), 0, 0, 0
+    seen: set[bytes] = set()
+    for path in (part.path, *part.joined):
+        rank = dump_file(path).rank
+        for sample in samples_of(path):
+            signature = _signature(sample, "old_log_probs")
+            if signature in seen:
+                again += 1
+                continue
+            seen.add(signature)
+            row = _row(sample)
             if isinstance(row, str):
-                builder.rejected[row] += 1
-            elif row is not None:
-                builder.add(row)
-                values += len(row["behavior_logprobs"]) if row["behavior_logprobs"] is not None else 0
+                rows.rejected[row] += 1
+                continue
+            rows.add(row | {"rank": rank})
+            found += 1
+            values += int(sample["response_length"])
         if values > BATCH_VALUES:
-            yield LogBatch(builder.batch(), part, builder.rejected)
-            builder, values = CheckedRows(), 0
-    said = tuple(f"{count:,} responses {what}." for what, count in remarks.items())
-    yield LogBatch(builder.batch(), part, builder.rejected, said)
+            yield LogBatch(rows.batch(), part, rows.rejected)
+            rows, values = CheckedRows(), 0
+    remarks = [f"{found:,} responses have no train dump beside them, so neither tokens nor a step."]
+    remarks += [f"{again:,} responses have been read before: a later epoch of the update."] if again else []
+    yield LogBatch(rows.batch(), part, rows.rejected, tuple(remarks))
 
 
-def _row(
-    found: Values, rank: int | None, known: _TrainedRows, remarks: Counter[str]
-) -> dict[str, Any] | str | None:
+def _row(sample: Values) -> dict[str, Any] | str:
     names = ("train_log_probs", "old_log_probs", "rollout_log_probs", "local_loss_mask", "advantages")
-    target, reference, behavior, mask, advantages = (array_of(found.get(name)) for name in names)
-    length = found.get("response_length")
+    target, reference, behavior, mask, advantages = (array_of(sample.get(name)) for name in names)
+    length = sample.get("response_length")
     if target is None or target.shape != (length,):
         return SLICED
-    try:
-        joined = known.find(_signature(found))
-    except IndexError:
-        remarks["have been read before: another epoch of the update, or another rank"] += 1
-        return None
-    if joined is None:
-        remarks["have no row in a train dump, so neither tokens nor a step"] += 1
-        row: dict[str, Any] | str = {"rank": rank}
-    else:
-        row = row_of(*joined, remarks)
-    if isinstance(row, str):
-        return row
-    return row | {
+    return {
         "behavior_logprobs": behavior,
         "reference_logprobs": reference,
         "target_logprobs": target,
@@ -99,35 +132,7 @@ def _row(
     }
 
 
-class _TrainedRows:
-    """Where each response of some train dumps is, by what it is known by; dumps are opened again when needed."""
-
-    def __init__(self, dumps: list[DumpFile]) -> None:
-        files: dict[int | None, list[Path]] = defaultdict(list)
-        for dump in dumps:
-            files[dump.rollout_id].append(dump.path)
-        self._open = lru_cache(maxsize=2)(lambda rollout_id: _opened(files[rollout_id]))
-        self._waiting: dict[bytes, deque[tuple[int | None, int]]] = defaultdict(deque)
-        for rollout_id in files:
-            for at, row in enumerate(self._open(rollout_id)[1]):
-                self._waiting[_signature(row, "log_probs")].append((rollout_id, at))
-
-    def find(self, signature: bytes) -> tuple[Values, Values, int | None] | None:
-        """Sample, row and step of a response; None where there is no such. Raises `IndexError` where all that it
-        could be were found before."""
-        if signature not in self._waiting:
-            return None
-        rollout_id, at = self._waiting[signature].popleft()
-        step, rows = self._open(rollout_id)
-        return step.sample_of(rows[at]), rows[at], step.rollout_id
-
-
-def _opened(paths: list[Path]) -> tuple[Step, list[Values]]:
-    step = Step(paths)
-    return step, [trained_row(*place) for places in step.places().values() for place in places]
-
-
-def _signature(sample: Values, trainer: str = "old_log_probs") -> bytes:
+def _signature(sample: Values, trainer: str) -> bytes:
     """What a response is known by: the bits of the sampler's log-probs, or else of the trainer's."""
     values = array_of(sample.get("rollout_log_probs"))
     values = array_of(sample.get(trainer)) if values is None else values
@@ -135,7 +140,8 @@ def _signature(sample: Values, trainer: str = "old_log_probs") -> bytes:
     return hashlib.blake2b(bits, digest_size=16).digest()
 
 
-def _samples(path: Path) -> list[Values]:
+def samples_of(path: Path) -> list[Values]:
+    """The responses of a micro-batch. Raises `TraceError` for a file that holds none."""
     with readable(path):
         document = read_torch_file(path)
         samples = document.get("samples") if type(document) is dict else None

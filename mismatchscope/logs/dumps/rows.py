@@ -59,6 +59,8 @@ def row_of(sample: Values, trained: Values, step: int | None, remarks: Counter[s
     if behavior is None:
         behavior = array_of(trained.get("rollout_log_probs"))
     reference = array_of(trained.get("log_probs"))
+    if reference is None:
+        reference = array_of(trained.get("old_log_probs"))
     if reference is not None and reference.ndim == 1 and len(reference) < length:
         return SLICED
     mask = array_of(trained.get("loss_masks", sample.get("loss_mask")))
@@ -75,6 +77,7 @@ def row_of(sample: Values, trained: Values, step: int | None, remarks: Counter[s
         "mask": np.ones(length, dtype=bool) if mask is None else mask != 0,
         "behavior_logprobs": behavior,
         "reference_logprobs": reference,
+        "target_logprobs": _by_token(trained.get("train_log_probs"), length),
         "advantages": _by_token(trained.get("advantages"), length),
         "entropy": _by_token(trained.get("entropy"), length),
         "prompt_token_ids": tokens[:start] if start else None,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from ...parquet_files import check_expansion, open_parquet
 from ..checked_rows import CheckedRows
 from ..dumps.context_parallel import reassembled
 from ..dumps.files import dump_file, dump_file_or_none, is_run_of_miles, unfinished
-from ..dumps.policy_loss import parts_of_losses, read_losses
+from ..dumps.policy_loss import Losses, parts_of_losses, read_losses, with_losses
 from ..dumps.rows import SLICED, array_of, row_of
 from ..dumps.steps import Places, Step, Values, parts_by_step, read_step, trained_row
 from ..refusals import readable
@@ -28,6 +29,7 @@ from ..source import ColumnOrigin, LogBatch, LogFormat, Part
 _PARQUET = b"PAR1"
 _COLUMNS = ("sample_index", "response_length", "total_length", "tokens", "loss_mask", "rollout_log_probs")
 _SLICED_FIELDS = ("log_probs", "rollout_log_probs", "advantages", "entropy")
+_OF_A_LOSS = ("train_log_probs", "old_log_probs")
 _BATCH_ROWS = 64
 
 
@@ -40,20 +42,19 @@ def recognises(path: Path, head: bytes) -> bool:
 
 
 def parts_of_files(files: list[Path]) -> list[Part]:
-    """A part a rank where the losses were dumped, else a part a rollout; the dashboard's files only where there is
-    nothing else, because they repeat the rollouts."""
+    """A part a rollout, with the losses that its update dumped; a part a rank where there are losses alone. The
+    dashboard's files repeat the rollouts, and are read where there is nothing else."""
     dumps = []
     for path in files:
         if path.suffix != ".parquet":
             with readable(path):
                 dumps.append(dump_file(path))
-    if any(dump.kind == "loss" for dump in dumps):
-        return parts_of_losses(dumps)
-    return (
-        parts_by_step(dumps)
-        if dumps
-        else [Part(path) for path in files if not path.name.startswith("rollout_eval")]
-    )
+    losses = [dump for dump in dumps if dump.kind == "loss"]
+    if losses and not any(dump.kind == "train" for dump in dumps):
+        return parts_of_losses(losses)
+    if dumps:
+        return with_losses(parts_by_step(dumps), losses)
+    return [Part(path) for path in files if not path.name.startswith("rollout_eval")]
 
 
 def parts_of(path: Path) -> list[Part]:
@@ -62,13 +63,34 @@ def parts_of(path: Path) -> list[Part]:
 
 
 def read(part: Part) -> Iterator[LogBatch]:
-    """The rows of a rank, a rollout or a file of the dashboard."""
+    """The rows of a rollout, of a rank's losses or of a file of the dashboard."""
     if part.path.suffix == ".parquet":
         yield from _read_dashboard(part)
     elif dump_file(part.path).kind == "loss":
         yield from read_losses(part)
     else:
-        yield from read_step(part, _merged)
+        yield from _read_rollout(part)
+
+
+def _read_rollout(part: Part) -> Iterator[LogBatch]:
+    losses = Losses([path for path in part.joined if dump_file(path).kind == "loss"])
+    dumps = tuple(path for path in part.joined if path not in losses.paths)
+    without = 0
+
+    def merged(step: Step, places: Places) -> tuple[Values, str | None]:
+        nonlocal without
+        trained, why = _merged(step, places)
+        if why is None and losses.paths:
+            seen = losses.of(trained)
+            without += not seen
+            trained = {**trained, **{name: seen[name] for name in _OF_A_LOSS if name in seen}}
+        return trained, why
+
+    for batch in read_step(replace(part, joined=dumps), merged):
+        yield replace(batch, part=part)
+    if without:
+        remark = f"{without:,} responses are in no dump of the loss, which alone has π_θ."
+        yield LogBatch(CheckedRows().batch(), part, remarks=(remark,))
 
 
 def _merged(step: Step, places: Places) -> tuple[Values, str | None]:
