@@ -1,0 +1,91 @@
+"""Single columns: what no log-prob is, what was filled in, what is a copy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from log_rows import log_batch
+
+from mismatchscope.analysis.settings import AnalysisSettings
+from mismatchscope.analysis.statistics import LogStatistics
+from mismatchscope.comparison.context import Context
+from mismatchscope.comparison.pair import PolicyPair
+from mismatchscope.logs.source import LogBatch
+from mismatchscope.measures.log_results import DistributionCheck
+
+
+def found(*batches: LogBatch) -> dict[str, DistributionCheck]:
+    statistics = LogStatistics(AnalysisSettings())
+    for batch in batches:
+        statistics.add(batch)
+    pair = PolicyPair(Context(), statistics.pair)
+    return {check.code: check for check in statistics.distribution.results(pair, statistics.rejected)}
+
+
+def columns(rng: np.random.Generator, responses: int = 30, tokens: int = 40) -> tuple[np.ndarray, np.ndarray]:
+    mu_ST = -rng.exponential(1.0, (responses, tokens)) - 0.02
+    return mu_ST, np.minimum(mu_ST + rng.normal(0, 0.01, mu_ST.shape), -1e-3)
+
+
+def test_illegal_values_are_counted_by_reason() -> None:
+    nan, inf = float("nan"), float("inf")
+    check = found(
+        log_batch(
+            behavior_logprobs=[[-1.0, nan, 0.5, -1.0, -inf]], reference_logprobs=[[-1.0, -1.0, -1.0, None, -2.0]]
+        )
+    )["illegal_values"]
+    assert (check.status, check.count, check.of) == ("fail", 4, 5)
+    assert sum(check.evidence.values()) == 4
+
+
+def test_bit_identical_columns_cannot_be_told_from_a_copy() -> None:
+    mu_ST, _ = columns(np.random.default_rng(1))
+    checks = found(log_batch(behavior_logprobs=list(mu_ST), reference_logprobs=list(mu_ST)))
+    assert checks["copy"].status == "unknown"
+    assert "copy" in checks["copy"].sentence
+    assert not [check for check in checks.values() if check.status == "fail"]
+
+
+def test_copies_in_some_responses_are_counted() -> None:
+    mu_ST, pi_ST = columns(np.random.default_rng(2))
+    pi_ST[:10] = mu_ST[:10]
+    check = found(log_batch(behavior_logprobs=list(mu_ST), reference_logprobs=list(pi_ST)))["copy"]
+    assert (check.status, check.count, check.of) == ("unknown", 10, 30)
+
+
+@pytest.mark.parametrize(("factor", "words"), [(np.log10(np.e), "base-10"), (np.log2(np.e), "base-2")])
+def test_another_base_is_named(factor: float, words: str) -> None:
+    mu_ST, pi_ST = columns(np.random.default_rng(3))
+    check = found(log_batch(behavior_logprobs=list(mu_ST), reference_logprobs=list(pi_ST * factor)))["unit"]
+    assert check.status == "fail"
+    assert f"the reference's are {words}" in check.sentence
+
+
+def test_equal_contexts_are_no_filler() -> None:
+    """All responses of one prompt begin alike: their first tokens have one log-prob each."""
+    mu_ST, pi_ST = columns(np.random.default_rng(4), responses=200)
+    mu_ST[:, :10], pi_ST[:, :10] = mu_ST[0, :10], pi_ST[0, :10]
+    checks = found(log_batch(prompt=[0] * 200, behavior_logprobs=list(mu_ST), reference_logprobs=list(pi_ST)))
+    assert checks["repeated_value"].status == "pass"
+    assert checks["duplicates"].status == "pass"
+
+
+def test_a_log_of_one_short_response_knows_little() -> None:
+    checks = found(log_batch(behavior_logprobs=[[-1.0, -0.5]], reference_logprobs=[[-1.1, -0.4]]))
+    assert {check.status for check in checks.values()} <= {"pass", "unknown"}
+    for code in ("shift", "row_order", "related", "temperature", "mean_ratio", "unit", "first_tokens"):
+        assert checks[code].status == "unknown", code
+
+
+def test_a_greedy_sampler_that_repeats_itself_is_no_fault() -> None:
+    mu_ST, pi_ST = columns(np.random.default_rng(5), responses=20, tokens=60)
+    rows = np.repeat(np.arange(20), 4)
+    batch = log_batch(
+        prompt=rows.tolist(),
+        token_ids=[np.arange(60) + row for row in rows],
+        behavior_logprobs=list(mu_ST[rows]),
+        reference_logprobs=list(pi_ST[rows]),
+    )
+    check = found(batch)["duplicates"]
+    assert (check.status, check.count, check.of) == ("unknown", 60, 80)
+    assert "greedy" in check.sentence
