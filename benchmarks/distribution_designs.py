@@ -196,6 +196,14 @@ def greedy(columns: Columns) -> Columns:
     )
 
 
+def one_prompt(columns: Columns) -> Columns:
+    """All responses have one prompt and the same first 16 tokens, whose log-probs are the same too."""
+    first_R = columns.position_R < 16
+    at_R = np.where(first_R, columns.position_R, np.arange(len(columns.mu_R)))
+    by_R = {name: getattr(columns, name)[at_R] for name in ("logit_R", "mu_R", "pi_R", "token_id_R")}
+    return replace(columns, **by_R, cluster_S=np.zeros_like(columns.cluster_S))
+
+
 SOUND: dict[str, Design] = {
     "bfloat16 rounding, 8 responses": _sound(Size(8, group=1)),
     "bfloat16 rounding, 64 responses": _sound(),
@@ -216,4 +224,5 @@ SOUND: dict[str, Design] = {
     "tool output masked, scored by both": _edited(lambda c: tool_turns(c, scored=True)),
     "overlong responses masked": _edited(overlong_masked, size=Size(200)),
     "greedy, raw log-probs": _edited(greedy),
+    "one prompt, one beginning": _edited(one_prompt, size=Size(256)),
 }

@@ -27,6 +27,8 @@ from ..traces.packing import sha256_of
 from ..traces.reader import Trace
 from ..traces.schema import Manifest
 from .block import UNKNOWN, LogBlock
+from .mapping import numbered
+from .repairs import UNREPAIRED, Repairs
 from .rows import Rejected, blocks_of
 
 LISTED_FILES = 1000
@@ -35,7 +37,7 @@ LISTED_FILES = 1000
 _OF_THE_LOG = ("step", "environment", "reward", "rank", "trainer_version")
 
 
-def convert(log: Log, directory: Path) -> dict[Role, Trace]:
+def convert(log: Log, directory: Path, repairs: Repairs = UNREPAIRED) -> dict[Role, Trace]:
     """Write a trace for each policy of a log into `directory`, which is free; by role, as they are called there.
 
     Raises `NotComparableError` for a log without token ids, `EmptyComparisonError` where no token has log-probs of
@@ -46,7 +48,7 @@ def convert(log: Log, directory: Path) -> dict[Role, Trace]:
     traces: dict[Role, Trace] = {}
     roles: list[Role] = ["behavior", "reference", "target"]
     for role in roles:
-        records = _records(log, role)
+        records = _records(log, role, repairs)
         first = next(records, None)
         if first is None and role == "target":
             break
@@ -70,15 +72,13 @@ def convert(log: Log, directory: Path) -> dict[Role, Trace]:
     return traces
 
 
-def _records(log: Log, role: Role) -> Iterator[SequenceRecord]:
+def _records(log: Log, role: Role, repairs: Repairs) -> Iterator[SequenceRecord]:
     """The responses as one policy saw them, numbered in the order of the log."""
     prompts: dict[int, int] = {}
-    files: dict[Path, int] = {}
     number = 0
-    for part in log.parts():
-        file = files.setdefault(part.path, len(files))
+    for file, part in numbered(log.parts()):
         for batch in log.read(part):
-            for block in blocks_of(batch, Rejected(), file):
+            for block in blocks_of(repairs.applied(batch, file), Rejected(), file):
                 if role not in block.logp_R:
                     continue
                 yield from _of_block(block, role, number, prompts)

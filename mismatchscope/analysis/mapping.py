@@ -59,17 +59,23 @@ def chunks_of(parts: Iterable[Part]) -> Iterator[Chunk]:
     """Consecutive parts of about `CHUNK_BYTES`."""
     parts = list(parts)
     share = _bytes_of_parts(parts)
-    files: dict[Path, int] = {}
     chunk: Chunk = []
     size = 0.0
-    for part in parts:
+    for file, part in numbered(parts):
         if chunk and size + share[part.path] > CHUNK_BYTES:
             yield chunk
             chunk, size = [], 0.0
-        chunk.append((files.setdefault(part.path, len(files)), part))
+        chunk.append((file, part))
         size += share[part.path]
     if chunk:
         yield chunk
+
+
+def numbered(parts: Iterable[Part]) -> Iterator[tuple[int, Part]]:
+    """Each part with the number of its file, in the order in which the files come."""
+    files: dict[Path, int] = {}
+    for part in parts:
+        yield files.setdefault(part.path, len(files)), part
 
 
 def _bytes_of_parts(parts: list[Part]) -> dict[Path, float]:

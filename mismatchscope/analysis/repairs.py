@@ -5,7 +5,7 @@ Shapes: S rows, R their tokens.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import numpy as np
@@ -14,6 +14,8 @@ from ..errors import UsageError
 from ..foreign_text import printable
 from ..logs.columns import BY_TOKEN, LOGPROBS
 from ..logs.source import LogBatch
+from ..reports.text import count
+from .rows import FILE_BITS
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -28,13 +30,14 @@ _FARTHEST: Final = 16
 class Repairs:
     """`shift`: the trainer's log-probs of token t are read at t + shift. `mask`: "recorded" as the log has it;
     "all" counts every token that has log-probs of both policies; a column's name counts the tokens where it is not
-    0.
+    0. `dropped`: ids of responses that came before.
 
     Raises `UsageError` for a shift beyond 16 tokens, and for a mask that is none of these.
     """
 
     shift: int = 0
     mask: str = RECORDED
+    dropped: np.ndarray | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         if abs(self.shift) > _FARTHEST:
@@ -67,13 +70,23 @@ class Repairs:
                 f"The tokens count where {self.mask} is not 0, in place of the log's mask, because "
                 f"--mask {self.mask} was given."
             )
+        if self.dropped is not None:
+            said.append(
+                f"{count(len(self.dropped), 'response')} that came before with the same tokens and log-probs were "
+                "left out, because --drop-duplicates was given."
+            )
         return tuple(said)
 
-    def applied(self, batch: LogBatch) -> LogBatch:
-        """The batch with these changes. Raises `UsageError` where it lacks the column that is the mask."""
+    def applied(self, batch: LogBatch, file: int = 0) -> LogBatch:
+        """A batch of the file of this number with these changes.
+
+        Raises `UsageError` where it lacks the column that is the mask.
+        """
         rows = batch.rows
         if not {LOGPROBS["behavior"], LOGPROBS["reference"]} <= set(rows.schema.names):
             return batch  # which leaves it out, and says so
+        if self.dropped is not None and len(self.dropped) and rows.num_rows:
+            rows = _without(rows, self.dropped, file)
         if self.mask != RECORDED and rows.num_rows:
             rows = _with_mask(rows, _all_scored(rows) if self.mask == ALL else _not_zero(rows, self.mask))
         if self.shift and rows.num_rows:
@@ -82,6 +95,14 @@ class Repairs:
 
 
 UNREPAIRED: Final = Repairs()
+
+
+def _without(rows: pa.RecordBatch, dropped: np.ndarray, file: int) -> pa.RecordBatch:
+    import pyarrow as pa
+
+    own_S = rows.column("sequence_id").to_numpy(zero_copy_only=False).astype(np.int64)
+    stays_S = ~np.isin((np.int64(file) << np.int64(FILE_BITS)) + own_S, dropped)
+    return rows if stays_S.all() else rows.filter(pa.array(stays_S))
 
 
 def _lengths(column: pa.Array[Any]) -> np.ndarray:

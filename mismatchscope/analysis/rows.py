@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 BLOCK_TOKENS = 2**18
+FILE_BITS = 40
+"""Of a response's id those within its file: 10¹² responses."""
 _REQUIRED = (LOGPROBS["behavior"], LOGPROBS["reference"])
 _FILLERS: dict[str, object] = {"int": UNKNOWN, "float": np.nan, "double": np.nan, "bool": True}
 
@@ -214,13 +216,10 @@ def _by_row(column: pa.Array, kind: str) -> np.ndarray:
     return column.cast(pa.int64()).fill_null(UNKNOWN).to_numpy(zero_copy_only=False)
 
 
-_OF_A_FILE = 40  # bits for the ids within a file: 10¹² responses
-
-
 def _identities(recorded_S: np.ndarray | None, rows: int, file: int) -> np.ndarray:
     """Ids that no other file has; a log of one file keeps its own."""
     id_S = np.arange(rows, dtype=np.int64) if recorded_S is None else recorded_S
-    return (np.int64(file) << np.int64(_OF_A_FILE)) + id_S
+    return (np.int64(file) << np.int64(FILE_BITS)) + id_S
 
 
 def _clusters(prompt_S: np.ndarray | None, sequence_id_S: np.ndarray) -> np.ndarray:

@@ -52,7 +52,7 @@ class LogStatistics:
         self.rows += batch.rows.num_rows + sum(batch.rejected.values())
         self._remark(batch.remarks)
         tokens = 0
-        batch = self._repairs.applied(batch)
+        batch = self._repairs.applied(batch, file)
         for block in blocks_of(batch, self.rejected, file):
             self._add(block)
             tokens += int(block.offsets_S1[-1])

@@ -24,6 +24,7 @@ def analyze(
     convert: str | Path | None = None,
     shift: int = 0,
     mask: str = "recorded",
+    drop_duplicates: bool = False,
     processes: int | None = None,
     ray: str | None = None,
     fail_on: str | Sequence[str] = (),
@@ -42,6 +43,7 @@ def analyze(
         shift: a repair: the trainer's log-probs of token t are read at t + shift.
         mask: which tokens count: "recorded", "all" that have log-probs of both policies, or the name of a column
             by token: those where it is not 0.
+        drop_duplicates: leave responses out that came before with the same tokens and log-probs.
         processes: how many share the reading; one a core by default.
         ray: the address of a Ray cluster that reads instead; "local" starts one.
         fail_on: gates, as in "trend.token.kl.slope.low > 0"; the report's `verdict` is theirs.
@@ -78,6 +80,7 @@ def analyze(
         processes=processes,
         ray=ray,
         convert_to=None if convert is None else Path(convert),
+        drop_duplicates=drop_duplicates,
         command=call_text("analyze", given),
     )
     return gate.apply(report, fail_on) if fail_on else report

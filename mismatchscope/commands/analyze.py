@@ -45,6 +45,9 @@ def command(
     mask: Annotated[
         str, typer.Option(help="Which tokens count: recorded, all, or where a column is not 0.")
     ] = "recorded",
+    drop_duplicates: Annotated[
+        bool, typer.Option("--drop-duplicates", help="Repair: leave responses out that came before.")
+    ] = False,
     processes: Annotated[int | None, typer.Option(min=1, help="That share the reading.  \\[one a core]")] = None,
     ray: Ray = None,
     follow: Annotated[
@@ -72,9 +75,14 @@ def command(
     from ..collection.output import output_directory
     from ..collection.run_files import CHECKPOINT
     from ..config import load_settings
+    from ..errors import UsageError
 
     settings = load_settings(None, overrides, [])
     gate.check_without_baseline(settings.gate.fail_on)
+    if follow and drop_duplicates:
+        raise UsageError(
+            "--drop-duplicates reads a whole log first, which --follow cannot.", hint="leave one of both out"
+        )
     asked = AnalysisSettings(
         confidence=settings.confidence,
         max_rejected=settings.max_rejected,
@@ -112,6 +120,7 @@ def command(
                 processes=processes,
                 ray=ray,
                 convert_to=convert,
+                drop_duplicates=drop_duplicates,
                 command=command_line(),
                 on_tokens=lambda tokens: on_event({"event": "measured", "rows": tokens}),
             )

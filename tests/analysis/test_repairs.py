@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from log_rows import log_batch
 
+from mismatchscope.analysis.analyze import analyze
+from mismatchscope.analysis.distribution.repeated import repeated_ids
 from mismatchscope.analysis.repairs import Repairs
 from mismatchscope.analysis.rows import Rejected, blocks_of
 from mismatchscope.analysis.settings import AnalysisSettings
 from mismatchscope.analysis.statistics import LogStatistics
 from mismatchscope.errors import UsageError
+from mismatchscope.logs.source import LogBatch
 
 
 def lists(batch: Any, name: str) -> list[Any]:
@@ -82,6 +88,38 @@ def test_a_column_is_a_mask_where_it_is_not_0() -> None:
     assert lists(Repairs(mask="weights").applied(batch), "mask") == [[False, True, False], [False]]
     with pytest.raises(UsageError, match="no column 'advantages'"):
         Repairs(mask="advantages").applied(batch)
+
+
+def test_repeated_responses_are_dropped(tmp_path: Path) -> None:
+    """Two files of two ranks; the second one holds a third of the first one's responses, and one of its own."""
+    rng = np.random.default_rng(1)
+    mu = [-rng.exponential(1.0, 60) - 0.01 for _ in range(31)]
+    pi = [np.minimum(logp_T + rng.normal(0, 0.01, 60), 0) for logp_T in mu]
+    for name, rows in (("a", range(30)), ("b", [*range(10), 30])):
+        batch = log_batch(
+            token_ids=[np.arange(60) + row for row in rows],
+            prompt=[row // 3 for row in rows],
+            behavior_logprobs=[mu[row] for row in rows],
+            reference_logprobs=[pi[row] for row in rows],
+        )
+        pq.write_table(pa.Table.from_batches([batch.rows]), tmp_path / f"{name}.parquet")
+    as_it_is, dropped = (
+        analyze([tmp_path], AnalysisSettings(), processes=1, drop_duplicates=asked) for asked in (False, True)
+    )
+    (check,) = (check for check in as_it_is.distribution if check.code == "duplicates")
+    assert (check.status, check.count, check.of) == ("fail", 10, 41)
+    assert (as_it_is.counts.sequences, dropped.counts.sequences) == (41, 31)
+    (check,) = (check for check in dropped.distribution if check.code == "duplicates")
+    assert check.count == 0
+    assert dropped.log is not None
+    assert dropped.log.repairs[0].startswith("10 responses that came before")
+    assert dropped.log.rejected == {}
+
+
+def test_responses_without_ids_cannot_be_dropped() -> None:
+    batch = log_batch(behavior_logprobs=[[-1.0]], reference_logprobs=[[-1.0]])
+    with pytest.raises(UsageError, match="no ids"):
+        repeated_ids([(0, LogBatch(batch.rows.drop_columns(["sequence_id"]), batch.part))])
 
 
 def test_nothing_is_changed_unasked() -> None:

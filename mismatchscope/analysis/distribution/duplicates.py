@@ -14,13 +14,13 @@ from ...measures.log_results import DistributionCheck
 from ...measures.prompt_hash import labels_of_tokens
 from ...reports.text import count, share
 from ..block import UNKNOWN, LogBlock
+from ..rows import FILE_BITS
 
 PLACES = 16
 CONTENTS = 2**15
 _SURPRISE = 30.0
 """Nats: two draws of a response that is less likely than e⁻³⁰ do not happen in a log."""
 _LEAST, _LEAST_SHARE = 2, 0.001
-_FILE_BITS = np.int64(40)
 _ROW = np.dtype(
     [
         ("key", np.uint64),
@@ -42,10 +42,10 @@ class RepeatedResponses:
 
     def add(self, block: LogBlock) -> None:
         content_S, surprise_S = contents(block)
-        rare_S = surprise_S > _SURPRISE
+        rare_S = rare(surprise_S)
         rows = np.zeros(int(rare_S.sum()), dtype=_ROW)
         rows["key"], rows["copies"], rows["cluster"] = content_S[rare_S], 1, block.cluster_S[rare_S]
-        source_S = block.sequence_id_S >> _FILE_BITS
+        source_S = block.sequence_id_S >> np.int64(FILE_BITS)
         if "rank" in block.by_row:
             rank_S = block.by_row["rank"]
             source_S = source_S * 2**20 + np.where(rank_S == UNKNOWN, 0, rank_S)
@@ -113,6 +113,11 @@ class RepeatedResponses:
             of=kept,
             evidence=evidence,
         )
+
+
+def rare(surprise_S: np.ndarray) -> np.ndarray:
+    """Which responses are so unlikely that two equal ones are one, written twice, bool [S]."""
+    return surprise_S > _SURPRISE
 
 
 def contents(block: LogBlock) -> tuple[np.ndarray, np.ndarray]:

@@ -99,7 +99,7 @@ def test_an_empty_sample() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("by_length", [False, True])
 def test_a_column_without_drift_is_rarely_called_the_target(*, by_length: bool) -> None:
-    """At 0.1 %, more than 2 of 200 logs are called so in one test of 1,000; sorted by length too, as packing does."""
+    """At 0.1 %, more than 2 of 200 logs are called so in one test of 1,000; sorted by length too."""
     called = [decided(examined(seed, by_length=by_length))[0] == "target" for seed in range(200)]
     assert sum(called) <= 2
 

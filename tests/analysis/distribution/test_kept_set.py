@@ -5,6 +5,8 @@ Shapes: S responses, R their tokens, V vocabulary.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from log_rows import log_batch
@@ -48,7 +50,7 @@ def top_k_log(
 def filled(batch: LogBatch, *cuts: int) -> KeptSet:
     whole = KeptSet()
     edges = [0, *cuts, batch.rows.num_rows]
-    for start, stop in zip(edges, edges[1:], strict=False):
+    for start, stop in pairwise(edges):
         part = KeptSet()
         for block in blocks_of(LogBatch(batch.rows.slice(start, stop - start), batch.part), Rejected()):
             part.add(block)
