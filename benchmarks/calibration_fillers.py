@@ -24,7 +24,6 @@ import numpy as np
 
 from mismatchscope.comparison.fillers import Fillers
 from mismatchscope.comparison.states import States
-from mismatchscope.measures.sampled import sampled_estimators
 
 S, T = 32, 200
 STAYS = 0.85  # the probability that a certain token follows a certain one
@@ -131,7 +130,6 @@ DESIGNS: dict[str, Design] = {
 def states_of(mu_ST: np.ndarray, pi_ST: np.ndarray) -> States:
     """What a comparison of these columns measures of them."""
     ids_S, length_S = np.arange(len(mu_ST)), np.full(len(mu_ST), mu_ST.shape[1])
-    sampled = sampled_estimators(mu_ST.ravel(), pi_ST.ravel())
     return States(
         sequence_id_S=ids_S,
         prompt_id_S=ids_S,
@@ -143,8 +141,7 @@ def states_of(mu_ST: np.ndarray, pi_ST: np.ndarray) -> States:
         logp_mu_N=mu_ST.ravel(),
         logp_pi_N=pi_ST.ravel(),
         recorded_pi_N=pi_ST.ravel(),
-        sampled=sampled,
-        tv_lower_N=sampled.binary_tv,
+        certified_lower_N=None,
         tv_upper_N=None,
         columns={},
         topk=False,

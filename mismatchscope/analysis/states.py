@@ -48,9 +48,9 @@ def _states(
     *,
     weight_N: np.ndarray | None = None,
 ) -> States:
-    sampled = sampled_estimators(logp_first_N, logp_second_N)
     columns = {}
     if weight_N is not None:
+        sampled = sampled_estimators(logp_first_N, logp_second_N)
         columns = {"tv_estimate": weight_N * sampled.shortfall, "kl_estimate": weight_N * sampled.k3}
     states = States(
         sequence_id_S=block.sequence_id_S,
@@ -63,8 +63,7 @@ def _states(
         logp_mu_N=logp_first_N,
         logp_pi_N=logp_second_N,
         recorded_pi_N=logp_second_N,
-        sampled=sampled,
-        tv_lower_N=sampled.binary_tv,
+        certified_lower_N=None,
         tv_upper_N=None,
         columns=columns,
         topk=False,

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..measures import kernel
 from ..measures.rounding import SPARE_BITS
 from ..reports.text import count, share
 from .states import States
@@ -59,6 +60,16 @@ class ColumnCounts:
     def add(self, states: States, logp_N: np.ndarray, other_N: np.ndarray) -> None:
         """Take in the column `logp_N` of some whole sequences beside that of the other side."""
         self.rows += len(logp_N)
+        library = kernel.library()
+        if library is not None:
+            found = np.empty(1, _RESULT)
+            library.column_counts(
+                *(kernel.address(np.ascontiguousarray(each)) for each in (logp_N, other_N)),
+                *(kernel.address(each, np.int64) for each in (states.sequence_id_S, states.offsets_S1)),
+                *(len(states.length_S), _LIMITS.ctypes.data, found.ctypes.data),
+            )
+            self.merge(_counts(states, dict(zip(_RESULT.names or (), found[0].item(), strict=True))))
+            return
         self._add_zeros(states, logp_N, other_N)
         self._add_whole_numbers(states, logp_N)
         graded_N = (logp_N < _GRADED_BELOW) & (logp_N > -np.inf)
@@ -97,7 +108,7 @@ class ColumnCounts:
             self.runs += int(filled_R.sum())
             self.run_rows += int(length_R[filled_R].sum())
             self.run_clear_zeros += int(clear_R[filled_R].sum())
-            self.first_run = min(self.first_run, _place(states, int(first_R[filled_R.argmax()])))
+            self.first_run = min(self.first_run, *(_place(states, int(row)) for row in first_R[filled_R]))
 
     def _add_whole_numbers(self, states: States, logp_N: np.ndarray) -> None:
         if logp_N.min() >= LOW:
@@ -109,7 +120,7 @@ class ColumnCounts:
             self.whole += len(row)
             self.whole_from = min(self.whole_from, float(logp_N[row].min()))
             self.whole_to = max(self.whole_to, float(logp_N[row].max()))
-            self.first_whole = min(self.first_whole, _place(states, int(row[0])))
+            self.first_whole = min(self.first_whole, *(_place(states, int(each)) for each in row))
 
     def _add_tails(self, states: States, logp_N: np.ndarray, other_N: np.ndarray) -> None:
         long_L = np.flatnonzero(states.length_S >= TAIL)
@@ -126,6 +137,32 @@ class ColumnCounts:
             self.tails += 1
             self.tail_rows += int(states.length_S[at]) - begin
             self.first_tail = min(self.first_tail, _place(states, int(response.start) + begin))
+
+
+_RESULT = np.dtype(
+    [
+        *(
+            (name, np.int64)
+            for name in ("zeros", "clear_zeros", "runs", "run_rows", "run_clear_zeros", "first_run")
+        ),
+        *((name, np.int64) for name in ("low", "whole", "first_whole", "graded", "bits8", "bits11")),
+        *((name, np.int64) for name in ("long_responses", "tails", "tail_rows", "first_tail")),
+        *((name, np.float64) for name in ("whole_from", "whole_to")),
+    ]
+)
+"""The layout of the result of column_counts.c, which does what the methods above do, and of its limits."""
+_LIMITS = np.array(
+    (CLEARLY_BELOW, LOW, _GRADED_BELOW, _TAIL_VARIES, RUN, TAIL),
+    dtype="f8,f8,f8,f8,i8,i8",
+)
+
+
+def _counts(states: States, found: dict[str, float]) -> ColumnCounts:
+    """Rows of the block become places."""
+    for name in ("first_run", "first_whole", "first_tail"):
+        row = int(found.pop(name))
+        found[name] = _NOWHERE if row < 0 else _place(states, row)  # type: ignore[assignment]
+    return ColumnCounts(**found)  # type: ignore[arg-type]
 
 
 def _place(states: States, row: int) -> Place:

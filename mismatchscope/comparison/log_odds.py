@@ -5,7 +5,7 @@ side scales all log-odds by nearly one factor, so their difference D = l_π − 
 M = (l_π + l_μ) / 2. A line in l_μ alone would tilt for two unrelated columns as well. Rounding moves D by about as
 much at every p.
 
-Shapes: N states of a block, M of them that are not nearly certain, S its sequences, C prompts.
+Shapes: N states of a block, S its sequences, C prompts.
 """
 
 from __future__ import annotations
@@ -17,15 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..measures.accumulators import ClusterSums
+from ..measures.log_odds import COLUMNS, log_odds_sums
 from .states import States
-
-COLUMNS = ("odds_mean", "odds_difference", "odds_mean_square", "odds_product", "odds_difference_square", "scaled")
-"""M, D, M², M·D, D², and (log ρ / (1 − p))² of the tokens that are not nearly certain."""
-
-# The log-odds of nearly certain tokens are all rounding.
-_CERTAIN = -1e-3
-# Rounding moves log p by a multiple of 1 − p; above this probability the quotient is all rounding of log p itself.
-_SCALED_BELOW = 0.9
 
 
 def add_log_odds(sums: Mapping[str, ClusterSums], row_S: np.ndarray, states: States, *, truncated: bool) -> None:
@@ -35,30 +28,14 @@ def add_log_odds(sums: Mapping[str, ClusterSums], row_S: np.ndarray, states: Sta
     is kept and so tilts the log-odds too: π is put on μ's support first, and where its mass there is not known no
     state says anything.
     """
-    logp_mu_N, logp_pi_N = states.logp_mu_N, states.logp_pi_N
+    logp_pi_N = states.logp_pi_N
     if truncated:
         if "leak" not in states.columns:
             return
         logp_pi_N = logp_pi_N - np.log1p(-states.columns["leak"])
-    seen_N = np.isfinite(logp_pi_N) & (logp_mu_N < _CERTAIN) & (logp_pi_N < _CERTAIN)
-    logp_mu_M, logp_pi_M = logp_mu_N[seen_N], logp_pi_N[seen_N]
-    sequence_M = np.repeat(np.arange(len(row_S)), states.length_S)[seen_N]
-    p_mu_M, p_pi_M = np.exp(logp_mu_M), np.exp(logp_pi_M)
-    odds_mu_M, odds_pi_M = logp_mu_M - np.log1p(-p_mu_M), logp_pi_M - np.log1p(-p_pi_M)
-    mean_M, difference_M = (odds_mu_M + odds_pi_M) / 2, odds_pi_M - odds_mu_M
-    p_M = np.sqrt(p_mu_M * p_pi_M)
-    scaled_M = p_M < _SCALED_BELOW
-    square_M = ((logp_pi_M - logp_mu_M)[scaled_M] / (1 - p_M[scaled_M])) ** 2
-    columns = (mean_M, difference_M, mean_M**2, mean_M * difference_M, difference_M**2)
-    for name, value_M in zip(COLUMNS[:-1], columns, strict=True):
-        _add(sums[name], row_S, sequence_M, value_M)
-    _add(sums[COLUMNS[-1]], row_S, sequence_M[scaled_M], square_M)
-
-
-def _add(sums: ClusterSums, row_S: np.ndarray, sequence_M: np.ndarray, value_M: np.ndarray) -> None:
-    sequences = len(row_S)
-    sum_S = np.bincount(sequence_M, weights=value_M, minlength=sequences)
-    sums.add(row_S, sum_S, np.bincount(sequence_M, minlength=sequences), value_M)
+    for name, found in log_odds_sums(states.logp_mu_N, logp_pi_N, states.offsets_S1).items():
+        if found.count_S.any():
+            sums[name].add_sums(row_S, found.sum_S, found.count_S, found.smallest, found.largest)
 
 
 @dataclass(frozen=True)

@@ -23,9 +23,11 @@ from ..measures.full import divergences
 from ..measures.illegal_row import IllegalRowError
 from ..measures.sampled import SampledEstimators, sampled_estimators
 from ..measures.support import renormalise_on_support
+from ..measures.token_sums import TokenFigures, token_figures
 from ..measures.topk import rao_blackwellised, topk_interval
 from ..records import Policy
 from ..traces.reader import Trace
+from .kept_sets import on_support, require_support, topk_support_logmass
 from .sampled_logprobs import SampledLogprobs
 
 # Figures that need a whole distribution; NaN at states where only part of it was observed.
@@ -48,19 +50,17 @@ LOWER_BOUNDS = ("kl_lower", "reverse_kl_lower", "js_lower")
 # policy drew the tokens.
 ESTIMATES = ("tv_estimate", "kl_estimate")
 
-# A kept set this close to the whole of μ is the whole of μ: float32 log-probs cannot say more.
-_WHOLE_MASS = 1e-5
-
 
 @dataclass(frozen=True, eq=False)
 class States:
     """Everything measured of the states of some whole sequences, in order.
 
     `cluster_S` labels the prompt, the unit of every interval; `whole_S` says that no row of the response that
-    counts was rejected. `recorded_pi_N` is `logp_pi_N` as the trace has it, before policy "support". `tv_lower_N`
-    is certified at every evidence level; `tv_upper_N` is None where nothing bounds TV from above, and NaN at states
-    where nothing does. `columns` has what the evidence gives, by the names of `EXACT`, `LOWER_BOUNDS` and
-    `ESTIMATES`: a figure that no state has is absent, and NaN at states that do not have it.
+    counts was rejected. `recorded_pi_N` is `logp_pi_N` as the trace has it, before policy "support".
+    `certified_lower_N` and `tv_upper_N` bound TV by what was seen of distributions, NaN at states where none was;
+    None where none was at any, and for the upper end where nothing bounds TV from above. `columns` has what the
+    evidence gives, by the names of `EXACT`, `LOWER_BOUNDS` and `ESTIMATES`: a figure that no state has is absent,
+    and NaN at states that do not have it.
     """
 
     sequence_id_S: np.ndarray
@@ -73,11 +73,27 @@ class States:
     logp_mu_N: np.ndarray
     logp_pi_N: np.ndarray
     recorded_pi_N: np.ndarray
-    sampled: SampledEstimators
-    tv_lower_N: np.ndarray
+    certified_lower_N: np.ndarray | None
     tv_upper_N: np.ndarray | None
     columns: dict[str, np.ndarray]
     topk: bool
+
+    @cached_property
+    def figures(self) -> TokenFigures:
+        """What the sampled tokens say, by token and summed by sequence."""
+        return token_figures(self.logp_mu_N, self.logp_pi_N, self.offsets_S1)
+
+    @cached_property
+    def sampled(self) -> SampledEstimators:
+        """What the sampled tokens say, each figure as an array: slow."""
+        return sampled_estimators(self.logp_mu_N, self.logp_pi_N)
+
+    @cached_property
+    def tv_lower_N(self) -> np.ndarray:
+        """Certified at every evidence level: where no distribution was recorded, by the sampled token alone."""
+        binary_N = np.abs(self.figures.prob_diff_N)
+        known_N = self.certified_lower_N
+        return binary_N if known_N is None else np.where(np.isnan(known_N), binary_N, known_N)
 
     @cached_property
     def start_S(self) -> np.ndarray:
@@ -122,13 +138,12 @@ class States:
         if chosen_S.all():
             return self
         chosen_N = np.repeat(chosen_S, self.length_S)
-        sampled = {name: value_N[chosen_N] for name, value_N in vars(self.sampled).items()}
-        by_state = ("position_N", "token_id_N", "logp_mu_N", "logp_pi_N", "recorded_pi_N", "tv_lower_N")
+        by_state = ("position_N", "token_id_N", "logp_mu_N", "logp_pi_N", "recorded_pi_N")
         by_sequence = ("sequence_id_S", "prompt_id_S", "cluster_S", "whole_S", "length_S")
         return States(
             **{name: getattr(self, name)[chosen_S] for name in by_sequence},
             **{name: getattr(self, name)[chosen_N] for name in by_state},
-            sampled=SampledEstimators(**sampled),
+            certified_lower_N=None if self.certified_lower_N is None else self.certified_lower_N[chosen_N],
             tv_upper_N=None if self.tv_upper_N is None else self.tv_upper_N[chosen_N],
             columns={name: value_N[chosen_N] for name, value_N in self.columns.items()},
             topk=self.topk,
@@ -164,8 +179,8 @@ def measured(
 def _measured(block: Block, policy: Policy, ids_of_behavior: bool, drawn: SampledLogprobs | None) -> States:
     n = len(block.token_id_N)
     columns: dict[str, np.ndarray] = {}
-    on_support = policy == "support"
-    kept_logmass_N = np.full(n, np.nan) if on_support else None  # log π(support of μ), where the support is known
+    of_support = policy == "support"
+    kept_logmass_N = np.full(n, np.nan) if of_support else None  # log π(support of μ), where the support is known
 
     def place(name: str, where: slice | np.ndarray, values: np.ndarray) -> None:
         if name not in columns:
@@ -177,10 +192,10 @@ def _measured(block: Block, policy: Policy, ids_of_behavior: bool, drawn: Sample
         topk = True
         logp_pi_NK = observed.logp_pi_NK
         if kept_logmass_N is not None:
-            kept_logmass_N[where] = _topk_support_logmass(observed.logp_mu_NK, logp_pi_NK)
-            _require_support(kept_logmass_N[where])
-            logp_pi_NK = _on_support(logp_pi_NK, observed.logp_mu_NK, kept_logmass_N[where][:, None])
-        overlap_N = observed.tail_overlap_N if ids_of_behavior and not on_support else None
+            kept_logmass_N[where] = topk_support_logmass(observed.logp_mu_NK, logp_pi_NK)
+            require_support(kept_logmass_N[where])
+            logp_pi_NK = on_support(logp_pi_NK, observed.logp_mu_NK, kept_logmass_N[where][:, None])
+        overlap_N = observed.tail_overlap_N if ids_of_behavior and not of_support else None
         with _policies_at(block, range(n)[where]):
             bounds = topk_interval(observed.logp_mu_NK, logp_pi_NK, tail_overlap_T=overlap_N)
         for name in ("tv_lower", "tv_upper", *LOWER_BOUNDS):
@@ -199,21 +214,11 @@ def _measured(block: Block, policy: Policy, ids_of_behavior: bool, drawn: Sample
             place(name, index_M, exact.tv)
     logp_pi_N = block.logp_pi_N
     if kept_logmass_N is not None:
-        _require_support(kept_logmass_N)
+        require_support(kept_logmass_N)
         logp_pi_N = logp_pi_N - kept_logmass_N
-    with _policies_at(block, range(n)):
-        sampled = sampled_estimators(block.logp_mu_N, logp_pi_N)
     weight_N = None if drawn is None else np.exp(block.logp_mu_N - drawn.at(block.sequence_id_N, block.position_N))
-    if topk or weight_N is not None:
-        over_topk = columns.pop("observed_tv", None), columns.pop("observed_kl", None)
-        columns |= _estimates(block.logp_mu_N, sampled, columns, over_topk, beyond_topk_N, weight_N)
-    tv_lower_N, tv_upper_N = columns.pop("tv_lower", None), columns.pop("tv_upper", None)
-    # Where no distribution was recorded, the sampled token alone still certifies a lower end.
-    tv_lower_N = (
-        sampled.binary_tv if tv_lower_N is None else np.where(np.isnan(tv_lower_N), sampled.binary_tv, tv_lower_N)
-    )
-    check_ends(tv_lower_N, tv_upper_N)
-    return States(
+    over_topk = columns.pop("observed_tv", None), columns.pop("observed_kl", None)
+    states = States(
         sequence_id_S=block.sequence_id_S,
         prompt_id_S=block.prompt_id_S,
         cluster_S=block.cluster_S,
@@ -224,12 +229,17 @@ def _measured(block: Block, policy: Policy, ids_of_behavior: bool, drawn: Sample
         logp_mu_N=block.logp_mu_N,
         logp_pi_N=logp_pi_N,
         recorded_pi_N=block.logp_pi_N,
-        sampled=sampled,
-        tv_lower_N=tv_lower_N,
-        tv_upper_N=tv_upper_N,
+        certified_lower_N=columns.pop("tv_lower", None),
+        tv_upper_N=columns.pop("tv_upper", None),
         columns=columns,
         topk=topk,
     )
+    with _policies_at(block, range(n)):
+        lower_N = states.tv_lower_N
+    if topk or weight_N is not None:
+        columns |= _estimates(block.logp_mu_N, states.sampled, columns, over_topk, beyond_topk_N, weight_N)
+    check_ends(lower_N, states.tv_upper_N)
+    return states
 
 
 @contextmanager
@@ -276,25 +286,3 @@ def _estimates(
             estimate_N = np.where(np.isnan(columns[name]), estimate_N, columns[name])
         found[f"{name}_estimate"] = estimate_N
     return found
-
-
-def _require_support(kept_logmass_N: np.ndarray) -> None:
-    if np.isnan(kept_logmass_N).any():
-        raise NotComparableError(
-            "Policy 'support' needs μ's kept set at every state, and it was not recorded at all of them.",
-            hint="--evidence full, or topk:K with K at least the sampler's top-k",
-        )
-
-
-def _topk_support_logmass(logp_mu_NK: np.ndarray, logp_pi_NK: np.ndarray) -> np.ndarray:
-    """log π(kept ids), NaN where the observed ids do not hold the whole of μ."""
-    kept_NK = np.isfinite(logp_mu_NK)
-    with np.errstate(divide="ignore"):
-        mass_mu_N = np.where(kept_NK, np.exp(np.where(kept_NK, logp_mu_NK, -np.inf)), 0.0).sum(axis=1)
-        mass_pi_N = np.where(kept_NK, np.exp(np.where(kept_NK, logp_pi_NK, -np.inf)), 0.0).sum(axis=1)
-        return np.where(mass_mu_N >= 1.0 - _WHOLE_MASS, np.log(mass_pi_N), np.nan)
-
-
-def _on_support(logp_pi_NK: np.ndarray, logp_mu_NK: np.ndarray, kept_logmass_N1: np.ndarray) -> np.ndarray:
-    """π renormalised on μ's kept ids; padding (NaN) stays padding."""
-    return np.where(np.isneginf(logp_mu_NK), -np.inf, logp_pi_NK - kept_logmass_N1)

@@ -12,13 +12,14 @@ import numpy as np
 from ..measures.accumulators import Clusters, ClusterSums, Covariance
 from ..measures.alpha import TotalVariation
 from ..measures.corrections import Corrections, RatioBlock
+from ..measures.log_odds import COLUMNS
 from ..measures.positions import PositionProfile, PositionSums
 from ..measures.quantile_limits import ClusterShares
 from ..measures.selected_states import AFTER, BEFORE, LargestStates, SampledPoints, State
-from ..measures.sequence_sums import SequenceSums
+from ..measures.sequence_sums import SequenceSums, order_sums
 from ..measures.sketches import QuantileSketch
 from .fillers import Fillers
-from .log_odds import COLUMNS, LogOddsFit, add_log_odds, fit_log_odds
+from .log_odds import LogOddsFit, add_log_odds, fit_log_odds
 from .states import ESTIMATES, EXACT, LOWER_BOUNDS, States
 
 # The band outside which the share of ratios is reported: one clipping step of PPO's usual ε.
@@ -72,14 +73,14 @@ class PairStatistics:
 
     def add(self, states: States) -> None:
         """Take in the states of some whole sequences."""
-        row_S, start_S, sampled = self._clusters.rows(states.cluster_S), states.start_S, states.sampled
-        for name in _SAMPLED:
-            self._add_sums(name, row_S, states, getattr(sampled, name))
+        row_S, start_S, figures = self._clusters.rows(states.cluster_S), states.start_S, states.figures
+        self._add_sampled(row_S, states)
+        tv_lower_N = states.tv_lower_N
         for name, values_N in (
-            ("log_ratio", sampled.log_ratio),
-            ("k3", sampled.k3),
-            ("prob_diff", sampled.prob_diff),
-            ("tv_lower", states.tv_lower_N),
+            ("log_ratio", figures.log_ratio_N),
+            ("k3", figures.k3_N),
+            ("prob_diff", figures.prob_diff_N),
+            ("tv_lower", tv_lower_N),
         ):
             self.sketches[name].add(values_N)
             self._add_shares(name, states, values_N)
@@ -88,59 +89,89 @@ class PairStatistics:
             if name in self.sketches:
                 self.sketches[name].add(values_N if states.all_exact else values_N[~np.isnan(values_N)])
             self._add_shares(name, states, values_N)
-        self.tv_lower.add(row_S, start_S, states.tv_lower_N)
+        self.tv_lower.add(row_S, start_S, tv_lower_N)
         if states.tv_upper_N is not None:
             self._add_upper(row_S, states, states.tv_upper_N)
             self._add_shares("tv_upper", states, states.tv_upper_N)
-        p_mu_N, p_pi_N = np.exp(states.logp_mu_N), np.exp(states.logp_pi_N)
-        self.probabilities.add(p_mu_N, p_pi_N)
+        self.probabilities.add_logarithms(states.logp_mu_N, states.logp_pi_N, figures.sums)
         self.fillers.add(states)
-        self.points.add(states.sequence_id_N, states.position_N, p_mu_N, p_pi_N)
+        self.points.add(
+            states.sequence_id_S, states.offsets_S1, states.position_N, states.logp_mu_N, states.logp_pi_N
+        )
         add_log_odds(self.sums, row_S, states, truncated=self._truncated)
         tv_N = states.tv_known_N
         self.best_tv.add(states.position_N, tv_N)
-        candidates = self.largest.candidates(tv_N, states.sequence_id_N, states.position_N)
+        candidates = self.largest.candidates(tv_N, states.sequence_id_S, states.offsets_S1, states.position_N)
         self.largest.add([_state(states, int(row), tv_N) for row in candidates])
         whole = states.only(states.whole_S)
         if len(whole.length_S):
             self._add_responses(whole)
-        low, high = RATIO_BAND
         self.tokens += len(tv_N)
-        outside_N = ((sampled.ratio < low) | (sampled.ratio > high)).astype(np.float64)
-        self.outside_band.add(row_S, np.add.reduceat(outside_N, start_S), states.length_S, outside_N)
-        self.impossible += int(np.isneginf(states.logp_pi_N).sum())
+        self.impossible += int(np.count_nonzero(states.logp_pi_N == -np.inf))
         self.topk = self.topk or states.topk
         self.identical = self.identical and states.identical
 
+    def _add_sampled(self, row_S: np.ndarray, states: States) -> None:
+        """Sums by sequence of what the sampled tokens say, and their extremes."""
+        sums = states.figures.sums
+        rise, fall = float(sums.largest_log_ratio.max()), float(sums.smallest_log_ratio.min())
+        least, most = float(sums.smallest_abs_logprob_diff.min()), max(rise, -fall)
+        binary = float(sums.smallest_abs_prob_diff.min()), float(sums.largest_abs_prob_diff.max())
+        with np.errstate(over="ignore"):
+            ratio = float(np.exp(fall)), float(np.exp(rise))
+            exp_abs = float(np.exp(least)), float(np.exp(most))
+        shortfall = float(-np.expm1(min(rise, 0.0))), float(-np.expm1(min(fall, 0.0)))
+        prob_diff = float(sums.smallest_prob_diff.min()), float(sums.largest_prob_diff.max())
+        found: dict[str, tuple[np.ndarray, float, float]] = {
+            "k1": (-sums.log_ratio, -rise, -fall),
+            "k2": (sums.log_ratio_square / 2, least**2 / 2, most**2 / 2),
+            "k3": (sums.k3, float(sums.smallest_k3.min()), float(sums.largest_k3.max())),
+            "ratio": (sums.ratio, *ratio),
+            "shortfall": (sums.shortfall, *shortfall),
+            "binary_tv": (sums.abs_prob_diff, *binary),
+            "abs_logprob_diff": (sums.abs_logprob_diff, least, most),
+            "prob_diff": (sums.prob_diff, *prob_diff),
+            "exp_abs_diff": (sums.exp_abs_diff, *exp_abs),
+        }
+        for name, (sum_S, smallest, largest) in found.items():
+            self.sums[name].add_sums(row_S, sum_S, states.length_S, smallest, largest)
+        low, high = np.log(RATIO_BAND)
+        log_ratio_N = states.figures.log_ratio_N
+        outside_N = (log_ratio_N < low) | (log_ratio_N > high)
+        outside_S = np.add.reduceat(outside_N, states.start_S, dtype=np.float64)
+        ends = float(outside_S.sum() == len(outside_N)), float(outside_N.any())
+        self.outside_band.add_sums(row_S, outside_S, states.length_S, *ends)
+
     def _add_responses(self, states: States) -> None:
         """What is said of responses: one that lost a token to rejection has no sum over it."""
-        sampled = states.sampled
+        log_ratio_N, sums = states.figures.log_ratio_N, states.figures.sums
         self.corrections.add(
             RatioBlock(
-                sampled.log_ratio,
+                log_ratio_N,
                 states.offsets_S1,
                 tv_T=states.columns["tv"] if states.all_exact else None,
                 kl_T=states.columns["kl"] if states.all_exact else None,
                 tv_estimate_T=states.columns.get("tv_estimate"),
                 kl_estimate_T=states.columns.get("kl_estimate"),
-                sampled=sampled,
             )
         )
+        in_order = order_sums(log_ratio_N, states.offsets_S1)
         self._sequences.append(
             SequenceSums.of(
-                sampled.log_ratio,
+                log_ratio_N,
                 states.offsets_S1,
                 sequence_id_S=states.sequence_id_S,
                 prompt_id_S=states.cluster_S,
                 kl_T=states.columns.get("kl_estimate", states.columns.get("kl")),
                 tv_T=states.tv_upper_N,
                 tv_estimate_T=states.columns.get("tv_estimate"),
-                sampled=sampled,
+                sums=sums,
+                ratio_pairs_S=in_order.ratio_pairs_S,
             )
         )
-        index_N = np.arange(len(states.position_N)) - np.repeat(states.start_S, states.length_S)
-        self.estimated_tv_by_index.add(sampled.shortfall, index_N, len(states.length_S))
+        self.estimated_tv_by_index.add_sums(in_order.shortfall_by_index, len(states.length_S))
         if states.tv_upper_N is not None and states.all_bounded:
+            index_N = np.arange(len(states.position_N)) - np.repeat(states.start_S, states.length_S)
             self.upper_tv_by_index.add(states.tv_upper_N, index_N, len(states.length_S))
 
     def merge(self, other: PairStatistics) -> None:
@@ -256,7 +287,7 @@ def _state(states: States, row: int, tv_N: np.ndarray) -> State:
         prompt_id=int(states.prompt_id_S[at]),
         position=position,
         token_id=int(states.token_id_N[row]),
-        ratio=float(states.sampled.ratio[row]),
+        ratio=float(np.exp(states.figures.log_ratio_N[row])),
         logp_mu=float(states.logp_mu_N[row]),
         logp_pi=float(states.logp_pi_N[row]),
         tv_around={int(states.position_N[other]): float(tv_N[other]) for other in around},

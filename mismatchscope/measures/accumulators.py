@@ -15,8 +15,10 @@ import math
 import numpy as np
 
 from ..errors import NotComparableError
+from . import kernel
 from .intervals import ANY, sums_interval
 from .results import Interval
+from .token_sums import TokenSums
 
 Array = np.ndarray
 
@@ -71,15 +73,15 @@ class ClusterSums:
 
     def add(self, row_U: Array, sum_U: Array, count_U: Array, value_N: Array) -> None:
         """Sums and counts of units that belong to the clusters at `row_U`; `value_N` are the values in them."""
-        if not value_N.size:
-            return
+        if value_N.size:
+            self.add_sums(row_U, sum_U, count_U, float(value_N.min()), float(value_N.max()))
+
+    def add_sums(self, row_U: Array, sum_U: Array, count_U: Array, smallest: float, largest: float) -> None:
+        """As `add`, where the extremes of the values are known; there is at least one value."""
         self._grow(int(row_U.max()) + 1)
         np.add.at(self._sum_C, row_U, sum_U)
         np.add.at(self._count_C, row_U, count_U)
-        self.smallest, self.largest = (
-            min(self.smallest, float(value_N.min())),
-            max(self.largest, float(value_N.max())),
-        )
+        self.smallest, self.largest = min(self.smallest, smallest), max(self.largest, largest)
 
     def merge(self, other: ClusterSums, row_C: Array) -> None:
         """Take in what another one has seen; `row_C` is the row here of each of its clusters."""
@@ -133,6 +135,16 @@ class ClusterExceedance:
 
     def add(self, row_S: Array, start_S: Array, value_N: Array) -> None:
         """`value_N` of sequences that begin at `start_S` and belong to the clusters at `row_S`."""
+        library = kernel.library()
+        if library is not None and self.taus[0] > 0:
+            self._grow(int(row_S.max()) + 1)
+            offsets_S1, taus = np.append(start_S, value_N.size), np.array(self.taus)
+            library.exceedance_counts(
+                *(kernel.address(np.ascontiguousarray(value_N)), kernel.address(offsets_S1, np.int64)),
+                *(kernel.address(row_S, np.int64), len(row_S), kernel.address(taus), taus.size),
+                *(kernel.address(self._count_CB, np.int64), kernel.address(self._max_C)),
+            )
+            return
         bin_N = np.searchsorted(self.taus, value_N, side="left")
         self.add_bins(row_S, np.diff(start_S, append=value_N.size), bin_N)
         np.maximum.at(self._max_C, row_S, np.maximum.reduceat(value_N, start_S))
@@ -148,6 +160,11 @@ class ClusterExceedance:
             np.repeat(np.arange(len(row_S)) * bins, length_S) + bin_N, minlength=len(row_S) * bins
         )
         np.add.at(self._count_CB, row_S, count_SB.reshape(-1, bins))
+
+    def counts(self, clusters: int) -> Array:
+        """The counts of at least so many clusters by bin, int64 [C, taus + 1], to be added to in place."""
+        self._grow(clusters)
+        return self._count_CB
 
     def merge(self, other: ClusterExceedance, row_C: Array) -> None:
         """Take in what another one has seen; `row_C` is the row here of each of its clusters; some may share it."""
@@ -174,6 +191,10 @@ class ClusterExceedance:
         self._count_CB, self._max_C = grown(self._count_CB, clusters, 0), grown(self._max_C, clusters, -math.inf)
 
 
+# A variance this small beside the mean square has lost digits in the difference of the two.
+_CANCELS = 1e-2
+
+
 class Covariance:
     """Means and centred products of two quantities, merged as by Chan, Golub and LeVeque (1983); their extremes."""
 
@@ -193,6 +214,20 @@ class Covariance:
         self._take(x_N.size, mean, np.array([[xx, xy], [xy, yy]]))
         self._low = np.minimum(self._low, (x_N.min(), y_N.min()))
         self._high = np.maximum(self._high, (x_N.max(), y_N.max()))
+
+    def add_logarithms(self, log_x_N: Array, log_y_N: Array, sums: TokenSums) -> None:
+        """As `add`, of exp(log_x_N) and exp(log_y_N), whose sums by segment are known."""
+        n = log_x_N.size
+        xy = np.array([sums.prob_mu.sum(), sums.prob_pi.sum()])
+        squares = np.array([sums.prob_mu_square.sum(), sums.prob_pi_square.sum()])
+        centred = squares - xy**2 / n
+        if (centred < _CANCELS * squares).any():
+            self.add(np.exp(log_x_N), np.exp(log_y_N))
+            return
+        product = sums.prob_product.sum() - xy[0] * xy[1] / n
+        self._take(n, xy / n, np.array([[centred[0], product], [product, centred[1]]]))
+        self._low = np.minimum(self._low, np.exp([log_x_N.min(), log_y_N.min()]))
+        self._high = np.maximum(self._high, np.exp([log_x_N.max(), log_y_N.max()]))
 
     def merge(self, other: Covariance) -> None:
         if other.n:

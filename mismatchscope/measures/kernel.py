@@ -32,6 +32,34 @@ FULL_RESULT = _row_of(
 TOPK_RESULT = _row_of("mass_mu", "mass_pi", "tv", "kl", "reverse_kl", "js", "leak")
 
 
+_TYPES: dict[str, Any] = {
+    "p": ctypes.c_void_p,
+    "i": ctypes.c_int,
+    "n": ctypes.c_int64,
+    "u": ctypes.c_uint64,
+    "d": ctypes.c_double,
+}
+_ARGUMENTS = {  # of which "pn" of the first three is a row and the bytes to the next
+    "logit_divergences": "pnipninndp",
+    "logp_divergences": "pnpnnndp",
+    "topk_sums": "pnpnnnp",
+    "token_sums": "ppippndp",
+    "token_figures_and_sums": "pppnpppp",
+    "k3_values": "pnp",
+    "value_range": "pnp",
+    "bin_counts": "pninp",
+    "half_octave_counts": "pppninnp",
+    "exceedance_counts": "pppnpnpp",
+    "position_sums": "ppnppp",
+    "position_bin_counts": "ppniinnpp",
+    "log_odds_sums": "pppnddp",
+    "column_counts": "ppppnpp",
+    "response_sums": "ppnpp",
+    "places_below": "pppnup",
+}
+_COUNTING = ("places_below",)
+
+
 def backend() -> Literal["c", "numpy"]:
     """What measures arrays in main memory here: the compiled files, or numpy where they cannot be compiled."""
     return "numpy" if library() is None else "c"
@@ -45,16 +73,10 @@ def library() -> ctypes.CDLL | None:
     except compiled.CompileError as error:
         logging.getLogger(__name__).warning("Divergences take the slow path: %s.", printable(str(error)))
         return None
-    rows: list[Any] = [ctypes.c_void_p, ctypes.c_int64]  # the first one, and bytes to the next
-    shape: list[Any] = [ctypes.c_int64, ctypes.c_int64]
-    dtype, floor, out = ctypes.c_int, ctypes.c_double, ctypes.c_void_p
-    functions.logit_divergences.argtypes = [*rows, dtype, *rows, dtype, *shape, floor, out]
-    functions.logp_divergences.argtypes = [*rows, *rows, *shape, floor, out]
-    functions.topk_sums.argtypes = [*rows, *rows, *shape, out]
-    pointer: list[Any] = [ctypes.c_void_p]
-    functions.token_sums.argtypes = [*pointer * 2, dtype, *pointer * 2, ctypes.c_int64, ctypes.c_double, out]
-    for name in ("logit_divergences", "logp_divergences", "topk_sums", "token_sums"):
-        getattr(functions, name).restype = None
+    for name, types in _ARGUMENTS.items():
+        function = getattr(functions, name)
+        function.argtypes = [_TYPES[letter] for letter in types]
+        function.restype = ctypes.c_int64 if name in _COUNTING else None
     return functions
 
 
@@ -62,6 +84,16 @@ def rows_at(array: np.ndarray, row: int) -> tuple[int, int]:
     """The address of a row and the bytes from one row to the next."""
     stride = array.strides[0]
     return array.ctypes.data + row * stride, stride
+
+
+def address(array: np.ndarray, dtype: type = np.float64) -> int:
+    """Where the values of a contiguous array of this type lie.
+
+    Raises `ValueError` for any other array: a kernel would read what is not there.
+    """
+    if array.dtype != dtype or not array.flags.c_contiguous:
+        raise ValueError(f"a kernel needs contiguous values of {np.dtype(dtype)}, not {array.dtype}")
+    return array.ctypes.data
 
 
 def has_adjacent_columns(array: np.ndarray) -> bool:

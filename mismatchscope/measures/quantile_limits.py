@@ -10,6 +10,7 @@ from typing import Literal
 
 import numpy as np
 
+from . import kernel
 from .accumulators import ClusterExceedance, Clusters
 
 Array = np.ndarray
@@ -42,14 +43,25 @@ class ClusterShares:
 
     def add(self, label_S: Array, length_S: Array, value_N: Array) -> None:
         """Take in the values of sequences; `length_S` each, of clusters with these labels. NaN is "not seen"."""
+        if not value_N.size:
+            return
+        row_S = self._rows(label_S)
+        library = kernel.library()
+        if library is not None:
+            offsets_S1 = np.concatenate([[0], np.cumsum(length_S, dtype=np.int64)])
+            count_CB = self._exceedance.counts(int(row_S.max()) + 1)
+            library.half_octave_counts(
+                *(kernel.address(np.ascontiguousarray(value_N)), kernel.address(offsets_S1, np.int64)),
+                *(kernel.address(row_S, np.int64), len(row_S), int(self._signed), _FIRST, len(_MAGNITUDES)),
+                kernel.address(count_CB, np.int64),
+            )
+            return
         if np.isnan(value_N).any():
             seen_N = ~np.isnan(value_N)
             length_S = np.bincount(np.repeat(np.arange(len(length_S)), length_S)[seen_N], minlength=len(length_S))
             value_N = value_N[seen_N]
-        if value_N.size:
-            bin_N = _signed_bins(value_N) if self._signed else _thresholds_below(value_N)
-            row_S = self._rows(label_S)  # first: it may change what is counted in
-            self._exceedance.add_bins(row_S, length_S, bin_N)
+        bin_N = _signed_bins(value_N) if self._signed else _thresholds_below(value_N)
+        self._exceedance.add_bins(row_S, length_S, bin_N)
 
     def merge(self, other: ClusterShares) -> None:
         """Take in what another one has seen."""

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..errors import EmptyComparisonError
+from . import kernel
 from .illegal_row import IllegalRowError
 
 Array = np.ndarray
@@ -95,6 +96,11 @@ def k3(log_ratio: Array) -> Array:
 
     `expm1(d) - d` alone loses the digits that the two terms share, so a Taylor series takes over near zero.
     """
+    library = kernel.library()
+    if library is not None and log_ratio.dtype == np.float64 and log_ratio.flags.c_contiguous:
+        values = np.empty(log_ratio.shape)
+        library.k3_values(kernel.address(log_ratio), log_ratio.size, kernel.address(values))
+        return values
     with np.errstate(over="ignore"):
         return np.where(np.abs(log_ratio) < _NEAR, _k3_series(log_ratio), np.expm1(log_ratio) - log_ratio)
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from . import kernel
+
 Array = np.ndarray
 
 BEFORE, AFTER = 12, 4
@@ -46,13 +48,16 @@ class LargestStates:
         """A state must have more TV than this to get in, or as much at an earlier place."""
         return self._states[-1].tv if len(self._states) == self._count else 0.0
 
-    def candidates(self, tv_N: Array, sequence_id_N: Array, position_N: Array) -> Array:
+    def candidates(self, tv_N: Array, sequence_id_S: Array, offsets_S1: Array, position_N: Array) -> Array:
         """The states of a block that may be among the largest: their rows, at most `count`."""
+        if tv_N.max(initial=0.0) < self.least:
+            return np.zeros(0, dtype=np.int64)
         row_M = np.flatnonzero((tv_N >= self.least) & (tv_N > 0))
         if len(row_M) > self._count:
             cut = np.partition(tv_N[row_M], -self._count)[-self._count]
             row_M = row_M[tv_N[row_M] >= cut]  # with all that equal the last one
-            order_M = np.lexsort((position_N[row_M], sequence_id_N[row_M], -tv_N[row_M]))
+            sequence_id_M = sequence_id_S[np.searchsorted(offsets_S1, row_M, side="right") - 1]
+            order_M = np.lexsort((position_N[row_M], sequence_id_M, -tv_N[row_M]))
             row_M = row_M[order_M[: self._count]]
         return row_M
 
@@ -76,15 +81,32 @@ class SampledPoints:
         self._hash_P = np.zeros(0, dtype=np.uint64)
         self._column_PX = np.zeros((0, 4))  # sequence id, position, x, y: ids below 2⁵³ are exact in float64
 
-    def add(self, sequence_id_N: Array, position_N: Array, x_N: Array, y_N: Array) -> None:
-        hash_N = _hash(sequence_id_N, position_N)
-        self.n += len(hash_N)
-        if len(self._hash_P) == POINTS:
-            kept_N = hash_N < self._hash_P.max()
-            hash_N, sequence_id_N, position_N, x_N, y_N = (
-                column[kept_N] for column in (hash_N, sequence_id_N, position_N, x_N, y_N)
-            )
-        self._take(hash_N, np.column_stack([sequence_id_N, position_N, x_N, y_N]))
+    def add(
+        self, sequence_id_S: Array, offsets_S1: Array, position_N: Array, logp_mu_N: Array, logp_pi_N: Array
+    ) -> None:
+        """Take in the states of whole sequences; x and y are the probabilities of their tokens."""
+        self.n += len(position_N)
+        row_M = self._candidates(sequence_id_S, offsets_S1, position_N)
+        sequence_id_M = sequence_id_S[np.searchsorted(offsets_S1, row_M, side="right") - 1]
+        position_M = position_N[row_M]
+        columns = [sequence_id_M, position_M, np.exp(logp_mu_N[row_M]), np.exp(logp_pi_N[row_M])]
+        self._take(_hash(sequence_id_M, position_M), np.column_stack(columns))
+
+    def _candidates(self, sequence_id_S: Array, offsets_S1: Array, position_N: Array) -> Array:
+        """The rows of the states that may be among those with the smallest hash."""
+        full, library = len(self._hash_P) == POINTS, kernel.library()
+        if not full or library is None:
+            hash_N = _hash(np.repeat(sequence_id_S, np.diff(offsets_S1)), position_N)
+            if full:
+                return np.flatnonzero(hash_N < self._hash_P.max())
+            return np.argpartition(hash_N, POINTS)[:POINTS] if len(hash_N) > POINTS else np.arange(len(hash_N))
+        row_N = np.empty(len(position_N), dtype=np.int64)
+        found = library.places_below(
+            *(kernel.address(np.ascontiguousarray(sequence_id_S, np.int64), np.int64),),
+            *(kernel.address(position_N, np.int64), kernel.address(offsets_S1, np.int64)),
+            *(len(sequence_id_S), int(self._hash_P.max()), kernel.address(row_N, np.int64)),
+        )
+        return row_N[:found]
 
     def merge(self, other: SampledPoints) -> None:
         self.n += other.n

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from ..errors import EmptyComparisonError
-from .sampled import SampledEstimators, k3, shortfall
+from . import kernel
+from .sampled import k3, shortfall
+from .token_sums import TokenSums
 
 Array = np.ndarray
 
@@ -54,11 +57,12 @@ class SequenceSums:
         kl_T: ArrayLike | None = None,
         tv_T: ArrayLike | None = None,
         tv_estimate_T: Array | None = None,
-        sampled: SampledEstimators | None = None,
+        sums: TokenSums | None = None,
+        ratio_pairs_S: Array | None = None,
     ) -> SequenceSums:
         """From each token's log ratio and, where known, its state's KL(mu || pi) and the upper end of its TV.
 
-        `sampled` has what is otherwise computed from the log ratios.
+        `sums` and `ratio_pairs_S` have what is otherwise computed from the log ratios.
 
         Raises:
             EmptyComparisonError: there are no sequences, or one of them has no tokens.
@@ -69,12 +73,13 @@ class SequenceSums:
         if (infinite_T := np.isposinf(log_ratio_T)).any():
             raise ValueError(f"log_ratio at token {int(np.argmax(infinite_T))} is +inf: mu cannot have sampled it")
         start_S, number_S = offsets_S1[:-1], np.arange(len(offsets_S1) - 1)
-        if sampled is None:
-            with np.errstate(over="ignore"):
-                distance_T, shortfall_T = np.abs(np.expm1(log_ratio_T)), shortfall(log_ratio_T)
-                k3_T = k3(log_ratio_T)
+        if ratio_pairs_S is None:
+            ratio_pairs_S = order_sums(log_ratio_T, offsets_S1).ratio_pairs_S
+        if sums is None:
+            sum_k3_S = np.add.reduceat(k3(log_ratio_T), start_S)
+            shortfall_S = np.add.reduceat(shortfall(log_ratio_T), start_S)
         else:
-            distance_T, shortfall_T, k3_T = sampled.distance, sampled.shortfall, sampled.k3
+            sum_k3_S, shortfall_S = sums.k3, sums.shortfall
         unknown_S = np.full(len(number_S), np.nan)
         kl_T, tv_T = (None if each is None else np.asarray(each, dtype=np.float64) for each in (kl_T, tv_T))
         return cls(
@@ -82,9 +87,9 @@ class SequenceSums:
             prompt_id=number_S if prompt_id_S is None else prompt_id_S,
             length=np.diff(offsets_S1),
             log_ratio=np.add.reduceat(log_ratio_T, start_S),
-            ratio_pairs=ratio_pair_sums(distance_T, shortfall_T, offsets_S1),
-            sum_tv_estimate=np.add.reduceat(shortfall_T if tv_estimate_T is None else tv_estimate_T, start_S),
-            sum_k3=np.add.reduceat(k3_T, start_S),
+            ratio_pairs=ratio_pairs_S,
+            sum_tv_estimate=shortfall_S if tv_estimate_T is None else np.add.reduceat(tv_estimate_T, start_S),
+            sum_k3=sum_k3_S,
             sum_kl=unknown_S if kl_T is None else np.add.reduceat(kl_T, start_S),
             sum_tv=unknown_S if tv_T is None else np.add.reduceat(tv_T, start_S),
             max_tv=unknown_S if tv_T is None else np.maximum.reduceat(tv_T, start_S),
@@ -124,6 +129,32 @@ class SequenceSums:
     @property
     def kl_known(self) -> bool:
         return not np.isnan(self.sum_kl).any()
+
+
+class OrderSums(NamedTuple):
+    """What depends on the order of a response's tokens: see `ratio_pair_sums`; and the sum over responses of
+    (1 - rho)_+ at each index, up to the longest one."""
+
+    ratio_pairs_S: Array
+    shortfall_by_index: Array
+
+
+def order_sums(log_ratio_T: Array, offsets_S1: Array) -> OrderSums:
+    """Of responses that hold all the tokens, at least one each."""
+    length_S = np.diff(offsets_S1)
+    library = kernel.library()
+    if library is None:
+        shortfall_T = shortfall(log_ratio_T)
+        with np.errstate(over="ignore"):
+            pairs_S = ratio_pair_sums(np.abs(np.expm1(log_ratio_T)), shortfall_T, offsets_S1)
+        index_T = np.arange(len(log_ratio_T)) - np.repeat(offsets_S1[:-1], length_S)
+        return OrderSums(pairs_S, np.bincount(index_T, weights=shortfall_T))
+    pairs_S, by_index = np.empty(len(length_S)), np.zeros(int(length_S.max()))
+    library.response_sums(
+        *(kernel.address(np.ascontiguousarray(log_ratio_T)), kernel.address(offsets_S1, np.int64), len(length_S)),
+        *(kernel.address(pairs_S), kernel.address(by_index)),
+    )
+    return OrderSums(pairs_S, by_index)
 
 
 def ratio_pair_sums(distance_T: Array, shortfall_T: Array, offsets_S1: Array) -> Array:

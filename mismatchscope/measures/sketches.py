@@ -14,6 +14,8 @@ import math
 
 import numpy as np
 
+from .value_counts import ValueRange, add_bins, value_range
+
 Array = np.ndarray
 
 EXACT_VALUES = 1_000_000
@@ -32,16 +34,17 @@ class _Bins:
         self._first = 0
         self._count_B2 = np.zeros((0, 2), dtype=np.int64)  # positive, negative
 
-    def add(self, value_N: Array) -> None:
-        if value_N.size:
-            bin_N = np.abs(value_N).view(np.int64) >> self._shift
-            lowest = int(bin_N.min())
-            side_N = 2 * (bin_N - lowest) + (value_N < 0)
-            count_B = np.bincount(side_N, minlength=2)
-            self._take(lowest, np.append(count_B, np.zeros(count_B.size % 2, dtype=np.int64)).reshape(-1, 2))
+    def add(self, value_N: Array, found: ValueRange) -> None:
+        if found.most_bits >= 0:
+            first = found.least_bits >> self._shift
+            self._widen(first, (found.most_bits >> self._shift) - first + 1)
+            add_bins(value_N, self._shift, self._first, self._count_B2)
 
     def merge(self, other: _Bins) -> None:
-        self._take(other._first, other._count_B2)
+        first, length = other._first, len(other._count_B2)
+        if length:
+            self._widen(first, length)
+            self._count_B2[first - self._first : first - self._first + length] += other._count_B2
 
     def flipped(self, *, fold: bool) -> _Bins:
         """Those of −x, or with `fold` those of |x|."""
@@ -62,18 +65,16 @@ class _Bins:
             found += [sign * magnitude_B, self._count_B2[index_B, side]]
         return found
 
-    def _take(self, first: int, count_B2: Array) -> None:
-        if not len(count_B2):
-            return
+    def _widen(self, first: int, length: int) -> None:
+        """Let the window hold these bins, too."""
         if not len(self._count_B2):
             self._first = first
-        end = max(self._first + len(self._count_B2), first + len(count_B2))
+        end = max(self._first + len(self._count_B2), first + length)
         start = min(self._first, first)
         if end - start > len(self._count_B2):
             wider = np.zeros((end - start, 2), dtype=np.int64)
             wider[self._first - start : self._first - start + len(self._count_B2)] = self._count_B2
             self._first, self._count_B2 = start, wider
-        self._count_B2[first - self._first : first - self._first + len(count_B2)] += count_B2
 
 
 class QuantileSketch:
@@ -96,10 +97,12 @@ class QuantileSketch:
         """Take in values; the array must not change afterwards."""
         if not value_N.size:
             return
+        value_N = np.ascontiguousarray(value_N, dtype=np.float64)
+        found = value_range(value_N)
         self.n += value_N.size
-        self._low, self._high = min(self._low, float(value_N.min())), max(self._high, float(value_N.max()))
+        self._low, self._high = min(self._low, found.smallest), max(self._high, found.largest)
         if self._chunks is None:
-            self._count(value_N)
+            self._count(value_N, found)
         else:
             self._chunks.append(value_N)
             if self.n > self._exact_values:
@@ -121,7 +124,7 @@ class QuantileSketch:
         """Give up the values for their bins."""
         chunks, self._chunks = self._chunks or [], None
         for value_N in chunks:
-            self._count(value_N)
+            self._count(value_N, value_range(value_N))
 
     def quantiles(self, levels: tuple[float, ...]) -> tuple[float | None, ...]:
         """The ⌈qn⌉-th smallest value for each q, or within `RELATIVE_ERROR`; None as `sample_quantiles` says."""
@@ -130,7 +133,7 @@ class QuantileSketch:
         middle_B, count_B = self._sorted_bins()
         cumulated_B = np.cumsum(count_B)
         found = []
-        for rank, resolved in (_rank(level, self.n) for level in levels):
+        for rank, resolved in (rank_of(level, self.n) for level in levels):
             value = float(middle_B[np.searchsorted(cumulated_B, rank, side="right")])
             found.append(min(max(value, self._low), self._high) if resolved else None)
         return tuple(found)
@@ -164,14 +167,10 @@ class QuantileSketch:
         finite = values[np.isfinite(values)]
         return float(finite.max()) if finite.size else None
 
-    def _count(self, value_N: Array) -> None:
-        if self._low <= 0 <= self._high or math.isinf(self._low) or math.isinf(self._high):
-            for value in self._special:
-                here_N = value_N == value
-                if here_N.any():
-                    self._special[value] += int(here_N.sum())
-                    value_N = value_N[~here_N]
-        self._bins.add(value_N)
+    def _count(self, value_N: Array, found: ValueRange) -> None:
+        for value, n in ((-math.inf, found.minus_infinite), (0.0, found.zeros), (math.inf, found.infinite)):
+            self._special[value] += n
+        self._bins.add(value_N, found)
 
     def _sorted_bins(self) -> tuple[Array, Array]:
         """(value that stands for each bin, rising; how many values it has)."""
@@ -198,13 +197,13 @@ def sample_quantiles(value_N: Array, levels: tuple[float, ...]) -> tuple[float |
     100 values, p999 needs 1000.
     """
     value_N = np.asarray(value_N, dtype=np.float64)
-    ranks = [_rank(level, value_N.size) for level in levels]
+    ranks = [rank_of(level, value_N.size) for level in levels]
     wanted = sorted({rank for rank, resolved in ranks if resolved})
     part_N = np.partition(value_N, wanted) if wanted else value_N
     return tuple(float(part_N[rank]) if resolved else None for rank, resolved in ranks)
 
 
-def _rank(level: float, n: int) -> tuple[int, bool]:
+def rank_of(level: float, n: int) -> tuple[int, bool]:
     """(place from 0 of the quantile among n values, whether n resolves it)."""
     # The 1e-9 keeps decimal fractions such as 0.999 on the side of the integer they mean.
     return math.ceil(level * n - 1e-9) - 1, n * (1 - level) >= 1 - 1e-9

@@ -13,6 +13,7 @@ typedef struct {
     double ratio, inverse; /* rho, exp |d| */
     double k3, reverse_k3; /* rho - 1 - d, 1 / rho - 1 + d */
     double shortfall;      /* (1 - rho)_+ */
+    double distance;       /* |rho - 1| */
     double m, p, gap;      /* mu, pi, |pi - mu| of the token */
 } token_figures;
 
@@ -49,6 +50,7 @@ INLINE token_figures figures_of(double x, double y, int64_t used) {
         .k3 = falls ? down : up,
         .reverse_k3 = falls ? up : down,
         .shortfall = falls ? share : 0,
+        .distance = falls ? share : up + s,
         .m = falls ? larger : smaller,
         .p = falls ? smaller : larger,
         .gap = larger * share,

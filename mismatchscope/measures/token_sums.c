@@ -11,6 +11,11 @@ typedef struct {
             largest_log_ratio, largest_k3, largest_prob_diff;
 } token_sums_result;
 
+/* Where each token's figures are written, or NULL. */
+typedef struct {
+    double *log_ratio, *k3, *prob_diff;
+} token_columns;
+
 static const double TOLERANCE = 1e-5; /* `LOG_TOLERANCE` of sampled.py */
 
 INLINE double logp_at(const void *logp, int64_t i, int is_float) {
@@ -18,7 +23,7 @@ INLINE double logp_at(const void *logp, int64_t i, int is_float) {
 }
 
 INLINE token_sums_result segment_sums(const void *mu, const void *pi, int is_float, const uint8_t *counts,
-                                      int64_t begin, int64_t end, double cap) {
+                                      int64_t begin, int64_t end, double cap, token_columns kept) {
     int64_t tokens = 0, rejected = 0;
     double log_ratio = 0, log_ratio_square = 0, abs_logprob_diff = 0, k3 = 0, reverse_k3 = 0, ratio = 0,
            ratio_square = 0, capped_ratio = 0, shortfall = 0, prob_diff = 0, prob_diff_square = 0,
@@ -40,6 +45,11 @@ INLINE token_sums_result segment_sums(const void *mu, const void *pi, int is_flo
         int64_t used = asked & (x <= TOLERANCE) & (y <= TOLERANCE) & (x > -INFINITY);
         token_figures t = figures_of(x, y, used);
         double rho = used ? t.ratio : 0, change = copysign(t.gap, t.d);
+        if (kept.log_ratio) {
+            kept.log_ratio[i] = t.d;
+            kept.k3[i] = t.k3;
+            kept.prob_diff[i] = change;
+        }
         tokens += used;
         rejected += asked ^ used;
         log_ratio += t.d;
@@ -84,15 +94,33 @@ INLINE token_sums_result segment_sums(const void *mu, const void *pi, int is_flo
    that has no legal log-probs is `rejected` and in no other sum. */
 void token_sums(const void *logp_mu, const void *logp_pi, int is_float, const uint8_t *counts, const int64_t *offsets,
                 int64_t n_segments, double cap, token_sums_result *out) {
+    token_columns none = {NULL, NULL, NULL};
     for (int64_t u = 0; u < n_segments; u++) {
         int64_t begin = offsets[u], end = offsets[u + 1];
         if (is_float && counts)
-            out[u] = segment_sums(logp_mu, logp_pi, 1, counts, begin, end, cap);
+            out[u] = segment_sums(logp_mu, logp_pi, 1, counts, begin, end, cap, none);
         else if (is_float)
-            out[u] = segment_sums(logp_mu, logp_pi, 1, NULL, begin, end, cap);
+            out[u] = segment_sums(logp_mu, logp_pi, 1, NULL, begin, end, cap, none);
         else if (counts)
-            out[u] = segment_sums(logp_mu, logp_pi, 0, counts, begin, end, cap);
+            out[u] = segment_sums(logp_mu, logp_pi, 0, counts, begin, end, cap, none);
         else
-            out[u] = segment_sums(logp_mu, logp_pi, 0, NULL, begin, end, cap);
+            out[u] = segment_sums(logp_mu, logp_pi, 0, NULL, begin, end, cap, none);
+    }
+}
+
+/* The same of columns in double that all count, and each token's figures beside. */
+void token_figures_and_sums(const double *logp_mu, const double *logp_pi, const int64_t *offsets, int64_t n_segments,
+                            double *log_ratio, double *k3, double *prob_diff, token_sums_result *out) {
+    token_columns kept = {log_ratio, k3, prob_diff};
+    for (int64_t u = 0; u < n_segments; u++)
+        out[u] = segment_sums(logp_mu, logp_pi, 0, NULL, offsets[u], offsets[u + 1], 2, kept);
+}
+
+/* rho - 1 - log rho; NaN stays NaN. */
+void k3_values(const double *log_ratio, int64_t n, double *out) {
+#pragma omp simd
+    for (int64_t i = 0; i < n; i++) {
+        double d = log_ratio[i];
+        out[i] = d == d ? figures_of(0, d, 1).k3 : d;
     }
 }

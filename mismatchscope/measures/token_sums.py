@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from ctypes import CDLL
 from dataclasses import dataclass, fields
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -148,6 +149,39 @@ def token_sums(
     else:
         table_U = _sums_by_kernel(library, mu_N, pi_N, offsets_U1, counts_N, cap, threads)
     return TokenSums(**{name: table_U[name] for name in _NAMES})
+
+
+class TokenFigures(NamedTuple):
+    """What each token says, [N], beside the sums of each segment."""
+
+    log_ratio_N: Array
+    k3_N: Array
+    prob_diff_N: Array
+    sums: TokenSums
+
+
+def token_figures(logp_mu_N: Array, logp_pi_N: Array, offsets_U1: Array) -> TokenFigures:
+    """Figures of every token, and their sums by segment; all count, and the segments hold them all.
+
+    Raises what `sampled.sampled_estimators` does, and `ValueError` for boundaries as `token_sums` does.
+    """
+    mu_N, pi_N = (np.ascontiguousarray(each, np.float64) for each in (logp_mu_N, logp_pi_N))
+    offsets_U1 = _checked_offsets(offsets_U1, len(mu_N))
+    library = kernel.library()
+    if library is None:
+        sampled = sampled_estimators(mu_N, pi_N)
+        sums = token_sums(mu_N, pi_N, offsets_U1)
+        return TokenFigures(sampled.log_ratio, sampled.k3, sampled.prob_diff, sums)
+    log_ratio_N, k3_N, prob_diff_N = (np.empty(len(mu_N)) for _ in range(3))
+    table_U = np.empty(len(offsets_U1) - 1, TOKEN_SUMS)
+    library.token_figures_and_sums(
+        *(kernel.address(mu_N), kernel.address(pi_N), kernel.address(offsets_U1, np.int64), len(table_U)),
+        *(each.ctypes.data for each in (log_ratio_N, k3_N, prob_diff_N, table_U)),
+    )
+    sums = TokenSums(**{name: table_U[name] for name in _NAMES})
+    if not len(mu_N) or sums.rejected.any():
+        sampled_estimators(mu_N, pi_N)  # says which one, and why
+    return TokenFigures(log_ratio_N, k3_N, prob_diff_N, sums)
 
 
 def _sums_by_kernel(

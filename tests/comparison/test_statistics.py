@@ -51,8 +51,6 @@ def parts(states: States, order_S: np.ndarray) -> States:
     row_N = np.concatenate([np.arange(states.offsets_S1[s], states.offsets_S1[s + 1]) for s in order_S])
 
     def chosen(value: Any) -> Any:
-        if dataclasses.is_dataclass(value):
-            return type(value)(**{f.name: chosen(getattr(value, f.name)) for f in dataclasses.fields(value)})
         return value[row_N] if isinstance(value, np.ndarray) else value
 
     return States(

@@ -24,7 +24,7 @@ def test_the_largest_come_first_and_equals_by_their_place(values: list[float], p
         largest = LargestStates(10)
         for part in np.array_split(np.arange(len(values))[::order], parts):
             other = LargestStates(10)
-            rows = other.candidates(tv_N[part], part, np.zeros_like(part))
+            rows = other.candidates(tv_N[part], part, np.arange(len(part) + 1), np.zeros_like(part))
             other.add([state(tv_N[part][row], int(part[row]), 0) for row in rows])
             largest.merge(other)
         assert [(-found.tv, found.sequence_id) for found in largest.states()] == expected
@@ -34,19 +34,19 @@ def test_candidates_are_no_more_than_can_get_in() -> None:
     largest = LargestStates(2)
     largest.add([state(0.5, 0, 0), state(0.4, 0, 1)])
     tv_N, place_N = np.array([0.1, 0.4, 0.6, 0.0]), np.arange(4)
-    assert largest.candidates(tv_N, place_N, place_N).tolist() == [1, 2]
+    assert largest.candidates(tv_N, place_N, np.arange(5), place_N).tolist() == [1, 2]
 
 
 @settings(max_examples=20, deadline=None)
 @given(st.integers(1, 3000), st.integers(1, 5))
 def test_the_sample_does_not_depend_on_chunks(n: int, parts: int) -> None:
     sequence_N, position_N = np.arange(n) // 7, np.arange(n) % 7
-    x_N, y_N = np.random.default_rng(n).random((2, n))
+    x_N, y_N = -np.random.default_rng(n).exponential(size=(2, n))
     whole, merged = SampledPoints(), SampledPoints()
-    whole.add(sequence_N, position_N, x_N, y_N)
+    whole.add(sequence_N, np.arange(n + 1), position_N, x_N, y_N)
     for part in np.array_split(np.arange(n), parts)[::-1]:
         one = SampledPoints()
-        one.add(sequence_N[part], position_N[part], x_N[part], y_N[part])
+        one.add(sequence_N[part], np.arange(len(part) + 1), position_N[part], x_N[part], y_N[part])
         merged.merge(one)
     assert whole.n == merged.n == n
     np.testing.assert_array_equal(whole.points(), merged.points())
@@ -56,7 +56,8 @@ def test_the_sample_does_not_depend_on_chunks(n: int, parts: int) -> None:
 def test_the_sample_looks_everywhere() -> None:
     points = SampledPoints()
     n = 60_000
-    points.add(np.arange(n), np.zeros(n, dtype=np.int64), np.linspace(0, 1, n), np.zeros(n))
+    log_x_N = np.log(np.linspace(1e-9, 1, n))
+    points.add(np.arange(n), np.arange(n + 1), np.zeros(n, dtype=np.int64), log_x_N, np.zeros(n))
     counts, _ = np.histogram(points.points()[:, 2], bins=6, range=(0, 1))
     # 100 expected in each; a sound hash strays by 4 standard deviations once in ten thousand.
     assert (np.abs(counts - 100) < 40).all()
