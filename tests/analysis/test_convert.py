@@ -71,7 +71,7 @@ def test_the_figures_of_a_recorders_log_are_those_of_its_traces(tmp_path: Path) 
     traces = convert(open_logs(logs), tmp_path / "traces")
     assert list(traces) == ["behavior", "reference", "target"]
     report = ms.compare(traces["behavior"], traces["reference"], target=traces["target"], max_rejected=0.5)
-    check_same(ms.analyze(logs, max_rejected=0.5), report)
+    check_same(ms.analyze(logs, max_rejected=0.5, processes=1), report)
     frame = traces["behavior"].sequences()
     assert frame["worker"].iloc[4] == "w1"
     assert frame["finish_reason"].iloc[0] == "length"
@@ -89,12 +89,13 @@ def test_the_manifest_says_which_log_it_was(tmp_path: Path) -> None:
 def test_prompts_that_the_log_only_numbers_are_clusters_too(tmp_path: Path) -> None:
     log = recorded(tmp_path / "log.parquet", **sampled_rows(40, prompts=5))
     traces = convert(open_logs([log]), tmp_path / "traces")
-    analyzed, compared = ms.analyze(log), ms.compare(traces["behavior"], traces["reference"])
+    analyzed, compared = ms.analyze(log, processes=1), ms.compare(traces["behavior"], traces["reference"])
     assert analyzed.counts.prompts == compared.counts.prompts == 5
     assert analyzed.token.kl is not None and compared.token.kl is not None
     assert analyzed.token.kl.mean == pytest.approx(compared.token.kl.mean)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trainer", ["slime", "miles"])
 def test_a_trainers_dumps_convert_to_what_they_are_measured_as(tmp_path: Path, trainer: str) -> None:
     run = tmp_path / "run"
@@ -109,8 +110,17 @@ def test_a_trainers_dumps_convert_to_what_they_are_measured_as(tmp_path: Path, t
                 miles.write_losses(run, written[rank::2], rank=rank, first_call=2 * step)
     traces = convert(open_logs([run]), tmp_path / "traces")
     compared = ms.compare(traces["behavior"], traces["reference"], target=traces.get("target"))
-    check_same(ms.analyze(run), compared)
+    check_same(ms.analyze(run, processes=1), compared)
     assert any("may be of another policy than reference" in note for note in traces["reference"].manifest.notes)
+
+
+def test_an_analysis_converts_where_it_is_asked_to(tmp_path: Path) -> None:
+    """And refuses a directory that is taken, before it measures anything."""
+    log = recorded(tmp_path / "log.parquet", **rows_with_prompts(0))
+    ms.analyze(log, convert=tmp_path / "traces", processes=1)
+    assert ms.open_trace(tmp_path / "traces" / "reference").manifest.counts.sequences == 60
+    with pytest.raises(OutputExistsError):
+        ms.analyze(log, convert=tmp_path / "traces", processes=1)
 
 
 def test_what_cannot_be_converted_is_said(tmp_path: Path) -> None:

@@ -173,6 +173,7 @@ def test_without_a_prompt_the_group_tells_prompts_apart(tmp_path: Path) -> None:
         ({"rollout_log_probs": [-1.0]}, {}, "lists of other lengths"),
         ({"rollout_log_probs": None}, {"rollout_log_probs": None}, "no log-probs of the sampler"),
         ({"rollout_log_probs": ["a"]}, {}, "values that are no numbers"),
+        ({"tokens": [[1], [2]]}, {"tokens": None}, "no tokens, or fewer than the response has"),
         ({"tokens": [1, 2]}, {}, "other tokens in the trainer's dump than in the rollout's"),
         ({}, {"response_lengths": 10_000}, "no tokens, or fewer than the response has"),
         ({}, {"log_probs": torch.zeros(1)}, "slices of a context-parallel rank, whose order cannot be shown"),
@@ -185,6 +186,16 @@ def test_rejected_by_reason(tmp_path: Path, rollout: dict[str, Any], train: dict
     rows, rejected, _ = read_all(open_logs([tmp_path]))
     assert len(rows) == 0
     assert rejected == Counter({reason: 2})
+
+
+def test_a_list_that_is_there_many_times_is_refused(tmp_path: Path) -> None:
+    """A file of a few kilobytes that stands for a million tokens."""
+    tokens, logprobs = list(range(1000)), [-1.0] * 1000
+    shared = {"tokens": tokens, "response_length": 1000, "rollout_log_probs": logprobs, "prompt": ""}
+    path = write_rollout(tmp_path / "rollout_data/0.pt", 0, samples(1000), **shared)
+    assert path.stat().st_size < 800_000
+    with pytest.raises(TraceError, match="more tokens than it has bytes"):
+        read_all(open_logs([path]))
 
 
 def test_an_empty_response_is_no_row(tmp_path: Path) -> None:

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..checked_rows import CheckedRows
 from ..refusals import readable
 from ..restricted_pickle import RefusedFileError
@@ -131,40 +133,44 @@ def _item(values: Any, at: int) -> Any:
 
 
 def read_step(part: Part, merged: Callable[[Step, Places], tuple[Values, str | None]]) -> Iterator[LogBatch]:
-    """The rows of a step. `merged` makes one row of what the ranks have of a sample, or says why it cannot."""
-    step = Step((part.path, *part.joined))
+    """The rows of a step. `merged` makes one row of what the ranks have of a sample, or says why it cannot.
+
+    Raises `RefusedFileError` for more tokens than the files have bytes: some list is there many times.
+    """
+    paths = (part.path, *part.joined)
+    step, left = Step(paths), sum(path.stat().st_size for path in paths)
     builder, remarks, values = CheckedRows(), Counter[str](), 0
-    places = step.places()
-    used: set[int] = set()
-    for of_sample in places.values():
-        trained, why = merged(step, of_sample)
-        sample = step.sample_of(trained)
-        used.add(id(sample))
-        row = why or row_of(sample, trained, step.rollout_id, remarks)
-        values += _take(builder, row)
+    for row in _rows(step, merged, remarks):
+        if isinstance(row, str):
+            builder.rejected[row] += 1
+            continue
+        builder.add(row)
+        tokens = sum(len(row[name]) for name in ("token_ids", "prompt_token_ids") if row[name] is not None)
+        values, left = values + tokens + _size(row["experts"]) // 4, left - tokens
+        if left < 0:
+            raise RefusedFileError("its responses have more tokens than it has bytes")
         if values > BATCH_VALUES:
-            yield LogBatch(builder.batch(), part, _emptied(builder.rejected))
-            values = 0
-    if not step.ranks:
-        for sample in step.samples:
-            values += _take(builder, row_of(sample, {}, step.rollout_id, remarks))
-    elif left := sum(id(sample) not in used for sample in step.samples):
-        remarks["are in the rollout's dump alone: nothing was trained on them"] += left
+            yield LogBatch(builder.batch(), part, builder.rejected)
+            builder, values = CheckedRows(), 0
     said = tuple(f"{count:,} responses {what}." for what, count in remarks.items())
     yield LogBatch(builder.batch(), part, builder.rejected, said)
 
 
-def _take(builder: CheckedRows, row: dict[str, Any] | str) -> int:
-    if isinstance(row, str):
-        builder.rejected[row] += 1
-        return 0
-    builder.add(row)
-    return sum(
-        len(value) for name, value in row.items() if name in ("token_ids", "prompt_token_ids") and value is not None
-    )
+def _size(values: np.ndarray | None) -> int:
+    return 0 if values is None else values.size
 
 
-def _emptied(counter: Counter[str]) -> Counter[str]:
-    counts = Counter(counter)
-    counter.clear()
-    return counts
+def _rows(
+    step: Step, merged: Callable[[Step, Places], tuple[Values, str | None]], remarks: Counter[str]
+) -> Iterator[dict[str, Any] | str]:
+    used: set[int] = set()
+    for of_sample in step.places().values():
+        trained, why = merged(step, of_sample)
+        sample = step.sample_of(trained)
+        used.add(id(sample))
+        yield why or row_of(sample, trained, step.rollout_id, remarks)
+    if not step.ranks:
+        for sample in step.samples:
+            yield row_of(sample, {}, step.rollout_id, remarks)
+    elif alone := sum(id(sample) not in used for sample in step.samples):
+        remarks["are in the rollout's dump alone: nothing was trained on them"] += alone
