@@ -9,12 +9,13 @@ import math
 
 import numpy as np
 
+from ..measures.binned_sums import ABS, KL, RATIO, TOKENS, TV
 from ..measures.intervals import ANY, NONNEGATIVE, UNIT, ratio_interval
 from ..measures.label_sums import LabelSums
 from ..measures.log_results import GroupKind, GroupRow, Groups
 from ..measures.results import Interval
 from .groups import KINDS, OF_RESPONSES, RESPONSES, TEXTS, WHOLE, WHOLE_LOG_RATIO, GroupSums
-from .segments import ABS, KL, POSITION_EDGES, PROBABILITY_EDGES, RATIO, TOKENS, TV
+from .segments import POSITION_EDGES, PROBABILITY_EDGES
 from .workers import Apart, labels_apart
 
 Array = np.ndarray

@@ -13,12 +13,13 @@ from typing import get_args
 
 import numpy as np
 
+from ..measures.binned_sums import FIGURES, TOKENS
 from ..measures.label_sums import LabelSums
 from ..measures.log_results import GroupKind
 from .block import UNKNOWN, LogBlock
 from .length_scaling import LengthScalingSums
 from .prompt_effect import PromptEffectSums
-from .segments import FIGURES, TOKENS, Segments, segments_of
+from .segments import Segments, segments_of
 from .settings import AnalysisSettings
 
 Array = np.ndarray

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..measures.binned_sums import LOG_RATIO, TOKENS
 from ..measures.label_sums import LabelSums
 from ..measures.length_scaling import length_scaling
 from ..measures.log_results import LengthScaling
-from .segments import LOG_RATIO, TOKENS, Segments
+from .segments import Segments
 
 _BINS_PER_DOUBLING = 4
 _COLUMNS = ("responses", "log_ratio", "square", "product", "length", "length_square", "log_length")

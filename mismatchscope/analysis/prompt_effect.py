@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..measures.binned_sums import TOKENS, TV
 from ..measures.intraclass import intraclass
 from ..measures.label_sums import LabelSums, cluster_hash
 from ..measures.log_results import PromptEffect
 from .block import UNKNOWN
-from .segments import TOKENS, TV, Segments
+from .segments import Segments
 
 Array = np.ndarray
 

@@ -10,15 +10,11 @@ from functools import cached_property
 
 import numpy as np
 
-from ..measures.token_sums import token_sums
+from ..measures.binned_sums import binned_sums
 from .block import LogBlock
 
 Array = np.ndarray
 
-TOKENS, TV, KL, LOG_RATIO, ABS, RATIO = range(6)
-"""What is summed: 1, (1 − ρ)₊, k3, d, |d| and ρ. Means of the second and third are unbiased for TV and KL under
-μ."""
-FIGURES = 6
 POSITION_EDGES = np.array([0, 1, 4, 16, 64, 256, 1024, 4096, 16384])
 """The first position of each bin; the last one is open."""
 PROBABILITY_EDGES = np.array([0.01, 0.1, 0.5, 0.9, 0.99])
@@ -76,7 +72,7 @@ def segments_of(block: LogBlock) -> Segments:
     start_U = np.unique(np.concatenate(starts))
     start_U = start_U[start_U < tokens]
     sequence_U = np.searchsorted(block.start_S, start_U, side="right") - 1
-    sum_UBF, max_UB = _sums(block.logp_mu_N, block.logp_pi_N, np.append(start_U, tokens))
+    sum_UBF, max_UB = binned_sums(block.logp_mu_N, block.logp_pi_N, np.append(start_U, tokens), _LOGPROB_EDGES)
     return Segments(
         block=block,
         sequence_U=sequence_U,
@@ -98,18 +94,3 @@ def _position_starts(block: LogBlock) -> Array:
     counted_R = np.cumsum(block.counts_R) - block.counts_R
     start_E: Array = counted_R[place_E]
     return start_E
-
-
-def _sums(logp_mu_N: Array, logp_pi_N: Array, offsets_U1: Array) -> tuple[Array, Array]:
-    """Sums [U, B, F] and maxima [U, B]. The tokens are sorted by their bin, so that each bin's segments are
-    runs."""
-    segments, bins = len(offsets_U1) - 1, len(_LOGPROB_EDGES) + 1
-    bin_N = np.zeros(len(logp_mu_N), dtype=np.uint8)
-    for edge in _LOGPROB_EDGES:
-        bin_N += logp_mu_N >= edge
-    order_N = np.argsort(bin_N, kind="stable")
-    length_UB = np.stack([np.add.reduceat(bin_N == each, offsets_U1[:-1], dtype=np.int64) for each in range(bins)])
-    sums = token_sums(logp_mu_N[order_N], logp_pi_N[order_N], np.append(0, np.cumsum(length_UB)))
-    columns = (sums.tokens, sums.shortfall, sums.k3, sums.log_ratio, sums.abs_logprob_diff, sums.ratio)
-    sum_UBF = np.stack(columns, axis=-1).reshape(bins, segments, FIGURES).swapaxes(0, 1)
-    return sum_UBF, sums.largest_abs_prob_diff.reshape(bins, segments).T

@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 
 from ..measures.autocorrelation import relative_change
+from ..measures.binned_sums import TOKENS, TV
 from ..measures.change_points import change_points
 from ..measures.intervals import UNIT
 from ..measures.label_sums import LabelSums
@@ -19,7 +20,6 @@ from ..measures.paired_change import paired_change
 from ..measures.results import Interval
 from .group_rows import label_mean
 from .groups import GroupSums
-from .segments import TOKENS, TV
 from .trend import FEWEST, WINDOW
 
 Array = np.ndarray

@@ -16,6 +16,7 @@ from itertools import pairwise
 import numpy as np
 
 from ..measures.autocorrelation import relative_change, slope
+from ..measures.binned_sums import ABS, KL, LOG_RATIO, RATIO, TOKENS, TV
 from ..measures.change_points import change_points
 from ..measures.intervals import ANY, NONNEGATIVE, UNIT
 from ..measures.label_sums import LabelSums
@@ -36,7 +37,6 @@ from .groups import (
     WHOLE_TV,
     GroupSums,
 )
-from .segments import ABS, KL, LOG_RATIO, RATIO, TOKENS, TV
 
 Array = np.ndarray
 

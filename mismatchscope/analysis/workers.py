@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..measures.binned_sums import TOKENS, TV
 from ..measures.label_sums import LabelSums
 from ..measures.outliers import means_apart
-from .segments import TOKENS, TV
 
 Array = np.ndarray
 

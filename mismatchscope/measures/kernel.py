@@ -56,6 +56,7 @@ _ARGUMENTS = {  # of which "pn" of the first three is a row and the bytes to the
     "column_counts": "ppppnpp",
     "response_sums": "ppnpp",
     "places_below": "pppnup",
+    "binned_sums": "pppnpnpp",
 }
 _COUNTING = ("places_below",)
 
