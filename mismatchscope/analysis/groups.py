@@ -158,9 +158,15 @@ def _beside(segments: Segments, lag_U: Array | None) -> Array:
         if value_N is None:
             found += [np.zeros(len(block.whole_S))] * 2
             continue
-        known_N = np.isfinite(value_N)
-        for column_N in (np.where(known_N, value_N, 0.0), known_N.astype(float)):
-            found.append(column_N if start_S is None else np.add.reduceat(column_N, start_S))
+        sum_S = value_N if start_S is None else np.add.reduceat(value_N, start_S)
+        count_S = np.ones(len(sum_S)) if start_S is None else block.length_S
+        if not np.isfinite(sum_S).all():
+            known_N = np.isfinite(value_N)
+            sum_S, count_S = (
+                each_N if start_S is None else np.add.reduceat(each_N, start_S)
+                for each_N in (np.where(known_N, value_N, 0.0), known_N.astype(float))
+            )
+        found += [sum_S, count_S]
     if lag_U is None:
         found += [np.zeros(len(block.whole_S))] * 2
     else:

@@ -73,10 +73,11 @@ def segments_of(block: LogBlock) -> Segments:
     start_U = start_U[start_U < tokens]
     sequence_U = np.searchsorted(block.start_S, start_U, side="right") - 1
     sum_UBF, max_UB = binned_sums(block.logp_mu_N, block.logp_pi_N, np.append(start_U, tokens), _LOGPROB_EDGES)
+    position_U = start_U - block.start_S[sequence_U] if block.all_count else block.position_N[start_U]
     return Segments(
         block=block,
         sequence_U=sequence_U,
-        position_bin_U=np.searchsorted(POSITION_EDGES, block.position_N[start_U], side="right") - 1,
+        position_bin_U=np.searchsorted(POSITION_EDGES, position_U, side="right") - 1,
         turn_U=None if turn_N is None else turn_N[start_U],
         version_U=None if version_N is None else version_N[start_U],
         sum_UBF=sum_UBF,
