@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
+_LONG = 32  # from so many values a row on, slices are faster than indices
+
+
 @dataclass(frozen=True, eq=False)
 class FlatLists:
     """A column of lists: all values, where each row's begin, how many they are, and which rows have a list."""
@@ -63,6 +66,11 @@ def single_values(column: pa.Array, kind: str, name: str) -> FlatLists:
 
 def cut(lists: FlatLists, row_K: np.ndarray, first_K: np.ndarray, length_K: np.ndarray) -> np.ndarray:
     """Of some rows so many values from one of them on, end to end, [R]; NaN, or 0 among integers, beyond a list."""
+    is_inside = ((first_K >= 0) & (first_K + length_K <= lists.length_S[row_K])).all()
+    if is_inside and len(row_K) and length_K.mean() > _LONG:
+        begin_K = lists.start_S[row_K] + first_K
+        slices = zip(begin_K.tolist(), (begin_K + length_K).tolist(), strict=True)
+        return np.concatenate([lists.value_V[begin:end] for begin, end in slices])
     end_K = np.cumsum(length_K)
     own_R = np.repeat(np.arange(len(row_K)), length_K)
     place_R = np.arange(int(end_K[-1]) if len(end_K) else 0) - (end_K - length_K)[own_R] + first_K[own_R]

@@ -6,6 +6,7 @@ Values that are no numbers are refused, by the column's name; a null among float
 from __future__ import annotations
 
 import struct
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -45,6 +46,19 @@ def flags_of(values: Any, name: str) -> np.ndarray:
     if ((flags != 0) & (flags != 1)).any():
         raise ValueError(f"{name} has other values than 0 and 1")
     return flags.astype(bool)
+
+
+def array_of(values: list[Any]) -> np.ndarray:
+    """A list of flags, integers, or numbers and nulls as bool, int64 or float64, whichever holds it; `ValueError`
+    for anything else."""
+    first = values[0] if values else None
+    if isinstance(first, bool):
+        with suppress(TypeError, ValueError):
+            return np.frombuffer(bytes(values), dtype=np.bool_)
+    elif isinstance(first, int):
+        with suppress(struct.error):
+            return np.frombuffer(struct.pack(f"{len(values)}q", *values), dtype=np.int64)
+    return floats_of(values, "a list", "d")
 
 
 def _check_list(values: Any, name: str) -> None:

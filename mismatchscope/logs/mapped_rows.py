@@ -40,7 +40,8 @@ def mapped_rows(
     for name, flat in lists.items():
         value_R = cut(flat, row_K, first_K - columns.columns[name].shift, length_K)
         found[name] = list_column(_as_meant(value_R, name, columns), length_K, flat.there_S[row_K])
-    kept = batch.take(pa.array(row_K))
+    others = {mapped.column for name, mapped in columns.columns.items() if name not in BY_TOKEN}
+    kept = batch.select([name for name in batch.schema.names if name in others]).take(pa.array(row_K))
     for name in (*BY_ROW, "kept_ids", "experts"):
         if name in columns.columns and columns.columns[name].column in kept.schema.names:
             found[name] = _by_row(kept.column(columns.columns[name].column), name)
