@@ -49,15 +49,16 @@ def flags_of(values: Any, name: str) -> np.ndarray:
 
 
 def array_of(values: list[Any]) -> np.ndarray:
-    """A list of flags, integers, or numbers and nulls as bool, int64 or float64, whichever holds it; `ValueError`
-    for anything else."""
+    """A list of flags, integers, or numbers and nulls as bool, int32, int64 or float64, whichever holds it;
+    `ValueError` for anything else."""
     first = values[0] if values else None
     if isinstance(first, bool):
         with suppress(TypeError, ValueError):
             return np.frombuffer(bytes(values), dtype=np.bool_)
     elif isinstance(first, int):
-        with suppress(struct.error):
-            return np.frombuffer(struct.pack(f"{len(values)}q", *values), dtype=np.int64)
+        for kind in "iq":
+            with suppress(struct.error):
+                return np.frombuffer(struct.pack(f"{len(values)}{kind}", *values), dtype=kind)
     return floats_of(values, "a list", "d")
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".parquet", ".jsonl", ".csv", ".arrow")
 _JSON_ROWS = 256
+_JSON_VALUES = 2**18
 _CSV_BLOCK_BYTES = 16 * 2**20
 _ARROW_MAGIC = b"ARROW1"
 _KINDS = {
@@ -93,6 +94,7 @@ def _json_batches(
     wanted = list(columns)
     places: list[int] = []
     rows: list[list[Any]] = []
+    values = 0
 
     def batch() -> Batch:
         kept = _alike(rows, wanted, rejected)
@@ -106,9 +108,10 @@ def _json_batches(
     for place, row in jsonl.rows_of(part, rejected, remarks):
         places.append(place)
         rows.append([_compact(row.get(name)) for name in wanted])
-        if len(rows) == _JSON_ROWS:
+        values += sum(value.size for value in rows[-1] if isinstance(value, np.ndarray))
+        if len(rows) == _JSON_ROWS or values > _JSON_VALUES:
             yield batch()
-            places, rows = [], []
+            places, rows, values = [], [], 0
     if rows:
         yield batch()
 
