@@ -25,7 +25,6 @@ from mismatchscope.comparison.law_alarms import ratio_alarm, temperature_alarm
 from mismatchscope.comparison.pair import Pair
 from mismatchscope.comparison.states import States
 from mismatchscope.comparison.statistics import PairStatistics
-from mismatchscope.measures.sampled import sampled_estimators
 
 PROMPTS = (8, 16, 64)
 
@@ -53,7 +52,6 @@ def calibrate(design: str, prompts: int, audits: int, seed: int) -> Row:
 
 def sampled_pair(filed: tuple[np.ndarray, np.ndarray], prompt_N: np.ndarray) -> Pair:
     """A pair with the statistics of these columns, one sequence a prompt."""
-    sampled = sampled_estimators(*filed)
     prompt_id_S, length_S = np.unique(prompt_N, return_counts=True)
     statistics = PairStatistics()
     statistics.add(
@@ -68,8 +66,7 @@ def sampled_pair(filed: tuple[np.ndarray, np.ndarray], prompt_N: np.ndarray) -> 
             logp_mu_N=filed[0],
             logp_pi_N=filed[1],
             recorded_pi_N=filed[1],
-            sampled=sampled,
-            tv_lower_N=sampled.binary_tv,
+            certified_lower_N=None,
             tv_upper_N=None,
             columns={},
             topk=False,

@@ -36,7 +36,6 @@ from mismatchscope.comparison.context import Context
 from mismatchscope.comparison.reduction import reduce_pair
 from mismatchscope.comparison.states import States
 from mismatchscope.comparison.statistics import PairStatistics
-from mismatchscope.measures.sampled import sampled_estimators
 from mismatchscope.reports.document import Counts, Finding, Provenance, Report
 
 try:
@@ -107,8 +106,7 @@ class Law:
             token_id_N=first_N.astype(np.int32),
             logp_mu_N=logp_mu_N,
             logp_pi_N=logp_pi_N,
-            sampled=sampled_estimators(logp_mu_N, logp_pi_N),
-            tv_lower_N=tv_N,
+            certified_lower_N=tv_N,
             tv_upper_N=tv_N,
             columns={"tv": tv_N, "kl": kl_N},
             topk=False,

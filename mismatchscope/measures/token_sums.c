@@ -110,10 +110,11 @@ void token_sums(const void *logp_mu, const void *logp_pi, int is_float, const ui
 
 /* The same of columns in double that all count, and each token's figures beside. */
 void token_figures_and_sums(const double *logp_mu, const double *logp_pi, const int64_t *offsets, int64_t n_segments,
-                            double *log_ratio, double *k3, double *prob_diff, token_sums_result *out) {
+                            double cap, double *log_ratio, double *k3, double *prob_diff,
+                            token_sums_result *out) {
     token_columns kept = {log_ratio, k3, prob_diff};
     for (int64_t u = 0; u < n_segments; u++)
-        out[u] = segment_sums(logp_mu, logp_pi, 0, NULL, offsets[u], offsets[u + 1], 2, kept);
+        out[u] = segment_sums(logp_mu, logp_pi, 0, NULL, offsets[u], offsets[u + 1], cap, kept);
 }
 
 /* rho - 1 - log rho; NaN stays NaN. */

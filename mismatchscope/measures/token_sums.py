@@ -160,7 +160,7 @@ class TokenFigures(NamedTuple):
     sums: TokenSums
 
 
-def token_figures(logp_mu_N: Array, logp_pi_N: Array, offsets_U1: Array) -> TokenFigures:
+def token_figures(logp_mu_N: Array, logp_pi_N: Array, offsets_U1: Array, *, cap: float = 2.0) -> TokenFigures:
     """Figures of every token, and their sums by segment; all count, and the segments hold them all.
 
     Raises what `sampled.sampled_estimators` does, and `ValueError` for boundaries as `token_sums` does.
@@ -170,12 +170,12 @@ def token_figures(logp_mu_N: Array, logp_pi_N: Array, offsets_U1: Array) -> Toke
     library = kernel.library()
     if library is None:
         sampled = sampled_estimators(mu_N, pi_N)
-        sums = token_sums(mu_N, pi_N, offsets_U1)
+        sums = token_sums(mu_N, pi_N, offsets_U1, cap=cap)
         return TokenFigures(sampled.log_ratio, sampled.k3, sampled.prob_diff, sums)
     log_ratio_N, k3_N, prob_diff_N = (np.empty(len(mu_N)) for _ in range(3))
     table_U = np.empty(len(offsets_U1) - 1, TOKEN_SUMS)
     library.token_figures_and_sums(
-        *(kernel.address(mu_N), kernel.address(pi_N), kernel.address(offsets_U1, np.int64), len(table_U)),
+        *(kernel.address(mu_N), kernel.address(pi_N), kernel.address(offsets_U1, np.int64), len(table_U), cap),
         *(each.ctypes.data for each in (log_ratio_N, k3_N, prob_diff_N, table_U)),
     )
     sums = TokenSums(**{name: table_U[name] for name in _NAMES})

@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from .. import kernel
 from ..sampled import k3
+from ..token_sums import token_figures
 
 Array = np.ndarray
 
@@ -78,52 +80,20 @@ def _of_responses(
     logp_mu_N: Array, logp_pi_N: Array, offsets_S1: Array
 ) -> tuple[Mapping[str, Array], Mapping[str, Array], Mapping[str, Array]]:
     """Sums, maxima and minima of each response, [S] each."""
-    start_S, length_S = offsets_S1[:-1], np.diff(offsets_S1).astype(np.float64)
-
-    def total(value_N: Array) -> Array:
-        return np.add.reduceat(value_N, start_S)
-
+    of_tokens = _by_numpy if kernel.library() is None else _by_kernel
     with np.errstate(over="ignore", invalid="ignore"):  # a leak makes some of these infinite, or unknown
-        d_N = logp_pi_N - logp_mu_N
-        size_N, ratio_N = np.abs(d_N), np.exp(d_N)
-        p_mu_N, p_pi_N = np.exp(logp_mu_N), np.exp(logp_pi_N)
-        gap_N = np.abs(p_mu_N - p_pi_N)
-        safe_N = np.exp(np.clip(d_N, -_EXPONENT, _EXPONENT))
-        within_N = np.clip(safe_N, _LOW, _HIGH)
-        k3_N = k3(d_N)
+        sums, largest, smallest = of_tokens(logp_mu_N, logp_pi_N, offsets_S1)
+        length_S, d_S = np.diff(offsets_S1).astype(np.float64), sums["log_ratio"]
         divisor_S = length_S + EPSILON
-        of_mu_S, of_pi_S, d_S = total(logp_mu_N) / divisor_S, total(logp_pi_N) / divisor_S, total(d_N)
+        of_mu_S, of_pi_S = sums.pop("log_p_mu") / divisor_S, sums.pop("log_p_pi") / divisor_S
         fall_S = of_mu_S - of_pi_S
         safe_S, ratio_S = np.exp(np.clip(d_S, -_EXPONENT, _EXPONENT)), np.exp(d_S)
-        weight_S = total(safe_N) / divisor_S
+        weight_S = sums["safe_ratio"] / divisor_S
         capped_S = np.where(ratio_S <= _CAP, ratio_S, 0.0)
         clipped_S = np.clip(safe_S, _LOW, _HIGH)
-        sums = {
+        sums |= {
             "tokens": length_S,
             "responses": np.ones(len(length_S)),
-            "log_ratio": d_S,
-            "abs_log_ratio": total(size_N),
-            "square_log_ratio": total(d_N * d_N),
-            "changed": total((size_N > _CHANGED).astype(np.float64)),
-            "k3": total(k3_N),
-            "reverse_k3": total(k3(-d_N)),
-            "js": total(_js(logp_mu_N, logp_pi_N)),
-            "exp_abs_log_ratio": total(np.exp(size_N)),
-            "abs_prob_diff": total(gap_N),
-            "square_prob_diff": total(gap_N * gap_N),
-            "ratio": total(ratio_N),
-            "ratio_to_3": total(np.minimum(ratio_N, _CAP)),
-            "safe_ratio": total(safe_N),
-            "square_safe_ratio": total(safe_N * safe_N),
-            "ratio_within": total(within_N),
-            "square_ratio_within": total(within_N * within_N),
-            "above": total((safe_N > _HIGH).astype(np.float64)),
-            "below": total((safe_N < _LOW).astype(np.float64)),
-            "p_mu": total(p_mu_N),
-            "p_pi": total(p_pi_N),
-            "square_p_mu": total(p_mu_N * p_mu_N),
-            "square_p_pi": total(p_pi_N * p_pi_N),
-            "p_mu_p_pi": total(p_mu_N * p_pi_N),
             "mean_log_p_mu": of_mu_S,
             "mean_log_p_pi": of_pi_S,
             "perplexity_mu": np.exp(-of_mu_S),
@@ -131,10 +101,10 @@ def _of_responses(
             "mean_k1": fall_S,
             "abs_mean_k1": np.abs(fall_S),
             "perplexity_ratio": np.exp(fall_S),
-            "mean_abs_log_ratio": total(size_N) / length_S,
-            "mean_clamped_k3": total(np.minimum(k3(np.clip(d_N, -_EXPONENT, _EXPONENT)), _KL)) / length_S,
-            "mean_ratio_distance": total(np.abs(ratio_N - 1.0)) / length_S,
-            "mean_ratio": total(ratio_N) / length_S,
+            "mean_abs_log_ratio": sums["abs_log_ratio"] / length_S,
+            "mean_clamped_k3": sums.pop("clamped_k3") / length_S,
+            "mean_ratio_distance": sums.pop("ratio_distance") / length_S,
+            "mean_ratio": sums["ratio"] / length_S,
             "square_sequence_ratio": safe_S * safe_S,
             "sequence_ratio": safe_S,
             "capped_sequence_ratio": capped_S,
@@ -149,25 +119,125 @@ def _of_responses(
             "mean_safe_ratio_above": (weight_S > _HIGH).astype(np.float64),
             "mean_safe_ratio_below": (weight_S < _LOW).astype(np.float64),
         }
+    of_responses = {
+        "sequence_log_ratio": d_S,
+        "mean_k1": fall_S,
+        "mean_safe_ratio": weight_S,
+        "capped_sequence_ratio": capped_S,
+    }
+    return sums, largest | of_responses | {"weight_deviation": np.abs(weight_S - 1.0)}, smallest | of_responses
+
+
+_EXTRA = (
+    *("changed", "js", "safe_ratio", "square_safe_ratio", "ratio_within", "square_ratio_within", "above", "below"),
+    *("clamped_k3", "ratio_distance"),
+)
+"""What native_sums.c adds to `TokenSums`: the layout of its result."""
+_LIMITS = np.array([_CHANGED, _EXPONENT, _LOW, _HIGH, _KL])
+
+
+def _by_kernel(
+    logp_mu_N: Array, logp_pi_N: Array, offsets_S1: Array
+) -> tuple[dict[str, Array], dict[str, Array], dict[str, Array]]:
+    """Sums, maxima and minima over the tokens of each response."""
+    offsets_S1 = np.ascontiguousarray(offsets_S1, np.int64)
+    figures = token_figures(logp_mu_N, logp_pi_N, offsets_S1, cap=_CAP)
+    extra_SX, library = np.empty((len(offsets_S1) - 1, len(_EXTRA))), kernel.library()
+    assert library is not None
+    library.native_sums(
+        *(kernel.address(figures.log_ratio_N), kernel.address(offsets_S1, np.int64), len(extra_SX)),
+        *(kernel.address(_LIMITS), kernel.address(extra_SX)),
+    )
+    found = figures.sums
+    sums = dict(zip(_EXTRA, extra_SX.T, strict=True)) | {
+        "log_ratio": found.log_ratio,
+        "abs_log_ratio": found.abs_logprob_diff,
+        "square_log_ratio": found.log_ratio_square,
+        "k3": found.k3,
+        "reverse_k3": found.reverse_k3,
+        "exp_abs_log_ratio": found.exp_abs_diff,
+        "abs_prob_diff": found.abs_prob_diff,
+        "square_prob_diff": found.prob_diff_square,
+        "ratio": found.ratio,
+        "ratio_to_3": found.capped_ratio,
+        "p_mu": found.prob_mu,
+        "p_pi": found.prob_pi,
+        "square_p_mu": found.prob_mu_square,
+        "square_p_pi": found.prob_pi_square,
+        "p_mu_p_pi": found.prob_product,
+        "log_p_mu": found.logp_mu,
+        "log_p_pi": found.logp_pi,
+    }
+    rise_S, fall_S = found.largest_log_ratio, found.smallest_log_ratio
+    largest = {
+        "abs_log_ratio": found.largest_abs_logprob_diff,
+        "abs_prob_diff": found.largest_abs_prob_diff,
+        "safe_ratio": np.exp(np.clip(rise_S, -_EXPONENT, _EXPONENT)),
+        "ratio": np.exp(rise_S),
+    }
+    smallest = {
+        "abs_log_ratio": found.smallest_abs_logprob_diff,
+        "safe_ratio": np.exp(np.clip(fall_S, -_EXPONENT, _EXPONENT)),
+        "ratio": np.exp(fall_S),
+    }
+    return sums, largest, smallest
+
+
+def _by_numpy(
+    logp_mu_N: Array, logp_pi_N: Array, offsets_S1: Array
+) -> tuple[dict[str, Array], dict[str, Array], dict[str, Array]]:
+    """`_by_kernel` in arrays of every step: without a compiler, and what the kernel is tested against."""
+    start_S = offsets_S1[:-1]
+
+    def total(value_N: Array) -> Array:
+        return np.add.reduceat(value_N, start_S)
+
+    d_N = logp_pi_N - logp_mu_N
+    size_N, ratio_N = np.abs(d_N), np.exp(d_N)
+    p_mu_N, p_pi_N = np.exp(logp_mu_N), np.exp(logp_pi_N)
+    gap_N = np.abs(p_mu_N - p_pi_N)
+    clamped_N = np.clip(d_N, -_EXPONENT, _EXPONENT)
+    safe_N = np.exp(clamped_N)
+    within_N = np.clip(safe_N, _LOW, _HIGH)
+    sums = {
+        "log_ratio": total(d_N),
+        "abs_log_ratio": total(size_N),
+        "square_log_ratio": total(d_N * d_N),
+        "changed": total((size_N > _CHANGED).astype(np.float64)),
+        "k3": total(k3(d_N)),
+        "reverse_k3": total(np.where(d_N == -np.inf, np.inf, k3(-d_N))),
+        "js": total(_js(logp_mu_N, logp_pi_N)),
+        "exp_abs_log_ratio": total(np.exp(size_N)),
+        "abs_prob_diff": total(gap_N),
+        "square_prob_diff": total(gap_N * gap_N),
+        "ratio": total(ratio_N),
+        "ratio_to_3": total(np.minimum(ratio_N, _CAP)),
+        "safe_ratio": total(safe_N),
+        "square_safe_ratio": total(safe_N * safe_N),
+        "ratio_within": total(within_N),
+        "square_ratio_within": total(within_N * within_N),
+        "above": total((safe_N > _HIGH).astype(np.float64)),
+        "below": total((safe_N < _LOW).astype(np.float64)),
+        "p_mu": total(p_mu_N),
+        "p_pi": total(p_pi_N),
+        "square_p_mu": total(p_mu_N * p_mu_N),
+        "square_p_pi": total(p_pi_N * p_pi_N),
+        "p_mu_p_pi": total(p_mu_N * p_pi_N),
+        "log_p_mu": total(logp_mu_N),
+        "log_p_pi": total(logp_pi_N),
+        "clamped_k3": total(np.minimum(k3(clamped_N), _KL)),
+        "ratio_distance": total(np.abs(ratio_N - 1.0)),
+    }
     largest = {
         "abs_log_ratio": np.maximum.reduceat(size_N, start_S),
         "abs_prob_diff": np.maximum.reduceat(gap_N, start_S),
         "safe_ratio": np.maximum.reduceat(safe_N, start_S),
         "ratio": np.maximum.reduceat(ratio_N, start_S),
-        "sequence_log_ratio": d_S,
-        "mean_k1": fall_S,
-        "mean_safe_ratio": weight_S,
-        "weight_deviation": np.abs(weight_S - 1.0),
-        "capped_sequence_ratio": capped_S,
     }
     smallest = {
         "abs_log_ratio": np.minimum.reduceat(size_N, start_S),
         "safe_ratio": np.minimum.reduceat(safe_N, start_S),
         "ratio": np.minimum.reduceat(ratio_N, start_S),
-        "sequence_log_ratio": d_S,
-        "mean_k1": fall_S,
-        "mean_safe_ratio": weight_S,
-        "capped_sequence_ratio": capped_S,
     }
     return sums, largest, smallest
 

@@ -1,0 +1,83 @@
+/* Sums over each response of what trainers log of a token and token_sums.c does not have; see native/batch_sums.py,
+ * whose numpy is what this is tested against.
+ *
+ * Legend: d = log pi - log mu of a token, rho = exp(d); `safe` is rho with d clamped to +-exponent.
+ */
+#include "token_figures.h"
+
+static const double LN2 = 0x1.62e42fefa39efp-1;
+
+/* log(1 + e) for e in [0, 1]: 2 artanh(e / (2 + e)). */
+INLINE double log_one_plus(double e) {
+    double s = e / (2 + e), s2 = s * s;
+    double sum = 0.034482758620689655;
+    sum = sum * s2 + 0.037037037037037035;
+    sum = sum * s2 + 0.04;
+    sum = sum * s2 + 0.043478260869565216;
+    sum = sum * s2 + 0.047619047619047616;
+    sum = sum * s2 + 0.05263157894736842;
+    sum = sum * s2 + 0.058823529411764705;
+    sum = sum * s2 + 0.06666666666666667;
+    sum = sum * s2 + 0.07692307692307693;
+    sum = sum * s2 + 0.09090909090909091;
+    sum = sum * s2 + 0.1111111111111111;
+    sum = sum * s2 + 0.14285714285714285;
+    sum = sum * s2 + 0.2;
+    sum = sum * s2 + 0.3333333333333333;
+    return 2 * (s + s * s2 * sum);
+}
+
+/* log cosh(s / 2): k3 of both policies against their mixture, averaged, is that. */
+INLINE double log_cosh_half(double s, double e) {
+    double x2 = s * s / 4;
+    double near = -0.0007386047780804875;
+    near = near * x2 + 0.0021869488536155203;
+    near = near * x2 - 0.006746031746031746;
+    near = near * x2 + 0.022222222222222223;
+    near = near * x2 - 0.08333333333333333;
+    near = near * x2 + 0.5;
+    return s < NEAR ? x2 * near : s / 2 - LN2 + log_one_plus(e);
+}
+
+/* The layouts are read by numpy: see `_EXTRA` and `_LIMITS` of native/batch_sums.py. */
+typedef struct {
+    double changed, js, safe_ratio, square_safe_ratio, ratio_within, square_ratio_within, above, below, clamped_k3,
+        ratio_distance;
+} native_result;
+
+typedef struct {
+    double changed, exponent, low, high, k3;
+} native_limits;
+
+void native_sums(const double *log_ratio, const int64_t *offsets, int64_t n_responses, const native_limits *limits,
+                 native_result *out) {
+    native_limits l = *limits;
+    for (int64_t s = 0; s < n_responses; s++) {
+        double changed = 0, js = 0, safe_ratio = 0, square_safe_ratio = 0, ratio_within = 0, square_ratio_within = 0;
+        double above = 0, below = 0, clamped_k3 = 0, ratio_distance = 0;
+#pragma omp simd reduction(+ : changed, js, safe_ratio, square_safe_ratio, ratio_within, square_ratio_within, above, \
+        below, clamped_k3, ratio_distance)
+        for (int64_t i = offsets[s]; i < offsets[s + 1]; i++) {
+            double d = log_ratio[i];
+            double clamped = d < -l.exponent ? -l.exponent : d;
+            clamped = clamped > l.exponent ? l.exponent : clamped;
+            token_figures t = figures_of(0, clamped, 1);
+            double size = fabs(d), safe = t.ratio;
+            double within = safe < l.low ? l.low : safe;
+            within = within > l.high ? l.high : within;
+            double e = size > -DEAD ? 0 : exponential(-size), far = d > 0 ? growth(size) - 1 : 1 - e;
+            changed += size > l.changed ? 1 : 0;
+            js += log_cosh_half(size, e);
+            safe_ratio += safe;
+            square_safe_ratio += safe * safe;
+            ratio_within += within;
+            square_ratio_within += within * within;
+            above += safe > l.high ? 1 : 0;
+            below += safe < l.low ? 1 : 0;
+            clamped_k3 += t.k3 < l.k3 ? t.k3 : l.k3;
+            ratio_distance += size > l.exponent ? far : t.distance;
+        }
+        out[s] = (native_result){changed, js, safe_ratio, square_safe_ratio, ratio_within, square_ratio_within, above,
+                                 below, clamped_k3, ratio_distance};
+    }
+}
