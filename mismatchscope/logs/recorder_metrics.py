@@ -1,7 +1,9 @@
 """The metrics that a recorder returns for each batch: one flat dictionary for wandb or TensorBoard.
 
-Shapes: B responses of a batch, N its tokens that count. Every figure is of one batch of one rank, before any
-clipping or rejection: a point estimate without an interval, which a run's logs are analysed for.
+Every figure is of one batch of one rank, before any clipping or rejection: a point estimate without an interval,
+which a run's logs are analysed for.
+
+Shapes: B responses of a batch, R their recorded tokens, W of the responses those that are whole.
 """
 
 from __future__ import annotations
@@ -10,7 +12,8 @@ from typing import Final
 
 import numpy as np
 
-from ..measures.sampled import LOG_TOLERANCE, sampled_estimators, shortfall
+from ..measures.sampled import shortfall
+from ..measures.token_sums import token_sums
 
 PREFIX: Final = "mismatchscope/"
 
@@ -55,57 +58,50 @@ def batch_metrics(
         logp_mu_R, logp_pi_R, logp_theta_R: log-probs under μ, π_old and π_θ, in nats.
         lag_R: versions between sampling and training, of each token; NaN where it is not known.
     """
-    chosen_R = np.ones(len(logp_mu_R), dtype=bool) if mask_R is None else mask_R
-    legal_R = (logp_mu_R <= LOG_TOLERANCE) & (logp_pi_R <= LOG_TOLERANCE) & ~np.isneginf(logp_mu_R)
-    counts_R = chosen_R & legal_R
+    sums = token_sums(logp_mu_R, logp_pi_R, np.append(0, np.cumsum(length_B)), counts_N=mask_R)
+    tokens = sums.tokens.sum()
     found: dict[str, float] = {
-        "tokens": int(counts_R.sum()),
+        "tokens": tokens,
         "responses": len(length_B),
-        "rejected_tokens": int((chosen_R & ~legal_R).sum()),
+        "rejected_tokens": sums.rejected.sum(),
     }
-    if found["tokens"]:
-        estimators = sampled_estimators(logp_mu_R[counts_R], logp_pi_R[counts_R])
+    if tokens:
         found |= {
-            "token/tv": estimators.shortfall.mean(),
-            "token/kl_k1": estimators.k1.mean(),
-            "token/kl_k3": estimators.k3.mean(),
-            "token/abs_logprob_diff": estimators.abs_logprob_diff.mean(),
-            "token/abs_logprob_diff_max": estimators.abs_logprob_diff.max(),
-            "token/prob_diff": estimators.binary_tv.mean(),
-            "token/prob_diff_max": estimators.binary_tv.max(),
-            "token/ratio": estimators.ratio.mean(),
-            "token/ratio_max": estimators.ratio.max(),
+            "token/tv": sums.shortfall.sum() / tokens,
+            "token/kl_k1": -sums.log_ratio.sum() / tokens,
+            "token/kl_k3": sums.k3.sum() / tokens,
+            "token/abs_logprob_diff": sums.abs_logprob_diff.sum() / tokens,
+            "token/abs_logprob_diff_max": sums.largest_abs_logprob_diff.max(),
+            "token/prob_diff": sums.abs_prob_diff.sum() / tokens,
+            "token/prob_diff_max": sums.largest_abs_prob_diff.max(),
+            "token/ratio": sums.ratio.sum() / tokens,
+            "token/ratio_max": sums.largest_ratio.max(),
         }
-        response_R = np.repeat(np.arange(len(length_B)), length_B)
-        found |= _of_responses(response_R, counts_R, chosen_R & ~legal_R, estimators.log_ratio)
+        found |= _of_responses(sums.log_ratio[(sums.tokens > 0) & (sums.rejected == 0)])
     if logp_theta_R is not None:
-        moved_R = np.abs(logp_theta_R.astype(np.float64) - logp_pi_R)[counts_R]
-        found |= {"update/abs_logprob_diff": moved_R[~np.isnan(moved_R)].mean()} if (moved_R >= 0).any() else {}
+        moved_R = np.abs(logp_theta_R - logp_pi_R)
+        known_R = ~np.isnan(moved_R) if mask_R is None else mask_R & ~np.isnan(moved_R)
+        found |= {"update/abs_logprob_diff": moved_R[known_R].mean(dtype=np.float64)} if known_R.any() else {}
     if lag_R is not None:
-        known = lag_R[chosen_R & ~np.isnan(lag_R)]
-        found |= {"lag/mean": known.mean(), "lag/max": known.max()} if len(known) else {}
+        known_R = ~np.isnan(lag_R) if mask_R is None else mask_R & ~np.isnan(lag_R)
+        found |= {"lag/mean": lag_R[known_R].mean(), "lag/max": lag_R[known_R].max()} if known_R.any() else {}
     return {f"{PREFIX}{name}": float(value) for name, value in found.items()}
 
 
-def _of_responses(
-    response_R: np.ndarray, counts_R: np.ndarray, rejected_R: np.ndarray, log_ratio_N: np.ndarray
-) -> dict[str, float]:
+def _of_responses(log_ratio_W: np.ndarray) -> dict[str, float]:
     """Figures of whole responses: those with a token that counts and none that was rejected."""
-    count = int(response_R[-1]) + 1
-    length_B = np.bincount(response_R[counts_R], minlength=count)
-    whole_B = (length_B > 0) & (np.bincount(response_R[rejected_R], minlength=count) == 0)
-    log_ratio_W = np.bincount(response_R[counts_R], weights=log_ratio_N, minlength=count)[whole_B]
     if not len(log_ratio_W):
         return {}
     with np.errstate(over="ignore"):
         ratio_W = np.exp(log_ratio_W)
     found = {
         "sequence/log_ratio": log_ratio_W.mean(),
-        "sequence/log_ratio_std": log_ratio_W.std(),
         "sequence/ratio": ratio_W.mean(),
         "sequence/tv": shortfall(log_ratio_W).mean(),
     }
     largest = log_ratio_W.max()
+    if np.isfinite(log_ratio_W).all():
+        found["sequence/log_ratio_std"] = log_ratio_W.std()
     if np.isfinite(largest):  # scaled by the largest weight, so that none overflows; −inf in all has no ESS
         weight_W = np.exp(log_ratio_W - largest)
         found["sequence/ess_fraction"] = weight_W.sum() ** 2 / (len(weight_W) * (weight_W**2).sum())
