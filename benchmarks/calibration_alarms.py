@@ -15,14 +15,13 @@ import time
 from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from alarm_designs import DESIGNS, INVISIBLE, SOUND, TEMPERATURES, TOKENS, audit
 
 from mismatchscope.comparison.context import Context
 from mismatchscope.comparison.law_alarms import ratio_alarm, temperature_alarm
-from mismatchscope.comparison.pair import Pair
+from mismatchscope.comparison.pair import PolicyPair
 from mismatchscope.comparison.states import States
 from mismatchscope.comparison.statistics import PairStatistics
 
@@ -50,7 +49,7 @@ def calibrate(design: str, prompts: int, audits: int, seed: int) -> Row:
     return Row(design, prompts, audits, temperature / audits, mean_ratio / audits)
 
 
-def sampled_pair(filed: tuple[np.ndarray, np.ndarray], prompt_N: np.ndarray) -> Pair:
+def sampled_pair(filed: tuple[np.ndarray, np.ndarray], prompt_N: np.ndarray) -> PolicyPair:
     """A pair with the statistics of these columns, one sequence a prompt."""
     prompt_id_S, length_S = np.unique(prompt_N, return_counts=True)
     statistics = PairStatistics()
@@ -72,8 +71,7 @@ def sampled_pair(filed: tuple[np.ndarray, np.ndarray], prompt_N: np.ndarray) -> 
             topk=False,
         )
     )
-    nothing: Any = None  # the alarms under test read the statistics and the context alone
-    return Pair(nothing, nothing, Context(), nothing, [], statistics)
+    return PolicyPair(Context(), statistics)
 
 
 def table(rows: list[Row]) -> str:

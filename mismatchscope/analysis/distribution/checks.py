@@ -47,7 +47,7 @@ class DistributionChecks:
         return [
             shift_check(examined),
             *row_checks(examined),
-            *law_checks(pair),
+            *law_checks(pair, examined),
             *value_checks(statistics.fillers, rejected, examined),
             copy_check(examined, identical=statistics.identical),
             unit_check(examined),

@@ -32,11 +32,14 @@ class ExaminedResponses:
 
     of: int
     sequence_id_C: np.ndarray
+    cluster_C: np.ndarray
     step_C: np.ndarray
     length_C: np.ndarray
     last_C: np.ndarray
     scored_mu_CW: np.ndarray
     scored_pi_CW: np.ndarray
+    entropy_CW: np.ndarray
+    """Of the trainer's policy; NaN where the log has none, anything where no token is."""
     flags_CW: np.ndarray
 
     def __len__(self) -> int:

@@ -3,23 +3,33 @@ temperature or with ids cut off?"""
 
 from __future__ import annotations
 
+from statistics import NormalDist
+
+import numpy as np
+
 from ...comparison.law_alarms import ratio_alarm, temperature_alarm
 from ...comparison.log_odds import LogOddsFit
 from ...comparison.pair import PolicyPair
 from ...measures.log_results import DistributionCheck
+from ...measures.results import Interval
+from ...measures.temperature import temperature_at_equal_entropy
 from ...reports.text import estimate, number, share
+from .examined import ExaminedResponses
 
 _ENOUGH = 200  # tokens, as for the alarm
 _ONE_SIDED = 0.8
-_Z = 1.959963984540054
 
 
-def law_checks(pair: PolicyPair) -> list[DistributionCheck]:
-    return [temperature_check(pair), *_ratio_checks(pair)]
+def law_checks(pair: PolicyPair, examined: ExaminedResponses) -> list[DistributionCheck]:
+    return [temperature_check(pair, examined), *_ratio_checks(pair)]
 
 
-def temperature_check(pair: PolicyPair) -> DistributionCheck:
-    """The factor between both sides' log-odds, which is about the temperature that one of them alone applied."""
+def temperature_check(pair: PolicyPair, examined: ExaminedResponses) -> DistributionCheck:
+    """The factor between both sides' log-odds; where it is a temperature, that temperature.
+
+    A factor is nearer to 1 than the temperature where several tokens share the rest of the mass, so that one is
+    named where the log has entropies.
+    """
     fit = pair.statistics.log_odds
     if fit is None or fit.n < _ENOUGH:
         return DistributionCheck(
@@ -28,13 +38,27 @@ def temperature_check(pair: PolicyPair) -> DistributionCheck:
             sentence=f"Fewer than {_ENOUGH} tokens are uncertain enough to fit a temperature.",
             of=0 if fit is None else fit.n,
         )
-    low, high = temperature_interval(fit)
-    evidence = {"factor": fit.factor, "low": low, "high": high, "explained": fit.explained, "t": fit.t}
+    low, high = factor_interval(fit, pair.context.confidence)
+    evidence: dict[str, float | None] = {
+        "factor": fit.factor,
+        "low": low,
+        "high": high,
+        "explained": fit.explained,
+        "t": fit.t,
+    }
     for alarm in temperature_alarm(pair):
+        best = best_temperature(examined, pair.context.confidence)
+        if best is None:
+            ending = "The quotient of both temperatures is that, or farther from 1."
+        else:
+            ending = (
+                f"The best-fit temperature is {estimate(best.value, best.low, best.high)} times the reference's."
+            )
+            evidence |= {"temperature": best.value, "temperature_low": best.low, "temperature_high": best.high}
         return DistributionCheck(
             code="temperature",
             status="fail",
-            sentence=f"The best-fit temperature is {estimate(fit.factor, low, high)}: {_lowered(alarm.message)}",
+            sentence=f"{alarm.message} {ending}",
             of=fit.n,
             evidence=evidence,
             fix="log both sides at one temperature: the trainer divides its logits by the sampler's; other "
@@ -43,17 +67,33 @@ def temperature_check(pair: PolicyPair) -> DistributionCheck:
     return DistributionCheck(
         code="temperature",
         status="pass",
-        sentence=f"The best-fit temperature is {estimate(fit.factor, low, high)}; it explains "
-        f"{share(fit.explained)} of how the log-odds differ.",
+        sentence=f"The log-odds of the reference are {estimate(fit.factor, low, high)} times the behaviour's, "
+        f"which explains {share(fit.explained)} of how they differ: no temperature.",
         of=fit.n,
         evidence=evidence,
     )
 
 
-def temperature_interval(fit: LogOddsFit) -> tuple[float, float]:
-    """95 % interval of the factor, from that of the line's slope, with the prompt as the unit."""
+def best_temperature(examined: ExaminedResponses, confidence: float) -> Interval | None:
+    """The behaviour's temperature over the reference's; None for a log without entropies."""
+    of_CW = examined.counts_CW & np.isfinite(examined.entropy_CW)
+    if not of_CW.any():
+        return None
+    cluster_CW = np.broadcast_to(examined.cluster_C[:, None], of_CW.shape)
+    return temperature_at_equal_entropy(
+        examined.scored_mu_CW[of_CW],
+        examined.scored_pi_CW[of_CW],
+        examined.entropy_CW[of_CW].astype(np.float64),
+        cluster_CW[of_CW],
+        confidence=confidence,
+    )
+
+
+def factor_interval(fit: LogOddsFit, confidence: float) -> tuple[float, float]:
+    """The interval of the factor, from that of the line's slope, with the prompt as the unit."""
+    z = NormalDist().inv_cdf(0.5 + confidence / 2)
     error = abs(fit.slope / fit.t) if fit.t else 0.0
-    ends = (max(-1.99, min(1.99, fit.slope + sign * _Z * error)) for sign in (-1, 1))
+    ends = (max(-1.99, min(1.99, fit.slope + sign * z * error)) for sign in (-1, 1))
     low, high = ((2 + slope) / (2 - slope) for slope in ends)
     return low, high
 
@@ -126,7 +166,3 @@ def _one_sided(index: float, shown: str, evidence: dict[str, float], n: int) -> 
             evidence=evidence,
         )
     return DistributionCheck(code="one_sided", status="fail", sentence=sentence, of=n, evidence=evidence, fix=fix)
-
-
-def _lowered(sentence: str) -> str:
-    return sentence[0].lower() + sentence[1:]

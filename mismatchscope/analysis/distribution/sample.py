@@ -22,11 +22,13 @@ _ROW = np.dtype(
     [
         ("key", np.uint64),
         ("sequence_id", np.int64),
+        ("cluster", np.int64),
         ("step", np.int64),
         ("length", np.int64),
         ("last", np.float64),
         ("mu", np.float32, WINDOW),
         ("pi", np.float32, WINDOW),
+        ("entropy", np.float32, WINDOW),
         ("flags", np.uint8, WINDOW),
     ]
 )
@@ -69,11 +71,13 @@ class ResponseSample:
         return ExaminedResponses(
             of=self.responses,
             sequence_id_C=rows["sequence_id"],
+            cluster_C=rows["cluster"],
             step_C=rows["step"],
             length_C=rows["length"],
             last_C=rows["last"],
             scored_mu_CW=rows["mu"].astype(np.float64),
             scored_pi_CW=rows["pi"].astype(np.float64),
+            entropy_CW=rows["entropy"],
             flags_CW=rows["flags"],
         )
 
@@ -118,6 +122,10 @@ def _windows(block: LogBlock, chosen_C: np.ndarray) -> np.ndarray:
         flags_CW[legal_CW & ~block.mask_R[at_CW]] = MASKED
     flags_CW[legal_CW & (mu_CW == pi_CW)] |= SAME
     rows["mu"][:, :width], rows["pi"][:, :width] = (np.where(legal_CW, logp_CW, 0.0) for logp_CW in (mu_CW, pi_CW))
+    rows["entropy"] = np.nan
+    if "entropy" in block.by_token:
+        rows["entropy"][:, :width] = block.by_token["entropy"][at_CW]
+    rows["cluster"] = block.cluster_S[chosen_C]
     rows["sequence_id"], rows["length"] = block.sequence_id_S[chosen_C], block.length_S[chosen_C]
     rows["step"] = block.by_row["step"][chosen_C] if "step" in block.by_row else UNKNOWN
     rows["last"] = np.abs(pi_R[last_C] - mu_R[last_C])

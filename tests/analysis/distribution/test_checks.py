@@ -79,6 +79,19 @@ def test_the_temperature_is_in_its_interval(temperature: float) -> None:
     assert check.evidence["high"] - check.evidence["low"] < 0.1
 
 
+def test_the_temperature_is_fitted_at_equal_entropy_where_the_log_has_entropies() -> None:
+    columns = tempered(sound(np.random.default_rng(5), Size(200)), 0.7)
+    p_R = np.exp(columns.pi_R)
+    entropy_R = -(p_R * columns.pi_R + (1 - p_R) * np.log1p(-np.minimum(p_R, 1 - 1e-12)))
+    (check,) = (
+        check
+        for check in checks_of(replace(columns, by_token={"entropy": entropy_R}))
+        if check.code == "temperature"
+    )
+    assert check.evidence["temperature"] == pytest.approx(0.7, abs=0.02)
+    assert "The best-fit temperature is 0.7" in check.sentence or "is 0.69" in check.sentence
+
+
 @settings(max_examples=10, deadline=None)
 @given(cuts=st.sets(st.integers(1, 39), max_size=4), seed=st.integers(0, 3))
 def test_the_split_does_not_matter(cuts: set[int], seed: int) -> None:
