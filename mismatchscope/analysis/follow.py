@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ..credentials import masked
-from ..errors import NoLogsError, TraceError
+from ..errors import NoLogsError, TraceError, UsageError
 from ..foreign_text import printable
 from ..input_files import open_regular, read_bytes
 from ..logs import jsonl
@@ -24,6 +24,7 @@ from ..logs.reading import Log, open_logs
 from ..logs.source import Part
 from ..reports.document import Report
 from . import checkpoint
+from .base_files import are_base_files
 from .checkpoint import FileProgress, Progress, UnusableCheckpointError
 from .mapping import Chunk, ChunkReader, Mapper, chunks_of
 from .report import report_of
@@ -80,6 +81,10 @@ class Follower:
             self._log = open_logs(self._paths, self._format, self._column_map, growing=True)
         except NoLogsError:
             return 0
+        if are_base_files(self._log):
+            raise UsageError(
+                "Files of llama.cpp are of one moment: there is nothing to follow.", hint="leave --follow out"
+            )
         parts, read = self._finished(self._log)
         if not parts:
             return 0

@@ -79,6 +79,10 @@ def command(
 
     settings = load_settings(None, overrides, [])
     gate.check_without_baseline(settings.gate.fail_on)
+    if follow and convert is not None:
+        raise UsageError(
+            "--convert writes traces of a whole log, which --follow has not yet.", hint="convert it at the end"
+        )
     if follow and drop_duplicates:
         raise UsageError(
             "--drop-duplicates reads a whole log first, which --follow cannot.", hint="leave one of both out"

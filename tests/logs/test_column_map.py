@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from mismatchscope.errors import ConfigError, UsageError
 from mismatchscope.logs.column_map import load_column_map
+from mismatchscope.logs.columns import COLUMNS
 from mismatchscope.logs.reading import open_logs
+from mismatchscope.logs.registry import FORMATS
 
 BOTH = 'behavior_logprobs = "a"\nreference_logprobs = "b"\n'
 
@@ -53,3 +56,20 @@ def test_the_columns_to_read_are_named_once(tmp_path: Path) -> None:
     path = tmp_path / "map.toml"
     path.write_text(f'response_length = "n"\n[columns]\n{BOTH}entropy = "a"\n', encoding="utf-8")
     assert load_column_map(path).names() == ["a", "b", "n"]
+
+
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "logs.md").read_text(encoding="utf-8")
+
+
+def test_the_maps_of_the_page_are_maps(tmp_path: Path) -> None:
+    maps = re.findall(r"^```toml map\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+    assert len(maps) == 2
+    for text in maps:
+        (tmp_path / "map.toml").write_text(text, encoding="utf-8")
+        assert load_column_map(tmp_path / "map.toml").names()
+
+
+def test_the_page_has_every_format_and_column() -> None:
+    named = set(re.findall(r"`([\w-]+)`", PAGE))
+    assert set(COLUMNS) <= named
+    assert set(FORMATS) <= named

@@ -12,7 +12,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from mismatchscope.errors import TraceError, UsageError
-from mismatchscope.logs import registry
 from mismatchscope.logs.detect import find_logs, natural_order
 from mismatchscope.logs.reading import open_logs
 from mismatchscope.logs.source import LogFormat, Part
@@ -131,16 +130,6 @@ def test_broken_parquet_is_named(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(TraceError, match=re.escape(str(path))):
         open_logs([tmp_path])
-
-
-def test_a_format_nobody_knows_gets_a_proposal() -> None:
-    with pytest.raises(UsageError) as caught:
-        registry.log_format("recoder")
-    assert caught.value.hint == "did you mean recorder?"
-
-
-def test_every_format_is_called_as_it_is_registered() -> None:
-    assert [known.name for known in registry.log_formats()] == registry.format_names()
 
 
 def test_names_sort_as_a_person_counts() -> None:

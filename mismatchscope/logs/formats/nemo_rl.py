@@ -95,7 +95,7 @@ def _environment(value: Any) -> str | None:
 
 FORMAT = LogFormat(
     name="nemo-rl",
-    looks_for="train_data_step{N}.jsonl with generation_logprobs and prev_logprobs",
+    looks_for="train_data_stepN.jsonl with generation_logprobs and prev_logprobs",
     recognises=recognises,
     parts=jsonl.parts_of,
     read=read,

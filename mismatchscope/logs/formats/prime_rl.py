@@ -128,7 +128,7 @@ def _int(value: Any) -> int | None:
 
 FORMAT = LogFormat(
     name="prime-rl",
-    looks_for="token_exports/step_{s}/rank_{r}.jsonl with inference_logprobs and trainer_logprobs",
+    looks_for="token_exports/step_S/rank_R.jsonl with inference_logprobs and trainer_logprobs",
     recognises=recognises,
     parts=jsonl.parts_of,
     read=read,
