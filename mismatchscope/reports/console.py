@@ -65,7 +65,9 @@ def show(report: Report, console: Console, verbose: bool = False) -> None:
     _show_statistics(report, console, verbose)
     if verbose:
         _show_by_length(report, console)
+    if verbose or report.log is not None:
         _show_corrections(report, console)
+    if verbose:
         _show_bounds(report, console)
     if report.worst:
         _title(console, *WORST)

@@ -94,7 +94,7 @@ def _numbers(node: Any, name: str) -> Iterator[tuple[tuple[str, ...], float | No
 def _key(field: str, value: Any) -> str:
     if isinstance(value, dict):
         return " ".join(f"{name}={setting(number)}" for name, number in value.items())
-    return value if isinstance(value, str) else f"{field}={setting(value)}"
+    return printable(value) if isinstance(value, str) else f"{field}={setting(value)}"
 
 
 def _text(name: str) -> str:

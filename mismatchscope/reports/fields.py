@@ -27,6 +27,7 @@ SECTIONS = (
     "stale_cache",
     "prompt_effect",
     "length_scaling",
+    "kept_support",
     "correction_audit",
     "native_metrics",
 )

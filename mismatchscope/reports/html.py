@@ -20,6 +20,10 @@ from .charts import draw_charts
 from .document import Report
 from .fields import flatten
 from .glossary import ALPHA, BOUNDS, EVIDENCE, POLICY, Measure
+from .log_sections import RESPONSES, log_sections, other_alarms
+from .logs.charts import draw_log_charts
+from .logs.places import places
+from .logs.strips import strips
 from .moved_token import moved_most
 from .reading import READING, reading_rows, sources
 from .sides import model_name
@@ -94,6 +98,8 @@ def render(report: Report) -> str:
             ("Per response", *_short_and_rest(sequence_statistics, report), scalars(report.sequence)),
         ],
         charts=drawn,
+        alarms=other_alarms(report),
+        log=_log(report),
         bounds=bound_rows(report),
         bounds_name=BOUNDS,
         causes=causes(report.provenance.difference),
@@ -162,6 +168,23 @@ def _versions(report: Report) -> dict[str, Any] | None:
         "paired_meaning": PAIRED_MEANING,
         "causes": causes(baseline.difference),
         "size_remark": size_remark(baseline.size, baseline.difference),
+    }
+
+
+def _log(report: Report) -> dict[str, Any]:
+    """What the sections of a log show; all empty without one."""
+    from markupsafe import Markup
+
+    drawn = [chart._replace(svg=Markup(chart.svg)) for chart in draw_log_charts(report)]
+    sections = [each for each in log_sections(report, short=False) if each.title != RESPONSES]
+    native = {f"what {metric.trainer} logs" for metric in report.native_metrics}
+    return {
+        "sections": [each for each in sections if each.title not in native],
+        "native_metrics": [each for each in sections if each.title in native],
+        "places": {f"by {groups.by}": places(groups) for groups in report.groups},
+        "strips": strips(report),
+        "trends": [chart for chart in drawn if chart.name.startswith("trend-")],
+        "trade_offs": [chart for chart in drawn if chart.name.startswith("trade-off-")],
     }
 
 

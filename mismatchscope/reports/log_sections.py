@@ -22,9 +22,12 @@ from ..measures.log_results import (
 )
 from ..measures.results import Interval
 from .document import Alarm, Report
+from .logs.strips import CHOSEN
+from .logs.trends import known_trends
 from .text import UNKNOWN, count, estimate, number, share
 
 _POLICIES = {"behavior": "μ", "reference": "π_old", "target": "π_θ", "unknown": "π_old or π_θ, cannot tell"}
+RESPONSES = "responses"
 _MOST_ROWS = 8
 """Of a table, where it is to be short."""
 
@@ -77,11 +80,14 @@ def _sections(report: Report, short: bool) -> Iterator[Section]:
     yield _columns(report)
     yield _trend(report)
     for groups in report.groups:
-        yield _groups(groups, short)
+        if not (short and groups.by == "step" and report.trend is not None):  # the trend has it
+            yield _groups(groups, short)
     yield Section("where it comes from", "as far as the log's own labels say", lines=tuple(_origins(report)))
     yield _audit(report.correction_audit)
     for trainer in dict.fromkeys(metric.trainer for metric in report.native_metrics):
         yield _native(trainer, [metric for metric in report.native_metrics if metric.trainer == trainer], short)
+    if not short:
+        yield _responses(report)
 
 
 def _distribution(report: Report, short: bool) -> Section:
@@ -122,34 +128,7 @@ def _how_known(column: ColumnPolicy) -> str:
 
 
 def _trend(report: Report) -> Section:
-    trends = report.trend
-    if trends is None:
-        return Section("trend")
-    named = [
-        (label, trend)
-        for part, labels in (
-            (
-                trends.token,
-                {"tv": "TV", "kl": "KL(μ‖π)", "k1": "k1", "abs_logprob_diff": "|Δ log p|", "ratio": "mean ρ"},
-            ),
-            (
-                trends.sequence,
-                {"ess_fraction": "ESS / N", "log_ratio": "log ρ(y)", "tv": "TV of responses", "ratio": "mean ρ(y)"},
-            ),
-            (
-                trends.run,
-                {
-                    "reward": "reward",
-                    "entropy": "entropy",
-                    "grad_norm": "gradient norm",
-                    "response_length": "tokens",
-                    "lag": "lag",
-                },
-            ),
-        )
-        for name, label in labels.items()
-        if (trend := getattr(part, name)) is not None
-    ]
+    named = [(label, trend) for _, label, trend in known_trends(report.trend)]
     if not named:
         return Section("trend")
     first = named[0][1]
@@ -263,6 +242,25 @@ def _length_scaling(scaling: LengthScaling) -> Line:
     return Line(
         f"log ρ(y) spreads with length to the power {_interval(scaling.exponent)}, {_SCALING[scaling.code]}."
     )
+
+
+def _responses(report: Report) -> Section:
+    """Those that the page shows token by token."""
+    rows = tuple(
+        (
+            f"{each.sequence_id}",
+            CHOSEN[each.chosen],
+            "" if each.step is None else f"{each.step:,}",
+            each.worker or "",
+            f"{len(each.tokens) + each.omitted:,}",
+            "" if each.reward is None else number(each.reward),
+            number(each.mean_tv),
+            number(each.log_ratio),
+        )
+        for each in report.sequences
+    )
+    header = ("response", "chosen", "step", "worker", "tokens", "reward", "mean (1 − ρ)₊", "log ρ(y)")
+    return Section(RESPONSES, "report.html shows them token by token", (), header, rows)
 
 
 def _audit(audits: list[CorrectionAudit]) -> Section:

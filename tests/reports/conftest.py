@@ -7,12 +7,12 @@ from mismatchscope.reports.charts import Chart, draw_charts
 from mismatchscope.reports.document import Report
 from mismatchscope.reports.html import render
 
-_REPORTS = {name: getattr(example_reports, name)() for name in ("full", "topk", "sampled", "versions")}
+_REPORTS = {name: getattr(example_reports, name)() for name in ("full", "topk", "sampled", "versions", "log")}
 
 
-@pytest.fixture(params=_REPORTS)
+@pytest.fixture(params=[*list(_REPORTS)[:-1], pytest.param("log", marks=pytest.mark.slow)])
 def report(request: pytest.FixtureRequest) -> Report:
-    """Each of the four example reports in turn."""
+    """Each of the five example reports in turn."""
     return _REPORTS[request.param]
 
 
@@ -39,7 +39,7 @@ def versions() -> Report:
 @pytest.fixture(scope="session")
 def pages() -> dict[str, str]:
     """The HTML of the example reports by name, rendered once."""
-    return {name: render(report) for name, report in _REPORTS.items()}
+    return {name: render(report) for name, report in _REPORTS.items() if name != "log"}
 
 
 @pytest.fixture(scope="session")

@@ -1,8 +1,8 @@
-"""Four finished reports, as unlike each other as reports get.
+"""Five finished reports, as unlike each other as reports get.
 
 `full`: whole distributions, floors, no gates, every figure. `topk`: certified ends only, a failed, a passed and an
 undecided gate, three policies. `sampled`: a log import with alarms and hardly any figure. `versions`: an engine
-against an older version of itself, further from the trainer, and a gate on that.
+against an older version of itself, further from the trainer, and a gate on that. `log`: the logs of a run.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from full_report import full
+from log_report import log_report as log
 from report_parts import HOSTILE, curve, mean, statistic
 
 from mismatchscope.measures.results import (
@@ -34,7 +35,7 @@ from mismatchscope.reports.document import (
     Report,
 )
 
-__all__ = ["HOSTILE", "full", "sampled", "topk", "versions"]
+__all__ = ["HOSTILE", "full", "log", "sampled", "topk", "versions"]
 
 
 def topk() -> Report:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from example_reports import HOSTILE
+import numpy as np
 from full_report import full
+from report_parts import HOSTILE
 
+from mismatchscope.measures.correction_results import Correction
 from mismatchscope.measures.log_results import (
     ChangePoint,
     ColumnPolicy,
     CorrectionAudit,
+    CorrectionSweep,
     DistributionCheck,
     GroupRow,
     Groups,
+    KeptSupport,
     LengthScaling,
     LogFacts,
+    LoggedSequence,
+    LoggedToken,
     NativeMetric,
     PromptEffect,
     RunTrends,
@@ -29,7 +35,9 @@ from mismatchscope.reports.document import Finding, Report
 
 
 def interval(value: float, spread: float = 0.1) -> Interval:
-    return Interval(value=value, low=value * (1 - spread), high=value * (1 + spread), n=1000, clusters=64)
+    return Interval(
+        value=value, low=value - spread * abs(value), high=value + spread * abs(value), n=1000, clusters=64
+    )
 
 
 def trend(first: float, last: float, *, steps: int = 20, change_at: int | None = None) -> Trend:
@@ -63,6 +71,50 @@ def group(label: str, tv: float, *, differs: bool | None = None) -> GroupRow:
         observed_max=0.4,
         ess_fraction=0.9,
         differs=differs,
+    )
+
+
+def rule(name: str, threshold: float, kept: float) -> Correction:
+    return Correction(
+        name=name,
+        parameters={"cap": float(threshold)},
+        unit="token",
+        kept_tokens=kept,
+        kept_sequences=1.0,
+        clipped_mass=0.004 / threshold,
+        mean_weight=0.998,
+        ess_fraction=0.9,
+        tv_retained=0.012 * kept,
+        kl_retained=0.001 * kept,
+    )
+
+
+def sequence(number: int, chosen: str, tokens: int) -> LoggedSequence:
+    rng = np.random.default_rng(number)
+    mu = -rng.exponential(0.5, tokens)
+    pi = mu - rng.standard_t(2, tokens) * 0.05
+    return LoggedSequence(
+        sequence_id=number,
+        chosen=chosen,
+        step=12,
+        worker=f"worker-3 {HOSTILE}",
+        environment=HOSTILE,
+        reward=0.0,
+        tokens=tuple(
+            LoggedToken(
+                token_id=int(rng.integers(1000)),
+                logprob_behavior=float(mu[at]),
+                logprob_reference=None if at == 5 else float(min(pi[at], 0)),
+                counts=at not in (4, 5),
+                turn=at // (tokens // 2),
+                version=3 + at // (tokens // 3),
+                text=HOSTILE if at == 6 else None,
+            )
+            for at in range(tokens)
+        ),
+        log_ratio=-0.81,
+        mean_tv=0.082,
+        omitted=40,
     )
 
 
@@ -129,6 +181,12 @@ def log_report() -> Report:
             "prompt_effect": PromptEffect(interval(0.31), 64, 128),
             "length_scaling": LengthScaling(interval(0.52, 0.05), "random_walk", 128),
             "native_metrics": metrics,
+            "kept_support": KeptSupport(interval(0.02), interval(0.01), None, None, 14.2, 20000, 4576),
+            "correction_sweeps": [
+                CorrectionSweep("token_tis", "cap", tuple(rule("token_tis", c, 1 - 0.01 / c) for c in (1, 2, 5))),
+                CorrectionSweep("icepop", "high", tuple(rule("icepop", c, 1 - 0.1 / c) for c in (2, 5, 10))),
+            ],
+            "sequences": [sequence(7, "worst", 12), sequence(11, "random", 8)],
             "correction_audit": [
                 CorrectionAudit("weights", "token_tis", "pass", "The weights are those of token_tis at cap 2."),
             ],
