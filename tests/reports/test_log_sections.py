@@ -89,11 +89,11 @@ def test_a_column_whose_policy_is_not_known_says_so(report: Report) -> None:
 
 def test_long_tables_are_cut_to_the_largest(report: Report) -> None:
     rows = tuple(group(str(label), 0.001 * (label + 1)) for label in range(30))
-    many = report.model_copy(update={"groups": [Groups("step", rows, omitted=5)]})
-    found = section(many, "by step")
+    many = report.model_copy(update={"groups": [Groups("version", rows, omitted=5)]})
+    found = section(many, "by version")
     assert [row[0] for row in found.rows] == [str(label) for label in range(22, 30)]
     assert "22 more: those shown have the largest mean TV\n5 more, with the fewest tokens" in said(found)
-    assert len(section(many, "by step", short=False).rows) == 30
+    assert len(section(many, "by version", short=False).rows) == 30
 
 
 def test_what_cannot_be_told_is_said_to_be_so(report: Report) -> None:
