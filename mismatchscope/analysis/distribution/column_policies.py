@@ -4,7 +4,7 @@ A column of the training forward itself is π_θ: with several updates a step it
 responses of a step to the last ones, and starts again at the next step. A column of one forward before the updates,
 π_old, does not.
 
-Shapes: C sampled responses, G steps.
+Shapes: C sampled responses, T steps, G parts of them.
 """
 
 from __future__ import annotations
@@ -20,11 +20,12 @@ from ...logs.source import ColumnOrigin
 from ...measures.log_results import ColumnPolicy
 from ...reports.text import number
 from ..block import UNKNOWN
+from ..rows import FILE_BITS
 from .examined import ExaminedResponses
 
 Policy = Literal["behavior", "reference", "target", "unknown"]
 
-_STEPS, _OF_A_STEP = 6, 4
+_STEPS, _OF_A_PART = 6, 4
 _ONE_SIDED_P = 1e-3
 _STILL = 0.1
 """A change within a step, relative to the level, that counts as none."""
@@ -47,17 +48,19 @@ def step_drift(examined: ExaminedResponses) -> StepDrift | None:
     """None where the log has too few steps, or too few responses in them."""
     chosen = np.flatnonzero((examined.step_C != UNKNOWN) & (examined.mean_distance_C > 0))
     chosen = chosen[np.lexsort((examined.sequence_id_C[chosen], examined.step_C[chosen]))]
-    _, step_C, count_G = np.unique(examined.step_C[chosen], return_inverse=True, return_counts=True)
-    chosen = chosen[(count_G >= _OF_A_STEP)[step_C]]
-    _, step_C, count_G = np.unique(examined.step_C[chosen], return_inverse=True, return_counts=True)
-    if len(count_G) < _STEPS:
+    part_C, count_G = _parts(examined, chosen)
+    chosen = chosen[(count_G >= _OF_A_PART)[part_C]]
+    step_C = np.unique(examined.step_C[chosen], return_inverse=True)[1]
+    steps = int(step_C.max(initial=-1)) + 1
+    if steps < _STEPS:
         return None
+    part_C, count_G = _parts(examined, chosen)
     start_G = np.cumsum(count_G) - count_G
-    place_C = (np.arange(len(chosen)) - start_G[step_C]) / (count_G[step_C] - 1)
+    place_C = (np.arange(len(chosen)) - start_G[part_C]) / (count_G[part_C] - 1)
     known = [np.log(examined.length_C[chosen]), np.log(np.maximum(examined.surprise_C[chosen], 1e-6))]
 
     def within(value_C: np.ndarray) -> np.ndarray:
-        return value_C - (np.bincount(step_C, value_C) / count_G)[step_C]
+        return value_C - (np.bincount(part_C, value_C) / count_G)[part_C]
 
     level_C, place_C = within(np.log(examined.mean_distance_C[chosen])), within(place_C)
     known_CK = np.stack([within(value_C) for value_C in known], axis=1)
@@ -66,15 +69,24 @@ def step_drift(examined: ExaminedResponses) -> StepDrift | None:
     if weight <= 0:
         return None
     slope = float(place_C @ level_C) / weight
-    score_G = np.bincount(step_C, place_C * (level_C - slope * place_C))
-    steps = len(count_G)
-    error = math.sqrt(float(score_G @ score_G) * steps / (steps - 1)) / weight
+    score_T = np.bincount(step_C, place_C * (level_C - slope * place_C))
+    error = math.sqrt(float(score_T @ score_T) * steps / (steps - 1)) / weight
     if error == 0:
         return None
     from scipy.special import stdtr, stdtrit
 
     t = float(stdtrit(steps - 1, 0.975))
     return StepDrift(slope, slope - t * error, slope + t * error, float(stdtr(steps - 1, -slope / error)), steps)
+
+
+def _parts(examined: ExaminedResponses, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(the part of a step that each chosen response is of [C], how many each part has [G]).
+
+    Ranks write files of their own and train side by side, so a part is what one file has of a step.
+    """
+    part_C2 = np.stack([examined.step_C[chosen], examined.sequence_id_C[chosen] >> np.int64(FILE_BITS)], axis=1)
+    _, part_C, count_G = np.unique(part_C2, axis=0, return_inverse=True, return_counts=True)
+    return part_C.ravel(), count_G
 
 
 def column_policies(columns: Sequence[ColumnOrigin], examined: ExaminedResponses) -> tuple[ColumnPolicy, ...]:

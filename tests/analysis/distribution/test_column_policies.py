@@ -106,3 +106,15 @@ def test_a_column_without_drift_is_rarely_called_the_target(*, by_length: bool) 
 
 def test_a_drift_is_found() -> None:
     assert all(decided(examined(seed, drift=0.6))[0] == "target" for seed in range(10))
+
+
+def test_ranks_that_write_files_of_their_own_train_side_by_side() -> None:
+    """Each half of a step is a rank's, and holds half of the drift."""
+    responses = examined(7, drift=0.8, a_step=48)
+    half_C = responses.sequence_id_C % 48 >= 24
+    file_C = np.where(half_C, np.int64(1) << np.int64(40), 0)
+    one = step_drift(responses)
+    two = step_drift(replace(responses, sequence_id_C=responses.sequence_id_C + file_C))
+    assert one is not None and two is not None
+    assert one.value == pytest.approx(0.8, abs=0.15)
+    assert two.value == pytest.approx(0.4, abs=0.15)
