@@ -281,13 +281,15 @@ def _state(states: States, row: int, tv_N: np.ndarray) -> State:
     first, last = int(states.start_S[at]), int(states.offsets_S1[at + 1])
     position = int(states.position_N[row])
     around = range(max(first, row - BEFORE), min(last, row + AFTER + 1))
+    with np.errstate(over="ignore"):  # a ratio beyond 1e308 is infinite, and says so
+        ratio = float(np.exp(states.figures.log_ratio_N[row]))
     return State(
         tv=float(tv_N[row]),
         sequence_id=int(states.sequence_id_S[at]),
         prompt_id=int(states.prompt_id_S[at]),
         position=position,
         token_id=int(states.token_id_N[row]),
-        ratio=float(np.exp(states.figures.log_ratio_N[row])),
+        ratio=ratio,
         logp_mu=float(states.logp_mu_N[row]),
         logp_pi=float(states.logp_pi_N[row]),
         tv_around={int(states.position_N[other]): float(tv_N[other]) for other in around},
