@@ -13,7 +13,8 @@ from .repairs import UNREPAIRED, Repairs
 @dataclass(frozen=True)
 class AnalysisSettings:
     """`tolerance` is of a mean TV: the step, and the lag, at which it is passed are reported where it is given.
-    `trainer` is whose metrics are recomputed: the one that the format is of by default, else all.
+    `trainer` is whose metrics are recomputed: the one that the format is of by default, else all. `corrections` are
+    asked for beyond the usual ones, in the words of `measures.corrections.requests`.
 
     Raises `UsageError` for a trainer that is not known.
     """
@@ -24,6 +25,7 @@ class AnalysisSettings:
     trainer: str | None = None
     tail: bool = False
     repairs: Repairs = UNREPAIRED
+    corrections: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.trainer is not None and self.trainer not in TRAINERS:

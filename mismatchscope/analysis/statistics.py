@@ -10,6 +10,7 @@ from typing import Protocol, Self
 from ..comparison.statistics import PairStatistics
 from ..logs.source import LogBatch
 from .block import LogBlock
+from .corrections import LogCorrections
 from .distribution.checks import DistributionChecks
 from .groups import GroupSums
 from .native_metrics import NativeMetrics
@@ -27,7 +28,7 @@ class LogStatistic(Protocol):
     def merge(self, other: Self) -> None: ...
 
 
-_STATISTICS = ("distribution", "groups", "native_metrics", "sequences_shown")
+_STATISTICS = ("corrections", "distribution", "groups", "native_metrics", "sequences_shown")
 """The attributes of `LogStatistics` that keep to `LogStatistic`."""
 
 
@@ -37,6 +38,7 @@ class LogStatistics:
     def __init__(self, settings: AnalysisSettings) -> None:
         self._repairs = settings.repairs
         self.pair, self.alpha0, self.beta = PairStatistics(), PairStatistics(), PairStatistics()
+        self.corrections = LogCorrections(settings)
         self.distribution = DistributionChecks()
         self.groups = GroupSums()
         self.native_metrics = NativeMetrics(settings)

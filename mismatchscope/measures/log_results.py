@@ -240,6 +240,23 @@ class CorrectionSweep:
 
 
 @result
+class CorrectionSeries:
+    """What one rule did at each step, or at each lag: entry i of every tuple is of `labels[i]`."""
+
+    name: str
+    parameters: dict[str, float]
+    by: Literal["step", "lag"]
+    labels: tuple[int, ...]
+    kept_tokens: tuple[float, ...]
+    kept_sequences: tuple[float, ...]
+    clipped_mass: tuple[float, ...]
+    mean_weight: tuple[float, ...]
+    ess_fraction: tuple[float | None, ...]
+    omitted: int = 0
+    """Labels beyond those shown, the last ones."""
+
+
+@result
 class CorrectionAudit:
     """A column of weights or a mask of the log, held against the ratios of the same log."""
 

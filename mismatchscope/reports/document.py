@@ -18,6 +18,7 @@ from ..input_files import json_bytes
 from ..measures.correction_results import Correction
 from ..measures.log_results import (
     CorrectionAudit,
+    CorrectionSeries,
     CorrectionSweep,
     DistributionCheck,
     Groups,
@@ -248,6 +249,7 @@ class Report(Frozen):
     prompt_effect: PromptEffect | None = None
     length_scaling: LengthScaling | None = None
     correction_sweeps: list[CorrectionSweep] = []
+    correction_series: list[CorrectionSeries] = []
     correction_audit: list[CorrectionAudit] = []
     native_metrics: list[NativeMetric] = []
     sequences: list[LoggedSequence] = []

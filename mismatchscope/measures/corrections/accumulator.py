@@ -6,59 +6,35 @@ thresholds.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from ..correction_results import Correction
 from .block import RatioBlock
-from .catalogue import NEEDS, RULES, USUAL
+from .catalogue import NEEDS, USUAL
 from .effect import Effect, RuleSums
+from .setting import Setting
 
 Array = np.ndarray
 
 
-@dataclass(frozen=True)
-class Setting:
-    """One rule at one set of thresholds, under the name it is shown by."""
-
-    name: str
-    parameters: Mapping[str, float]
-    needs: tuple[str, ...]
-    apply: Callable[[RatioBlock], Effect]
-    remark: Callable[[frozenset[str]], str | None] = lambda known: None
-
-
-def setting_of(rule_name: str, parameters: Mapping[str, float]) -> Setting:
-    rule = RULES[rule_name]
-    return Setting(rule_name, dict(parameters), rule.needs, _Bound(rule_name, dict(parameters)), rule.remark)
-
-
-@dataclass(frozen=True)
-class _Bound:
-    """A rule with its thresholds; by name, so that it can be pickled and stays the catalogue's."""
-
-    rule: str
-    parameters: Mapping[str, float]
-
-    def __call__(self, block: RatioBlock) -> Effect:
-        return RULES[self.rule].apply(block, **self.parameters)
-
-
 def usual_settings() -> tuple[Setting, ...]:
-    return tuple(setting_of(name, parameters) for name, settings in USUAL for parameters in settings)
+    return tuple(Setting(name, parameters) for name, settings in USUAL for parameters in settings)
 
 
 class Corrections:
     """Sums of every setting over all sequences. A rule must see every sequence: once a block lacks what it needs,
     it is left out, with the reason."""
 
-    def __init__(self, settings: Sequence[Setting] | None = None) -> None:
+    def __init__(
+        self, settings: Sequence[Setting] | None = None, binned_at: Sequence[tuple[str, Mapping[str, float]]] = ()
+    ) -> None:
+        """`binned_at` are further rules of tokens with thresholds, at which blocks are to be binned too."""
         self._settings = usual_settings() if settings is None else tuple(settings)
         self._sums: list[RuleSums | None] = []
         self._known: frozenset[str] | None = None
-        self._thresholds: dict[str, tuple[set[float], set[float]]] = {}
+        self._thresholds = _thresholds([*self._settings, *(Setting(*each) for each in binned_at)])
 
     def add(self, block: RatioBlock) -> list[Effect | None]:
         """Take in a block of whole sequences; what each setting did to it, in their order."""
@@ -111,3 +87,14 @@ class Corrections:
             for setting in self._settings
         }
         return {name: f"needs {' and '.join(needs)}" for name, needs in lacking.items() if needs}
+
+
+def _thresholds(settings: Sequence[Setting]) -> dict[str, tuple[set[float], set[float]]]:
+    """What the settings ask of a block's bins: found out on a block of one token that has everything."""
+    zero = np.zeros(1)
+    block = RatioBlock(
+        zero, [0, 1], tv_T=zero, kl_T=zero, target_log_ratio_T=zero, advantage_T=zero, logp_mu_T=zero - 1
+    )
+    for setting in settings:
+        setting.apply(block)
+    return block.thresholds

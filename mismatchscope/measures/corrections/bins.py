@@ -15,14 +15,13 @@ import numpy as np
 
 Array = np.ndarray
 
-GROUPS = 3
 _FEW = 0.25  # share of far tokens up to which scattering them alone is faster
 
 
 class TokenBins:
     """Counts and sums [S, G B] by bin of `key_T`, summed as they are asked for.
 
-    Without `group_T` there is one group; with it, values in 0 … 2, three, one after another.
+    Groups are one after another; `group_T` says which one each token is in, the first one where it is None.
     """
 
     def __init__(
@@ -33,13 +32,15 @@ class TokenBins:
         group_T: Array | None,
         lows: Iterable[float],
         highs: Iterable[float],
+        *,
+        groups: int = 1,
     ) -> None:
         """`lows` are thresholds that a key reaches, `highs` such that it does not pass."""
         self._lows, self._highs = frozenset(lows), frozenset(highs)
         # Bin b holds keys in (edge[b - 1], edge[b]].
         edges = np.array(sorted({*self._highs, *(float(np.nextafter(low, -np.inf)) for low in self._lows)}))
         self._edges, self._bins = edges, len(edges) + 1
-        self._groups = 1 if group_T is None else GROUPS
+        self._groups = groups
         self._starts_S, self._length_S = starts_S, np.diff(starts_S, append=len(key_T))
         self._values = {name: values_T for name, values_T in values.items() if values_T is not None}
         self._tables: dict[str, Array] = {}
@@ -64,17 +65,35 @@ class TokenBins:
         return self._table(name)[:, bins_B].sum(axis=1)
 
     def known_sum_S(self, name: str, bins_B: Array) -> Array | None:
-        return self.sum_S(name, bins_B) if name in self._values else None
+        return self.sum_S(name, bins_B) if name in self._values or name in self._tables else None
+
+    def collapsed(self) -> TokenBins:
+        """The same bins of all sequences as of one, which others can be merged into."""
+        copy = object.__new__(TokenBins)
+        copy._values = {}
+        for name in ("_lows", "_highs", "_edges", "_bins", "_groups"):
+            setattr(copy, name, getattr(self, name))
+        names: list[str | None] = [None, *self._values] if self._values else [name or None for name in self._tables]
+        copy._tables = {name or "": self._table(name).sum(axis=0, keepdims=True) for name in names}
+        return copy
+
+    def merge(self, other: TokenBins) -> None:
+        """Take in collapsed bins with the same edges; a value that either lacks is lacking."""
+        self._tables = {
+            name: table + other._tables[name] for name, table in self._tables.items() if name in other._tables
+        }
 
     def _place(self, key_T: Array, group_T: Array | None) -> None:
         """Decide where each token goes: far ones to their bins, the others to the bin of zero of their sequence."""
-        sequences = len(self._starts_S)
         self._zero = int(np.searchsorted(self._edges, 0.0))
         low = self._edges[self._zero - 1] if self._zero else -np.inf
         high = self._edges[self._zero] if self._zero < len(self._edges) else np.inf
         self._far_F: Array | slice = np.flatnonzero((key_T <= low) | (key_T > high))
-        group_S = np.zeros(sequences, dtype=np.int64) if group_T is None else group_T[self._starts_S]
-        by_sequence = group_T is None or np.array_equal(np.repeat(group_S, self._length_S), group_T)
+        group_S = np.zeros(len(self._starts_S), dtype=np.int64) if group_T is None else group_T[self._starts_S]
+        by_sequence = group_T is None or (
+            np.array_equal(np.minimum.reduceat(group_T, self._starts_S), group_S)
+            and np.array_equal(np.maximum.reduceat(group_T, self._starts_S), group_S)
+        )
         self._sparse = by_sequence and len(self._far_F) <= _FEW * len(key_T)
         if not self._sparse:
             self._far_F = slice(None)
@@ -82,12 +101,17 @@ class TokenBins:
         place_F = np.searchsorted(self._edges, key_T[self._far_F])
         if group_T is not None:
             place_F += group_T[self._far_F] * self._bins
-        sequence_T = np.repeat(np.arange(sequences), self._length_S)
-        self._place_F = sequence_T[self._far_F] * (self._groups * self._bins) + place_F
+        if isinstance(self._far_F, np.ndarray):
+            sequence_F = np.searchsorted(self._starts_S, self._far_F, side="right") - 1
+        else:
+            sequence_F = np.repeat(np.arange(len(self._starts_S)), self._length_S)
+        self._place_F = sequence_F * (self._groups * self._bins) + place_F
 
     def _table(self, name: str | None) -> Array:
         """Sums of a value by sequence and bin; counts for None."""
         key = name or ""
+        if key not in self._tables and (twin := self._twin(key)) is not None:
+            self._tables[key] = self._tables[twin]  # the same values under another name
         if key not in self._tables:
             values_T = None if name is None else self._values[name]
             shape = (len(self._starts_S), self._groups * self._bins)
@@ -99,6 +123,10 @@ class TokenBins:
                 table[np.arange(shape[0]), self._home_S] += self._near_S(table, values_T)
             self._tables[key] = table
         return self._tables[key]
+
+    def _twin(self, name: str) -> str | None:
+        mine = self._values.get(name)
+        return next((each for each in self._tables if mine is not None and self._values.get(each) is mine), None)
 
     def _near_S(self, far_SB: Array, values_T: Array | None) -> Array:
         if values_T is None:

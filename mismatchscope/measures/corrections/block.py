@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -17,6 +18,21 @@ from ..sequence_sums import checked_offsets, checked_tokens
 from .bins import TokenBins
 
 Array = np.ndarray
+
+
+class Binned(Protocol):
+    """What rules of tokens look at: of a block, or of all sequences as of one."""
+
+    @property
+    def length_S(self) -> Array: ...
+
+    @property
+    def sum_ratio_S(self) -> Array: ...
+
+    @property
+    def retained_S(self) -> dict[str, Array | None]: ...
+
+    def bins(self, key: str, lows: Iterable[float] = (), highs: Iterable[float] = ()) -> TokenBins: ...
 
 
 class RatioBlock:
@@ -106,22 +122,37 @@ class RatioBlock:
         return self.square_T if self.target_log_ratio_T is None else self.total_ratio_T**2
 
     @cached_property
+    def mu_T(self) -> Array:
+        assert self.logp_mu_T is not None
+        return np.exp(self.logp_mu_T)
+
+    @cached_property
     def probability_change_T(self) -> Array:
         """pi_theta(a) - mu(a) of the sampled tokens; pi_old(a) - mu(a) where there is no pi_theta."""
-        assert self.logp_mu_T is not None
-        return np.exp(self.logp_mu_T) * np.expm1(self.total_log_ratio_T)
+        return self.mu_T * np.expm1(self.total_log_ratio_T)
 
     @cached_property
     def sign_T(self) -> Array:
         """1, 0 or 2 for tokens whose advantage is positive, zero or negative."""
         assert self.advantage_T is not None
-        return (self.advantage_T > 0) + 2 * (self.advantage_T < 0)
+        positive_T, negative_T = self.advantage_T > 0, self.advantage_T < 0
+        return positive_T.view(np.int8) + negative_T.view(np.int8) * np.int8(2)
 
     @cached_property
     def advantage_S(self) -> Array:
         """Mean advantage of each sequence."""
         assert self.advantage_T is not None
         return self.mean_S(self.advantage_T)
+
+    @cached_property
+    def mean_k1_S(self) -> Array:
+        """Mean of log mu - log pi_theta; of log mu - log pi_old where there is no pi_theta."""
+        return -self.mean_S(self.total_log_ratio_T)
+
+    @cached_property
+    def mean_target_log_ratio_S(self) -> Array:
+        assert self.target_log_ratio_T is not None
+        return self.mean_S(self.target_log_ratio_T)
 
     @cached_property
     def mean_k3_S(self) -> Array:
@@ -203,4 +234,4 @@ class RatioBlock:
         if key == "target":
             values |= {"target": self.target_ratio_T, "target_square": self.target_ratio_T**2}
         assert key_T is not None
-        return TokenBins(key_T, self.starts_S, values, sign_T, lows, highs)
+        return TokenBins(key_T, self.starts_S, values, sign_T, lows, highs, groups=1 if key == "ratio" else 3)

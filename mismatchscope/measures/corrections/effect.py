@@ -6,7 +6,7 @@ Shapes: S sequences of a block. U = units that a rule weights, tokens or sequenc
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Literal
 
 import numpy as np
@@ -49,6 +49,16 @@ class Effect:
     """Σ (w - ratio)_+."""
     retained_S: dict[str, Array | None]
     """Sums over the kept tokens, by the names of `RETAINED`."""
+
+    def only(self, chosen_S: Array) -> Effect:
+        """Of some of the sequences, by their places."""
+        values = {
+            each.name: getattr(self, each.name)[chosen_S]
+            for each in fields(self)
+            if each.name.endswith("_S") and each.name != "retained_S"
+        }
+        retained_S = {name: None if sum_S is None else sum_S[chosen_S] for name, sum_S in self.retained_S.items()}
+        return Effect(unit=self.unit, retained_S=retained_S, **values)
 
     def sums(self, chosen_S: Array | slice = slice(None)) -> RuleSums:
         """Of all sequences, or of some."""

@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import numpy as np
 
-from .block import RatioBlock
+from .block import Binned, RatioBlock
 from .effect import Effect
 from .weighting import by_sequence, by_token, within
 
 
-def token_tis(block: RatioBlock, *, cap: float = 2.0, low: float = 0.0) -> Effect:
+def token_tis(block: Binned, *, cap: float = 2.0, low: float = 0.0) -> Effect:
     """Truncated importance sampling, token level: w = min(rho_t, cap), and at least `low` where that is given."""
     return by_token(block, clamp=(low, cap))
 
 
-def icepop(block: RatioBlock, *, low: float = 0.5, high: float = 5.0) -> Effect:
+def icepop(block: Binned, *, low: float = 0.5, high: float = 5.0) -> Effect:
     """IcePop: w = rho_t where rho_t is in [low, high], else the token is masked."""
     return by_token(block, band=(low, high))
 

@@ -11,77 +11,70 @@ from __future__ import annotations
 import numpy as np
 
 from .bins import TokenBins
-from .block import RatioBlock
+from .block import Binned, RatioBlock
 from .effect import RETAINED, Effect
 from .weighting import by_sequence, sequence_effect
 
 Array = np.ndarray
+_SMALLEST_REST = 2.0**-24  # of log-probs in float32 that are near zero
 _POSITIVE, _ZERO, _NEGATIVE = 1, 0, 2
 
 
-def ppo_clip(block: RatioBlock, *, low: float = 0.2, high: float = 0.2) -> Effect:
+def ppo_clip(block: Binned, *, low: float = 0.2, high: float = 0.2) -> Effect:
     """PPO and GRPO: no gradient from a token with r > 1 + high and advantage > 0, or r < 1 - low and advantage < 0;
     the others have weight r = pi_theta / pi_old."""
     bins = block.bins("target", [float(np.log1p(-low))], [float(np.log1p(high))])
-    kept_B = (
-        bins.within(high=float(np.log1p(high)), group=_POSITIVE)
-        | bins.within(low=float(np.log1p(-low)), group=_NEGATIVE)
-        | bins.within(group=_ZERO)
-    )
-    return _token_effect(block, bins, kept_B, "target")
+    return _token_effect(block, bins, kept_by_ppo(bins, low, high), "target")
 
 
-def cispo(block: RatioBlock, *, low: float = 0.0, high: float = 5.0) -> Effect:
+def cispo(block: Binned, *, low: float = 0.0, high: float = 5.0) -> Effect:
     """CISPO: every token has weight r = pi_theta / pi_old, clamped to [low, high], which has no gradient."""
     return _clamped(block, low, high, "target")
 
 
-def decoupled_ppo(block: RatioBlock, *, low: float = 0.2, high: float = 0.2) -> Effect:
+def decoupled_ppo(block: Binned, *, low: float = 0.2, high: float = 0.2) -> Effect:
     """Decoupled PPO: weight pi_old / mu times pi_theta / pi_old clipped to [1 - low, 1 + high]."""
     return _clamped(block, 1 - low, 1 + high, "weight")
 
 
 def gspo_clip(block: RatioBlock, *, low: float = 3e-4, high: float = 4e-4) -> Effect:
     """GSPO: as `ppo_clip` with the geometric mean of pi_theta / pi_old over the sequence and its mean advantage."""
-    assert block.target_log_ratio_T is not None
-    log_ratio_S = block.mean_S(block.target_log_ratio_T)
-    above_S, below_S = log_ratio_S > np.log1p(high), log_ratio_S < np.log1p(-low)
+    log_ratio_S = block.mean_target_log_ratio_S
+    above_S, below_S = np.expm1(log_ratio_S) > high, -np.expm1(log_ratio_S) > low
     keep_S = ~((block.advantage_S > 0) & above_S | (block.advantage_S < 0) & below_S)
     return sequence_effect(block, keep_S, np.where(keep_S, log_ratio_S, -np.inf), log_ratio_S)
 
 
-def dppo_tv_mask(block: RatioBlock, *, low: float = 0.2, high: float = 0.2) -> Effect:
+def dppo_tv_mask(block: Binned, *, low: float = 0.2, high: float = 0.2) -> Effect:
     """DPPO, binary TV: mask a token whose probability rose by more than `high` with advantage > 0, or fell by more
     than `low` without. Weight pi / mu of the others."""
     bins = block.bins("change", [-low], [high])
-    kept_B = (
-        bins.within(high=high, group=_POSITIVE)
-        | bins.within(low=-low, group=_NEGATIVE)
-        | bins.within(low=-low, group=_ZERO)
-    )
-    return _token_effect(block, bins, kept_B, "weight")
+    return _token_effect(block, bins, kept_by_dppo(bins, low, high), "weight")
 
 
 def dppo_kl_mask(block: RatioBlock, *, threshold: float = 0.05) -> Effect:
     """DPPO, binary KL: mask a token for which KL of "this token or another" passes `threshold` in the direction in
     which its advantage pushes. Weight pi / mu of the others."""
     assert block.logp_mu_T is not None and block.advantage_T is not None
-    change_T = block.probability_change_T
-    pi_T = np.exp(block.logp_mu_T) + change_T
-    # chi^2 of the two, change^2 / (pi (1 - pi)), bounds their KL: of the others it need not be computed.
-    near_D = np.flatnonzero(~(change_T * change_T <= threshold * pi_T * (1 - pi_T)))
-    outward_D = np.where(block.advantage_T[near_D] > 0, change_T[near_D] > 0, change_T[near_D] < 0)
-    kl_D = _binary_kl(block.logp_mu_T[near_D], block.total_log_ratio_T[near_D])
-    return _without_effect(block, near_D[outward_D & (kl_D > threshold)])
+    change_T, log_ratio_T = block.probability_change_T, block.total_log_ratio_T
+    # KL > threshold takes a change of threshold / 25 at least, but where the logarithm of one of the two ratios is
+    # beyond 25: of pi / mu that is asked, and the rest of the mass is taken to be 2^-24 at least.
+    able_D = np.flatnonzero((np.abs(change_T) > threshold / 25) | (log_ratio_T < -25))
+    # chi^2 bounds KL from above.
+    pi_D, change_D = block.mu_T[able_D] + change_T[able_D], change_T[able_D]
+    able_D = able_D[~(change_D * change_D <= threshold * pi_D * (1 - pi_D))]
+    outward_D = np.where(block.advantage_T[able_D] > 0, change_T[able_D] > 0, change_T[able_D] < 0)
+    kl_D = _binary_kl(block.logp_mu_T[able_D], log_ratio_T[able_D])
+    return _without_effect(block, able_D[outward_D & (kl_D > threshold)])
 
 
-def ipo_mask(block: RatioBlock, *, threshold: float = 0.1) -> Effect:
+def ipo_mask(block: Binned, *, threshold: float = 0.1) -> Effect:
     """Mask a token whose probability changed by more than `threshold`, either way. Weight pi / mu of the others."""
     bins = block.bins("change", [-threshold], [threshold])
     return _token_effect(block, bins, bins.within(-threshold, threshold), "weight")
 
 
-def one_sided_reference_kl(block: RatioBlock, *, threshold: float = 0.2) -> Effect:
+def one_sided_reference_kl(block: Binned, *, threshold: float = 0.2) -> Effect:
     """Mask a token whose probability fell by more than `threshold`. Weight pi / mu of the others."""
     bins = block.bins("change", [-threshold], [])
     return _token_effect(block, bins, bins.within(low=-threshold), "weight")
@@ -90,12 +83,28 @@ def one_sided_reference_kl(block: RatioBlock, *, threshold: float = 0.2) -> Effe
 def one_sided_sequence_mask(block: RatioBlock, *, threshold: float = 0.5) -> Effect:
     """Drop a sequence with a negative advantage whose mean of log mu - log pi is above `threshold`; the others have
     weight 1."""
-    mean_k1_S = -block.mean_S(block.total_log_ratio_T)
-    keep_S = (block.advantage_S >= 0) | (mean_k1_S <= threshold)
-    return by_sequence(block, keep_S, clamp=None)
+    return by_sequence(block, (block.advantage_S >= 0) | (block.mean_k1_S <= threshold), clamp=None)
 
 
-def _token_effect(block: RatioBlock, bins: TokenBins, kept_B: Array, weight: str) -> Effect:
+def kept_by_ppo(bins: TokenBins, low: float, high: float) -> Array:
+    """The bins of log r that `ppo_clip` keeps."""
+    return (
+        bins.within(high=float(np.log1p(high)), group=_POSITIVE)
+        | bins.within(low=float(np.log1p(-low)), group=_NEGATIVE)
+        | bins.within(group=_ZERO)
+    )
+
+
+def kept_by_dppo(bins: TokenBins, low: float, high: float) -> Array:
+    """The bins of the probability's change that `dppo_tv_mask` keeps."""
+    return (
+        bins.within(high=high, group=_POSITIVE)
+        | bins.within(low=-low, group=_NEGATIVE)
+        | bins.within(low=-low, group=_ZERO)
+    )
+
+
+def _token_effect(block: Binned, bins: TokenBins, kept_B: Array, weight: str) -> Effect:
     """Tokens in some bins keep the ratio named `weight` as their weight."""
     weight_S, ratio_S = bins.sum_S(weight, kept_B), bins.sum_S(weight, np.ones_like(kept_B))
     return _effect(
@@ -110,7 +119,7 @@ def _token_effect(block: RatioBlock, bins: TokenBins, kept_B: Array, weight: str
     )
 
 
-def _clamped(block: RatioBlock, low: float, high: float, weight: str) -> Effect:
+def _clamped(block: Binned, low: float, high: float, weight: str) -> Effect:
     """All tokens, pi_theta / pi_old clamped; times pi_old / mu where `weight` is "weight"."""
     log_low = float(np.log(low)) if low > 0 else -np.inf
     log_high = float(np.log(high))
@@ -148,13 +157,14 @@ def _clamped(block: RatioBlock, low: float, high: float, weight: str) -> Effect:
 def _without_effect(block: RatioBlock, dropped_D: Array) -> Effect:
     """Tokens at some places are masked, the others have weight pi / mu."""
 
+    dropped_S = np.searchsorted(block.starts_S, dropped_D, side="right") - 1
+    sequences = len(block.starts_S)
+
     def sum_S(values_T: Array) -> Array:
         kept_T = values_T.copy()
         kept_T[dropped_D] = 0
         return np.add.reduceat(kept_T, block.starts_S)
 
-    dropped_S = np.searchsorted(block.starts_S, dropped_D, side="right") - 1
-    sequences = len(block.starts_S)
     removed_S = np.bincount(dropped_S, block.total_ratio_T[dropped_D], minlength=sequences)
     values = {
         "ratio": block.ratio_T,
@@ -176,7 +186,7 @@ def _without_effect(block: RatioBlock, dropped_D: Array) -> Effect:
 
 
 def _effect(
-    block: RatioBlock,
+    block: Binned,
     *,
     kept_S: Array,
     weight_S: Array,
@@ -204,7 +214,6 @@ def _binary_kl(logp_mu_D: Array, log_ratio_D: Array) -> Array:
     """KL of (mu(a), 1 - mu(a)) from (pi(a), 1 - pi(a))."""
     mu_D = np.exp(logp_mu_D)
     with np.errstate(divide="ignore", invalid="ignore"):
-        rest_mu_D = -np.expm1(np.minimum(logp_mu_D, 0.0))
-        rest_pi_D = -np.expm1(np.minimum(logp_mu_D + log_ratio_D, 0.0))
-        others_D = np.where(rest_mu_D > 0, rest_mu_D * (np.log(rest_mu_D) - np.log(rest_pi_D)), 0.0)
-        return np.where(mu_D > 0, -mu_D * log_ratio_D, 0.0) + others_D
+        rest_mu_D = np.maximum(-np.expm1(logp_mu_D), _SMALLEST_REST)
+        rest_pi_D = np.maximum(-np.expm1(logp_mu_D + log_ratio_D), _SMALLEST_REST)
+        return np.where(mu_D > 0, -mu_D * log_ratio_D, 0.0) + rest_mu_D * np.log(rest_mu_D / rest_pi_D)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .block import RatioBlock
+from .block import Binned, RatioBlock
 from .effect import RETAINED, Effect
 
 Array = np.ndarray
@@ -16,7 +16,7 @@ EVERYTHING = (0.0, np.inf)
 
 
 def by_token(
-    block: RatioBlock,
+    block: Binned,
     *,
     clamp: tuple[float, float] | None = EVERYTHING,
     band: tuple[float, float] = EVERYTHING,

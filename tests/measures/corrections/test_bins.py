@@ -27,7 +27,7 @@ def test_any_band_is_a_sum_over_bins(rows, lows, highs, grouping) -> None:
     sequence_T = np.repeat(np.arange(len(rows)), length_S)
     value_T = np.arange(1.0, len(key_T) + 1)
     group_T = {"none": None, "by sequence": sequence_T % 3, "by token": np.arange(len(key_T)) % 3}[grouping]
-    bins = TokenBins(key_T, starts_S, {"value": value_T}, group_T, lows, highs)
+    bins = TokenBins(key_T, starts_S, {"value": value_T}, group_T, lows, highs, groups=1 if group_T is None else 3)
     for low in [-np.inf, *lows]:
         for high in [np.inf, *highs]:
             for group in (None, 1):

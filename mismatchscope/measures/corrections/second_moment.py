@@ -1,0 +1,134 @@
+"""M2PO (2510.01161): of each batch, mask the tokens with the largest d^2 until its mean is at most a threshold.
+
+The one rule that looks at a whole batch, here a step. A token with d^2 up to the threshold is never masked, so only
+the others are kept apart, by bins of |d| a sixteenth of an octave wide: the cut falls into one of them, of which a
+share is masked as if all its tokens had the same d^2.
+
+Shapes: S sequences of a block, F tokens beyond the smallest bin, L batches, B bins, V values.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ..accumulators import Clusters, grown
+from ..correction_results import Correction
+from .block import RatioBlock
+from .effect import RETAINED, RuleSums
+
+Array = np.ndarray
+
+THRESHOLD = 0.04
+"""Of the paper and of AReaL's example."""
+_SMALLEST = math.sqrt(THRESHOLD)
+BINNED_AT = ("icepop", {"low": math.exp(-_SMALLEST), "high": math.exp(_SMALLEST)})
+"""A rule at whose thresholds blocks must be binned."""
+_LOW, _HIGH = (float(np.log(bound)) for bound in BINNED_AT[1].values())
+_PER_OCTAVE = 16
+_BINS = 1 + 10 * _PER_OCTAVE  # the last one has |d| beyond 1024 times the smallest
+_VALUES = ("count", "square_d", "ratio", "square", "tv_estimate", "kl_estimate")
+
+
+class SecondMoment:
+    def __init__(self) -> None:
+        self._batches = Clusters()
+        self._table_LBV = np.zeros((0, 1 + _BINS, len(_VALUES)))  # bin 0 has what is never masked
+        self._sequences_LB = np.zeros((0, 1 + _BINS), dtype=np.int64)
+        """Sequences by the bin of their smallest |d|: they are kept while that token is."""
+
+    def add(self, block: RatioBlock, batch_S: Array) -> None:
+        """`batch_S` is the batch that each sequence of the block was in."""
+        row_S = self._batches.rows(batch_S)
+        self._grow(int(row_S.max()) + 1)
+        log_ratio_T = block.log_ratio_T
+        far_F = np.flatnonzero((log_ratio_T < _LOW) | (log_ratio_T > _HIGH))
+        size_F = np.abs(log_ratio_T[far_F])
+        bin_F = _bins(size_F)
+        sequence_F = np.searchsorted(block.starts_S, far_F, side="right") - 1
+        row_F = row_S[sequence_F]
+        near_T = log_ratio_T.copy()
+        near_T[far_F] = 0.0
+        bins = block.bins("ratio", [_LOW], [_HIGH])
+        near_B = bins.within(_LOW, _HIGH)
+        near = {name: bins.sum_S(name, near_B) for name in _VALUES[2:]}
+        near |= {"count": bins.tokens_S(near_B), "square_d": np.add.reduceat(near_T * near_T, block.starts_S)}
+        far = {"ratio": block.ratio_T, "square": block.square_T}
+        far |= {"tv_estimate": block.tv_estimate_T, "kl_estimate": block.kl_estimate_T}
+        far = {name: values_T[far_F] for name, values_T in far.items()}
+        far |= {"count": np.ones(len(far_F)), "square_d": size_F * size_F}
+        for v, name in enumerate(_VALUES):
+            np.add.at(self._table_LBV[:, 0, v], row_S, near[name])
+            np.add.at(self._table_LBV[:, :, v], (row_F, bin_F), far[name])
+        no_near_S = np.flatnonzero(near["count"] == 0)
+        smallest_S = np.zeros(len(row_S))
+        np.minimum.at(found := np.full(len(row_S), np.inf), sequence_F, size_F)
+        smallest_S[no_near_S] = found[no_near_S]
+        np.add.at(self._sequences_LB, (row_S, np.where(smallest_S > 0, _bins(smallest_S), 0)), 1)
+
+    def merge(self, other: SecondMoment) -> None:
+        batches = len(other._batches)
+        if not batches:
+            return
+        row_L = self._batches.rows(other._batches.labels)
+        self._grow(int(row_L.max()) + 1)
+        self._table_LBV[row_L] += other._table_LBV[:batches]
+        self._sequences_LB[row_L] += other._sequences_LB[:batches]
+
+    def correction(self) -> Correction | None:
+        """Over all batches; None without any."""
+        if not len(self._batches):
+            return None
+        total = RuleSums("token")
+        for row in range(len(self._batches)):
+            total.merge(self._masked(self._table_LBV[row], self._sequences_LB[row]))
+        remark = "by step, as the batch; w = ρ while kept; the cut is known to a sixteenth of an octave of |d|"
+        return total.correction("m2po", {"threshold": THRESHOLD}, remark)
+
+    def _masked(self, table_BV: Array, sequences_B: Array) -> RuleSums:
+        """Of one batch: bins from the smallest |d| up are kept while the mean of d^2 allows."""
+        count_B, square_d_B = table_BV[:, 0], table_BV[:, 1]
+        share_B = np.zeros(len(count_B))
+        tokens, square_d = 0.0, 0.0
+        for b, (count, square) in enumerate(zip(count_B.tolist(), square_d_B.tolist(), strict=True)):
+            if not count:
+                share_B[b] = 1.0
+                continue
+            if square_d + square <= THRESHOLD * (tokens + count):
+                share_B[b] = 1.0
+                tokens, square_d = tokens + count, square_d + square
+                continue
+            excess = square / count - THRESHOLD
+            share_B[b] = max(0.0, (THRESHOLD * tokens - square_d) / (excess * count))
+            break
+        kept_BV = np.where(share_B[:, None] > 0, table_BV, 0.0) * share_B[:, None]
+        kept_V = kept_BV.sum(axis=0)
+        whole_V = table_BV.sum(axis=0)
+        removed = float((np.where(share_B < 1, table_BV[:, 2], 0.0) * (1 - share_B)).sum())
+        with np.errstate(divide="ignore"):
+            log_weight, log_square, log_ratio = np.log([kept_V[2], kept_V[3], whole_V[2]]).tolist()
+        kept = dict(zip(_VALUES, kept_V.tolist(), strict=True))
+        return RuleSums(
+            unit="token",
+            tokens=int(whole_V[0]),
+            sequences=int(sequences_B.sum()),
+            units=int(whole_V[0]),
+            kept_tokens=round(kept["count"]),
+            kept_sequences=round(float(sequences_B @ share_B)),
+            removed=removed,
+            log_weight=log_weight,
+            log_square=log_square,
+            log_ratio=log_ratio,
+            retained={name: kept.get(name) for name in RETAINED},
+        )
+
+    def _grow(self, rows: int) -> None:
+        self._table_LBV = grown(self._table_LBV, rows, 0.0)
+        self._sequences_LB = grown(self._sequences_LB, rows, 0)
+
+
+def _bins(size_F: Array) -> Array:
+    """From 1, by |d| above the smallest."""
+    octaves_F = np.log2(np.maximum(size_F, _SMALLEST) / _SMALLEST)
+    return 1 + np.minimum(octaves_F * _PER_OCTAVE, _BINS - 1).astype(np.int64)
