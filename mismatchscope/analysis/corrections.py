@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..measures.correction_results import Correction
+from ..measures.correction_results import Correction, CorrectionSeries, CorrectionSweep
 from ..measures.corrections import RatioBlock
 from ..measures.corrections.accumulator import Corrections
 from ..measures.corrections.catalogue import EVERY
@@ -22,7 +22,6 @@ from ..measures.corrections.second_moment import BINNED_AT, SecondMoment
 from ..measures.corrections.series import ClusterWeights, LabelSums
 from ..measures.corrections.setting import Setting
 from ..measures.corrections.sweeps import Sweeps, sweep_settings
-from ..measures.log_results import CorrectionSeries, CorrectionSweep
 from .block import UNKNOWN, LogBlock
 from .settings import AnalysisSettings
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from ..errors import UsageError
 from ..foreign_text import printable
+from ..measures.corrections.requests import settings_asked
 from ..measures.native.registry import TRAINERS
 from .repairs import UNREPAIRED, Repairs
 
@@ -16,7 +17,7 @@ class AnalysisSettings:
     `trainer` is whose metrics are recomputed: the one that the format is of by default, else all. `corrections` are
     asked for beyond the usual ones, in the words of `measures.corrections.requests`.
 
-    Raises `UsageError` for a trainer that is not known.
+    Raises `UsageError` for a trainer or a correction that is not known.
     """
 
     confidence: float = 0.95
@@ -28,6 +29,8 @@ class AnalysisSettings:
     corrections: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        for text in self.corrections:
+            settings_asked(text)
         if self.trainer is not None and self.trainer not in TRAINERS:
             raise UsageError(
                 f"'{printable(self.trainer)}' is no trainer whose metrics are known.",

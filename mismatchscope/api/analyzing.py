@@ -25,6 +25,7 @@ def analyze(
     shift: int = 0,
     mask: str = "recorded",
     drop_duplicates: bool = False,
+    corrections: str | Sequence[str] = (),
     processes: int | None = None,
     ray: str | None = None,
     fail_on: str | Sequence[str] = (),
@@ -44,6 +45,7 @@ def analyze(
         mask: which tokens count: "recorded", "all" that have log-probs of both policies, or the name of a column
             by token: those where it is not 0.
         drop_duplicates: leave responses out that came before with the same tokens and log-probs.
+        corrections: asked for beyond the usual ones: "icepop:low=0.8,high=1.25", "verl", "verl.decoupled_geo_rs".
         processes: how many share the reading; one a core by default.
         ray: the address of a Ray cluster that reads instead; "local" starts one.
         fail_on: gates, as in "trend.token.kl.slope.low > 0"; the report's `verdict` is theirs.
@@ -55,6 +57,7 @@ def analyze(
     """
     logs = [logs] if isinstance(logs, str | Path) else list(logs)
     fail_on = [fail_on] if isinstance(fail_on, str) else list(fail_on)
+    corrections = [corrections] if isinstance(corrections, str) else list(corrections)
     given = dict(locals())
     from .. import gate
     from ..analysis.analyze import analyze as analyze_logs
@@ -73,6 +76,7 @@ def analyze(
             trainer=trainer,
             tail=settings.tail,
             repairs=Repairs(shift=shift, mask=mask),
+            corrections=tuple(corrections),
         ),
         format=format,
         column_map=None if column_map is None else Path(column_map),

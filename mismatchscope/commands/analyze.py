@@ -48,6 +48,13 @@ def command(
     drop_duplicates: Annotated[
         bool, typer.Option("--drop-duplicates", help="Repair: leave responses out that came before.")
     ] = False,
+    correction: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Another correction: RULE:key=value, a trainer, or a preset of one. Repeatable.",
+            show_default=False,
+        ),
+    ] = None,
     processes: Annotated[int | None, typer.Option(min=1, help="That share the reading.  \\[one a core]")] = None,
     ray: Ray = None,
     follow: Annotated[
@@ -94,6 +101,7 @@ def command(
         trainer=trainer,
         tail=settings.tail,
         repairs=Repairs(shift=shift, mask=mask),
+        corrections=tuple(correction or ()),
     )
 
     def judged(report: Report) -> Report:

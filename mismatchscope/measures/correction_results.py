@@ -1,4 +1,4 @@
-"""What a correction would do: a frozen value that a report holds as it is."""
+"""What corrections would do, and what the log's own ones did: frozen values that a report holds as they are."""
 
 from __future__ import annotations
 
@@ -50,3 +50,43 @@ class Correction:
     that `token.kl` averages."""
     remark: str | None = None
     """What stands in for something that the rule looks at and the data lack."""
+
+
+@result
+class CorrectionSweep:
+    """One rule at rising thresholds: what it keeps against what it leaves."""
+
+    name: str
+    parameter: str
+    points: tuple[Correction, ...]
+
+
+@result
+class CorrectionSeries:
+    """What one rule did at each step, or at each lag: entry i of every tuple is of `labels[i]`."""
+
+    name: str
+    parameters: dict[str, float]
+    by: Literal["step", "lag"]
+    labels: tuple[int, ...]
+    kept_tokens: tuple[float, ...]
+    kept_sequences: tuple[float, ...]
+    clipped_mass: tuple[float, ...]
+    mean_weight: tuple[float, ...]
+    ess_fraction: tuple[float | None, ...]
+    omitted: int = 0
+    """Labels beyond those shown, the last ones."""
+
+
+@result
+class CorrectionAudit:
+    """A column of weights or a mask of the log, held against the ratios of the same log."""
+
+    column: str
+    code: str
+    status: Literal["pass", "fail", "unknown"]
+    sentence: str
+    rule: str | None = None
+    count: int | None = None
+    of: int | None = None
+    fix: str | None = None

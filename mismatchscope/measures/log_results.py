@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import field
 from typing import Any, Literal
 
-from .correction_results import Correction
 from .results import Interval, result
 
 
@@ -228,46 +227,6 @@ class NativeMetric:
     largest_difference: float | None = None
     step_offset: int = 0
     """How far the tracker's step numbers are ahead of the log's, where that makes the two agree."""
-
-
-@result
-class CorrectionSweep:
-    """One rule at rising thresholds: what it keeps against what it leaves."""
-
-    name: str
-    parameter: str
-    points: tuple[Correction, ...]
-
-
-@result
-class CorrectionSeries:
-    """What one rule did at each step, or at each lag: entry i of every tuple is of `labels[i]`."""
-
-    name: str
-    parameters: dict[str, float]
-    by: Literal["step", "lag"]
-    labels: tuple[int, ...]
-    kept_tokens: tuple[float, ...]
-    kept_sequences: tuple[float, ...]
-    clipped_mass: tuple[float, ...]
-    mean_weight: tuple[float, ...]
-    ess_fraction: tuple[float | None, ...]
-    omitted: int = 0
-    """Labels beyond those shown, the last ones."""
-
-
-@result
-class CorrectionAudit:
-    """A column of weights or a mask of the log, held against the ratios of the same log."""
-
-    column: str
-    code: str
-    status: Literal["pass", "fail", "unknown"]
-    sentence: str
-    rule: str | None = None
-    count: int | None = None
-    of: int | None = None
-    fix: str | None = None
 
 
 @result

@@ -15,11 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 from ..errors import TraceError
 from ..foreign_text import printable_json
 from ..input_files import json_bytes
-from ..measures.correction_results import Correction
+from ..measures.correction_results import Correction, CorrectionAudit, CorrectionSeries, CorrectionSweep
 from ..measures.log_results import (
-    CorrectionAudit,
-    CorrectionSeries,
-    CorrectionSweep,
     DistributionCheck,
     Groups,
     KeptSupport,

@@ -107,7 +107,21 @@ _RULES = (
     "worst_token_rejection_low_1e-5",
     "trust_region_mask_max",
     "trust_region_mask_mean",
+    "largest_k3_rejection",
+    "error_rejection",
+    "mean_ratio_mask",
+    "one_sided_sequence_mask",
+    "dppo_tv_mask",
+    "dppo_kl_mask",
+    "ipo_mask",
+    "one_sided_reference_kl",
+    "ppo_clip",
+    "gspo_clip",
+    "cispo",
+    "decoupled_ppo",
+    "m2po",
 )
+_TRAINERS = "verl|trl|nemo_rl|openrlhf|skyrl|slime|miles|prime_rl|areal|torchtitan"
 _KINDS = get_args(GroupKind)
 _LABEL = r"[A-Za-z0-9_-]+"
 _QUANTILES = ("p50", "p90", "p95", "p99", "p999")
@@ -136,7 +150,7 @@ ENTRY_NAMES = {
     "corrections": EntryNames(
         fields=("name", "parameters"),
         name=lambda entry: (re.sub(r"\W+", "_", entry.name).lower(), entry.parameters),
-        form=rf"(?:{'|'.join(_RULES)})(?:_[A-Za-z]+_{_NUMBER})*",
+        form=rf"(?:{'|'.join(_RULES)})(?:_[A-Za-z]+_{_NUMBER})*|(?:{_TRAINERS})_[a-z0-9_]+",
         usual=_RULES,
     ),
     "groups": EntryNames(fields=("by",), name=lambda entry: (entry.by, {}), form="|".join(_KINDS), usual=_KINDS),

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from ..measures.correction_results import CorrectionAudit
 from ..measures.log_results import (
     ColumnPolicy,
-    CorrectionAudit,
     DistributionCheck,
     GroupRow,
     Groups,

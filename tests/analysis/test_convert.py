@@ -22,8 +22,20 @@ from mismatchscope.measures.prompt_hash import label_of
 
 def check_same(analyzed: ms.Report, compared: ms.Report) -> None:
     """All that both measure, to the last bits that an order of addition moves."""
-    for name in ("alpha1", "alpha0", "beta", "token", "sequence", "corrections", "bounds"):
+    for name in ("alpha1", "alpha0", "beta", "token", "sequence", "bounds"):
         check_values(name, *(report.model_dump()[name] for report in (analyzed, compared)))
+    of_log = {(each.name, *each.parameters.items()): each for each in analyzed.corrections}
+    for correction in compared.corrections:  # a log has more of them, and intervals
+        found = of_log[correction.name, *correction.parameters.items()]
+        for figure in (
+            "kept_tokens",
+            "kept_sequences",
+            "clipped_mass",
+            "mean_weight",
+            "ess_fraction",
+            "tv_retained",
+        ):
+            check_values(correction.name, getattr(found, figure), getattr(correction, figure))
     for name in ("prompts", "sequences", "tokens", "masked", "rejected", "partial_sequences"):
         assert getattr(analyzed.counts, name) == getattr(compared.counts, name), name
 

@@ -92,7 +92,7 @@ def test_decoupled_weights_are_told_apart_by_lag() -> None:
 
 def test_rules_that_lack_a_column_are_left_out_with_the_reason() -> None:
     found = analysed(RUN.block())
-    assert "needs log-probs of π_θ and advantages" == found.left_out()["ppo_clip"]
+    assert found.left_out()["ppo_clip"] == "needs log-probs of π_θ and advantages"
     assert "full distributions" in found.left_out()["trust_region_mask_max"]
     names = {each.name for each in found.corrections()}
     assert not names & set(found.left_out())

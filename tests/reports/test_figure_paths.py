@@ -11,8 +11,10 @@ import pytest
 from pydantic import BaseModel, Field
 
 from mismatchscope.errors import ConfigError
-from mismatchscope.measures import alpha, corrections
+from mismatchscope.measures import alpha
 from mismatchscope.measures.correction_results import Correction
+from mismatchscope.measures.corrections.catalogue import EVERY
+from mismatchscope.measures.corrections.presets import PRESETS, TRAINERS
 from mismatchscope.reports.document import Report
 from mismatchscope.reports.entry_names import ENTRY_NAMES
 from mismatchscope.reports.figure_ends import NO_INTERVAL, Figure
@@ -88,10 +90,15 @@ def test_usual_names_are_those_of_the_measures() -> None:
     assert ENTRY_NAMES["tolerance"].usual == tuple(ENTRY_NAMES["tolerance"].names(bounds))
     rules = [
         Correction(name=name, parameters=parameters, unit="token", kept_tokens=1.0, kept_sequences=1.0)
-        for name, settings in corrections.USUAL
+        for name, settings in (*EVERY, ("m2po", ({"threshold": 0.04},)))
         for parameters in settings
     ]
     assert ENTRY_NAMES["corrections"].usual == tuple(ENTRY_NAMES["corrections"].names(rules))
+    for preset in PRESETS:
+        named = ENTRY_NAMES["corrections"].name(
+            Correction(name=preset.key, parameters={}, unit="token", kept_tokens=1.0, kept_sequences=1.0)
+        )[0]
+        assert ENTRY_NAMES["corrections"].generic(named) == "token_tis", (named, TRAINERS)
 
 
 class TestCorrectionsByName:

@@ -6,12 +6,10 @@ import numpy as np
 from full_report import full
 from report_parts import HOSTILE
 
-from mismatchscope.measures.correction_results import Correction
+from mismatchscope.measures.correction_results import Correction, CorrectionAudit, CorrectionSweep
 from mismatchscope.measures.log_results import (
     ChangePoint,
     ColumnPolicy,
-    CorrectionAudit,
-    CorrectionSweep,
     DistributionCheck,
     GroupRow,
     Groups,

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..accumulators import Clusters, ClusterSums, grown
+from ..correction_results import CorrectionSeries
 from ..intervals import NONNEGATIVE, UNIT
-from ..log_results import CorrectionSeries
 from ..results import Interval
 from .effect import Effect
 

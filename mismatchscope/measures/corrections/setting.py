@@ -13,7 +13,7 @@ from .presets import BY_KEY
 
 @dataclass(frozen=True)
 class Setting:
-    """`name` is of `catalogue.RULES`, or the key of a preset, which has no parameters. Data alone: it is pickled."""
+    """`name` is of `catalogue.RULES`, or the key of a preset, which has no parameters. It is data alone."""
 
     name: str
     parameters: Mapping[str, float] = field(default_factory=dict)

@@ -12,8 +12,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from ..correction_results import Correction
-from ..log_results import CorrectionSweep
+from ..correction_results import Correction, CorrectionSweep
 from .bins import TokenBins
 from .block import RatioBlock
 from .catalogue import RULES
