@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from ...foreign_text import printable
-from ...measures.correction_results import Correction
-from ...measures.log_results import CorrectionSweep, Trend
+from ...measures.correction_results import Correction, CorrectionSweep
+from ...measures.log_results import Trend
 from ..charts import Chart
 from ..document import Report
 from ..svg import FLOOR, INK, SECOND, SERIES, STYLE, inline_svg
