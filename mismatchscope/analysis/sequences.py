@@ -10,6 +10,7 @@ Shapes: as in `block`, and [K] of the responses that are chosen.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -26,7 +27,7 @@ LONGEST = 800
 class _Candidate:
     order: tuple[float, int]
     """The smallest ones are chosen."""
-    sequence: LoggedSequence
+    sequence: _Response
 
 
 class SequenceSamples:
@@ -65,7 +66,7 @@ class SequenceSamples:
 
     def results(self) -> list[LoggedSequence]:
         """The worst ones first, the farthest apart before the others; a response can be of both kinds."""
-        return [candidate.sequence for candidate in [*self._worst, *self._random]]
+        return [candidate.sequence.logged() for candidate in [*self._worst, *self._random]]
 
 
 def _cut(kept: list[_Candidate]) -> None:
@@ -82,42 +83,62 @@ def _hash(number_S: np.ndarray) -> np.ndarray:
     return mixed_S ^ (mixed_S >> np.uint64(31))
 
 
-def _logged(block: LogBlock, at: int, chosen: str, log_ratio: float, mean_tv: float) -> LoggedSequence:
+@dataclass(frozen=True, eq=False)
+class _Response:
+    """A response as arrays: most that are kept for a while make way for others, and never become tokens."""
+
+    facts: dict[str, Any]
+    columns_R: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+    labels_R: tuple[np.ndarray | None, np.ndarray | None]
+
+    def logged(self) -> LoggedSequence:
+        token_id_R, mu_R, pi_R, counts_R = (column_R.tolist() for column_R in self.columns_R)
+        turn_R, version_R = (_known(label_R, len(counts_R)) for label_R in self.labels_R)
+        tokens = zip(token_id_R, mu_R, pi_R, counts_R, turn_R, version_R, strict=True)
+        return LoggedSequence(
+            **self.facts,
+            tokens=tuple(
+                LoggedToken(token_id, _number(mu), _number(pi), counts, turn, version)
+                for token_id, mu, pi, counts, turn, version in tokens
+            ),
+        )
+
+
+def _logged(block: LogBlock, at: int, chosen: str, log_ratio: float, mean_tv: float) -> _Response:
     recorded = int(block.recorded_S[at])
     start = int(block.recorded_S[:at].sum())
     of_R = slice(start, start + min(recorded, LONGEST))
-    tokens = zip(
-        block.token_id_R[of_R].tolist(),
-        block.logp_R["behavior"][of_R].tolist(),
-        block.logp_R["reference"][of_R].tolist(),
-        block.counts_R[of_R].tolist(),
-        *(_known_R(block, name, of_R) for name in ("turns", "versions")),
-        strict=True,
-    )
     row = {name: value_S[at] for name, value_S in block.by_row.items()}
     step, reward = int(row.get("step", UNKNOWN)), float(row.get("reward", np.nan))
-    return LoggedSequence(
-        sequence_id=int(block.sequence_id_S[at]),
-        chosen="worst" if chosen == "worst" else "random",
-        step=None if step == UNKNOWN else step,
-        worker=row.get("worker") or None,
-        environment=row.get("environment") or None,
-        reward=None if np.isnan(reward) else reward,
-        tokens=tuple(
-            LoggedToken(token_id, _number(mu), _number(pi), counts, turn, version)
-            for token_id, mu, pi, counts, turn, version in tokens
+    by_token = (block.by_token.get(name) for name in ("turns", "versions"))
+    turn_R, version_R = (None if value_R is None else value_R[of_R].copy() for value_R in by_token)
+    return _Response(
+        facts={
+            "sequence_id": int(block.sequence_id_S[at]),
+            "chosen": "worst" if chosen == "worst" else "random",
+            "step": None if step == UNKNOWN else step,
+            "worker": row.get("worker") or None,
+            "environment": row.get("environment") or None,
+            "reward": None if np.isnan(reward) else reward,
+            "log_ratio": log_ratio,
+            "mean_tv": mean_tv,
+            "omitted": max(0, recorded - LONGEST),
+        },
+        columns_R=(
+            block.token_id_R[of_R].copy(),
+            block.logp_R["behavior"][of_R].copy(),
+            block.logp_R["reference"][of_R].copy(),
+            block.counts_R[of_R].copy(),
         ),
-        log_ratio=log_ratio,
-        mean_tv=mean_tv,
-        omitted=max(0, recorded - LONGEST),
+        labels_R=(turn_R, version_R),
     )
 
 
-def _known_R(block: LogBlock, name: str, of_R: slice) -> list[int | None]:
+def _known(label_R: np.ndarray | None, tokens: int) -> list[int | None]:
     """A column of integers by token; None where the log does not say."""
-    if name not in block.by_token:
-        return [None] * len(block.counts_R[of_R])
-    return [None if value == UNKNOWN else value for value in block.by_token[name][of_R].tolist()]
+    if label_R is None:
+        return [None] * tokens
+    return [None if value == UNKNOWN else value for value in label_R.tolist()]
 
 
 def _number(value: float) -> float | None:

@@ -111,12 +111,15 @@ def persistence(residual_T: Array, fitted: int) -> float:
 
 def ar1_product(value_T: Array, rho: float) -> Array:
     """The covariance ρ^|s − t| of an AR(1) process of variance 1, times a vector or the columns of a matrix."""
-    from scipy.signal import lfilter
+    return ar1_sums(value_T, rho) + ar1_sums(value_T[::-1], rho)[::-1] - value_T
 
-    earlier_T = lfilter([1.0], [1.0, -rho], value_T, axis=0)
-    later_T = lfilter([1.0], [1.0, -rho], value_T[::-1], axis=0)[::-1]
-    product_T: Array = earlier_T + later_T - value_T
-    return product_T
+
+def ar1_sums(value_T: Array, rho: float) -> Array:
+    """y_t = x_t + ρ y_(t−1) along the first axis. scipy.signal has it, and takes two seconds to import."""
+    sum_T = np.array(value_T, dtype=np.float64)
+    for t in range(1, len(sum_T)):
+        sum_T[t] += rho * sum_T[t - 1]
+    return sum_T
 
 
 def waves_of(steps: int) -> int:

@@ -21,7 +21,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from .autocorrelation import persistence, waves_of
+from .autocorrelation import ar1_sums, persistence, waves_of
 from .log_results import ChangePoint
 
 Array = np.ndarray
@@ -126,12 +126,10 @@ def _off_a_line(value_T: Array) -> float:
 @lru_cache(maxsize=64)
 def _law(steps: int, persistence_index: int) -> Array:
     """The largest F of runs without a change, rising [R]. The same seed each time: a report is made again alike."""
-    from scipy.signal import lfilter
-
     rho = float(_PERSISTENCES[persistence_index])
     noise_RT = np.random.default_rng([steps, persistence_index]).normal(size=(_RUNS, steps))
     noise_RT[:, 1:] *= math.sqrt(1 - rho**2)
-    f_RK, _ = _f_statistics(lfilter([1.0], [1.0, -rho], noise_RT, axis=1))
+    f_RK, _ = _f_statistics(ar1_sums(noise_RT.T, rho).T)
     return np.sort(f_RK.max(axis=1))
 
 
