@@ -17,8 +17,10 @@ def readable(path: Path) -> Iterator[None]:
 
     try:
         yield
-    except (OSError, ValueError, pa.ArrowException) as error:
+    except (OSError, ValueError, OverflowError, MemoryError, pa.ArrowException) as error:
+        # A length that a damaged file states is asked of the system before it is found out.
+        why = "it asks for more memory than there is" if isinstance(error, MemoryError) else reason(error)
         raise TraceError(
-            f"The log {path} cannot be read: {reason(error)}.",
+            f"The log {path} cannot be read: {why}.",
             hint="leave the file out, or write it again; docs/logs.md says what each format must hold",
         ) from error

@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
+import codecs
 from collections import Counter
 from collections.abc import Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".parquet", ".jsonl", ".csv", ".arrow")
 _JSON_ROWS = 256
+_CHUNK_BYTES = 2**20
 _JSON_VALUES = 2**18
 _CSV_BLOCK_BYTES = 16 * 2**20
 _ARROW_MAGIC = b"ARROW1"
@@ -77,7 +79,11 @@ def batches_of(part: Part, columns: Collection[str], rejected: Counter[str], rem
         yield from _numbered(row_groups.batches_of(part, columns))
     else:
         with open_regular(part.path) as file:
-            read = _csv_batches(file, columns) if part.path.suffix == ".csv" else _stream_batches(file, columns)
+            read = (
+                _csv_batches(file, columns, rejected)
+                if part.path.suffix == ".csv"
+                else _stream_batches(file, columns)
+            )
             yield from _numbered(read)
 
 
@@ -146,13 +152,20 @@ def _alike(rows: list[list[Any]], columns: list[str], rejected: Counter[str]) ->
     return kept
 
 
-def _csv_batches(file: Any, columns: Collection[str]) -> Iterator[tuple[int, pa.RecordBatch]]:
+def _csv_batches(
+    file: Any, columns: Collection[str], rejected: Counter[str]
+) -> Iterator[tuple[int, pa.RecordBatch]]:
     import pyarrow.csv as csv
 
+    def skip(row: Any) -> Literal["skip"]:
+        rejected["another number of columns"] += 1
+        return "skip"
+
+    _check_utf8(file)
     reader = csv.open_csv(
         file,
         read_options=csv.ReadOptions(block_size=_CSV_BLOCK_BYTES, use_threads=False),
-        parse_options=csv.ParseOptions(newlines_in_values=True),
+        parse_options=csv.ParseOptions(newlines_in_values=True, invalid_row_handler=skip),
         convert_options=csv.ConvertOptions(include_columns=list(columns), include_missing_columns=True),
     )
     row = 0
@@ -161,11 +174,22 @@ def _csv_batches(file: Any, columns: Collection[str]) -> Iterator[tuple[int, pa.
         row += batch.num_rows
 
 
+def _check_utf8(file: Any) -> None:
+    """Raise `ValueError` for other bytes: pyarrow would print a traceback for a row that has them."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    while chunk := file.read(_CHUNK_BYTES):
+        decoder.decode(chunk)
+    decoder.decode(b"", final=True)
+    file.seek(0)
+
+
 def _stream_batches(file: Any, columns: Collection[str]) -> Iterator[tuple[int, pa.RecordBatch]]:
     reader = _open_stream(file)
     present = [name for name in columns if name in reader.schema.names]
     row = 0
     for batch in reader:
+        # What is in the file is taken for memory as it is: offsets that lead out of it would end the process.
+        batch.validate(full=True)
         yield row, batch.select(present)
         row += batch.num_rows
 

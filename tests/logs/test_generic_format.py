@@ -256,6 +256,19 @@ def test_a_stray_kind_of_value_in_json_is_rejected(tmp_path: Path) -> None:
     assert len(found) == 5
 
 
+def test_a_bad_row_of_a_csv_is_rejected(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "log.csv", sequence_rows())
+    lines = path.read_text(encoding="utf-8").splitlines()
+    lines[3] = lines[3].replace("[", "(", 1)
+    lines[5] += ",one more"
+    path.write_text("\n".join(lines), encoding="utf-8")
+    found, rejected = read(path, SEQUENCES, tmp_path)
+    assert rejected == Counter(
+        {"its column tokens has texts that are no lists of numbers": 1, "another number of columns": 1}
+    )
+    check(found, [sample for index, sample in enumerate(SAMPLES) if index not in (2, 4)])
+
+
 def test_columns_may_come_and_go_between_files(tmp_path: Path) -> None:
     folder = tmp_path / "logs"
     folder.mkdir()

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from ..column_map import ColumnMap, our_own_names
 from ..columns import LOGPROBS
@@ -14,6 +18,9 @@ from ..row_types import no_rows
 from ..source import ColumnOrigin, LogBatch, LogFormat, Part
 from ..tables import SUFFIXES, batches_of, column_names, parts_of
 from ..token_rows import responses_of
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 def format_of(columns: ColumnMap) -> LogFormat:
@@ -47,12 +54,56 @@ def _read(columns: ColumnMap, part: Part) -> Iterator[LogBatch]:
     if columns.rows == "tokens":
         batches = responses_of(batches, columns)
     for number_S, batch in batches:
-        rows = mapped_rows(batch, number_S, columns, rejected)
-        yield LogBatch(rows, part, Counter(rejected), tuple(remarks))
-        rejected.clear()
-        remarks.clear()
+        for rows in _mapped(batch, number_S, columns, rejected):
+            yield LogBatch(rows, part, Counter(rejected), tuple(remarks))
+            rejected.clear()
+            remarks.clear()
     if rejected or remarks:
         yield LogBatch(no_rows(), part, rejected, tuple(remarks))
+
+
+def _mapped(
+    batch: pa.RecordBatch, number_S: np.ndarray, columns: ColumnMap, rejected: Counter[str]
+) -> Iterator[pa.RecordBatch]:
+    """The responses of a batch; where some of its rows can be none, as with a text that is no list, of the rest.
+
+    Raises `ValueError` where neither the first row nor the last can: then it is the column that is wrong.
+    """
+
+    def fits(row: int) -> bool:
+        with suppress(ValueError):
+            mapped_rows(batch.slice(row, 1), number_S[row : row + 1], columns, Counter())
+            return True
+        return False
+
+    found: Counter[str] = Counter()
+    try:
+        rows = mapped_rows(batch, number_S, columns, found)
+    except ValueError:
+        if batch.num_rows > 1 and not fits(0) and not fits(batch.num_rows - 1):
+            raise
+        yield from _mapped_by_halves(batch, number_S, columns, rejected)
+        return
+    rejected.update(found)
+    yield rows
+
+
+def _mapped_by_halves(
+    batch: pa.RecordBatch, number_S: np.ndarray, columns: ColumnMap, rejected: Counter[str]
+) -> Iterator[pa.RecordBatch]:
+    found: Counter[str] = Counter()
+    try:
+        rows = mapped_rows(batch, number_S, columns, found)
+    except ValueError as error:
+        middle = batch.num_rows // 2
+        if not middle:
+            rejected[str(error)] += 1
+            return
+        yield from _mapped_by_halves(batch.slice(0, middle), number_S[:middle], columns, rejected)
+        yield from _mapped_by_halves(batch.slice(middle), number_S[middle:], columns, rejected)
+        return
+    rejected.update(found)
+    yield rows
 
 
 FORMAT = format_of(our_own_names())

@@ -22,6 +22,7 @@ from ..row_builder import RowBuilder, batches_of_lines
 from ..source import ColumnOrigin, LogBatch, LogFormat, Part
 
 _KEYS = {"generation_logprobs", "prev_logprobs", "token_loss_mask"}
+_LARGEST_INDEX = 2**40
 _STEP = re.compile(r"step_?(\d{1,18})\.jsonl$")
 
 
@@ -42,8 +43,9 @@ def _add(builder: RowBuilder, row: dict[str, Any], place: int, step: int | None)
     if not isinstance(length, int) or not start < length <= len(mask_T):
         raise ValueError("input_lengths is no length of the row")
     mask = mask_T[start:length]
+    index = row.get("idx")
     values: dict[str, Any] = {
-        "sequence_id": row["idx"] if isinstance(row.get("idx"), int) else place,
+        "sequence_id": index if isinstance(index, int) and 0 <= index < _LARGEST_INDEX else place,
         "step": step,
         "environment": _environment(row.get("agent_ref")),
         "reward": _reward(row),
