@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..measures.log_results import LoggedSequence, LoggedToken
+from ..measures.token_sums import TokenSums
 from .block import UNKNOWN, LogBlock
 
 KEPT = 5
@@ -37,12 +38,9 @@ class SequenceSamples:
         self._worst: list[_Candidate] = []
         self._random: list[_Candidate] = []
 
-    def add(self, block: LogBlock) -> None:
-        """Take in whole responses, none of them twice."""
-        log_ratio_N = block.logp_pi_N - block.logp_mu_N
-        shortfall_N = -np.expm1(np.minimum(log_ratio_N, 0.0))
-        mean_tv_S = np.add.reduceat(shortfall_N, block.start_S) / block.length_S
-        log_ratio_S = np.add.reduceat(log_ratio_N, block.start_S)
+    def add(self, block: LogBlock, sums: TokenSums) -> None:
+        """Take in whole responses, none of them twice; `sums` are of their tokens that count, by response."""
+        mean_tv_S, log_ratio_S = sums.shortfall / block.length_S, sums.log_ratio
         place_S = np.flatnonzero(block.whole_S)
         for kept, chosen, order_S in (
             (self._worst, "worst", -mean_tv_S),

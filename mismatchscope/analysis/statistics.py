@@ -28,7 +28,7 @@ class LogStatistic(Protocol):
     def merge(self, other: Self) -> None: ...
 
 
-_STATISTICS = ("corrections", "distribution", "groups", "native_metrics", "sequences_shown")
+_STATISTICS = ("corrections", "distribution", "groups", "native_metrics")
 """The attributes of `LogStatistics` that keep to `LogStatistic`."""
 
 
@@ -61,7 +61,9 @@ class LogStatistics:
         return tokens
 
     def _add(self, block: LogBlock) -> None:
-        self.pair.add(states_of(block))
+        states = states_of(block)
+        self.pair.add(states)
+        self.sequences_shown.add(block, states.figures.sums)
         of_target = target_states(block)
         if of_target is not None:
             self.alpha0.add(of_target[0])
@@ -74,7 +76,7 @@ class LogStatistics:
 
     def merge(self, other: LogStatistics) -> None:
         """Take in what another one has seen of other responses."""
-        for name in ("pair", "alpha0", "beta", "rejected", *_STATISTICS):
+        for name in ("pair", "alpha0", "beta", "rejected", "sequences_shown", *_STATISTICS):
             getattr(self, name).merge(getattr(other, name))
         self.rows += other.rows
         self.sequences += other.sequences

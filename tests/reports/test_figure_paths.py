@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Optional
 
 import example_reports
@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 from pydantic import BaseModel, Field
 
+from mismatchscope import gate
 from mismatchscope.errors import ConfigError
 from mismatchscope.measures import alpha
 from mismatchscope.measures.correction_results import Correction
 from mismatchscope.measures.corrections.catalogue import EVERY
 from mismatchscope.measures.corrections.presets import PRESETS, TRAINERS
+from mismatchscope.measures.log_results import Groups
 from mismatchscope.reports.document import Report
 from mismatchscope.reports.entry_names import ENTRY_NAMES
 from mismatchscope.reports.figure_ends import NO_INTERVAL, Figure
@@ -147,6 +149,53 @@ def test_bins_by_length_go_by_their_edges_and_their_ends() -> None:
         path = f"sequence.by_length.{name}.ess_fraction"
         check_path(path)
         assert figure_at(report, path).value == entry.ess_fraction
+
+
+@pytest.mark.parametrize(
+    ("expression", "verdict"),
+    [
+        ("trend.token.kl.slope > 0", "fail"),
+        ("trend.token.kl.slope.low > 0", "fail"),
+        ("trend.sequence.ess_fraction.relative < 0.5", "inconclusive"),  # from 0.454 to 0.502
+        ("trend.sequence.ess_fraction.relative < 0.51", "fail"),
+        ("trend.token.abs_logprob_diff.slope > 0", "inconclusive"),  # the log has no such trend
+        ("groups.worker.rows.w0.differs > 0", "inconclusive"),
+        ("groups.worker.rows.w1_script_alert_1_script_x1b_31m_u202e.differs > 0", "inconclusive"),  # no such label
+        ("groups.lag.rows.2.tv > 0.02", "fail"),
+        ("groups.lag.rows.9.tv > 0.02", "inconclusive"),
+        ("distribution.shift.count > 0", "fail"),
+        ("distribution.temperature.count > 0", "inconclusive"),
+        ("staleness.excess < 0.02", "fail"),
+        ("length_scaling.exponent > 0.4", "fail"),
+        ("prompt_effect.intraclass > 0.5", "pass"),
+        ("native_metrics.slime_train_tis.value > 1.0002", "fail"),
+        ("native_metrics.slime_train_tis.value > 1.0004", "pass"),
+        ("kept_support.truncation > 0.03", "pass"),
+    ],
+)
+def test_what_a_log_says_is_gated_by_name(expression: str, verdict: str) -> None:
+    assert gate.apply(example_reports.log(), [expression]).verdict == verdict
+
+
+def test_the_label_that_differs_fails_by_its_letters_and_digits() -> None:
+    (_, bad) = ENTRY_NAMES["rows"].names(example_reports.log().groups[0].rows)
+    assert bad.startswith("w1_script_alert_1_script")
+    assert gate.apply(example_reports.log(), [f"groups.worker.rows.{bad}.differs > 0"]).verdict == "fail"
+
+
+def test_labels_with_one_name_are_refused() -> None:
+    report = example_reports.log()
+    rows = tuple(replace(report.groups[0].rows[0], label=label) for label in ("a/b", "a b"))
+    with pytest.raises(ConfigError, match="ambiguous"):
+        figure_at(report.model_copy(update={"groups": [Groups("worker", rows)]}), "groups.worker.rows.a_b.tv")
+
+
+@pytest.mark.parametrize(
+    "path", ["trend.token.kl.passed_at", "staleness.tolerance", "trend.token.kl.steps", "groups.colour.rows.a.tv"]
+)
+def test_what_a_log_was_asked_is_no_figure(path: str) -> None:
+    with pytest.raises(ConfigError, match="no figure"):
+        check_path(path)
 
 
 @pytest.mark.parametrize(

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import example_reports
 import pytest
 from command import run
 
 from mismatchscope import load_report
 from mismatchscope.errors import TraceError
 from mismatchscope.reports.document import Report
+from mismatchscope.reports.sound_figures import check_figures
 
 _NOT_FIGURES = ("provenance", "alarms")
 """What an engine said of itself, and what an alarm quotes, is text to a report."""
@@ -103,3 +106,16 @@ def test_the_command_line_decides_nothing_on_it(full: Report, tmp_path: Path, co
     assert done.returncode == 3
     assert "alpha1.mean.high is NaN" in " ".join(done.stderr.split()) or "one is NaN" in done.stderr
     assert not done.stdout
+
+
+def test_a_value_of_a_step_outside_its_interval_is_named() -> None:
+    report = example_reports.log()
+    assert report.trend is not None and report.trend.token.tv is not None
+    for changes, said in (
+        ({"high": (0.001, *report.trend.token.tv.high[1:])}, "trend.token.tv of step 0 is outside its interval"),
+        ({"low": report.trend.token.tv.low[1:]}, "trend.token.tv has 20 steps and other numbers of values"),
+    ):
+        tv = replace(report.trend.token.tv, **changes)
+        trend = replace(report.trend, token=replace(report.trend.token, tv=tv))
+        with pytest.raises(ValueError, match=said):
+            check_figures(report.model_copy(update={"trend": trend}))
