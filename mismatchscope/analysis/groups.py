@@ -14,7 +14,7 @@ from typing import get_args
 import numpy as np
 
 from ..measures.binned_sums import FIGURES, TOKENS
-from ..measures.label_sums import LabelSums
+from ..measures.label_sums import MAX_ROWS, LabelSums
 from ..measures.log_results import GroupKind
 from .block import UNKNOWN, LogBlock
 from .length_scaling import LengthScalingSums
@@ -45,7 +45,8 @@ class GroupSums:
         self.tables: dict[str, LabelSums] = {}
         for kind in KINDS:
             columns = LAGS + 1 if kind == "step" else WHOLE_TV + 1 if kind in OF_RESPONSES else RESPONSES + 1
-            self.tables[kind] = LabelSums(columns, 2 if kind in OF_RESPONSES else 0)
+            rows = 2 * MAX_ROWS if kind == "step" else MAX_ROWS  # a thousand steps of 256 prompts each
+            self.tables[kind] = LabelSums(columns, 2 if kind in OF_RESPONSES else 0, rows)
         # Labels of these are 2 · step, and one more for: late positions, tokens with a lag.
         self.tables["place"] = LabelSums(RESPONSES + 1)
         self.tables["stale"] = LabelSums(RESPONSES + 1)

@@ -18,12 +18,11 @@ import numpy as np
 from ..measures.autocorrelation import relative_change, slope
 from ..measures.binned_sums import ABS, KL, LOG_RATIO, RATIO, TOKENS, TV
 from ..measures.change_points import change_points
+from ..measures.interval_rows import label_intervals
 from ..measures.intervals import ANY, NONNEGATIVE, UNIT
-from ..measures.label_sums import LabelSums
 from ..measures.log_results import RunTrends, SequenceTrends, TokenTrends, Trend, Trends
 from ..measures.results import Interval
 from ..measures.step_weights import ess_interval, mean_weight
-from .group_rows import label_mean
 from .groups import (
     ENTROPIES,
     ENTROPY,
@@ -93,19 +92,26 @@ def trends_of(
     any other name of `RunTrends` that the log itself does not have) and step.
     """
     table, limits = sums.tables["step"], dict(tolerances or {})
-    step_T = table.labels()[0]
+    (step_T, start_T1), sum_EF = table.labels(), table.sum_EF
     if len(step_T) < 2:
         return None
 
     def means(room: str, columns: Mapping[str, _Mean]) -> dict[str, Trend | None]:
         found = {}
         for name, column in columns.items():
-            at_T = [_mean_of(table, of, column, confidence) for of in _steps(table)]
+            at_T = label_intervals(
+                column.sign * sum_EF[:, column.sum_column],
+                sum_EF[:, column.count_column],
+                start_T1,
+                confidence=confidence,
+                bounds=column.bounds,
+            )
             found[name] = trend(step_T, at_T, tolerance=limits.get(f"{room}.{name}"), confidence=confidence)
         return found
 
     sequence = means("sequence", _SEQUENCE)
-    whole_T = [(table.log_EG[of], table.sum_EF[of, WHOLE]) for of in _steps(table)]
+    log_EG, whole_E = table.log_EG, sum_EF[:, WHOLE]
+    whole_T = [(log_EG[start:stop], whole_E[start:stop]) for start, stop in pairwise(start_T1.tolist())]
     for name, figure, below in (("ess_fraction", ess_interval, True), ("ratio", mean_weight, False)):
         at_T = [figure(log_CG, whole_C, confidence=confidence) for log_CG, whole_C in whole_T]
         sequence[name] = trend(
@@ -165,7 +171,7 @@ def trend(
         values=tuple(each.value for each in at_T),
         low=tuple(each.low for each in at_T),
         high=tuple(each.high for each in at_T),
-        slope=slope(step_F.astype(float), value_F, confidence=confidence),
+        slope=slope(step_F.astype(float), value_F, breaks=breaks, confidence=confidence),
         relative=relative_change(value_F, window, breaks=breaks, confidence=confidence) if apart else unknown,
         first_steps=(int(step_F[0]), int(step_F[window - 1])),
         last_steps=(int(step_F[-window]), int(step_F[-1])),
@@ -181,13 +187,3 @@ def _passed_at(step_T: Array, at_T: list[Interval], tolerance: float, below: boo
         if end is not None and (end < tolerance if below else end > tolerance):
             return int(step)
     return None
-
-
-def _steps(table: LabelSums) -> list[slice]:
-    start_T1 = table.labels()[1].tolist()
-    return [slice(start, stop) for start, stop in pairwise(start_T1)]
-
-
-def _mean_of(table: LabelSums, of: slice, column: _Mean, confidence: float) -> Interval:
-    sum_C, count_C = column.sign * table.sum_EF[of, column.sum_column], table.sum_EF[of, column.count_column]
-    return label_mean(sum_C, count_C, confidence=confidence, bounds=column.bounds)

@@ -30,8 +30,9 @@ _FEWEST_WAVES = 3
 _MOST_PERSISTENT = 0.95
 
 
-def slope(step_T: Array, value_T: Array, *, confidence: float = 0.95) -> Interval:
+def slope(step_T: Array, value_T: Array, *, breaks: tuple[int, ...] = (), confidence: float = 0.95) -> Interval:
     """Least-squares change of the value with one more step. `step_T` rises; steps without a value may be missing.
+    `breaks` are the places of known changes of level: they are part of the slope, and no noise.
 
     `n` counts steps, `clusters` the degrees of freedom. No ends with fewer than `MIN_STEPS` steps; no value with
     fewer than two.
@@ -39,7 +40,7 @@ def slope(step_T: Array, value_T: Array, *, confidence: float = 0.95) -> Interva
     if len(value_T) < 2:
         return Interval(None, None, None, confidence, len(value_T), 0, "too-few-steps")
     centred_T = step_T - step_T.mean()
-    return contrast(value_T, centred_T / float(centred_T @ centred_T), confidence=confidence)
+    return contrast(value_T, centred_T / float(centred_T @ centred_T), breaks=breaks, confidence=confidence)
 
 
 def relative_change(
@@ -47,9 +48,9 @@ def relative_change(
 ) -> Interval:
     """Mean of the last `window` values over that of the first ones, which do not overlap.
 
-    `breaks` are the places of known changes of level, which are no noise. The interval is that of the change of
-    the logarithm, so that it suits noise in proportion to the level. Its ends are None where a value is 0, and so
-    is the ratio where one is negative or the first ones are all 0.
+    `breaks` as for `slope`. The interval is that of the change of the logarithm, so that it suits noise in proportion
+    to the level. Its ends are None where a value is 0, and so is the ratio where one is negative or the first ones
+    are all 0.
     """
     steps = len(value_T)
     first, last = float(value_T[:window].mean()), float(value_T[-window:].mean())
@@ -72,8 +73,8 @@ def relative_change(
 def contrast(
     value_T: Array, weight_T: Array, *, breaks: tuple[int, ...] = (), confidence: float = 0.95
 ) -> Interval:
-    """Interval of Σ weight · value under autocorrelated noise; the weights sum to 0. `breaks`: as in
-    `relative_change`."""
+    """Interval of Σ weight · value under autocorrelated noise; the weights sum to 0. `breaks`: as for
+    `slope`."""
     from scipy.special import stdtrit
 
     steps = len(value_T)

@@ -4,9 +4,10 @@ The statistic is the largest F of a single step of the mean, over all places tha
 either side. Its law without a change is simulated: AR(1) noise, as persistent as what is left of the run once the
 best step is taken out, by the larger of two estimates (lag-1 correlation, and the size of slow waves, which sees
 noise that is a slow process under a fast one). A line that describes the run as well as the step does is a drift
-and no change. A step up and down again hides its own ends, so the first and the last two thirds are searched too,
-at a share of the level. More changes are looked for on either side of one that was found (binary
-segmentation, Vostrikova 1981): in a run that has none, only the first search can err.
+and no change; of lines that rise by twice the noise up to one in seven is taken for one all the same. A step up and
+down again hides its own ends, so the first and the last two thirds are searched too, at a share of the level. More
+changes are looked for on either side of one that was found (binary segmentation, Vostrikova 1981): in a run that has
+none, only the first search can err.
 
 benchmarks/calibration_trend.py has the rates of false alarms and of changes found.
 
@@ -36,10 +37,12 @@ _FEWEST = 3
 """On either side of a change."""
 _MARGIN = 2.0
 """By how much the logarithm of the likelihood of a step must be above that of a line."""
-_RUNS = 1999
-_LONGEST = 256
+_RUNS = 999
+_LONGEST = 200
 """Steps of a search; longer runs are searched by means of neighbouring steps."""
 _PERSISTENCES = np.append(np.arange(19) * 0.05, 0.95)
+_LENGTHS = np.round(12 * 1.15 ** np.arange(21)).astype(int)
+"""Whose law is simulated: the largest F changes little from one to the next."""
 
 
 def change_points(step_T: Array, value_T: Array, *, level: float = LEVEL) -> tuple[ChangePoint, ...]:
@@ -88,7 +91,7 @@ def largest_change(value_T: Array) -> tuple[int, float] | None:
     ahead = steps / 2 * math.log(_off_a_line(mean_T) / unexplained) * (1 - rho) / (1 + rho)
     if ahead < _MARGIN:
         return None
-    law_R = _law(steps, math.ceil(round(rho / 0.05, 6)))
+    law_R = _law(int(_LENGTHS[np.argmin(np.abs(np.log(_LENGTHS / steps)))]), math.ceil(round(rho / 0.05, 6)))
     beyond = len(law_R) - int(np.searchsorted(law_R, f_K[0].max(), side="left"))
     return _refined(value_T, place * width, width), (1 + beyond) / (len(law_R) + 1)
 
@@ -123,7 +126,7 @@ def _off_a_line(value_T: Array) -> float:
     return float(centred_T @ centred_T - (centred_T @ place_T) ** 2 / (place_T @ place_T))
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=512)
 def _law(steps: int, persistence_index: int) -> Array:
     """The largest F of runs without a change, rising [R]. The same seed each time: a report is made again alike."""
     rho = float(_PERSISTENCES[persistence_index])

@@ -13,7 +13,7 @@ import numpy as np
 
 Array = np.ndarray
 
-MAX_ROWS = 2**19
+MAX_ROWS = 2**17
 _MOST_GROUPS, _FEWEST_GROUPS = 16, 4  # as powers of two
 _PENDING = 2**15
 
