@@ -48,9 +48,9 @@ def relative_change(
 ) -> Interval:
     """Mean of the last `window` values over that of the first ones, which do not overlap.
 
-    `breaks` as for `slope`. The interval is that of the change of the logarithm, so that it suits noise in proportion
-    to the level. Its ends are None where a value is 0, and so is the ratio where one is negative or the first ones
-    are all 0.
+    `breaks` as for `slope`. The interval is that of the change of the logarithm, so that it suits noise in
+    proportion to the level. Its ends are None where a value is 0, and so is the ratio where one is negative or the
+    first ones are all 0.
     """
     steps = len(value_T)
     first, last = float(value_T[:window].mean()), float(value_T[-window:].mean())

@@ -6,8 +6,8 @@ best step is taken out, by the larger of two estimates (lag-1 correlation, and t
 noise that is a slow process under a fast one). A line that describes the run as well as the step does is a drift
 and no change; of lines that rise by twice the noise up to one in seven is taken for one all the same. A step up and
 down again hides its own ends, so the first and the last two thirds are searched too, at a share of the level. More
-changes are looked for on either side of one that was found (binary segmentation, Vostrikova 1981): in a run that has
-none, only the first search can err.
+changes are looked for on either side of one that was found (binary segmentation, Vostrikova 1981): in a run that
+has none, only the first search can err.
 
 benchmarks/calibration_trend.py has the rates of false alarms and of changes found.
 
