@@ -84,6 +84,7 @@ def report_of(
         corrections=list(statistics.corrections.corrections()),
         correction_sweeps=list(statistics.corrections.sweeps()),
         correction_series=list(statistics.corrections.series()),
+        correction_audit=list(statistics.correction_audit.results()),
         bounds=replace(figures.bounds, slack_observed_max=others.slack_observed_max, slack_mean=others.slack_mean),
         alarms=_alarms(pair, statistics, checks),
         worst=[_worst_token(state) for state in statistics.pair.largest.states()],

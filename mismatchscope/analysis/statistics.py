@@ -10,6 +10,7 @@ from typing import Protocol, Self
 from ..comparison.statistics import PairStatistics
 from ..logs.source import LogBatch
 from .block import LogBlock
+from .correction_audit import CorrectionAudits
 from .corrections import LogCorrections
 from .distribution.checks import DistributionChecks
 from .groups import GroupSums
@@ -28,7 +29,7 @@ class LogStatistic(Protocol):
     def merge(self, other: Self) -> None: ...
 
 
-_STATISTICS = ("corrections", "distribution", "groups", "native_metrics")
+_STATISTICS = ("corrections", "correction_audit", "distribution", "groups", "native_metrics")
 """The attributes of `LogStatistics` that keep to `LogStatistic`."""
 
 
@@ -39,6 +40,7 @@ class LogStatistics:
         self._repairs = settings.repairs
         self.pair, self.alpha0, self.beta = PairStatistics(), PairStatistics(), PairStatistics()
         self.corrections = LogCorrections(settings)
+        self.correction_audit = CorrectionAudits(settings)
         self.distribution = DistributionChecks()
         self.groups = GroupSums()
         self.native_metrics = NativeMetrics(settings)
