@@ -21,7 +21,7 @@ from .block import UNKNOWN, LogBlock
 if TYPE_CHECKING:
     import pyarrow as pa
 
-BLOCK_TOKENS = 2**18
+BLOCK_TOKENS = 2**19
 FILE_BITS = 40
 """Of a response's id those within its file: 10¹² responses."""
 _REQUIRED = (LOGPROBS["behavior"], LOGPROBS["reference"])

@@ -46,6 +46,7 @@ _ARGUMENTS = {  # of which "pn" of the first three is a row and the bytes to the
     "token_sums": "ppippndp",
     "token_figures_and_sums": "pppndpppp",
     "native_sums": "ppnpp",
+    "ratio_figures": "pnppp",
     "k3_values": "pnp",
     "value_range": "pnp",
     "bin_counts": "pninp",

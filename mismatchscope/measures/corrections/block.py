@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..sampled import SampledEstimators, k3, shortfall
+from ..sampled import SampledEstimators, ratio_figures
 from ..sequence_sums import checked_offsets, checked_tokens
 from .bins import TokenBins
 
@@ -72,9 +72,7 @@ class RatioBlock:
         if sampled is not None:
             self.k3_T, shortfall_T, self.ratio_T = sampled.k3, sampled.shortfall, sampled.ratio
         else:
-            self.k3_T, shortfall_T = k3(self.log_ratio_T), shortfall(self.log_ratio_T)
-            with np.errstate(over="ignore"):
-                self.ratio_T = np.exp(self.log_ratio_T)
+            self.ratio_T, self.k3_T, shortfall_T = ratio_figures(self.log_ratio_T)
         self.tv_estimate_T = shortfall_T if tv_estimate_T is None else tv_estimate_T
         self.kl_estimate_T = self.k3_T if kl_estimate_T is None else kl_estimate_T
         self._shortfall_T = shortfall_T
