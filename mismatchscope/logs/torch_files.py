@@ -113,7 +113,15 @@ def _entries(data: memoryview) -> tuple[memoryview, dict[str, memoryview]]:
             found = {info.filename: _content(data, info) for info in archive.infolist()}
     except RefusedFileError:
         raise
-    except (zipfile.BadZipFile, struct.error, NotImplementedError, LookupError, ValueError, OSError):
+    except (
+        zipfile.BadZipFile,
+        struct.error,
+        ArithmeticError,
+        NotImplementedError,
+        LookupError,
+        ValueError,
+        OSError,
+    ):
         raise RefusedFileError("it is no file of torch.save, or the end of it is missing") from None
     pickles = [name for name in found if name.endswith(_PICKLE) and name.count("/") == 1]
     if len(pickles) != 1:
@@ -128,6 +136,8 @@ def _content(data: memoryview, info: zipfile.ZipInfo) -> memoryview:
     """The bytes of an entry, where they are; torch.save compresses nothing."""
     if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1 or info.file_size != info.compress_size:
         raise RefusedFileError("it has compressed entries, which torch.save does not write")
+    if info.header_offset < 0:
+        raise RefusedFileError("its entries are not where it says that they are")
     magic, name_bytes, extra_bytes = _LOCAL_HEADER.unpack_from(data, info.header_offset)
     start = info.header_offset + _LOCAL_HEADER.size + name_bytes + extra_bytes
     if magic != _LOCAL_MAGIC or start + info.file_size > len(data):

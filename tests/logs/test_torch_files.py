@@ -175,6 +175,16 @@ def test_a_directory_that_points_outside_is_refused() -> None:
             read_torch_bytes(bytes(data))
 
 
+def test_an_entry_beyond_all_numbers_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the 64-bit extension of a directory can say."""
+    for offset in (2**63, -1):
+        entry = zipfile.ZipInfo("archive/data.pkl")
+        entry.header_offset = offset
+        monkeypatch.setattr(zipfile.ZipFile, "infolist", lambda self, entry=entry: [entry])
+        with pytest.raises(RefusedFileError):
+            read_torch_bytes(SAVED)
+
+
 def test_bits_that_flip_are_read_or_refused() -> None:
     generator = np.random.default_rng(0)
     for _ in range(400):
