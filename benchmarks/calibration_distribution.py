@@ -63,6 +63,7 @@ def checks_of(columns: Columns) -> list[DistributionCheck]:
 def simulate(name: str, logs: int, seed: int = 0) -> Row:
     """One row of the table."""
     design, failed, found, others = DESIGNS[name], Counter[str](), 0, 0
+    logs = max(1, logs // design.cost)
     for log in range(logs):
         rng = np.random.default_rng([seed, log, *name.encode()])
         codes = {check.code for check in checks_of(design.draw(rng)) if check.status == "fail"}

@@ -12,8 +12,10 @@ import numpy as np
 from distribution_designs import USUAL, Columns, Design, Size, as_float32, logp_of, rounded, sound
 
 
-def _fault(edit: Callable[[Columns], Columns], *fails: str, size: Size = USUAL, error: float = 0.03) -> Design:
-    return Design(lambda rng: edit(sound(rng, size, error)), fails)
+def _fault(
+    edit: Callable[[Columns], Columns], *fails: str, size: Size = USUAL, error: float = 0.03, cost: int = 1
+) -> Design:
+    return Design(lambda rng: edit(sound(rng, size, error)), fails, cost)
 
 
 def shifted(columns: Columns, shift: int, share: float) -> Columns:
@@ -114,7 +116,7 @@ FAULTS: dict[str, Design] = {
     "all shifted by +1, short responses": _fault(lambda c: shifted(c, 1, 1.0), "shift", size=Size(64, (4, 10))),
     "all rows permuted": _fault(lambda c: permuted(c, 1.0), "row_order"),
     "a fifth of the rows permuted": _fault(lambda c: permuted(c, 0.2), "row_order"),
-    "all rows permuted, 5,000 responses": _fault(lambda c: permuted(c, 1.0), "row_order", size=Size(5000)),
+    "all rows permuted, 5,000 responses": _fault(lambda c: permuted(c, 1.0), "row_order", size=Size(5000), cost=10),
     "unrelated columns": _fault(unrelated, "related"),
     **{f"μ at temperature {t}": _fault(lambda c, t=t: tempered(c, t), "temperature") for t in (0.6, 0.8, 0.9, 1.2)},
     "μ keeps top-p 0.9": _fault(lambda c: truncated(c, 0.9), "mean_ratio", "one_sided", size=Size(200)),

@@ -36,11 +36,6 @@ class DistanceHistogram:
         below_B = np.cumsum(other._count_B) - other._count_B
         return float(self._count_B @ (below_B + other._count_B / 2)) / (self.n * other.n)
 
-    def share_above(self, other: DistanceHistogram, quantile: float) -> float:
-        """The share of this one in bins beyond the one that holds that quantile of the other."""
-        at = int(np.searchsorted(np.cumsum(other._count_B), quantile * other.n))
-        return float(self._count_B[at + 1 :].sum()) / self.n
-
 
 def scored_distances(logp_mu_N: np.ndarray, logp_pi_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(|Δ log p| [N], whether both policies have a log-prob of the token [N]); exact zeros stand for none."""

@@ -19,12 +19,6 @@ def test_the_chance_is_that_of_all_pairs() -> None:
     assert histogram(a_N).chance_above(histogram(b_N)) == pytest.approx(exact, abs=0.02)
 
 
-def test_the_share_above_a_quantile() -> None:
-    low, high = histogram(np.linspace(0.01, 1.0, 1000)), histogram(np.array([0.5, 3.0, 4.0, 5.0]))
-    assert high.share_above(low, 0.99) == 0.75
-    assert low.share_above(high, 0.99) == 0.0
-
-
 def test_any_value_has_a_bin() -> None:
     made = histogram(np.array([0.0, 1e-300, 1e-9, 1.0, 1e9, np.inf]))
     assert made.n == 6

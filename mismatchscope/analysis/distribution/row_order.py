@@ -11,6 +11,7 @@ from .examined import ExaminedResponses
 
 _UNCERTAIN = 8
 _HEAD = 48
+_CANDIDATES = 1024  # each is held against every other
 _CORRELATION = _AGREEING = 0.5
 """A response's columns are unrelated where they correlate less, and less than half of their log-probs are within a
 factor of two of each other."""
@@ -34,7 +35,8 @@ def row_checks(examined: ExaminedResponses) -> list[DistributionCheck]:
     of = f"{unrelated:,} of {count(telling, 'response')} that can tell"
     matched = 0
     if unrelated >= _MATCHES:
-        heads = (logp_CW[unrelated_C, :_HEAD] for logp_CW in (examined.mu_CW, examined.pi_CW))
+        candidates = np.flatnonzero(unrelated_C)[:_CANDIDATES]
+        heads = (logp_CW[candidates, :_HEAD] for logp_CW in (examined.mu_CW, examined.pi_CW))
         matched = int((matching_rows(*heads) >= 0).sum())
     evidence = {"unrelated": unrelated, "matched": matched, "examined": len(examined)}
     if matched >= _MATCHES:

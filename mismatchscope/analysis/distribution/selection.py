@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from ...measures.distance_histogram import DistanceHistogram
 from ...measures.log_results import DistributionCheck
 from ...reports.text import count, share
@@ -17,18 +19,18 @@ def selection_check(
 ) -> DistributionCheck:
     """`dropped` has the mean |Δ log p| of each response whose mask is false throughout; `stated` is what the format
     says its masks have left out."""
-    masked, beside, kept = DistanceHistogram(), DistanceHistogram(), DistanceHistogram()
-    masked.add(examined.distance_CW[examined.masked_CW])
-    has_CW = examined.masked_CW.any(axis=1, keepdims=True) & examined.counts_CW
-    beside.add(examined.distance_CW[has_CW])
+    distance_CW, masked_CW = examined.distance_CW, examined.masked_CW
+    masked = int(masked_CW.sum())
+    kept = DistanceHistogram()
     kept.add(examined.mean_distance_C[examined.tokens_C > 0])
     found = []
     tokens_above = responses_above = None
-    if masked.n and beside.n:
-        tokens_above = masked.share_above(beside, _QUANTILE)
-        if masked.n >= _TOKENS and tokens_above >= _ABOVE:
+    beside = distance_CW[masked_CW.any(axis=1, keepdims=True) & examined.counts_CW]
+    if masked and len(beside):
+        tokens_above = float(np.mean(distance_CW[masked_CW] > np.quantile(beside, _QUANTILE)))
+        if masked >= _TOKENS and tokens_above >= _ABOVE:
             found.append(
-                f"{share(tokens_above)} of the {count(masked.n, 'masked token')} that both "
+                f"{share(tokens_above)} of the {count(masked, 'masked token')} that both "
                 f"policies scored differ more than {_QUANTILE:.0%} of those beside them that count"
             )
     if dropped.n and kept.n:
@@ -39,7 +41,7 @@ def selection_check(
                 f"in {share(responses_above)} of comparisons"
             )
     evidence = {
-        "masked_tokens": masked.n,
+        "masked_tokens": masked,
         "masked_responses": dropped.n,
         "tokens_above": tokens_above,
         "responses_above": responses_above,
@@ -49,11 +51,11 @@ def selection_check(
             code="selection",
             status="fail",
             sentence=f"The mask has left out what differs most: {'; '.join(found)}. Figures are of what is left.",
-            count=masked.n or dropped.n,
+            count=masked or dropped.n,
             evidence=evidence,
             fix="log the mask from before any rejection; --mask all measures every token that has log-probs",
         )
-    if masked.n + dropped.n == 0:
+    if masked + dropped.n == 0:
         nothing = "No masked token has log-probs of both policies, so what a mask left out cannot be seen."
         sentence = nothing if stated is None else f"{nothing} In this format: {stated}."
         return DistributionCheck(code="selection", status="unknown", sentence=sentence, evidence=evidence)
@@ -62,6 +64,6 @@ def selection_check(
         code="selection",
         status="pass" if stated is None else "unknown",
         sentence=sentence if stated is None else f"{sentence} In this format: {stated}.",
-        count=masked.n,
+        count=masked,
         evidence=evidence,
     )

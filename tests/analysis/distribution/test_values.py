@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from log_rows import log_batch
 
+from mismatchscope.analysis.analyze import analyze
 from mismatchscope.analysis.settings import AnalysisSettings
 from mismatchscope.analysis.statistics import LogStatistics
 from mismatchscope.comparison.context import Context
 from mismatchscope.comparison.pair import PolicyPair
+from mismatchscope.errors import EmptyComparisonError
 from mismatchscope.logs.source import LogBatch
 from mismatchscope.measures.log_results import DistributionCheck
 
@@ -89,3 +95,11 @@ def test_a_greedy_sampler_that_repeats_itself_is_no_fault() -> None:
     check = found(batch)["duplicates"]
     assert (check.status, check.count, check.of) == ("unknown", 60, 80)
     assert "greedy" in check.sentence
+
+
+def test_probabilities_are_named(tmp_path: Path) -> None:
+    mu_ST, pi_ST = columns(np.random.default_rng(6))
+    batch = log_batch(behavior_logprobs=list(np.exp(mu_ST)), reference_logprobs=list(np.exp(pi_ST)))
+    pq.write_table(pa.Table.from_batches([batch.rows]), tmp_path / "log.parquet")
+    with pytest.raises(EmptyComparisonError, match="probabilities, not their logarithms"):
+        analyze([tmp_path], AnalysisSettings(), processes=1)
