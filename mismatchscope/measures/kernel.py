@@ -47,6 +47,8 @@ _ARGUMENTS = {  # of which "pn" of the first three is a row and the bytes to the
     "token_figures_and_sums": "pppndpppp",
     "native_sums": "ppnpp",
     "ratio_figures": "pnppp",
+    "bin_places": "ppnpnnp",
+    "bin_table": "pppnnp",
     "k3_values": "pnp",
     "value_range": "pnp",
     "bin_counts": "pninp",

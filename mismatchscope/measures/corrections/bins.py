@@ -13,6 +13,8 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
+from .. import kernel
+
 Array = np.ndarray
 
 _FEW = 0.25  # share of far tokens up to which scattering them alone is faster
@@ -44,6 +46,7 @@ class TokenBins:
         self._starts_S, self._length_S = starts_S, np.diff(starts_S, append=len(key_T))
         self._values = {name: values_T for name, values_T in values.items() if values_T is not None}
         self._tables: dict[str, Array] = {}
+        self._place_T: Array | None = None
         self._place(key_T, group_T)
 
     def has(self, lows: Iterable[float], highs: Iterable[float]) -> bool:
@@ -86,6 +89,16 @@ class TokenBins:
     def _place(self, key_T: Array, group_T: Array | None) -> None:
         """Decide where each token goes: far ones to their bins, the others to the bin of zero of their sequence."""
         self._zero = int(np.searchsorted(self._edges, 0.0))
+        library = kernel.library()
+        if library is not None:
+            self._place_T = np.empty(len(key_T), dtype=np.uint16)
+            group_T = None if group_T is None else np.ascontiguousarray(group_T, np.int64)
+            library.bin_places(
+                *(kernel.address(np.ascontiguousarray(key_T)), None if group_T is None else group_T.ctypes.data),
+                *(len(key_T), kernel.address(self._edges), len(self._edges), self._zero),
+                kernel.address(self._place_T, np.uint16),
+            )
+            return
         low = self._edges[self._zero - 1] if self._zero else -np.inf
         high = self._edges[self._zero] if self._zero < len(self._edges) else np.inf
         self._far_F: Array | slice = np.flatnonzero((key_T <= low) | (key_T > high))
@@ -115,6 +128,9 @@ class TokenBins:
         if key not in self._tables:
             values_T = None if name is None else self._values[name]
             shape = (len(self._starts_S), self._groups * self._bins)
+            if self._place_T is not None:
+                self._tables[key] = self._compiled_table(self._place_T, values_T, shape)
+                return self._tables[key]
             values_F = None if values_T is None else values_T[self._far_F]
             table = np.bincount(self._place_F, values_F, minlength=shape[0] * shape[1]).reshape(shape)
             if values_T is not None:
@@ -123,6 +139,18 @@ class TokenBins:
                 table[np.arange(shape[0]), self._home_S] += self._near_S(table, values_T)
             self._tables[key] = table
         return self._tables[key]
+
+    def _compiled_table(self, place_T: Array, values_T: Array | None, shape: tuple[int, int]) -> Array:
+        table, library = np.zeros(shape), kernel.library()
+        assert library is not None
+        offsets_S1 = np.append(self._starts_S, len(place_T))
+        if values_T is not None:
+            values_T = np.ascontiguousarray(values_T, np.float64)
+        library.bin_table(
+            *(kernel.address(place_T, np.uint16), None if values_T is None else values_T.ctypes.data),
+            *(kernel.address(offsets_S1, np.int64), *shape, kernel.address(table)),
+        )
+        return table if values_T is not None else table.astype(np.int64)
 
     def _twin(self, name: str) -> str | None:
         mine = self._values.get(name)
