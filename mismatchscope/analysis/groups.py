@@ -20,7 +20,6 @@ from .block import UNKNOWN, LogBlock
 from .length_scaling import LengthScalingSums
 from .prompt_effect import PromptEffectSums
 from .segments import Segments, segments_of
-from .settings import AnalysisSettings
 
 Array = np.ndarray
 
@@ -41,7 +40,7 @@ EARLY, LATE = 3, 4
 class GroupSums:
     """Tables of sums by label and prompt, by kind of label; empty where a log has no such label."""
 
-    def __init__(self, settings: AnalysisSettings | None = None) -> None:
+    def __init__(self) -> None:
         self.tables: dict[str, LabelSums] = {}
         for kind in KINDS:
             columns = LAGS + 1 if kind == "step" else WHOLE_TV + 1 if kind in OF_RESPONSES else RESPONSES + 1

@@ -202,6 +202,8 @@ def _origins(report: Report) -> Iterator[Line]:
     if (stale := report.staleness) is not None:
         yield Line(f"Numerics alone: mean TV {_interval(stale.numerics)} at lag 0.")
         yield Line(f"Staleness adds {_interval(stale.excess)}, {_interval(stale.per_lag)} a version of lag.")
+        if stale.remark is not None:
+            yield Line(stale.remark, "caution")
         if stale.passed_at is not None:
             yield Line(f"Mean TV is above {number(stale.tolerance)} from lag {stale.passed_at} on.", "caution")
     if (cache := report.stale_cache) is not None:
