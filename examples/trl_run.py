@@ -115,6 +115,7 @@ def main() -> None:
     parser.add_argument("--learning-rate", type=float, default=3e-5)
     arguments = parser.parse_args()
     os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # rollout_func is said to be experimental
+    torch.set_num_threads(1)  # the model is small: more threads wait for one another
 
     trainer = grpo_trainer(
         arguments.directory,

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import inspect
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pyarrow.dataset as ds
 import pytest
+import torch
 
 import mismatchscope as ms
 from mismatchscope.integrations import trl
@@ -61,6 +63,15 @@ class Run:
             and held["sampling_per_token_logps"].tolist()[: len(row["token_ids"])] == row["behavior_logprobs"]
         ]
         return found
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """The model is small: more threads wait for one another, the longer the busier the machine is."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
