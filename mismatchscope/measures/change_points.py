@@ -30,8 +30,8 @@ Array = np.ndarray
 MIN_STEPS = 12
 """Fewer are not searched."""
 LEVEL = 0.01
-"""A change is one whose p-value is below it. A run that has none shows one as often or less, but up to seven times
-as often where a persistent process (ρ 0.8) is half of the noise: benchmarks/results/calibration_trend.md."""
+"""A change is one whose p-value is below it. A run that has none shows one as often or less, but up to six times as
+often where the noise is most persistent (ρ 0.8): benchmarks/results/calibration_trend.md."""
 _EDGE = 0.05
 _FEWEST = 3
 """On either side of a change."""
