@@ -22,6 +22,7 @@ from ..logs.columns import LOGPROBS, PolicyRole
 from ..logs.metrics_file import LoggedMetrics
 from ..logs.reading import Log
 from ..machine import machine_facts
+from ..measures.bounds import with_policies
 from ..measures.log_results import DistributionCheck, LogFacts
 from ..measures.results import Alpha
 from ..measures.selected_states import State
@@ -85,7 +86,14 @@ def report_of(
         correction_sweeps=list(statistics.corrections.sweeps()),
         correction_series=list(statistics.corrections.series()),
         correction_audit=list(statistics.correction_audit.results()),
-        bounds=replace(figures.bounds, slack_observed_max=others.slack_observed_max, slack_mean=others.slack_mean),
+        bounds=with_policies(
+            replace(figures.bounds, slack_observed_max=others.slack_observed_max, slack_mean=others.slack_mean),
+            discount=settings.discount,
+            advantage_max=settings.advantage_max,
+            alpha0=None if others.alpha0 is None else others.alpha0.observed_max,
+            alpha1=figures.alpha.observed_max,
+            beta=None if others.beta is None else others.beta.observed_max,
+        ),
         alarms=_alarms(pair, statistics, checks),
         worst=[_worst_token(state) for state in statistics.pair.largest.states()],
         figures=chart_data_of(pair, None),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from ..errors import UsageError
@@ -15,7 +16,8 @@ from .repairs import UNREPAIRED, Repairs
 class AnalysisSettings:
     """`tolerance` is of a mean TV: the step, and the lag, at which it is passed are reported where it is given.
     `trainer` is whose metrics are recomputed: the one that the format is of by default, else all. `corrections` are
-    asked for beyond the usual ones, in the words of `measures.corrections.requests`.
+    asked for beyond the usual ones, in the words of `measures.corrections.requests`. `discount` and `advantage_max`
+    are γ and ε of the discounted bounds, both or neither.
 
     Raises `UsageError` for a trainer or a correction that is not known.
     """
@@ -27,8 +29,24 @@ class AnalysisSettings:
     tail: bool = False
     repairs: Repairs = UNREPAIRED
     corrections: tuple[str, ...] = ()
+    discount: float | None = None
+    advantage_max: float | None = None
 
     def __post_init__(self) -> None:
+        if (self.discount is None) != (self.advantage_max is None):
+            raise UsageError(
+                "The discounted bounds need both γ and the largest advantage.",
+                hint="--discount 0.99 --advantage-max 1",
+            )
+        if self.discount is not None and not 0 <= self.discount < 1:
+            raise UsageError(
+                f"A discount is at least 0 and below 1, not {self.discount:g}.", hint="--discount 0.99"
+            )
+        if self.advantage_max is not None and not 0 <= self.advantage_max < math.inf:
+            raise UsageError(
+                f"The largest advantage is a number from 0 on, not {self.advantage_max:g}.",
+                hint="--advantage-max 1",
+            )
         for text in self.corrections:
             settings_asked(text)
         if self.trainer is not None and self.trainer not in TRAINERS:

@@ -26,6 +26,8 @@ def analyze(
     mask: str = "recorded",
     drop_duplicates: bool = False,
     corrections: str | Sequence[str] = (),
+    discount: float | None = None,
+    advantage_max: float | None = None,
     processes: int | None = None,
     ray: str | None = None,
     fail_on: str | Sequence[str] = (),
@@ -46,6 +48,7 @@ def analyze(
             by token: those where it is not 0.
         drop_duplicates: leave responses out that came before with the same tokens and log-probs.
         corrections: asked for beyond the usual ones: "icepop:low=0.8,high=1.25", "verl", "verl.decoupled_geo_rs".
+        discount, advantage_max: γ and ε, the largest |advantage| for rewards within ±1, of the discounted bounds.
         processes: how many share the reading; one a core by default.
         ray: the address of a Ray cluster that reads instead; "local" starts one.
         fail_on: gates, as in "trend.token.kl.slope.low > 0"; the report's `verdict` is theirs.
@@ -77,6 +80,8 @@ def analyze(
             tail=settings.tail,
             repairs=Repairs(shift=shift, mask=mask),
             corrections=tuple(corrections),
+            discount=discount,
+            advantage_max=advantage_max,
         ),
         format=format,
         column_map=None if column_map is None else Path(column_map),

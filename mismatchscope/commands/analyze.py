@@ -48,6 +48,12 @@ def command(
     drop_duplicates: Annotated[
         bool, typer.Option("--drop-duplicates", help="Repair: leave responses out that came before.")
     ] = False,
+    discount: Annotated[
+        float | None, typer.Option(help="γ of the discounted bounds, with --advantage-max.")
+    ] = None,
+    advantage_max: Annotated[
+        float | None, typer.Option(help="ε of the discounted bounds: the largest |advantage|, rewards within ±1.")
+    ] = None,
     correction: Annotated[
         list[str] | None,
         typer.Option(
@@ -102,6 +108,8 @@ def command(
         tail=settings.tail,
         repairs=Repairs(shift=shift, mask=mask),
         corrections=tuple(correction or ()),
+        discount=discount,
+        advantage_max=advantage_max,
     )
 
     def judged(report: Report) -> Report:

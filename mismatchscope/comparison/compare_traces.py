@@ -11,6 +11,7 @@ from .. import __version__
 from ..alignment.compatibility import check_roles
 from ..credentials import masked
 from ..machine import machine_facts
+from ..measures.bounds import with_policies
 from ..records import Policy
 from ..reports.document import Counts, Provenance, Report
 from ..traces.reader import Trace
@@ -92,7 +93,11 @@ def compare(
         truncation_floor=_truncation_floor(pair),
         rounding_floor=rounding_floor(behavior, reference),
         corrections=list(figures.corrections),
-        bounds=replace(figures.bounds, slack_observed_max=others.slack_observed_max, slack_mean=others.slack_mean),
+        bounds=with_policies(
+            replace(figures.bounds, slack_observed_max=others.slack_observed_max, slack_mean=others.slack_mean),
+            discount=None,
+            advantage_max=None,
+        ),
         alarms=find_alarms(pair, counts, noise.floors),
         worst=worst_tokens_of(pair),
         figures=chart_data_of(pair, noise.largest),

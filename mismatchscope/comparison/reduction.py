@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -225,7 +225,7 @@ def _bounds(
         sequence_kl=_estimate(sequence.kl),
         mean_tv_T=by_index.mean(horizon) if own_tokens else None,
     )
-    infinite = {
+    infinite: dict[str, Any] = {
         name: None for name, value in vars(family).items() if isinstance(value, float) and math.isinf(value)
     }
     family = replace(family, **infinite)

@@ -12,11 +12,12 @@ what was sampled. Sources: TRPO (1502.05477), CPO (1705.10528), trust region mas
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .results import Bounds
+from .results import Bounds, Interval
 
 Array = np.ndarray
 
@@ -75,6 +76,75 @@ def finite_horizon_bounds(
         coupling=_product(4, tv, _total(drift_by_tv_T)),
         adaptive=adaptive,
     )
+
+
+def with_policies(
+    bounds: Bounds,
+    *,
+    discount: float | None,
+    advantage_max: float | None,
+    alpha0: float | None = None,
+    alpha1: float | None = None,
+    beta: float | None = None,
+) -> Bounds:
+    """The same bounds with those of a discounted objective, and with what is vacuous named.
+
+    J(pi_theta) >= L_mu(pi_theta) - C beta >= L_mu(pi_theta) - C (alpha_0 + alpha_1), C = 2 eps gamma / (1-gamma)^2,
+    by the performance difference lemma and a coupling of the two state distributions, which are no further apart
+    than 2 gamma beta / (1 - gamma) in L1. ("From two policies to three", theorems 1 and 2.)
+
+    Args:
+        discount: gamma, in [0, 1).
+        advantage_max: eps, the largest |A_mu(s, a)|, on the scale of |R| <= 1.
+        alpha0, alpha1, beta: the largest TVs seen. Without alpha0 and beta there are two policies, mu and pi_old.
+
+    Raises:
+        ValueError: gamma or eps is outside its range, or one is given without the other.
+    """
+    if (discount is None) != (advantage_max is None):
+        raise ValueError("the discounted bounds need both the discount and the largest advantage")
+    if discount is not None and advantage_max is not None:
+        if not 0 <= discount < 1:
+            raise ValueError(f"a discount is at least 0 and below 1, not {discount}")
+        if not 0 <= advantage_max < math.inf:
+            raise ValueError(f"the largest advantage is a number from 0 on, not {advantage_max}")
+        factor = 2 * advantage_max * discount / (1 - discount) ** 2
+        known = None not in (alpha0, beta)
+        bounds = replace(
+            bounds,
+            discount=discount,
+            advantage_max=advantage_max,
+            factor=factor,
+            two_policies_lower=_product(factor, beta if known else alpha1),
+            three_policies_lower=_product(factor, alpha0 + alpha1)
+            if known and alpha0 is not None and alpha1 is not None
+            else None,
+        )
+    return replace(bounds, vacuous=tuple(name for name in LIMITS if _is_vacuous(getattr(bounds, name))))
+
+
+RANGE = 2.0
+"""Of J for |R| <= 1."""
+LIMITS = (
+    "classical_tv",
+    "classical_kl",
+    "pinsker_marginal_tv",
+    "pinsker_marginal_kl",
+    "mixed_tv",
+    "mixed_kl",
+    "coupling",
+    "adaptive",
+    "max_free_linear",
+    "max_free_quadratic",
+    "two_policies_lower",
+    "three_policies_lower",
+)
+
+
+def _is_vacuous(bound: float | Interval | None) -> bool:
+    if isinstance(bound, Interval):
+        return bound.value is not None and bound.value >= RANGE
+    return bound is not None and bound >= RANGE
 
 
 def _pinsker(kl: float) -> float:

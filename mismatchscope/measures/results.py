@@ -261,3 +261,14 @@ class Bounds:
     """2 E Σ_{t < j} |ρ_t − 1| (1 − ρ_j)₊"""
     slack_observed_max: float | None = None
     slack_mean: float | None = None
+    discount: float | None = None
+    advantage_max: float | None = None
+    """γ and ε = max |A_μ|, as they were given: on the same scale of rewards."""
+    factor: float | None = None
+    """C = 2 ε γ / (1 − γ)²"""
+    two_policies_lower: float | None = None
+    """C β. The largest TV that was visited stands in for the maximum: the theorem's bound is no smaller."""
+    three_policies_lower: float | None = None
+    """C (α₀ + α₁), likewise."""
+    vacuous: tuple[str, ...] = ()
+    """Bounds of 2 or more, which is the whole range of J for |R| ≤ 1: they say nothing."""

@@ -68,6 +68,8 @@ def _numbers(node: Any, name: str) -> Iterator[tuple[tuple[str, ...], float | No
         yield (), node
     elif isinstance(node, list | tuple):
         for entry in node:
+            if isinstance(entry, str):
+                continue  # names of other rows
             key = " ".join(_key(field, getattr(entry, field)) for field in _NAMED_BY[name])
             for path, value in _numbers(entry, key):
                 if path[0] not in _NAMED_BY[name]:

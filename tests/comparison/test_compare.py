@@ -99,7 +99,7 @@ def test_bounds_are_what_the_definitions_say(pair: Pair, report: Report) -> None
 def test_a_bound_asks_for_what_the_evidence_gives(tmp_path: Path) -> None:
     sampled = make_pair(tmp_path / "sampled", evidence=Evidence("sampled"))
     bounds = compare(sampled.behavior, sampled.reference).bounds
-    known = {name for name in vars(bounds) if getattr(bounds, name) is not None}
+    known = {name for name in vars(bounds) if getattr(bounds, name) is not None} - {"vacuous"}
     assert known == {"horizon", "max_free_linear", "max_free_quadratic"}
 
 

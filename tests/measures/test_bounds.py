@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mismatchscope.measures.bounds import finite_horizon_bounds
+from mismatchscope.measures.bounds import finite_horizon_bounds, with_policies
 from mismatchscope.measures.positions import PositionSums
+from mismatchscope.measures.results import Bounds
 from mismatchscope.measures.sequence_sums import SequenceSums
 
 
@@ -135,3 +136,71 @@ def test_ratio_pair_sums_match_a_double_loop(log_ratio: list[float]) -> None:
 def test_an_overflowing_ratio_is_infinite_only_where_it_counts() -> None:
     assert ratio_pair_sums([800.0, 0.0], [0, 2])[0] == 0
     assert ratio_pair_sums([800.0, -1.0], [0, 2])[0] == np.inf
+
+
+def test_the_check_values_are_vacuous_at_that_length() -> None:
+    found = finite_horizon_bounds(4096, max_tv=5e-3, max_kl=1e-4, sequence_kl=0.01, sequence_tv=0.05)
+    every = with_policies(found, discount=None, advantage_max=None)
+    assert set(every.vacuous) == {
+        "classical_tv",
+        "classical_kl",
+        "pinsker_marginal_tv",
+        "pinsker_marginal_kl",
+        "mixed_tv",
+        "mixed_kl",
+        "coupling",
+    }
+    short = finite_horizon_bounds(16, max_tv=5e-3, max_kl=1e-4, sequence_kl=1e-3, sequence_tv=0.01)
+    assert with_policies(short, discount=None, advantage_max=None).vacuous == ()
+
+
+def test_the_discounted_bounds_hold_on_random_decision_processes() -> None:
+    """J, the surrogate at mu and the largest TVs exactly, of 200 processes with three states and three policies."""
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        gamma, distance = float(rng.uniform(0.1, 0.95)), float(rng.uniform(0.05, 2))
+        moves_SAS, reward_SA = rng.dirichlet(np.ones(3), (3, 2)), rng.uniform(-1, 1, (3, 2))
+        logits_SA = rng.normal(0, 1, (3, 2))
+        mu, old, theta = (
+            np.exp(x) / np.exp(x).sum(axis=1, keepdims=True)
+            for x in (logits_SA, *(logits_SA + rng.normal(0, distance, (2, 3, 2))))
+        )
+        start_S = np.full(3, 1 / 3)
+
+        def value_of(policy_SA, moves_SAS=moves_SAS, reward_SA=reward_SA, gamma=gamma):
+            step_SS = np.einsum("sa,sat->st", policy_SA, moves_SAS)
+            return np.linalg.solve(np.eye(3) - gamma * step_SS, (policy_SA * reward_SA).sum(axis=1))
+
+        value_S = value_of(mu)
+        advantage_SA = reward_SA + gamma * moves_SAS @ value_S - value_S[:, None]
+        visits_S = np.linalg.solve(np.eye(3) - gamma * np.einsum("sa,sat->st", mu, moves_SAS).T, start_S)
+        surrogate = start_S @ value_S + visits_S @ (theta * advantage_SA).sum(axis=1)
+        gap = abs(start_S @ value_of(theta) - surrogate)
+
+        def largest(p, q):
+            return float(np.abs(p - q).sum(axis=1).max() / 2)
+
+        found = with_policies(
+            Bounds(),
+            discount=gamma,
+            advantage_max=float(np.abs(advantage_SA).max()),
+            alpha0=largest(old, theta),
+            alpha1=largest(mu, old),
+            beta=largest(mu, theta),
+        )
+        assert gap <= found.two_policies_lower + 1e-12
+        assert found.two_policies_lower <= found.three_policies_lower + 1e-12
+        assert found.factor == pytest.approx(2 * found.advantage_max * gamma / (1 - gamma) ** 2)
+
+
+def test_without_a_third_policy_there_is_one_distance() -> None:
+    found = with_policies(Bounds(), discount=0.9, advantage_max=1.0, alpha1=0.01)
+    assert found.two_policies_lower == pytest.approx(2 * 0.9 / 0.01 * 0.01)
+    assert found.three_policies_lower is None
+    assert with_policies(Bounds(), discount=0.99, advantage_max=1.0, alpha1=0.5).vacuous == ("two_policies_lower",)
+
+
+@pytest.mark.parametrize("given", [(1.0, 1.0), (-0.1, 1.0), (0.9, -1.0), (0.9, math.inf), (0.9, None), (None, 1.0)])
+def test_bad_discounts_and_advantages_are_refused(given: tuple[float | None, float | None]) -> None:
+    with pytest.raises(ValueError, match=r"discount|advantage"):
+        with_policies(Bounds(), discount=given[0], advantage_max=given[1], alpha1=0.1)
