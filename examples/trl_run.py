@@ -77,7 +77,9 @@ def is_right(completions: list[str], answer: list[str], **others: Any) -> list[f
     return [float(bool(found) and found[-1] == right) for found, right in zip(numbers, answer, strict=True)]
 
 
-def grpo_trainer(directory: Path, rollout: Callable[..., Any], *, prompts: int = 64, **options: Any) -> GRPOTrainer:
+def grpo_trainer(
+    directory: Path, rollout: Callable[..., Any] | None, *, prompts: int = 64, **options: Any
+) -> GRPOTrainer:
     """A trainer of the embedded dense model, ready to run."""
     torch.manual_seed(0)
     path = str(model_path("dense"))

@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from ..errors import UsageError
 from ..logs.recorder import Recorder
 from .signatures import required
 
@@ -41,11 +42,16 @@ def attach(trainer: Any, recorder: Recorder, *, log_metrics: bool = True) -> Non
     a completion: TRL hands these on, and they are recorded.
 
     Raises:
-        UsageError: this version of TRL does not have what the hook needs.
+        UsageError: this version of TRL does not have what the hook needs, or it holds no log-probs of the sampler.
     """
     originals = {
         name: required(trainer, name, parameters, "TRL", WRITTEN_AGAINST) for name, parameters in _NEEDED.items()
     }
+    if not getattr(trainer, "use_vllm", True) and getattr(trainer, "rollout_func", None) is None:
+        raise UsageError(
+            "This trainer samples with the model itself, and TRL keeps no log-probs of that.",
+            hint="use_vllm=True, or a rollout_func that returns logprobs",
+        )
     hook = _Hook(trainer, recorder, log_metrics)
     trainer._generate_and_score_completions = hook.generation(originals["_generate_and_score_completions"])
     trainer._calculate_rewards = hook.rewards(originals["_calculate_rewards"])

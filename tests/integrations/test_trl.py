@@ -148,6 +148,11 @@ def test_without_old_log_probs_the_forward_of_the_update_is_the_reference(tmp_pa
         assert row["trainer_version"] == row["policy_version"] == row["step"] - 1
 
 
+def test_a_trainer_without_log_probs_of_its_sampler_is_refused_at_once(tmp_path: Path) -> None:
+    with pytest.raises(ms.errors.UsageError, match="TRL keeps no log-probs"):
+        trl.attach(grpo_trainer(tmp_path, None), ms.Recorder(tmp_path / "log"))
+
+
 def test_a_version_of_trl_that_has_moved_is_refused_at_once(run: Run, tmp_path: Path) -> None:
     moved = SimpleNamespace(
         **{name: getattr(run.trainer, name) for name in ("_generate_and_score_completions", "_calculate_rewards")}
