@@ -184,7 +184,7 @@ def _log(report: Report) -> dict[str, Any]:
         "places": {f"by {groups.by}": places(groups) for groups in report.groups},
         "strips": strips(report),
         "trends": [chart for chart in drawn if chart.name.startswith("trend-")],
-        "trade_offs": [chart for chart in drawn if chart.name.startswith("trade-off-")],
+        "corrections": [chart for chart in drawn if chart.name.startswith("correction-")],
     }
 
 

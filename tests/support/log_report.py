@@ -6,7 +6,7 @@ import numpy as np
 from full_report import full
 from report_parts import HOSTILE
 
-from mismatchscope.measures.correction_results import Correction, CorrectionAudit, CorrectionSweep
+from mismatchscope.measures.correction_results import Correction, CorrectionAudit, CorrectionSeries, CorrectionSweep
 from mismatchscope.measures.log_results import (
     ChangePoint,
     ColumnPolicy,
@@ -183,6 +183,11 @@ def log_report() -> Report:
             "correction_sweeps": [
                 CorrectionSweep("token_tis", "cap", tuple(rule("token_tis", c, 1 - 0.01 / c) for c in (1, 2, 5))),
                 CorrectionSweep("icepop", "high", tuple(rule("icepop", c, 1 - 0.1 / c) for c in (2, 5, 10))),
+            ],
+            "correction_series": [
+                CorrectionSeries(
+                    "icepop", {"low": 0.5}, "step", (0, 1), (1.0, 0.9), (1.0, 1.0), (0.0, 0.1), (1, 0.9), (1.0, 0.9)
+                )
             ],
             "sequences": [sequence(7, "worst", 12), sequence(11, "random", 8)],
             "correction_audit": [

@@ -62,7 +62,7 @@ class TestPage:
 
     def test_trends_and_trade_offs_are_drawn(self, page: str) -> None:
         found = re.findall(r'aria-labelledby="([\w-]+)-title', page)
-        assert {"trend-token", "trend-sequence", "trade-off-token"} <= set(found)
+        assert {"trend-token", "trend-sequence", "correction-token", "correction-by-step"} <= set(found)
 
     def test_nothing_foreign_is_markup(self, page: str) -> None:
         assert "<script" not in page
