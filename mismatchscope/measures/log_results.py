@@ -78,7 +78,7 @@ class Trends:
 
 @result
 class GroupRow:
-    """The responses, or tokens, of one label. In a table of over 131,072 rows `prompts` are random groups of them."""
+    """The responses, or tokens, of one label. Beyond 131,072 prompts by label `prompts` are groups of them."""
 
     label: str
     prompts: int
