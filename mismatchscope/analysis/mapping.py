@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ..logs.reading import Log
 from ..logs.source import Part
+from .joined_batches import joined
 from .settings import AnalysisSettings
 from .statistics import LogStatistics
 
@@ -45,9 +46,9 @@ class ChunkReader:
 
     def __call__(self, chunk: Chunk) -> LogStatistics:
         statistics = LogStatistics(self._settings)
-        for file, part in chunk:
-            for batch in self._log.read(part):
-                statistics.add(batch, file)
+        read = ((file, batch) for file, part in chunk for batch in self._log.read(part))
+        for file, batch in joined(read):
+            statistics.add(batch, file)
         return statistics
 
 
