@@ -45,7 +45,7 @@ _ARGUMENTS = {  # of which "pn" of the first three is a row and the bytes to the
     "topk_sums": "pnpnnnp",
     "token_sums": "ppippndp",
     "token_figures_and_sums": "pppndpppp",
-    "native_sums": "ppnpp",
+    "native_sums": "ppppnpp",
     "ratio_figures": "pnppp",
     "bin_places": "ppnpnnp",
     "bin_table": "pppnnp",

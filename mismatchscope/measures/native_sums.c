@@ -49,8 +49,9 @@ typedef struct {
     double changed, exponent, low, high, k3;
 } native_limits;
 
-void native_sums(const double *log_ratio, const int64_t *offsets, int64_t n_responses, const native_limits *limits,
-                 native_result *out) {
+/* `counts` NULL counts every token. */
+void native_sums(const double *logp_mu, const double *logp_pi, const uint8_t *counts, const int64_t *offsets,
+                 int64_t n_responses, const native_limits *limits, native_result *out) {
     native_limits l = *limits;
     for (int64_t s = 0; s < n_responses; s++) {
         double changed = 0, js = 0, safe_ratio = 0, square_safe_ratio = 0, ratio_within = 0, square_ratio_within = 0;
@@ -58,13 +59,14 @@ void native_sums(const double *log_ratio, const int64_t *offsets, int64_t n_resp
 #pragma omp simd reduction(+ : changed, js, safe_ratio, square_safe_ratio, ratio_within, square_ratio_within, above, \
         below, clamped_k3, ratio_distance)
         for (int64_t i = offsets[s]; i < offsets[s + 1]; i++) {
-            double d = log_ratio[i];
+            int64_t used = counts ? counts[i] : 1;
+            double d = used ? logp_pi[i] - logp_mu[i] : 0;
             double clamped = d < -l.exponent ? -l.exponent : d;
             clamped = clamped > l.exponent ? l.exponent : clamped;
             token_figures t = figures_of(0, clamped, 1);
-            double size = fabs(d), safe = t.ratio;
+            double size = fabs(d), safe = used ? t.ratio : 0;
             double within = safe < l.low ? l.low : safe;
-            within = within > l.high ? l.high : within;
+            within = used ? (within > l.high ? l.high : within) : 0;
             double e = size > -DEAD ? 0 : exponential(-size), far = d > 0 ? growth(size) - 1 : 1 - e;
             changed += size > l.changed ? 1 : 0;
             js += log_cosh_half(size, e);
@@ -73,7 +75,7 @@ void native_sums(const double *log_ratio, const int64_t *offsets, int64_t n_resp
             ratio_within += within;
             square_ratio_within += within * within;
             above += safe > l.high ? 1 : 0;
-            below += safe < l.low ? 1 : 0;
+            below += used & (safe < l.low) ? 1 : 0;
             clamped_k3 += t.k3 < l.k3 ? t.k3 : l.k3;
             ratio_distance += size > l.exponent ? far : t.distance;
         }

@@ -12,7 +12,7 @@ import numpy as np
 
 from .. import kernel
 from ..sampled import k3
-from ..token_sums import token_figures
+from ..token_sums import token_sums
 
 Array = np.ndarray
 
@@ -52,12 +52,15 @@ class BatchSums:
         return self.total[name] / self.total["responses"]
 
 
-def sums_by_batch(logp_mu_N: Array, logp_pi_N: Array, offsets_S1: Array, batch_S: Array) -> dict[int, BatchSums]:
+def sums_by_batch(
+    logp_mu_N: Array, logp_pi_N: Array, offsets_S1: Array, batch_S: Array, *, counts_N: Array | None = None
+) -> dict[int, BatchSums]:
     """The sums of each batch of these responses; `batch_S` is the number of the batch of each, [S].
 
-    Log-probs are natural and legal: see `sampled.sampled_estimators`. No response is empty.
+    `counts_N` says which tokens count, where others lie between them, as padding does. Log-probs that count are
+    natural and legal: see `sampled.sampled_estimators`. No response is empty.
     """
-    total, largest, smallest = _of_responses(logp_mu_N, logp_pi_N, offsets_S1)
+    total, largest, smallest = _of_responses(logp_mu_N, logp_pi_N, offsets_S1, counts_N)
     batch_B, which_S = np.unique(batch_S, return_inverse=True)
     added = {name: np.bincount(which_S, weights=value_S) for name, value_S in total.items()}
     highest = {name: _extremes(np.maximum, value_S, which_S, -np.inf) for name, value_S in largest.items()}
@@ -77,13 +80,13 @@ def _extremes(join: np.ufunc, value_S: Array, which_S: Array, start: float) -> A
 
 
 def _of_responses(
-    logp_mu_N: Array, logp_pi_N: Array, offsets_S1: Array
+    logp_mu_N: Array, logp_pi_N: Array, offsets_S1: Array, counts_N: Array | None
 ) -> tuple[Mapping[str, Array], Mapping[str, Array], Mapping[str, Array]]:
     """Sums, maxima and minima of each response, [S] each."""
     of_tokens = _by_numpy if kernel.library() is None else _by_kernel
     with np.errstate(over="ignore", invalid="ignore"):  # a leak makes some of these infinite, or unknown
-        sums, largest, smallest = of_tokens(logp_mu_N, logp_pi_N, offsets_S1)
-        length_S, d_S = np.diff(offsets_S1).astype(np.float64), sums["log_ratio"]
+        sums, largest, smallest = of_tokens(logp_mu_N, logp_pi_N, offsets_S1, counts_N)
+        length_S, d_S = sums["tokens"], sums["log_ratio"]
         divisor_S = length_S + EPSILON
         of_mu_S, of_pi_S = sums.pop("log_p_mu") / divisor_S, sums.pop("log_p_pi") / divisor_S
         fall_S = of_mu_S - of_pi_S
@@ -92,7 +95,6 @@ def _of_responses(
         capped_S = np.where(ratio_S <= _CAP, ratio_S, 0.0)
         clipped_S = np.clip(safe_S, _LOW, _HIGH)
         sums |= {
-            "tokens": length_S,
             "responses": np.ones(len(length_S)),
             "mean_log_p_mu": of_mu_S,
             "mean_log_p_pi": of_pi_S,
@@ -137,19 +139,20 @@ _LIMITS = np.array([_CHANGED, _EXPONENT, _LOW, _HIGH, _KL])
 
 
 def _by_kernel(
-    logp_mu_N: Array, logp_pi_N: Array, offsets_S1: Array
+    logp_mu_N: Array, logp_pi_N: Array, offsets_S1: Array, counts_N: Array | None
 ) -> tuple[dict[str, Array], dict[str, Array], dict[str, Array]]:
     """Sums, maxima and minima over the tokens of each response."""
+    mu_N, pi_N = (np.ascontiguousarray(each, np.float64) for each in (logp_mu_N, logp_pi_N))
     offsets_S1 = np.ascontiguousarray(offsets_S1, np.int64)
-    figures = token_figures(logp_mu_N, logp_pi_N, offsets_S1, cap=_CAP)
+    found = token_sums(mu_N, pi_N, offsets_S1, counts_N=counts_N, cap=_CAP)
     extra_SX, library = np.empty((len(offsets_S1) - 1, len(_EXTRA))), kernel.library()
     assert library is not None
     library.native_sums(
-        *(kernel.address(figures.log_ratio_N), kernel.address(offsets_S1, np.int64), len(extra_SX)),
-        *(kernel.address(_LIMITS), kernel.address(extra_SX)),
+        *(kernel.address(mu_N), kernel.address(pi_N), None if counts_N is None else kernel.address(counts_N, bool)),
+        *(kernel.address(offsets_S1, np.int64), len(extra_SX), kernel.address(_LIMITS), kernel.address(extra_SX)),
     )
-    found = figures.sums
     sums = dict(zip(_EXTRA, extra_SX.T, strict=True)) | {
+        "tokens": found.tokens,
         "log_ratio": found.log_ratio,
         "abs_log_ratio": found.abs_logprob_diff,
         "square_log_ratio": found.log_ratio_square,
@@ -184,9 +187,12 @@ def _by_kernel(
 
 
 def _by_numpy(
-    logp_mu_N: Array, logp_pi_N: Array, offsets_S1: Array
+    logp_mu_N: Array, logp_pi_N: Array, offsets_S1: Array, counts_N: Array | None
 ) -> tuple[dict[str, Array], dict[str, Array], dict[str, Array]]:
     """`_by_kernel` in arrays of every step: without a compiler, and what the kernel is tested against."""
+    if counts_N is not None:
+        upto_N1 = np.append(0, np.cumsum(counts_N))
+        logp_mu_N, logp_pi_N, offsets_S1 = logp_mu_N[counts_N], logp_pi_N[counts_N], upto_N1[offsets_S1]
     start_S = offsets_S1[:-1]
 
     def total(value_N: Array) -> Array:
@@ -200,6 +206,7 @@ def _by_numpy(
     safe_N = np.exp(clamped_N)
     within_N = np.clip(safe_N, _LOW, _HIGH)
     sums = {
+        "tokens": np.diff(offsets_S1).astype(np.float64),
         "log_ratio": total(d_N),
         "abs_log_ratio": total(size_N),
         "square_log_ratio": total(d_N * d_N),
