@@ -244,5 +244,13 @@ def _facts(
         rejected=dict(statistics.rejected.responses + statistics.rejected.tokens),
         selection="; ".join(filter(None, [log.format.selects, *reduced])) or None,
         repairs=settings.repairs.sentences,
-        remarks=(*log.remarks, *statistics.remarks),
+        remarks=(*log.remarks, *statistics.remarks, *_left_out(statistics)),
     )
+
+
+def _left_out(statistics: LogStatistics) -> list[str]:
+    """Corrections that could not be applied, by what the log lacks."""
+    by_reason: dict[str, list[str]] = {}
+    for name, reason in statistics.corrections.left_out().items():
+        by_reason.setdefault(reason, []).append(name)
+    return [f"corrections left out: {', '.join(names)} ({reason})" for reason, names in by_reason.items()]

@@ -38,7 +38,7 @@ class LogStatistics:
 
     def __init__(self, settings: AnalysisSettings) -> None:
         self._repairs = settings.repairs
-        self.pair, self.alpha0, self.beta = PairStatistics(), PairStatistics(), PairStatistics()
+        self.pair, self.alpha0, self.beta = (PairStatistics(corrections=False) for _ in range(3))
         self.corrections = LogCorrections(settings)
         self.correction_audit = CorrectionAudits(settings)
         self.distribution = DistributionChecks()

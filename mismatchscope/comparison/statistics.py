@@ -47,7 +47,7 @@ class PairStatistics:
     Each block holds whole sequences, and no sequence is added twice.
     """
 
-    def __init__(self, *, truncated: bool = False) -> None:
+    def __init__(self, *, truncated: bool = False, corrections: bool = True) -> None:
         self._truncated = truncated
         self._clusters = Clusters()
         self.sums = {name: ClusterSums() for name in (*_SAMPLED, *COLUMNS, *EXACT, *LOWER_BOUNDS, *ESTIMATES)}
@@ -57,7 +57,7 @@ class PairStatistics:
         }
         self.shares = {name: ClusterShares(signed=name == "log_ratio") for name in _BY_SHARE}
         self.tv_lower, self.tv_upper = TotalVariation(), TotalVariation()
-        self.corrections = Corrections()
+        self.corrections = Corrections(None if corrections else ())
         self.probabilities = Covariance()
         self.best_tv = PositionProfile()
         self.estimated_tv_by_index, self.upper_tv_by_index = PositionSums(), PositionSums()
@@ -145,16 +145,8 @@ class PairStatistics:
     def _add_responses(self, states: States) -> None:
         """What is said of responses: one that lost a token to rejection has no sum over it."""
         log_ratio_N, sums = states.figures.log_ratio_N, states.figures.sums
-        self.corrections.add(
-            RatioBlock(
-                log_ratio_N,
-                states.offsets_S1,
-                tv_T=states.columns["tv"] if states.all_exact else None,
-                kl_T=states.columns["kl"] if states.all_exact else None,
-                tv_estimate_T=states.columns.get("tv_estimate"),
-                kl_estimate_T=states.columns.get("kl_estimate"),
-            )
-        )
+        if self.corrections.settings:
+            self.corrections.add(_ratios(states))
         in_order = order_sums(log_ratio_N, states.offsets_S1)
         self._sequences.append(
             SequenceSums.of(
@@ -293,4 +285,16 @@ def _state(states: States, row: int, tv_N: np.ndarray) -> State:
         logp_mu=float(states.logp_mu_N[row]),
         logp_pi=float(states.logp_pi_N[row]),
         tv_around={int(states.position_N[other]): float(tv_N[other]) for other in around},
+    )
+
+
+def _ratios(states: States) -> RatioBlock:
+    columns, exact = states.columns, states.all_exact
+    return RatioBlock(
+        states.figures.log_ratio_N,
+        states.offsets_S1,
+        tv_T=columns["tv"] if exact else None,
+        kl_T=columns["kl"] if exact else None,
+        tv_estimate_T=columns.get("tv_estimate"),
+        kl_estimate_T=columns.get("kl_estimate"),
     )
