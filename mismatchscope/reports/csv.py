@@ -79,7 +79,9 @@ def _numbers(node: Any, name: str) -> Iterator[tuple[tuple[str, ...], float | No
             node if isinstance(node, dict) else {key: getattr(node, key) for key in field_types(node.__class__)}
         )
         by_step = [field for field in _BY_STEP if isinstance(children.get(field), tuple)]
-        for at, step in enumerate(children["steps"] if by_step else ()):
+        # A trainer's metric by step is of use beside what the run logged; all of them are in report.json.
+        compared = bool(by_step) and children.get("logged", by_step) is not None
+        for at, step in enumerate(children["steps"] if compared else ()):
             for field in by_step:
                 yield (f"step={step}", _BY_STEP[field]), children[field][at]
         for field, child in children.items():

@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 from xml.etree import ElementTree
 
+import example_reports
 import jsonschema
 import pandas
 import pytest
@@ -119,6 +120,19 @@ def test_csv_names_the_entries_of_a_list(full: Report) -> None:
     assert values["alpha1", "tolerance quantile=0.95 confidence=0.95", "value"] == 0.131
     assert values["corrections", "token TIS C=2", "kept_tokens"] == 1.0
     assert values["sequence", "by_length low=1 high=31 tv", "value"] == 0.0121
+
+
+def test_csv_has_the_steps_of_trends_and_of_metrics_that_the_run_logged() -> None:
+    log = example_reports.log()
+    csv = pandas.read_csv(io.StringIO(render(log, "csv")))
+    by_step = csv[csv.measure.str.contains(" step=", regex=False)]
+    assert log.trend is not None and log.trend.token.tv is not None
+    tv = by_step[(by_step.section == "trend") & by_step.measure.str.startswith("token tv ")]
+    for name, values in (("value", log.trend.token.tv.values), ("high", log.trend.token.tv.high)):
+        assert tv[tv.statistic == name].value.tolist() == pytest.approx(list(values))
+    metrics = by_step[by_step.section == "native_metrics"]
+    compared = metrics.measure.str.startswith("slime train/train_rollout_logprob_abs_diff step=")
+    assert compared.all() and metrics[metrics.statistic == "logged"].value.tolist() == [0.02, 0.031]
 
 
 def test_json_is_the_report(report: Report) -> None:
