@@ -57,12 +57,12 @@ def dppo_kl_mask(block: RatioBlock, *, threshold: float = 0.05) -> Effect:
     which its advantage pushes. Weight pi / mu of the others."""
     assert block.logp_mu_T is not None and block.advantage_T is not None
     change_T, log_ratio_T = block.probability_change_T, block.total_log_ratio_T
-    # KL > threshold takes a change of threshold / 25 at least, but where the logarithm of one of the two ratios is
-    # beyond 25: of pi / mu that is asked, and the rest of the mass is taken to be 2^-24 at least.
-    able_D = np.flatnonzero((np.abs(change_T) > threshold / 25) | (log_ratio_T < -25))
-    # chi^2 bounds KL from above.
-    pi_D, change_D = block.mu_T[able_D] + change_T[able_D], change_T[able_D]
-    able_D = able_D[~(change_D * change_D <= threshold * pi_D * (1 - pi_D))]
+    pi_T = block.mu_T + change_T
+    bound_T = 1 - pi_T
+    bound_T *= pi_T
+    bound_T *= threshold
+    # chi^2 of the two, change^2 / (pi (1 - pi)), bounds their KL: of the others it need not be computed.
+    able_D = np.flatnonzero(~(change_T * change_T <= bound_T))
     outward_D = np.where(block.advantage_T[able_D] > 0, change_T[able_D] > 0, change_T[able_D] < 0)
     kl_D = _binary_kl(block.logp_mu_T[able_D], log_ratio_T[able_D])
     return _without_effect(block, able_D[outward_D & (kl_D > threshold)])

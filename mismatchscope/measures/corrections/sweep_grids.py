@@ -85,7 +85,7 @@ def _same_low(high: float) -> Parameters:
 
 
 SWEEPS: tuple[Sweep, ...] = (
-    Sweep("token_tis", "cap", (1.0, *_RATIOS), TokenBand("ratio")),
+    Sweep("token_tis", "cap", _RATIOS, TokenBand("ratio")),  # a cap of 1 would cut the bin of zero in two
     Sweep("icepop", "high", _RATIOS, TokenBand("ratio", _icepop_kept), lambda high: {"low": 1 / high}),
     Sweep("sequence_tis", "cap", (1.0, *_RATIOS, 20.0), None),
     Sweep("sequence_mis", "cap", (*_RATIOS, 20.0), SequenceMask(lambda block: block.log_ratio_S, math.log)),
