@@ -26,6 +26,7 @@ def in_processes(processes: int) -> Mapper:
         if min(processes, len(chunks)) <= 1:
             yield from in_this_process(read, chunks)
             return
+        _import_what_reading_needs()
         # Forked: nothing is imported again, and a program that calls this needs no guard around its main module.
         context = multiprocessing.get_context("fork")
         with ProcessPoolExecutor(processes, context, initializer=_begin, initargs=(os.getpid(),)) as pool:
@@ -40,6 +41,15 @@ def in_processes(processes: int) -> Mapper:
                 pool.shutdown(wait=False, cancel_futures=True)
 
     return mapped
+
+
+def _import_what_reading_needs() -> None:
+    """Once, instead of in every process: pyarrow looks for pandas when it first makes an array."""
+    import pyarrow as pa
+    import pyarrow.compute
+    import pyarrow.parquet
+
+    pa.array([0])
 
 
 def _in_order(
