@@ -232,11 +232,20 @@ def _rule_of(name: str, following: Following) -> tuple[str, str, bool]:
 def _band(edges: Edges) -> tuple[str, bool]:
     """The band in words, and whether it is a published one upside down and not the right way up."""
     for low, high in _PUBLISHED_BANDS:
-        if edges.allows(low, high):
+        if edges.below and edges.above and edges.allows(low, high):
             return f"{low:g} – {high:g}", False
     for low, high in _PUBLISHED_BANDS:
         asymmetric = not math.isclose(low * high, 1, rel_tol=1e-2)
         if asymmetric and edges.below and edges.above and edges.allows(1 / high, 1 / low):
             return f"{1 / high:.4g} – {1 / low:.4g}, which is {low:g} – {high:g} of the inverse", True
-    low, high = math.exp(edges.kept_low), math.exp(edges.kept_high)
-    return f"{number(low)} – {number(high)}, the ratios that were kept", False
+    return (
+        f"{_threshold(edges.dropped_below, edges.kept_low)} – {_threshold(edges.kept_high, edges.dropped_above)}",
+        False,
+    )
+
+
+def _threshold(low: float, high: float) -> str:
+    """Where a threshold lies, between two ratios in their logarithms; one that dropped nothing is not seen."""
+    if math.isinf(low) or math.isinf(high):
+        return "(none seen)"
+    return f"({number(math.exp(low))} to {number(math.exp(high))})"

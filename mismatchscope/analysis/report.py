@@ -249,8 +249,7 @@ def _facts(
 
 
 def _left_out(statistics: LogStatistics) -> list[str]:
-    """Corrections that could not be applied, by what the log lacks."""
-    by_reason: dict[str, list[str]] = {}
-    for name, reason in statistics.corrections.left_out().items():
-        by_reason.setdefault(reason, []).append(name)
-    return [f"corrections left out: {', '.join(names)} ({reason})" for reason, names in by_reason.items()]
+    """Corrections for which the log lacks a column; those that no log can have are not named."""
+    left_out = statistics.corrections.left_out()
+    names = [name for name, reason in left_out.items() if "every state" not in reason]
+    return [f"corrections that need columns which the log lacks: {', '.join(names)}"] if names else []

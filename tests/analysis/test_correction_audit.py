@@ -14,6 +14,7 @@ from mismatchscope.analysis.block import LogBlock
 from mismatchscope.analysis.correction_audit import CorrectionAudits
 from mismatchscope.analysis.settings import AnalysisSettings
 from mismatchscope.measures.correction_results import CorrectionAudit
+from mismatchscope.reports.text import number
 
 SEEDS = range(2)
 MANY = [pytest.param(range(2), id="2"), pytest.param(range(2, 40), id="38", marks=pytest.mark.slow)]
@@ -112,3 +113,11 @@ def test_a_mask_of_tool_output_is_not_taken_for_a_rejection() -> None:
 
 def test_a_log_without_either_says_nothing() -> None:
     assert audited(block_of(0)) == ()
+
+
+def test_a_threshold_that_dropped_nothing_is_not_made_up() -> None:
+    block = with_weights(block_of(3), lambda r, b: np.where(r <= 1.7, r, 0))
+    (found,) = audited(block)
+    ratio_N = np.exp(block.logp_pi_N - block.logp_mu_N)
+    below, above = ratio_N[ratio_N <= 1.7].max(), ratio_N[ratio_N > 1.7].min()
+    assert found.code == "icepop" and f"(none seen) – ({number(below)} to {number(above)})" in found.sentence
