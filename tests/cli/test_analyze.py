@@ -34,6 +34,7 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
+@pytest.mark.slow
 def test_a_log_becomes_a_report(log: Path, tmp_path: Path) -> None:
     done = run("-q", "analyze", log, "-o", tmp_path / "out")
     assert done.returncode == 0, done.stderr
