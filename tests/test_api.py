@@ -113,6 +113,7 @@ def test_an_audit_without_a_directory_leaves_nothing(
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.slow
 def test_an_audit_that_was_interrupted_goes_on(tmp_path: Path) -> None:
     first = ms.audit(**SMALL, directory=tmp_path / "run")
     (tmp_path / "run" / "report.json").unlink()

@@ -8,4 +8,6 @@ import pytest
 def test_xdist_has_grouped_the_tests(request: pytest.FixtureRequest) -> None:
     if not getattr(request.config.option, "loadgroup", False):
         pytest.skip("the suite runs in one process")
-    assert request.node.nodeid.endswith("@tests.test_groups"), "pytest and pytest-xdist as pyproject.toml bounds them"
+    assert request.node.nodeid.endswith("@tests.test_groups"), (
+        "pytest and pytest-xdist as pyproject.toml bounds them"
+    )

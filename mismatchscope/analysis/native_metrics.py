@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -46,55 +47,80 @@ class NativeMetrics:
             self._sums.setdefault(key, BatchSums()).merge(sums)
 
     def results(self, trainers: Sequence[str], logged: LoggedMetrics | None = None) -> list[NativeMetric]:
-        """The metrics of these trainers, step by step, each beside what a metrics file has under its name.
+        """The metrics of these trainers, each beside what a metrics file has under its name. Step by step are those
+        of a single trainer, and those that the run logged.
 
         Of several settings that a trainer logs under one name, that which reproduces the file's values best.
         """
-        steps = sorted({step for step, _ in self._sums if step != UNKNOWN})
+        whole = _Ranks.of(self._sums)
+        steps = {step: _Ranks.of(sums) for step, sums in self._by_step().items()}
         found = []
         for trainer in trainers:
             by_name: dict[str, list[NativeMetric]] = {}
             for definition in TRAINERS[trainer]:
-                metric = self._metric(
-                    trainer, definition, steps, None if logged is None else _named(logged, definition.name)
-                )
-                by_name.setdefault(definition.name, []).append(metric)
+                values = None if logged is None else _named(logged, definition.name)
+                shown = steps if len(trainers) == 1 or values is not None else {}
+                by_name.setdefault(definition.name, []).append(_metric(trainer, definition, whole, shown, values))
             for variants in by_name.values():
                 found += variants if variants[0].logged is None else [min(variants, key=_distance)]
         return found
 
-    def _metric(
-        self, trainer: str, definition: Definition, steps: Sequence[int], logged: Mapping[int, float] | None
-    ) -> NativeMetric:
-        values = [self._value(definition, [key for key in self._sums if key[0] == step]) for step in steps]
-        compared = None if logged is None else _compared(steps, values, logged)
-        return NativeMetric(
-            trainer=trainer,
-            name=definition.name if not definition.variant else f"{definition.name} ({definition.variant})",
-            definition=definition.definition,
-            estimates=definition.estimates,
-            value=self._value(definition, list(self._sums)),
-            steps=tuple(steps),
-            values=tuple(values),
-            logged=None if compared is None else compared.logged,
-            reproduces=None if compared is None else compared.reproduces,
-            largest_difference=None if compared is None else compared.largest,
-            step_offset=0 if compared is None else compared.offset,
-        )
+    def _by_step(self) -> dict[int, dict[tuple[int, int], BatchSums]]:
+        """In rising order; what has no step is left out."""
+        found: dict[int, dict[tuple[int, int], BatchSums]] = {}
+        for (step, rank), sums in sorted(self._sums.items(), key=lambda item: item[0]):
+            if step != UNKNOWN:
+                found.setdefault(step, {})[step, rank] = sums
+        return found
 
-    def _value(self, definition: Definition, keys: Sequence[tuple[int, int]]) -> float | None:
-        """Over these batches: as one, or the mean of the ranks'."""
+
+@dataclass(frozen=True)
+class _Ranks:
+    """Sums over some batches: of all, and by rank."""
+
+    whole: BatchSums
+    by_rank: dict[int, BatchSums]
+
+    @classmethod
+    def of(cls, sums: Mapping[tuple[int, int], BatchSums]) -> _Ranks:
+        whole = BatchSums()
+        by_rank: dict[int, BatchSums] = {}
+        for (_, rank), each in sums.items():
+            whole.merge(each)
+            by_rank.setdefault(rank, BatchSums()).merge(each)
+        return cls(whole, by_rank)
+
+    def value(self, definition: Definition) -> float | None:
+        """Of all as one batch, or the mean of the ranks'; None where it is not finite."""
         if definition.over_ranks:
-            by_rank: dict[int, BatchSums] = {}
-            for key in keys:
-                by_rank.setdefault(key[1], BatchSums()).merge(self._sums[key])
-            value = sum(definition.value(sums) for sums in by_rank.values()) / len(by_rank)
+            value = sum(map(definition.value, self.by_rank.values())) / len(self.by_rank)
         else:
-            whole = BatchSums()
-            for key in keys:
-                whole.merge(self._sums[key])
-            value = definition.value(whole)
+            value = definition.value(self.whole)
         return value if math.isfinite(value) else None
+
+
+def _metric(
+    trainer: str,
+    definition: Definition,
+    whole: _Ranks,
+    steps: Mapping[int, _Ranks],
+    logged: Mapping[int, float] | None,
+) -> NativeMetric:
+    values = [batches.value(definition) for batches in steps.values()]
+    compared = _Comparison(None) if logged is None else _compared(list(steps), values, logged)
+    return NativeMetric(
+        trainer=trainer,
+        name=definition.name if not definition.variant else f"{definition.name} ({definition.variant})",
+        definition=definition.definition,
+        estimates=definition.estimates,
+        value=whole.value(definition),
+        steps=tuple(steps),
+        values=tuple(values),
+        logged=compared.logged,
+        reproduces=compared.reproduces,
+        largest_difference=compared.largest,
+        step_offset=compared.offset,
+    )
 
 
 def trainers_of(format_name: str) -> list[str]:
@@ -113,7 +139,7 @@ class _Comparison(NamedTuple):
     """`logged` is what was logged at each step, `offset` how far the tracker's steps are ahead. It is not known
     whether a metric reproduces where no step is in both."""
 
-    logged: tuple[float | None, ...]
+    logged: tuple[float | None, ...] | None
     reproduces: bool | None = None
     largest: float | None = None
     offset: int = 0

@@ -74,8 +74,8 @@ def _usable(rows: pa.RecordBatch, rejected: Counter[str]) -> pa.RecordBatch:
 
     names = set(rows.schema.names)
     for name in _REQUIRED:
-        if name not in names and rows.num_rows:
-            rejected[f"no {name}"] += rows.num_rows
+        if name not in names:
+            rejected.update({f"no {name}": rows.num_rows} if rows.num_rows else {})
             return rows.slice(0, 0)
     length_S = pc.fill_null(pc.list_value_length(rows.column(_REQUIRED[0])), 0)
     reasons = {f"no {name}": pc.is_null(rows.column(name)) for name in _REQUIRED}

@@ -10,6 +10,7 @@ from ..errors import UsageError
 from .detect import find_logs
 from .refusals import readable
 from .registry import log_format, log_formats
+from .row_numbers import numbered
 from .source import ColumnOrigin, LogBatch, LogFormat, Part
 
 
@@ -41,7 +42,7 @@ class Log:
     def read(self, part: Part) -> Iterator[LogBatch]:
         """The rows of a part, some thousand at a time; raises `TraceError` for what cannot be read."""
         with readable(part.path):
-            yield from self.format.read(part)
+            yield from numbered(self.format.read(part), part)
 
 
 def open_logs(

@@ -9,7 +9,8 @@ from rich.text import Text
 
 from ..foreign_text import printable
 from .document import Report
-from .log_sections import Line, Section, log_sections
+from .log_sections import log_sections
+from .logs.section import Line, Section
 
 _STYLE = {"good": "green", "bad": "red", "caution": "yellow", "neutral": ""}
 _MARK = {"good": "✓", "bad": "▲", "caution": "▲", "neutral": "·"}

@@ -11,7 +11,8 @@ from ..measures.results import Statistic
 from .baseline import PAIRED_MEANING, VERDICT_TONE, compared_engines, pair_rows, paired_rows
 from .document import BaselineComparison, Provenance, Report
 from .glossary import ALPHA, Measure
-from .log_sections import Line, log_sections, other_alarms
+from .log_sections import log_sections, other_alarms
+from .logs.section import Line
 from .moved_token import moved_most
 from .reading import READING, reading_rows, sources
 from .single_numbers import scalars

@@ -83,11 +83,12 @@ def is_small(report: Report) -> bool:
 
 def not_compared(report: Report) -> str | None:
     """What was seen and could not be compared, or None when that is nothing."""
+    row = "row" if report.log is None else "token"
     parts = [
         (report.counts.unmatched_behavior, "response", "only in μ"),
         (report.counts.unmatched_reference, "response", "only in π"),
-        (report.counts.masked, "row", "masked"),
-        (report.counts.rejected, "row", "rejected"),
+        (report.counts.masked, row, "masked"),
+        (report.counts.rejected, row, "rejected"),
         (report.counts.partial_sequences, "response", "in part"),
     ]
     named = [f"{count(n, thing)} {what}" for n, thing, what in parts if n]

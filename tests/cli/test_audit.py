@@ -70,6 +70,7 @@ def test_weaker_evidence_agrees_with_full(finished, tmp_path, evidence: str) -> 
     assert weak["alpha1"]["mean"]["low"] <= exact["mean"]["value"] <= weak["alpha1"]["mean"]["high"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("gate", "code"),
     [("token.tv.mean > 0.5", 0), ("token.tv.mean > 0.001", 1), ("sequence.pareto_k > 99", 4)],
@@ -164,6 +165,7 @@ def test_force_never_removes_what_the_run_reads(tmp_path) -> None:
     assert run("compare", mu, pi, "-o", tmp_path / "again").returncode == 0
 
 
+@pytest.mark.slow
 def test_resume_goes_on_with_the_last_audit_where_none_is_named(tmp_path) -> None:
     crashing = ["--behavior", "synthetic:noise=0.003,fail_at=7", *SYNTHETIC[2:], *SMALL]
     assert run("audit", *crashing, cwd=tmp_path).returncode == 3

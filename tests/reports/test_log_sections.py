@@ -17,7 +17,8 @@ from mismatchscope.measures.results import Interval
 from mismatchscope.reports.console import show
 from mismatchscope.reports.console_log import show_log
 from mismatchscope.reports.document import Alarm, Report
-from mismatchscope.reports.log_sections import Section, log_sections, other_alarms
+from mismatchscope.reports.log_sections import log_sections, other_alarms
+from mismatchscope.reports.logs.section import Section
 from mismatchscope.reports.markdown import render
 
 

@@ -86,6 +86,7 @@ def test_whole_parts_stay_byte_for_byte(begun: Path) -> None:
     assert files(begun) == before
 
 
+@pytest.mark.slow
 def test_every_bit_of_a_part_counts(tmp_path: Path) -> None:
     """A mutation anywhere in the file is seen, or reads as the very same content."""
     path = create(tmp_path / "trace", manifest())

@@ -61,6 +61,7 @@ def wait_until_gone(pid: int) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("killed_in", ["rollout", "score"])
 def test_a_killed_run_resumes_to_the_same_bytes(tmp_path: Path, killed_in: str) -> None:
     spec = "synthetic:noise=0.01,tv=0.02,batch_size=4,slow=0.01,vocabulary=16"

@@ -33,6 +33,7 @@ def test_a_killed_run_goes_on_without_asking_again(model: Path, tmp_path: Path) 
         assert prompts == [5, 6], "the batch of sequences 2 and 3, and nothing else"
 
 
+@pytest.mark.slow
 def test_what_was_finished_before_a_fault_is_kept(vllm: MisbehavingServer, model: Path, tmp_path: Path) -> None:
     job = job_of(f"vllm@{vllm.url}:retries=0,concurrency=1", model, tmp_path, short_requests(4))
     seen: list[str] = []

@@ -19,6 +19,7 @@ from mismatchscope.errors import ModelError, SpecError
 from mismatchscope.records import Evidence, Request, Sampling, Task
 
 
+@pytest.mark.slow
 def test_samples_follow_the_distribution_they_report() -> None:
     """Observed minus expected counts of the first token, in standard deviations; and E ρ = 1 − leak."""
     mu = SyntheticOptions(vocabulary=8, unreachable=1)

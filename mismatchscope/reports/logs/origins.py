@@ -1,0 +1,60 @@
+"""What a log's own labels say of where its mismatch comes from, a sentence each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ...measures.log_results import LengthScaling, PromptEffect
+from ..document import Report
+from ..text import UNKNOWN, count, number, share
+from .section import Line, interval_text
+
+
+def origins_of(report: Report) -> Iterator[Line]:
+    if (stale := report.staleness) is not None:
+        yield Line(f"Numerics alone: mean TV {interval_text(stale.numerics)} at lag 0.")
+        yield Line(
+            f"Staleness adds {interval_text(stale.excess)}, {interval_text(stale.per_lag)} a version of lag."
+        )
+        if stale.remark is not None:
+            yield Line(stale.remark, "caution")
+        if stale.passed_at is not None:
+            yield Line(f"Mean TV is above {number(stale.tolerance)} from lag {stale.passed_at} on.", "caution")
+    if (cache := report.stale_cache) is not None:
+        yield Line(cache.sentence, "caution" if cache.code == "stale_cache" else "neutral")
+    if report.prompt_effect is not None:
+        yield _prompt_effect(report.prompt_effect)
+    if report.length_scaling is not None:
+        yield _length_scaling(report.length_scaling)
+    if (kept := report.kept_support) is not None:
+        yield Line(
+            f"Truncation by the sampler alone: TV {interval_text(kept.truncation)}; on its kept set "
+            f"{UNKNOWN if kept.tv is None else interval_text(kept.tv)}."
+        )
+
+
+def _prompt_effect(effect: PromptEffect) -> Line:
+    found = effect.intraclass
+    if found.value is None:
+        return Line("Whether it is always the same prompts cannot be told: no prompt has two responses.")
+    return Line(
+        f"{share(max(found.value, 0.0))} of the variance of responses' mean TV is between prompts "
+        f"({interval_text(found)}, {count(effect.prompts, 'prompt')})."
+    )
+
+
+_SCALING = {
+    "below": "less than a random walk does: errors of a response's tokens cancel, or its first ones are largest",
+    "random_walk": "as a random walk does: errors of a response's tokens are independent",
+    "biased": "in proportion: responses differ in the mean of their tokens' d",
+    "between": "between a random walk and a bias within responses",
+    "cannot_tell": "and which of a random walk and a bias within responses it is cannot be told",
+}
+
+
+def _length_scaling(scaling: LengthScaling) -> Line:
+    if scaling.exponent.value is None:
+        return Line("How log ρ(y) spreads with length cannot be told from these lengths.")
+    return Line(
+        f"log ρ(y) spreads with length to the power {interval_text(scaling.exponent)}, {_SCALING[scaling.code]}."
+    )
