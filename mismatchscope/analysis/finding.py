@@ -48,7 +48,9 @@ def _moved(trends: Trends) -> str | None:
 
 
 def _is_apart(trend: Trend, *, falls: bool) -> bool:
-    low, high = trend.relative.low, trend.relative.high
-    if low is None or high is None:
-        return False
-    return high < 1 if falls else low > 1
+    """Whether the last steps are worse than the first ones, and the slope says so too: either alone is wrong more
+    often."""
+    relative, slope = trend.relative, trend.slope
+    if falls:
+        return relative.high is not None and relative.high < 1 and slope.high is not None and slope.high < 0
+    return relative.low is not None and relative.low > 1 and slope.low is not None and slope.low > 0

@@ -68,11 +68,11 @@ def report_of(
         tokens=statistics.pair.tokens, confidence=settings.confidence
     )
     checks = statistics.distribution.results(pair, statistics.rejected, selects=log.format.selects)
-    trends = None
+    over_the_run = _over_the_run(statistics.groups, settings, logged)
     counts, figures, others = _counts(statistics, settings), pair.figures, _other_pairs(statistics, pair)
     report = Report(
         verdict="inconclusive" if counts.too_many_rejected else "none",
-        finding=log_finding(figures.alpha, counts, checks, trends, identical=figures.identical),
+        finding=log_finding(figures.alpha, counts, checks, over_the_run["trend"], identical=figures.identical),
         reading=Reading(outside_band=figures.token.ratio_outside_band, per_response=per_response_of(pair)),
         evidence="sampled",
         policy=context.policy,
@@ -103,7 +103,7 @@ def report_of(
         truncation_floor=None if kept_support is None else kept_support.truncation.value,
         native_metrics=statistics.native_metrics.results(trainers, logged),
         sequences=statistics.sequences_shown.results(),
-        **_over_the_run(statistics.groups, settings, logged),
+        **over_the_run,
         provenance=Provenance(
             behavior=_side(log, "behavior"),
             reference=_side(log, "reference"),

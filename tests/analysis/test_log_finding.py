@@ -1,0 +1,60 @@
+"""The first sentence of a log's report: doubt before figures, change before level, nothing called safe."""
+
+from __future__ import annotations
+
+import pytest
+from simulated_runs import RunDesign, SimulatedRun, simulated_run
+
+from mismatchscope.analysis.finding import log_finding
+from mismatchscope.analysis.groups import GroupSums
+from mismatchscope.analysis.trend import trends_of
+from mismatchscope.measures.log_results import DistributionCheck, Trends
+from mismatchscope.measures.results import Alpha, Interval
+from mismatchscope.reports.document import Counts
+
+ALPHA = Alpha(observed_max=0.2, mean=Interval(0.01, 0.009, 0.011))
+COUNTS = Counts(prompts=64, sequences=128, tokens=4096)
+
+
+def trends(run: SimulatedRun) -> Trends | None:
+    sums = GroupSums()
+    for block in run.blocks():
+        sums.add(block)
+    return trends_of(sums, tolerances={}, confidence=0.95)
+
+
+def test_a_failed_check_comes_first() -> None:
+    checks = [
+        DistributionCheck("shift", "fail", "9 of 64 responses fit better at shift +1."),
+        DistributionCheck("mean_ratio", "fail", "The mean ratio is 1.2, not 1."),
+        DistributionCheck("copy", "pass", "Neither column is a copy."),
+    ]
+    found = log_finding(ALPHA, COUNTS, checks, None, identical=False)
+    assert found.code == "log_in_doubt"
+    assert "fit better at shift +1. 1 other check failed too. As they are, mean TV 0.0100" in found.sentence
+
+
+def test_without_doubt_or_change_the_level_is_said() -> None:
+    found = log_finding(ALPHA, COUNTS, [], None, identical=False)
+    assert found.code == "log"
+    assert (
+        found.sentence
+        == "Over the whole log: mean TV 0.0100 [0.0090, 0.0110], α₁ ≥ 0.200 (4,096 tokens of 64 prompts)."
+    )
+    assert log_finding(ALPHA, COUNTS, [], None, identical=True).code == "identical"
+
+
+def test_what_has_changed_is_said_before_the_level() -> None:
+    run = simulated_run(RunDesign(steps=30, prompts=24, change_at=15), seed=3)
+    found = log_finding(ALPHA, COUNTS, [], trends(run), identical=False)
+    assert found.code == "log_moved"
+    assert "of what it was in steps 0–5; over the whole log mean TV 0.0100" in found.sentence
+
+
+@pytest.mark.slow
+def test_of_runs_in_which_nothing_changes_few_are_said_to_have_moved() -> None:
+    moved = 0
+    for seed in range(100):
+        run = simulated_run(RunDesign(steps=20, prompts=16, step_spread=0.1, step_correlation=0.5), seed=seed)
+        moved += log_finding(ALPHA, COUNTS, [], trends(run), identical=False).code == "log_moved"
+    assert moved <= 10  # 5 % are expected at most
