@@ -163,7 +163,7 @@ def _counts(statistics: LogStatistics, settings: AnalysisSettings) -> Counts:
         tokens=statistics.pair.tokens,
         masked=rejected.masked,
         rejected=sum(rejected.tokens.values()),
-        rejected_responses=sum(rejected.responses.values()),
+        rejected_responses=rejected.lost_responses,
         max_rejected=settings.max_rejected,
     )
 

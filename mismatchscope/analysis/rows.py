@@ -22,9 +22,12 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 BLOCK_TOKENS = 2**19
+NO_TOKEN_COUNTS = "no token counts"
 FILE_BITS = 40
 """Of a response's id those within its file: 10¹² responses."""
 _REQUIRED = (LOGPROBS["behavior"], LOGPROBS["reference"])
+_VERSIONS = {"policy_version", "trainer_version", "versions"}
+"""Negative where trainers know of none."""
 _FILLERS: dict[str, object] = {"int": UNKNOWN, "float": np.nan, "double": np.nan, "bool": True}
 
 
@@ -39,6 +42,11 @@ class Rejected:
     masked: int = 0
     dropped: DistanceHistogram = field(default_factory=DistanceHistogram)
     """Mean |Δ log p| of each response whose mask is false throughout, where both policies scored it."""
+
+    @property
+    def lost_responses(self) -> int:
+        """Without those that are masked throughout, which are no loss."""
+        return self.responses.total() - self.responses[NO_TOKEN_COUNTS]
 
     def merge(self, other: Rejected) -> None:
         self.responses.update(other.responses)
@@ -125,7 +133,7 @@ def _block(
     start_S = np.cumsum(length_S) - length_S
     kept_S = np.logical_or.reduceat(counts_R, start_S)
     if not kept_S.all():
-        rejected.responses["no token counts"] += int((~kept_S).sum())
+        rejected.responses[NO_TOKEN_COUNTS] += int((~kept_S).sum())
         _add_dropped(rejected.dropped, logp_R, mask_R, start_S)
         if not kept_S.any():
             return None
@@ -140,6 +148,9 @@ def _block(
         for name, (kind, _) in BY_TOKEN.items()
         if name in names and name not in ("mask", *LOGPROBS.values())
     }
+    for columns in (by_row, by_token):
+        for name in _VERSIONS.intersection(columns):
+            columns[name] = np.where(columns[name] < 0, UNKNOWN, columns[name])
     sequence_id_S = _identities(by_row.get("sequence_id"), len(length_S), file)
     return LogBlock(
         sequence_id_S=sequence_id_S,

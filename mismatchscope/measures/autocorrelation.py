@@ -78,11 +78,11 @@ def contrast(
     from scipy.special import stdtrit
 
     steps = len(value_T)
-    value = float(weight_T @ value_T)
+    constant = bool(np.ptp(value_T) <= 1e-12 * np.abs(value_T).max())
+    value = 0.0 if constant else float(weight_T @ value_T)  # and not what rounding makes of it
     if steps < MIN_STEPS:
         return Interval(value, None, None, confidence, steps, 0, "too-few-steps")
-    scale = float(np.abs(value_T).max())
-    if np.ptp(value_T) <= 1e-12 * scale:
+    if constant:
         return Interval(value, value, value, confidence, steps, 0, "constant")
     trend_TK, wave_TQ = _bases(steps, breaks)
     residual_T = value_T - trend_TK @ (trend_TK.T @ value_T)

@@ -70,8 +70,10 @@ class Counts(Frozen):
 
     @property
     def too_many_rejected(self) -> bool:
-        """Whether so many rows are missing that what is left may not be what was sampled."""
-        return self.max_rejected is not None and self.rejected > self.max_rejected * (self.tokens + self.rejected)
+        """Whether so much is missing that what is left may not be what was sampled: of rows, or of responses."""
+        lost = ((self.rejected, self.tokens), (self.rejected_responses, self.sequences))
+        most = self.max_rejected
+        return most is not None and any(gone > most * (left + gone) for gone, left in lost)
 
 
 class Floor(Frozen):

@@ -121,3 +121,26 @@ def test_small_blocks_hold_the_same_tokens(tokens: int, seed: int) -> None:
         joined = np.concatenate([getattr(piece, name) for piece in pieces])
         assert np.array_equal(joined, getattr(whole[0], name))
     assert all(len(piece.length_S) == 1 or piece.offsets_S1[-1] <= tokens for piece in pieces)
+
+
+def test_a_negative_version_is_none() -> None:
+    block, _ = only_block(
+        behavior_logprobs=[[-1.0, -1.0], [-1.0]],
+        reference_logprobs=[[-1.0, -1.0], [-1.0]],
+        policy_version=[-1, 4],
+        trainer_version=[6, 6],
+        versions=[[-1, 3], [4]],
+    )
+    assert block.by_token["versions"].tolist() == [UNKNOWN, 3, 4]
+    lag_S = block.label_S("lag")
+    assert lag_S is not None and lag_S.tolist() == [UNKNOWN, 2]
+
+
+def test_responses_that_are_masked_throughout_are_no_loss() -> None:
+    rejected = Rejected()
+    batch = log_batch(
+        behavior_logprobs=[[-1.0], [-1.0], None], reference_logprobs=[[-1.0]] * 3, mask=[[True], [False], [True]]
+    )
+    assert len(list(blocks_of(batch, rejected))) == 1
+    assert rejected.responses.total() == 2
+    assert rejected.lost_responses == 1

@@ -153,3 +153,14 @@ def test_what_is_no_log_is_a_usage_error(tmp_path: Path) -> None:
         done = run("-q", "analyze", tmp_path / path, "-o", tmp_path / "out")
         assert done.returncode == 2
         assert says in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_too_many_rejected_responses_leave_it_open(tmp_path: Path) -> None:
+    rows = sampled_rows(40, prompts=40, seed=4)
+    rows["reference_logprobs"][:4] = [None] * 4
+    file = written(tmp_path / "run.parquet", **rows)
+    assert ms.analyze(file).verdict == "inconclusive"
+    done = run("-q", "analyze", file, "-o", tmp_path / "out", "--fail-on", "alpha1.mean.high > 0.9")
+    assert done.returncode == 4
+    assert ms.analyze(file, max_rejected=0.2).verdict == "none"

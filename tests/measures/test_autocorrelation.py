@@ -100,3 +100,11 @@ def test_persistence_is_estimated_from_above() -> None:
 
 def test_a_contrast_of_what_never_varies_is_exact() -> None:
     assert contrast(np.full(10, 3.0), np.array([-1.0] * 5 + [1.0] * 5)).high == 0.0
+
+
+@pytest.mark.parametrize("steps", [5, 12, 40, 301])
+@pytest.mark.parametrize("level", [1.0, 0.3, 0.1, 7e-5])
+def test_what_does_not_change_has_no_slope(steps: int, level: float) -> None:
+    found = slope(np.arange(steps, dtype=float), np.full(steps, level))
+    assert found.value == 0.0
+    assert {found.low, found.high} <= {0.0, None}
