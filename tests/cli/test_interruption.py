@@ -17,9 +17,12 @@ SLOW = ["--behavior", "synthetic:slow=0.1,noise=0.003", *SYNTHETIC[2:], *SMALL]
 
 
 def start(directory: Path, *, ignored: tuple[signal.Signals, ...] = ()) -> subprocess.Popen[str]:
-    """A slow audit that has finished its first sequence, started with some signals ignored."""
+    """A slow audit that has finished its first sequence, started with some signals ignored and no others, whatever
+    the suite was started with."""
 
     def ignore() -> None:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_DFL)
         for number in ignored:
             signal.signal(number, signal.SIG_IGN)
 
