@@ -23,7 +23,7 @@ from ..logs.metrics_file import LoggedMetrics
 from ..logs.reading import Log
 from ..machine import machine_facts
 from ..measures.bounds import with_policies
-from ..measures.log_results import DistributionCheck, LogFacts
+from ..measures.log_results import DistributionCheck, LogFacts, Trends
 from ..measures.results import Alpha
 from ..measures.selected_states import State
 from ..reports.document import Alarm, Counts, Provenance, Report
@@ -97,7 +97,7 @@ def report_of(
         alarms=_alarms(pair, statistics, checks),
         worst=[_worst_token(state) for state in statistics.pair.largest.states()],
         figures=chart_data_of(pair, None),
-        log=_facts(log, statistics, checks, settings),
+        log=_facts(log, statistics, checks, settings, over_the_run["trend"]),
         distribution=checks,
         kept_support=kept_support,
         truncation_floor=None if kept_support is None else kept_support.truncation.value,
@@ -231,7 +231,11 @@ def _worst_token(state: State) -> WorstToken:
 
 
 def _facts(
-    log: Log, statistics: LogStatistics, checks: list[DistributionCheck], settings: AnalysisSettings
+    log: Log,
+    statistics: LogStatistics,
+    checks: list[DistributionCheck],
+    settings: AnalysisSettings,
+    trends: Trends | None,
 ) -> LogFacts:
     target = LOGPROBS["target"]
     present = [origin for origin in log.columns if origin.column != target or statistics.beta.tokens]
@@ -242,10 +246,15 @@ def _facts(
         rows=statistics.rows,
         columns=column_policies(present, statistics.distribution.sample.examined()),
         rejected=dict(statistics.rejected.responses + statistics.rejected.tokens),
+        steps=None if trends is None or trends.token.tv is None else _ends(trends.token.tv.steps),
         selection="; ".join(filter(None, [log.format.selects, *reduced])) or None,
         repairs=settings.repairs.sentences,
         remarks=(*log.remarks, *statistics.remarks, *_left_out(statistics)),
     )
+
+
+def _ends(steps: tuple[int, ...]) -> tuple[int, int]:
+    return steps[0], steps[-1]
 
 
 def _left_out(statistics: LogStatistics) -> list[str]:

@@ -48,9 +48,8 @@ def staleness_of(sums: GroupSums, *, tolerance: float | None = None, confidence:
 
     fresh, every = of(lag_E == 0), of(np.ones(len(lag_E), dtype=bool))
     by_lag = [(int(lag), label_mean(*of(lag_E == lag), confidence=confidence, bounds=UNIT)) for lag in lag_L]
-    passed = [
-        lag for lag, mean in by_lag if tolerance is not None and mean.low is not None and mean.low > tolerance
-    ]
+    within_it = [lag for lag, mean in by_lag if tolerance is None or mean.low is None or mean.low <= tolerance]
+    beyond = [lag for lag, _ in by_lag if not within_it or lag > max(within_it)]
     within, share = _within_steps(sums.tables["stale"], confidence)
     return Staleness(
         numerics=label_mean(*fresh, confidence=confidence, bounds=UNIT),
@@ -58,7 +57,7 @@ def staleness_of(sums: GroupSums, *, tolerance: float | None = None, confidence:
         excess=paired_change(*every, *fresh, confidence=confidence),
         per_lag=slope_of_means(lag_E.astype(float), cluster_E, tv_E, count_E, confidence=confidence),
         tolerance=tolerance,
-        passed_at=min(passed) if passed else None,
+        passed_at=min(beyond) if beyond else None,
         within_steps=within,
         remark=None if share >= _SAME_STEPS else _other_steps(share),
     )
@@ -130,14 +129,15 @@ def stale_cache_of(sums: GroupSums, *, confidence: float = 0.95) -> StaleCache |
         sentence = (
             f"Since step {clearest.step} positions below 16 are worse against those from 64 on: mean TV is "
             f"{clearest.after:.3g} times theirs, before {clearest.before:.3g} times. A prefix cache that kept "
-            "keys and values of older weights does this; stale weights alone do not."
+            "keys and values of older weights does this, and so do prompts whose responses begin otherwise."
         )
         return found("stale_cache", sentence, clearest.step)
     if late_rises:
         clearest = min(late_rises, key=lambda each: each.p_value)
         sentence = (
-            f"Since step {clearest.step} mean TV is higher at all positions ({clearest.before:.3g} before, "
-            f"{clearest.after:.3g} after, from position 64 on): not what a prefix cache does alone."
+            f"Since step {clearest.step} mean TV is higher from position 64 on ({clearest.before:.3g} before, "
+            f"{clearest.after:.3g} after), and positions below 16 no more so: not what a prefix cache does. Older "
+            "weights do this, and so do harder prompts or longer responses."
         )
         return found("stale_weights", sentence, clearest.step)
     return found("neither", "No change of early positions against late ones, nor of late ones, was found.")

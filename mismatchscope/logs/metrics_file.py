@@ -14,14 +14,15 @@ from ..input_files import check_regular, parse_json, reason
 LoggedMetrics = dict[str, dict[int, float]]
 """By the metric's name, its value at each step; one that is logged twice at a step has the later value."""
 
+# wandb counts its own calls in `_step`; where a trainer logs its step too, that is meant.
 _STEP_KEYS = (
-    "_step",
-    "step",
-    "global_step",
     "training/global_step",
     "train/global_step",
-    "train/step",
     "trainer/global_step",
+    "global_step",
+    "train/step",
+    "step",
+    "_step",
 )
 _EVENTS = "events.out.tfevents."
 
@@ -40,7 +41,7 @@ def read_metrics(path: Path) -> LoggedMetrics:
     if not found:
         raise UsageError(
             f"{path} has no metric with a step.",
-            hint=f"give JSONL with {', '.join(_STEP_KEYS[:3])} in each object, or TensorBoard's directory",
+            hint=f"give JSONL with {', '.join(_STEP_KEYS[-3:])} in each object, or TensorBoard's directory",
         )
     return found
 

@@ -103,7 +103,8 @@ def _add_versions(
     value: Any, layout: BatchLayout, by_token: dict[str, np.ndarray], by_row: dict[str, list[Any]]
 ) -> None:
     """Versions of a response, or of each token; a response with one version for all its tokens has it as a row."""
-    if np.ndim(value) == 0 or np.size(value) == len(layout.stored_B) != len(layout.kept_E):
+    ragged = isinstance(value, list | tuple) and any(np.ndim(each) for each in value)
+    if not ragged and (np.ndim(value) == 0 or np.size(value) == len(layout.stored_B) != len(layout.kept_E)):
         by_row["policy_version"] = layout.of_responses(value, "versions")
         return
     by_token["versions"] = version_R = _integers(layout.of_tokens(value, "versions"), "versions", np.int32)

@@ -277,7 +277,8 @@ def _metrics(batch: RecordedBatch) -> dict[str, float]:
         version_R = np.where(by_token["versions"] < 0, np.nan, by_token["versions"])
         lag_R = np.repeat(np.array(trained, dtype=np.float64), length_B) - version_R
     elif trained is not None and "policy_version" in batch.by_row:
-        lag_B = np.array(trained, dtype=np.float64) - np.array(batch.by_row["policy_version"], dtype=np.float64)
+        sampled_B = np.array(batch.by_row["policy_version"], dtype=np.float64)
+        lag_B = np.array(trained, dtype=np.float64) - np.where(sampled_B < 0, np.nan, sampled_B)
         lag_R = np.repeat(lag_B, length_B)
     return batch_metrics(
         length_B,

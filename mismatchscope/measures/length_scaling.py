@@ -65,6 +65,10 @@ def length_scaling(
     return unknown("no-fit") if fitted is None else LengthScaling(fitted, _code(fitted), int(total))
 
 
+_NEAR_WALK = (0.25, 0.75)
+"""An interval that holds ½ says "random walk" where it lies in between: a wide one rules nothing out."""
+
+
 def _exponent(
     place_E: Array, cluster_E: Array, count_E: Array, square_E: Array, confidence: float
 ) -> Interval | None:
@@ -94,7 +98,7 @@ def _exponent(
 
 def _code(exponent: Interval) -> Literal["below", "random_walk", "between", "biased", "cannot_tell"]:
     low, high = exponent.low, exponent.high
-    if low is None or high is None or (low <= 0.5 and high >= 1):
+    if low is None or high is None or (low <= 0.5 <= high and not _NEAR_WALK[0] < low <= high < _NEAR_WALK[1]):
         return "cannot_tell"
     if high < 0.5:
         return "below"

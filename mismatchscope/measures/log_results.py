@@ -125,7 +125,7 @@ class Staleness:
     """Change of mean TV with one more version of lag."""
     tolerance: float | None = None
     passed_at: int | None = None
-    """The smallest lag whose whole interval is beyond the tolerance."""
+    """From this lag on the whole interval of every lag is beyond the tolerance."""
     within_steps: Interval | None = None
     """Mean TV of tokens with a lag less that at lag 0, in steps that have both."""
     remark: str | None = None

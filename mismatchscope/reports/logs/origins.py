@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ...measures.log_results import LengthScaling, PromptEffect
+from ...measures.log_results import LengthScaling, PromptEffect, Staleness
 from ..document import Report
 from ..text import UNKNOWN, count, number, share
 from .section import Line, interval_text
@@ -12,10 +12,9 @@ from .section import Line, interval_text
 
 def origins_of(report: Report) -> Iterator[Line]:
     if (stale := report.staleness) is not None:
-        yield Line(f"Numerics alone: mean TV {interval_text(stale.numerics)} at lag 0.")
-        yield Line(
-            f"Staleness adds {interval_text(stale.excess)}, {interval_text(stale.per_lag)} a version of lag."
-        )
+        yield Line(f"At lag 0, numerics alone: mean TV {interval_text(stale.numerics)}.")
+        yield Line(f"Over all lags it is {interval_text(stale.excess)} more, {_more_by_lag(stale)}.")
+        yield Line("Staleness is what that is of tokens alike in prompts, workers, positions and steps.")
         if stale.remark is not None:
             yield Line(stale.remark, "caution")
         if stale.passed_at is not None:
@@ -33,6 +32,11 @@ def origins_of(report: Report) -> Iterator[Line]:
         )
 
 
+def _more_by_lag(stale: Staleness) -> str:
+    within = "" if stale.within_steps is None else f"; within steps {interval_text(stale.within_steps)}"
+    return f"{interval_text(stale.per_lag)} a version{within}"
+
+
 def _prompt_effect(effect: PromptEffect) -> Line:
     found = effect.intraclass
     if found.value is None:
@@ -45,7 +49,7 @@ def _prompt_effect(effect: PromptEffect) -> Line:
 
 _SCALING = {
     "below": "less than a random walk does: errors of a response's tokens cancel, or its first ones are largest",
-    "random_walk": "as a random walk does: errors of a response's tokens are independent",
+    "random_walk": "as a random walk does: errors of a response's tokens do not add up beyond it",
     "biased": "in proportion: responses differ in the mean of their tokens' d",
     "between": "between a random walk and a bias within responses",
     "cannot_tell": "and which of a random walk and a bias within responses it is cannot be told",
