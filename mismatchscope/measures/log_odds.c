@@ -3,7 +3,7 @@
  * Legend: x = log mu, y = log pi of a token, l = its log-odds x - log(1 - mu) and y - log(1 - pi), M their mean and
  * D their difference.
  */
-#include "double_exp.h"
+#include "double_log.h"
 
 static const double LN2 = 0x1.62e42fefa39efp-1;
 
@@ -17,17 +17,7 @@ INLINE double logarithm(double z) {
     double m;
     memcpy(&m, &bits, sizeof m);
     double s = (m - 1) / (m + 1), s2 = s * s;
-    double sum = 0.047619047619047616;
-    sum = sum * s2 + 0.05263157894736842;
-    sum = sum * s2 + 0.058823529411764705;
-    sum = sum * s2 + 0.06666666666666667;
-    sum = sum * s2 + 0.07692307692307693;
-    sum = sum * s2 + 0.09090909090909091;
-    sum = sum * s2 + 0.1111111111111111;
-    sum = sum * s2 + 0.14285714285714285;
-    sum = sum * s2 + 0.2;
-    sum = sum * s2 + 0.3333333333333333;
-    return (double)n * LN2 + 2 * (s + s * s2 * sum);
+    return (double)n * LN2 + 2 * (s + s * s2 * artanh_tail(s2));
 }
 
 /* The layout is read by numpy: see `ODDS_SUMS` in token_odds.py. */

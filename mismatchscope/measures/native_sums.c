@@ -3,6 +3,7 @@
  *
  * Legend: d = log pi - log mu of a token, rho = exp(d); `safe` is rho with d clamped to +-exponent.
  */
+#include "double_log.h"
 #include "token_figures.h"
 
 static const double LN2 = 0x1.62e42fefa39efp-1;
@@ -10,21 +11,7 @@ static const double LN2 = 0x1.62e42fefa39efp-1;
 /* log(1 + e) for e in [0, 1]: 2 artanh(e / (2 + e)). */
 INLINE double log_one_plus(double e) {
     double s = e / (2 + e), s2 = s * s;
-    double sum = 0.034482758620689655;
-    sum = sum * s2 + 0.037037037037037035;
-    sum = sum * s2 + 0.04;
-    sum = sum * s2 + 0.043478260869565216;
-    sum = sum * s2 + 0.047619047619047616;
-    sum = sum * s2 + 0.05263157894736842;
-    sum = sum * s2 + 0.058823529411764705;
-    sum = sum * s2 + 0.06666666666666667;
-    sum = sum * s2 + 0.07692307692307693;
-    sum = sum * s2 + 0.09090909090909091;
-    sum = sum * s2 + 0.1111111111111111;
-    sum = sum * s2 + 0.14285714285714285;
-    sum = sum * s2 + 0.2;
-    sum = sum * s2 + 0.3333333333333333;
-    return 2 * (s + s * s2 * sum);
+    return 2 * (s + s * s2 * artanh_tail(s2));
 }
 
 /* log cosh(s / 2): k3 of both policies against their mixture, averaged, is that. */

@@ -5,7 +5,7 @@
  *
  * The loop has no calls and no branches, so that compilers vectorise it.
  */
-#include "double_exp.h"
+#include "double_log.h"
 
 static const double HALF_LN2 = 0.34657359027997264;
 
@@ -29,22 +29,7 @@ INLINE double js_curvature(double d2) {
 }
 
 /* artanh(s) / s for s <= 0.27. */
-INLINE double artanh_over_s(double s2) {
-    double sum = 0.04;
-    sum = sum * s2 + 0.043478260869565216;
-    sum = sum * s2 + 0.047619047619047616;
-    sum = sum * s2 + 0.05263157894736842;
-    sum = sum * s2 + 0.058823529411764705;
-    sum = sum * s2 + 0.06666666666666667;
-    sum = sum * s2 + 0.07692307692307693;
-    sum = sum * s2 + 0.09090909090909091;
-    sum = sum * s2 + 0.1111111111111111;
-    sum = sum * s2 + 0.14285714285714285;
-    sum = sum * s2 + 0.2;
-    sum = sum * s2 + 0.3333333333333333;
-    sum = sum * s2 + 1.0;
-    return sum;
-}
+INLINE double artanh_over_s(double s2) { return 1 + s2 * artanh_tail(s2); }
 
 /* w for larger |d|, with e = exp(-|d|): (log 2 - log(1 + e) - |d| e / (1 + e)) / 2. */
 INLINE double js_weight(double size, double e) {
