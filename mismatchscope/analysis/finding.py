@@ -15,7 +15,8 @@ def log_finding(
 ) -> Finding:
     """Whether the columns are what they should be; then how far apart the policies are, and whether that moved.
 
-    `identical` says that no recorded log-prob differs in a bit. No level is called safe or unsafe.
+    `identical` says that no recorded log-prob differs in a bit. No level is called safe or unsafe. A policy that
+    training has sharpened is said beside the rest: its columns are what they should be.
     """
     sample = f"({count(counts.tokens, 'token')} of {count(counts.prompts, 'prompt')})"
     mean = estimate(alpha.mean.value, alpha.mean.low, alpha.mean.high)
@@ -28,9 +29,11 @@ def log_finding(
     if identical:
         return Finding(code="identical", sentence=f"Bit-identical: no logged log-prob differs at all {sample}.")
     moved = None if trends is None else _moved(trends)
+    sharpness = [check.sentence for check in checks if "sharpness" in check.evidence]
     if moved is not None:
-        return Finding(code="log_moved", sentence=f"{moved}; over the whole log {measured} {sample}.")
-    return Finding(code="log", sentence=f"Over the whole log: {measured} {sample}.")
+        said = [f"{moved}; over the whole log {measured} {sample}.", *sharpness]
+        return Finding(code="log_moved", sentence=" ".join(said))
+    return Finding(code="log", sentence=" ".join([f"Over the whole log: {measured} {sample}.", *sharpness]))
 
 
 def _moved(trends: Trends) -> str | None:

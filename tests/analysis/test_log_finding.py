@@ -51,6 +51,18 @@ def test_what_has_changed_is_said_before_the_level() -> None:
     assert "of what it was in steps 0–5; over the whole log mean TV 0.0100" in found.sentence
 
 
+def test_a_sharpened_policy_is_said_beside_what_has_moved() -> None:
+    said = "The log-odds of the reference are 1.02 times the behaviour's."
+    sharper = DistributionCheck("temperature", "pass", said, evidence={"sharpness": 1.02})
+    still = log_finding(ALPHA, COUNTS, [sharper], None, identical=False)
+    assert still.code == "log"
+    assert still.sentence.endswith(f"of 64 prompts). {said}")
+    run = simulated_run(RunDesign(steps=30, prompts=24, change_at=15), seed=3)
+    moved = log_finding(ALPHA, COUNTS, [sharper], trends(run), identical=False)
+    assert moved.code == "log_moved"
+    assert moved.sentence.endswith(said)
+
+
 @pytest.mark.slow
 def test_of_runs_in_which_nothing_changes_few_are_said_to_have_moved() -> None:
     moved = 0

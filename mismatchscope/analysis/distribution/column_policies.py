@@ -2,7 +2,8 @@
 
 A column of the training forward itself is π_θ: with several updates a step it moves away from μ from the first
 responses of a step to the last ones, and starts again at the next step. A column of one forward before the updates,
-π_old, does not.
+π_old, does not. But responses that are logged in the order in which they finished, or worker by worker, may differ
+more from the first to the last with either: a rise is a hint and settles nothing.
 
 Shapes: C sampled responses, T steps, G parts of them.
 """
@@ -90,7 +91,7 @@ def _parts(examined: ExaminedResponses, chosen: np.ndarray) -> tuple[np.ndarray,
 
 
 def column_policies(columns: Sequence[ColumnOrigin], examined: ExaminedResponses) -> tuple[ColumnPolicy, ...]:
-    """Every column with the policy that it is; what its format leaves open is decided by the drift within steps."""
+    """Every column with the policy that it is; of what its format leaves open, what the drift within steps says."""
     drift = step_drift(examined)
     both = {origin.policy for origin in columns} >= {"reference", "target"}
     return tuple(
@@ -103,9 +104,9 @@ def column_policies(columns: Sequence[ColumnOrigin], examined: ExaminedResponses
 
 
 def _decided(column: ColumnPolicy, drift: StepDrift | None, both: bool) -> ColumnPolicy:
-    def said(policy: Policy, sentence: str, settled: bool = False) -> ColumnPolicy:
+    def said(policy: Policy, sentence: str) -> ColumnPolicy:
         remark = f"{column.remark}; {sentence}" if column.remark else sentence
-        return replace(column, policy=policy, settled=settled, remark=remark)
+        return replace(column, policy=policy, remark=remark)
 
     if both and column.policy != "target":
         return said("unknown", "the log has π_θ as well, so this is most likely π_old; its name does not say")
@@ -114,7 +115,8 @@ def _decided(column: ColumnPolicy, drift: StepDrift | None, both: bool) -> Colum
     change = f"within a step |Δ log p| changes by a factor of {number(math.exp(drift.value))}"
     change += f" [{number(math.exp(drift.low))}, {number(math.exp(drift.high))}] over {drift.steps} steps"
     if drift.p_value < _ONE_SIDED_P:
-        return said("target", f"π_θ: {change}, as a policy does that is updated meanwhile", settled=True)
+        looks = "π_θ that is updated meanwhile looks so, and π_old of responses logged in order of lag or worker"
+        return said("unknown", f"{change}: {looks}")
     if max(abs(drift.low), abs(drift.high)) < _STILL:
         return said("reference", f"{change}: π_old, or a π_θ that the updates of a step did not move away from it")
     return said("unknown", f"cannot tell π_old from π_θ: {change}")

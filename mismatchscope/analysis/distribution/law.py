@@ -18,6 +18,8 @@ from .examined import ExaminedResponses
 
 _ENOUGH = 200  # tokens, as for the alarm
 _ONE_SIDED = 0.8
+_TEMPERATURES_SET = 0.05
+"""Nobody sets two temperatures nearer to each other, and training sharpens or flattens a policy by as much."""
 
 
 def law_checks(pair: PolicyPair, examined: ExaminedResponses) -> list[DistributionCheck]:
@@ -46,7 +48,21 @@ def temperature_check(pair: PolicyPair, examined: ExaminedResponses) -> Distribu
         "explained": fit.explained,
         "t": fit.t,
     }
+    line = (
+        f"The log-odds of the reference are {estimate(fit.factor, low, high)} times the behaviour's, which "
+        f"explains {share(fit.explained)} of how they differ"
+    )
     for alarm in temperature_alarm(pair):
+        if abs(fit.factor - 1) < _TEMPERATURES_SET:
+            sharper = "sharpened" if fit.factor > 1 else "flattened"
+            return DistributionCheck(
+                code="temperature",
+                status="pass",
+                sentence=f"{line}: a policy that training {sharper} since the responses were sampled, or "
+                "temperatures that differ by as much.",
+                of=fit.n,
+                evidence=evidence | {"sharpness": fit.factor},
+            )
         best = best_temperature(examined, pair.context.confidence)
         if best is None:
             ending = "The quotient of both temperatures is that, or farther from 1."
@@ -67,8 +83,7 @@ def temperature_check(pair: PolicyPair, examined: ExaminedResponses) -> Distribu
     return DistributionCheck(
         code="temperature",
         status="pass",
-        sentence=f"The log-odds of the reference are {estimate(fit.factor, low, high)} times the behaviour's, "
-        f"which explains {share(fit.explained)} of how they differ: no temperature.",
+        sentence=f"{line}: no temperature.",
         of=fit.n,
         evidence=evidence,
     )

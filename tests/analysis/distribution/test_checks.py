@@ -79,6 +79,16 @@ def test_the_temperature_is_in_its_interval(temperature: float) -> None:
     assert check.evidence["high"] - check.evidence["low"] < 0.1
 
 
+@pytest.mark.parametrize(("temperature", "said"), [(1.02, "sharpened"), (0.98, "flattened")])
+def test_a_policy_that_training_sharpened_is_no_fault_of_a_column(temperature: float, said: str) -> None:
+    """The behaviour at τ 1.02 is the reference's policy before it became 2 % sharper."""
+    checks = checks_of(tempered(sound(np.random.default_rng(4), Size(400)), temperature))
+    assert [check.code for check in checks if check.status == "fail"] == []
+    (check,) = (check for check in checks if check.code == "temperature")
+    assert check.evidence["sharpness"] == pytest.approx(temperature, abs=0.01)
+    assert f"a policy that training {said}" in check.sentence
+
+
 def test_the_temperature_is_fitted_at_equal_entropy_where_the_log_has_entropies() -> None:
     columns = tempered(sound(np.random.default_rng(5), Size(200)), 0.7)
     p_R = np.exp(columns.pi_R)

@@ -57,11 +57,13 @@ def decided(responses: ExaminedResponses, *others: ColumnOrigin) -> tuple[str, b
     return found.policy, found.settled, found.remark
 
 
-def test_a_policy_that_moves_within_steps_is_the_target() -> None:
+def test_a_policy_that_moves_within_steps_may_be_either() -> None:
+    """Responses that finish later are sampled by older weights, or by a worker of other kernels: π_old differs more
+    from them too."""
     policy, settled, remark = decided(examined(1, drift=0.8))
-    assert (policy, settled) == ("target", True)
-    assert "factor of" in remark
-    assert remark.startswith("π_old or π_θ; ")
+    assert (policy, settled) == ("unknown", False)
+    assert remark.startswith("π_old or π_θ; within a step |Δ log p| changes by a factor of")
+    assert "updated meanwhile looks so, and π_old" in remark
 
 
 def test_a_policy_that_stands_still_may_be_either() -> None:
@@ -98,14 +100,14 @@ def test_an_empty_sample() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("by_length", [False, True])
-def test_a_column_without_drift_is_rarely_called_the_target(*, by_length: bool) -> None:
-    """At 0.1 %, more than 2 of 200 logs are called so in one test of 1,000; sorted by length too."""
-    called = [decided(examined(seed, by_length=by_length))[0] == "target" for seed in range(200)]
-    assert sum(called) <= 2
+def test_no_rise_is_seen_where_there_is_none(*, by_length: bool) -> None:
+    """At 0.1 %, more than 2 of 200 logs show one in one test of 1,000; sorted by length too."""
+    seen = ["updated meanwhile" in decided(examined(seed, by_length=by_length))[2] for seed in range(200)]
+    assert sum(seen) <= 2
 
 
-def test_a_drift_is_found() -> None:
-    assert all(decided(examined(seed, drift=0.6))[0] == "target" for seed in range(10))
+def test_a_rise_is_seen() -> None:
+    assert all("updated meanwhile" in decided(examined(seed, drift=0.6))[2] for seed in range(10))
 
 
 def test_ranks_that_write_files_of_their_own_train_side_by_side() -> None:
