@@ -76,6 +76,30 @@ def test_routing_is_of_the_states_that_sampled_the_tokens(tmp_path: Path) -> Non
     assert [experts is None for experts in rows["experts"].to_pylist()] == [False, True, False]
 
 
+def test_an_empty_response_with_routing_is_no_row_and_ends_nothing(tmp_path: Path) -> None:
+    written = samples(3)
+    tensors = tensors_of(written, experts=True)
+    tensors["response_mask"][1] = 0
+    write_step(tmp_path, 1, written, **tensors)
+    rows, rejected, _ = read_all(open_logs([tmp_path]))
+    assert (len(rows), rejected) == (2, Counter({"no response token": 1}))
+
+
+def test_the_turns_of_one_prompt_are_one_cluster(tmp_path: Path) -> None:
+    """Where each turn is a row, a later one has the earlier ones in its prompt."""
+    written = samples(8)
+    write_step(tmp_path, 1, written, metadata={"policy_prompt_boundaries": [(0, 6), (6, 8)]})
+    rows, _, _ = read_all(open_logs([tmp_path]))
+    first, last = (int(label_of([sample.tokens_T[: sample.prompt]])[0]) for sample in (written[0], written[6]))
+    assert rows["prompt"].to_pylist() == [first] * 6 + [last] * 2
+
+
+@pytest.mark.parametrize("boundaries", [None, 3, [(0,)], [("a", 2)], [(-5, 10**12)], [(2**62, 2**63)], [[0, 2]]])
+def test_boundaries_that_are_none_leave_each_prompt_its_own(tmp_path: Path, boundaries: Any) -> None:
+    write_step(tmp_path, 1, samples(4), metadata={"policy_prompt_boundaries": boundaries})
+    assert len(read_all(open_logs([tmp_path]))[0]) == 4
+
+
 def test_images_are_left_where_they_are(tmp_path: Path) -> None:
     images = {"format": "tensor_list", "items": [serialized(torch.zeros(4, 3))]}
     write_step(tmp_path, 1, samples(2), pixel_values=images)

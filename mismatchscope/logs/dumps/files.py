@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -19,13 +20,15 @@ _INT_BYTES = {0x4B: 1, 0x4D: 2, 0x4A: 4}
 
 @dataclass(frozen=True)
 class DumpFile:
-    """A dump: which it is, of which rollout (a step) and rank, and whether it has what only miles writes."""
+    """A dump: which it is, of which rollout (a step) and rank, or of all ranks, and whether it has what only miles
+    writes."""
 
     path: Path
     kind: Literal["rollout", "train", "loss"]
     rollout_id: int | None
     rank: int | None
     call: int | None
+    has_all_ranks: bool
     is_of_miles: bool
 
     @property
@@ -36,6 +39,13 @@ class DumpFile:
 
 def dump_file(path: Path) -> DumpFile:
     """Which dump a file is. Raises `RefusedFileError` where it is none."""
+    status = path.stat()
+    return _dump_file(path, status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=2**14)
+def _dump_file(path: Path, size: int, modified_ns: int) -> DumpFile:
+    """The same; a file that changes is another one."""
     edges = pickle_edges(path)
     if edges is None:
         raise RefusedFileError("it is no file of torch.save, or the end of it is missing")
@@ -52,7 +62,13 @@ def dump_file(path: Path) -> DumpFile:
     only_miles = kind == "loss" or "qkv_format" in has
     only_miles |= kind == "rollout" and 0 <= at["metadata"] < at["samples"]
     return DumpFile(
-        path, kind, _int_of(edges, "rollout_id"), _int_of(edges, "rank"), _int_of(edges, "call"), only_miles
+        path,
+        kind,
+        rollout_id=_int_of(edges, "rollout_id"),
+        rank=_int_of(edges, "rank"),
+        call=_int_of(edges, "call"),
+        has_all_ranks="format_version" in has,
+        is_of_miles=only_miles,
     )
 
 

@@ -1,14 +1,15 @@
 """miles' dumps of its policy loss: one file a micro-batch, with the log-probs of all three policies.
 
-They have neither tokens nor steps nor the sample's number. The response of a train dump is known in them by the
-very bits of the sampler's log-probs. Where there are no train dumps they are read by themselves.
+They have neither tokens nor steps nor the sample's number. The response of a train dump is known in them by its
+length and the very bits of its log-probs, of the sampler and of the old policy; short responses can be alike in
+these, and then nothing says which is which. Where there are no train dumps they are read by themselves.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -23,6 +24,7 @@ from ..source import LogBatch, Part
 from ..torch_files import read_torch_file
 from .files import DumpFile, dump_file
 from .rows import SLICED, array_of
+from .runs import run_of
 from .steps import BATCH_VALUES, Values
 
 
@@ -32,11 +34,11 @@ def with_losses(parts: Iterable[Part], losses: Iterable[DumpFile]) -> list[Part]
     all of the run."""
     waiting: dict[Path, list[tuple[int, Path]]] = defaultdict(list)
     for dump in losses:
-        waiting[dump.path.resolve().parent.parent].append((dump.path.stat().st_mtime_ns, dump.path))
+        waiting[run_of(dump.path)].append((dump.path.stat().st_mtime_ns, dump.path))
     first = {run: min(calls)[1] for run, calls in waiting.items()}
     joined = []
     for part in parts:
-        run = part.path.resolve().parent.parent
+        run = run_of(part.path)
         end = max(path.stat().st_mtime_ns for path in (part.path, *part.joined))
         calls = sorted(path for time, path in waiting[run] if time <= end)
         waiting[run] = [(time, path) for time, path in waiting[run] if time > end]
@@ -46,28 +48,69 @@ def with_losses(parts: Iterable[Part], losses: Iterable[DumpFile]) -> list[Part]
 
 
 class Losses:
-    """The responses of some dumps of the loss, by what they are known by; of several epochs the first."""
+    """The responses of some dumps of the loss, by what they are known by."""
 
     def __init__(self, paths: Iterable[Path]) -> None:
         self.paths = frozenset(paths)
-        self._samples = _indexed(tuple(sorted(self.paths, key=_call)))
 
-    def of(self, trained: Values) -> Values:
-        """What a loss saw of a row of a train dump; empty where none did."""
-        signature = _signature(trained, "log_probs")
-        if signature not in self._samples and self.paths:
-            everywhere = next(iter(self.paths)).parent.glob("*.pt")
-            return _indexed(tuple(sorted(everywhere, key=_call))).get(signature, {})
-        return self._samples.get(signature, {})
+    def add_to(self, rows: Sequence[Values], remarks: Counter[str]) -> list[Values]:
+        """Rows of a train dump with the log-probs that the loss saw of each, of several epochs the first's."""
+        if not self.paths:
+            return list(rows)
+        of_step, of_run = _indexed(self.paths), None
+        alike = Counter((_key(row), _bits(row, "advantages")) for row in rows)
+        joined = []
+        for row in rows:
+            index, seen = of_step, of_step.of(row)
+            if not seen:
+                index = of_run = of_run or _indexed(frozenset(next(iter(self.paths)).parent.glob("*.pt")))
+                seen = index.of(row)
+            has_twin = alike[_key(row), _bits(row, "advantages")] > 1
+            if not seen:
+                remarks["are in no dump of the loss, which alone has π_θ"] += 1
+            elif len(seen) > 1 and (has_twin or len(seen) > index.epochs):
+                remarks["are like others in the dumps of the loss, so that π_θ of each is not known"] += 1
+            else:
+                names = ("train_log_probs", "old_log_probs")
+                row = {**row, **{name: seen[0][name] for name in names if name in seen[0]}}
+            joined.append(row)
+        return joined
+
+
+class _Index:
+    """Responses of the loss by their key, in the order of the calls."""
+
+    def __init__(self, samples: Iterable[Values]) -> None:
+        self._by_key: dict[bytes, list[Values]] = defaultdict(list)
+        updates: dict[tuple[bytes, ...], set[bytes]] = defaultdict(set)
+        for sample in samples:
+            key, target, old = _key(sample), _bits(sample, "train_log_probs"), _bits(sample, "old_log_probs")
+            self._by_key[key].append(sample)
+            # Without a forward before the update the old policy's are the update's own, others in each epoch.
+            updates[key, b"" if old == target else old, _bits(sample, "advantages")].add(target)
+        counts = Counter(map(len, updates.values()))
+        self.epochs = min((n for n, count in counts.items() if count == max(counts.values())), default=0)
+        """In how many updates a response is, as most of them say."""
+
+    def of(self, row: Values) -> list[Values]:
+        """What can be a row's, with one log-prob of π_θ each."""
+        trainer, sampler = _bits(row, "log_probs"), _bits(row, "rollout_log_probs")
+        found = [
+            sample
+            for sample in self._by_key.get(_key(row), ())
+            if not trainer or _bits(sample, "old_log_probs") in (trainer, sampler)
+        ]
+        advantages = _bits(row, "advantages")
+        found = [sample for sample in found if _bits(sample, "advantages") == advantages] or found
+        first: dict[bytes, Values] = {}
+        for sample in found:
+            first.setdefault(_bits(sample, "train_log_probs"), sample)
+        return list(first.values())
 
 
 @lru_cache(maxsize=2)
-def _indexed(paths: tuple[Path, ...]) -> dict[bytes, Values]:
-    found: dict[bytes, Values] = {}
-    for path in paths:
-        for sample in samples_of(path):
-            found.setdefault(_signature(sample, "old_log_probs"), sample)
-    return found
+def _indexed(paths: frozenset[Path]) -> _Index:
+    return _Index(sample for path in sorted(paths, key=_call) for sample in samples_of(path))
 
 
 def _call(path: Path) -> tuple[int, str]:
@@ -83,7 +126,7 @@ def parts_of_losses(losses: Iterable[DumpFile]) -> list[Part]:
     parts, seen = [], set()
     for (directory, _), files in sorted(calls.items(), key=lambda item: (str(item[0][0]), item[0][1])):
         files.sort(key=lambda dump: dump.call or 0)
-        first = (directory, *(_signature(sample, "old_log_probs") for sample in samples_of(files[0].path)))
+        first = (directory, *(_content(sample) for sample in samples_of(files[0].path)))
         if first not in seen:
             seen.add(first)
             parts.append(Part(files[0].path, joined=tuple(dump.path for dump in files[1:])))
@@ -97,11 +140,11 @@ def read_losses(part: Part) -> Iterator[LogBatch]:
     for path in (part.path, *part.joined):
         rank = dump_file(path).rank
         for sample in samples_of(path):
-            signature = _signature(sample, "old_log_probs")
-            if signature in seen:
+            content = _content(sample)
+            if content in seen:
                 again += 1
                 continue
-            seen.add(signature)
+            seen.add(content)
             row = _row(sample)
             if isinstance(row, str):
                 rows.rejected[row] += 1
@@ -132,12 +175,29 @@ def _row(sample: Values) -> dict[str, Any] | str:
     }
 
 
-def _signature(sample: Values, trainer: str) -> bytes:
-    """What a response is known by: the bits of the sampler's log-probs, or else of the trainer's."""
-    values = array_of(sample.get("rollout_log_probs"))
-    values = array_of(sample.get(trainer)) if values is None else values
-    bits = b"" if values is None or values.dtype.kind not in "biuf" else values.astype(np.float32).tobytes()
-    return hashlib.blake2b(bits, digest_size=16).digest()
+def _key(values: Values) -> bytes:
+    """What a response is known by in both dumps: its lengths, and the sampler's log-probs or else the trainer's."""
+    lengths = [_either(values, name) for name in ("total_length", "response_length")]
+    trainer = "log_probs" if "old_log_probs" not in values else "old_log_probs"
+    return repr(lengths).encode() + (_bits(values, "rollout_log_probs") or _bits(values, trainer))
+
+
+def _either(values: Values, name: str) -> Any:
+    """A length under its name in a loss, or in a train dump."""
+    return values.get(name, values.get(f"{name}s"))
+
+
+def _content(sample: Values) -> bytes:
+    """What a response is known by in dumps of the loss alone."""
+    return _key(sample) + _bits(sample, "old_log_probs") + _bits(sample, "advantages")
+
+
+def _bits(values: Values, name: str) -> bytes:
+    """A digest of the float32 of a column; empty where there are none."""
+    found = array_of(values.get(name))
+    if found is None or found.dtype.kind not in "biuf":
+        return b""
+    return hashlib.blake2b(found.astype(np.float32).tobytes(), digest_size=16).digest()
 
 
 def samples_of(path: Path) -> list[Values]:

@@ -101,6 +101,16 @@ def _by_token(values: Any, length: int) -> np.ndarray | None:
     return found if found is not None and found.shape == (length,) else None
 
 
+def group_of(sample: Values, trained: Values) -> tuple[str, int] | None:
+    """What was sampled for one prompt: the samples of a group, or else those that one rollout was cut into."""
+    numbers = (
+        ("group_index", sample.get("group_index")),
+        ("rollout_id", sample.get("rollout_id")),
+        ("rollout_id", trained.get("rollout_ids")),
+    )
+    return next(((name, number) for name, number in numbers if type(number) is int), None)
+
+
 def _prompt_label(prompt: np.ndarray, sample: Values) -> int | None:
     if len(prompt):
         return int(label_of([prompt])[0])
@@ -166,7 +176,7 @@ def _experts(sample: Values, trained: Values, start: int, length: int, remarks: 
     if routed.ndim != 3 or len(routed) != start + length - 1 or routed.dtype.kind not in "iu":
         remarks["have routing of another length, which is left out"] += 1
         return None
-    chosen = routed[start - 1 :].reshape(length, -1)
+    chosen = routed[start - 1 :].reshape(length, routed.shape[1] * routed.shape[2])
     if chosen.size and not 0 <= chosen.min() <= chosen.max() < 2**15:
         remarks["have experts numbered beyond 16 bits, which are left out"] += 1
         return None

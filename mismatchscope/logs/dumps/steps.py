@@ -1,14 +1,16 @@
 """The dumps of one rollout, which slime and miles train on as one step: joined, and each sample read once.
 
-The trainer's dump has its samples by `sample_index`, which is the rollout dump's `index`, and by their place in it
-(`rollout_position`, `partition`). Ranks of tensor parallelism, and earlier versions' pipeline stages, dump the same
-samples each.
+A row of the trainer's dump has its sample's place in the rollout's dump (`rollout_position`), or else its number
+(`sample_index`, there `index`). Several samples have one number where one rollout was cut into several; then their
+tokens tell them apart. Ranks of tensor parallelism, and earlier versions' pipeline stages, dump the same rows each.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,45 +21,30 @@ from ..refusals import readable
 from ..restricted_pickle import RefusedFileError
 from ..source import LogBatch, Part
 from ..torch_files import Tensor, read_torch_file
-from .files import DumpFile
-from .rows import row_of
+from .rows import array_of, group_of, row_of, tokens_of
 
 BATCH_VALUES = 2**20
 """Tokens after which rows are handed on."""
 
 Values = Mapping[str, Any]
-Places = list[tuple[Values, int]]
-"""Where a sample is: columns of a rank, and its place in them."""
-
-
-def parts_by_step(dumps: Iterable[DumpFile]) -> list[Part]:
-    """A part a rollout: the trainer's files first. Rollouts for evaluation are nobody's training data."""
-    steps: dict[tuple[int, Path | None], list[DumpFile]] = defaultdict(list)
-    listed = [dump for dump in dumps if not dump.is_evaluation and dump.kind != "loss"]
-    rollouts = Counter(dump.rollout_id for dump in listed if dump.kind == "rollout")
-    several_runs = any(count > 1 for count in rollouts.values())
-    for dump in listed:
-        run = dump.path.resolve().parent.parent if several_runs else None
-        steps[-1 if dump.rollout_id is None else dump.rollout_id, run].append(dump)
-    parts = []
-    for key in sorted(steps, key=lambda key: (key[0], str(key[1]))):
-        of_step = sorted(steps[key], key=lambda dump: (dump.kind != "train", dump.rank or 0, str(dump.path)))
-        paths = [dump.path for dump in of_step]
-        parts.append(Part(paths[0], joined=tuple(paths[1:])))
-    return parts
+Merged = tuple[Values, str | None]
+"""One row of those that ranks have of a sample; or why there is none."""
+Merge = Callable[[Sequence[Sequence[Values]], Sequence[Values], "Counter[str]"], list[Merged]]
+"""Makes these of the rows of all samples and of the rollout's own samples, and counts what is odd."""
 
 
 class Step:
     """The dumps of one rollout: its samples, and the rows of the trainer's ranks."""
 
-    def __init__(self, paths: Iterable[Path]) -> None:
+    def __init__(self, paths: Sequence[Path]) -> None:
         self.rollout_id: int | None = None
         self.samples: list[Values] = []
         self.ranks: list[Values] = []
         for path in paths:
             with readable(path):
                 self._add(read_torch_file(path))
-        self._by_index = {index: sample for sample in self.samples if (index := sample.get("index")) is not None}
+        self._taken: set[int] = set()
+        self._tokens_left = sum(path.stat().st_size for path in paths)
 
     def _add(self, document: Any) -> None:
         if type(document) is not dict:
@@ -76,24 +63,76 @@ class Step:
         else:
             raise RefusedFileError("its samples are no list of dictionaries")
 
-    def sample_of(self, trained: Values) -> Values:
-        """The rollout's sample that a row of the trainer was made of; empty where there is none."""
-        index, place = trained.get("sample_index"), trained.get("rollout_position")
-        if index is not None:
-            return self._by_index.get(index, {})
-        found = self.samples[place] if type(place) is int and 0 <= place < len(self.samples) else {}
-        return found if found.get("index") is None else {}
+    def trained(self) -> list[list[Values]]:
+        """Of each sample the rows that the trainer's ranks have of it."""
+        replicas: dict[bytes, list[list[Values]]] = defaultdict(list)
+        for columns in self.ranks:
+            rows: list[Values] = [_trained_row(columns, at) for at in range(_length(columns))]
+            replicas[self._content(rows) if len(self.ranks) > 1 else b""].append(rows)
+        return [list(of_sample) for ranks in replicas.values() for of_sample in zip(*ranks, strict=True)]
 
-    def places(self) -> dict[Any, Places]:
-        """The trainer's rows of each sample, by its index, or its place in the rollout where it has none."""
-        found: dict[Any, Places] = defaultdict(list)
-        for number, columns in enumerate(self.ranks):
-            for at in range(_length(columns)):
-                row = trained_row(columns, at)
-                index, place = row.get("sample_index"), row.get("rollout_position")
-                key = ("index", index) if index is not None else ("place", place)
-                found[key if key[1] is not None else (number, at)].append((columns, at))
+    def sample_of(self, trained: Values) -> Values:
+        """The rollout's sample that a row of the trainer was made of; empty where there is none. Of those that are
+        alike each is returned once."""
+        number, place = number_of(trained), trained.get("rollout_position")
+        if type(place) is int and 0 <= place < len(self.samples) and number_of(self.samples[place]) == number:
+            found = [self.samples[place]]
+        else:
+            found = self._by_number.get(number, [])
+            if len(found) > 1:
+                found = self._by_response.get(self._response(trained), found)
+                found = sorted(found, key=lambda sample: (id(sample) in self._taken, not _same_mu(sample, trained)))
+        self._taken.update(id(sample) for sample in found[:1])
+        return found[0] if found else {}
+
+    @property
+    def untrained(self) -> int:
+        """How many samples no row of the trainer was made of."""
+        return sum(id(sample) not in self._taken for sample in self.samples)
+
+    @cached_property
+    def _by_number(self) -> dict[Any, list[Values]]:
+        found = defaultdict(list)
+        for sample in self.samples:
+            found[number_of(sample)].append(sample)
         return found
+
+    @cached_property
+    def _by_response(self) -> dict[bytes, list[Values]]:
+        found = defaultdict(list)
+        for sample in self.samples:
+            found[self._response(sample)].append(sample)
+        return found
+
+    def _content(self, rows: Iterable[Values]) -> bytes:
+        """What tells a rank's rows from those of a rank that has others."""
+        return b"".join(self._response(row) + repr(row.get("rollout_position")).encode() for row in rows)
+
+    def _response(self, sample: Values) -> bytes:
+        """What tells a response from others: its sample's number, its length and all tokens."""
+        tokens, length = tokens_of({}, sample)
+        known = np.empty(0) if tokens is None or tokens.dtype.kind not in "iu" else tokens
+        self.count(known.size)
+        label = repr((number_of(sample), length)).encode()
+        return hashlib.blake2b(label + known.astype(np.int64).tobytes(), digest_size=16).digest()
+
+    def count(self, tokens: int) -> None:
+        """Raise `RefusedFileError` for more tokens than the files have bytes: some list is there many times."""
+        self._tokens_left -= tokens
+        if self._tokens_left < 0:
+            raise RefusedFileError("its responses have more tokens than it has bytes")
+
+
+def number_of(sample: Values) -> int | str | None:
+    """The number of a sample, or its name, under either dump's key; None where it has none."""
+    number = sample.get("sample_index", sample.get("index"))
+    return number if type(number) in (int, str) else None
+
+
+def _same_mu(sample: Values, trained: Values) -> bool:
+    ours, theirs = (array_of(values.get("rollout_log_probs")) for values in (sample, trained))
+    are_numbers = all(array is not None and array.dtype.kind in "biuf" for array in (ours, theirs))
+    return are_numbers and np.array_equal(np.asarray(ours, np.float32), np.asarray(theirs, np.float32))
 
 
 def _length(columns: Values) -> int:
@@ -101,7 +140,7 @@ def _length(columns: Values) -> int:
     return len(rows) if isinstance(rows, list | Tensor) else 0
 
 
-def trained_row(columns: Values, at: int) -> dict[str, Any]:
+def _trained_row(columns: Values, at: int) -> dict[str, Any]:
     """One sample of a trainer's dump, under the names of its format 2, where a dump has rows; earlier it had
     columns, of which some are as long as the whole rollout."""
     reward = columns.get("raw_reward")
@@ -115,7 +154,7 @@ def trained_row(columns: Values, at: int) -> dict[str, Any]:
             if isinstance(values, list | Tensor) and len(values) == count and name != "raw_reward"
         }
         row["sample_index"], row["rollout_position"] = row.get("sample_indices"), row.get("partition")
-        row["rank"] = columns["context"]["rank"]
+        row |= columns["context"]
     place = row.get("rollout_position")
     if row.get("local_raw_reward") is None and type(place) is int and isinstance(reward, list | Tensor):
         row["local_raw_reward"] = _item(reward, place) if 0 <= place < len(reward) else None
@@ -132,13 +171,9 @@ def _item(values: Any, at: int) -> Any:
     return values[at]
 
 
-def read_step(part: Part, merged: Callable[[Step, Places], tuple[Values, str | None]]) -> Iterator[LogBatch]:
-    """The rows of a step. `merged` makes one row of what the ranks have of a sample, or says why it cannot.
-
-    Raises `RefusedFileError` for more tokens than the files have bytes: some list is there many times.
-    """
-    paths = (part.path, *part.joined)
-    step, left = Step(paths), sum(path.stat().st_size for path in paths)
+def read_step(part: Part, merged: Merge) -> Iterator[LogBatch]:
+    """The rows of a step."""
+    step = Step((part.path, *part.joined))
     builder, remarks, values = CheckedRows(), Counter[str](), 0
     for row in _rows(step, merged, remarks):
         if isinstance(row, str):
@@ -146,9 +181,8 @@ def read_step(part: Part, merged: Callable[[Step, Places], tuple[Values, str | N
             continue
         builder.add(row)
         tokens = sum(len(row[name]) for name in ("token_ids", "prompt_token_ids") if row[name] is not None)
-        values, left = values + tokens + _size(row["experts"]) // 4, left - tokens
-        if left < 0:
-            raise RefusedFileError("its responses have more tokens than it has bytes")
+        step.count(tokens)
+        values += tokens + _size(row["experts"]) // 4
         if values > BATCH_VALUES:
             yield LogBatch(builder.batch(), part, builder.rejected)
             builder, values = CheckedRows(), 0
@@ -160,17 +194,24 @@ def _size(values: np.ndarray | None) -> int:
     return 0 if values is None else values.size
 
 
-def _rows(
-    step: Step, merged: Callable[[Step, Places], tuple[Values, str | None]], remarks: Counter[str]
-) -> Iterator[dict[str, Any] | str]:
-    used: set[int] = set()
-    for of_sample in step.places().values():
-        trained, why = merged(step, of_sample)
-        sample = step.sample_of(trained)
-        used.add(id(sample))
-        yield why or row_of(sample, trained, step.rollout_id, remarks)
-    if not step.ranks:
-        for sample in step.samples:
-            yield row_of(sample, {}, step.rollout_id, remarks)
-    elif alone := sum(id(sample) not in used for sample in step.samples):
-        remarks["are in the rollout's dump alone: nothing was trained on them"] += alone
+def _rows(step: Step, merged: Merge, remarks: Counter[str]) -> Iterator[dict[str, Any] | str]:
+    """Rows, or why one is none. What one prompt was sampled for has one label, that of the first of its rows: of a
+    conversation each turn may be a sample, with all before it as its prompt."""
+    trained = step.trained() if step.ranks else [[{}] for _ in step.samples]
+    samples = [step.sample_of(rows[0]) for rows in trained] if step.ranks else step.samples
+    numbers = Counter(number_of(rows[0] or sample) for rows, sample in zip(trained, samples, strict=True))
+    are_numbered = all(type(number) is int and count == 1 for number, count in numbers.items())
+    if not are_numbered and (shared := sum(count for number, count in numbers.items() if count > 1)):
+        remarks["share the number of another one of their rollout, and are numbered by their place in it"] += shared
+    labels: dict[tuple[str, int], int] = {}
+    whole_rows = merged(trained, samples, remarks) if step.ranks else [({}, None) for _ in samples]
+    for place, ((whole, why), sample) in enumerate(zip(whole_rows, samples, strict=True)):
+        row = why or row_of(sample, whole, step.rollout_id, remarks)
+        if not isinstance(row, str):
+            label = row["prompt"]
+            if label is not None and (group := group_of(sample, whole)) is not None:
+                row["prompt"] = labels.setdefault(group, label)
+            row["sequence_id"] = row["sequence_id"] if are_numbered else place
+        yield row
+    if step.ranks and step.untrained:
+        remarks["are in the rollout's dump alone: nothing was trained on them"] += step.untrained

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,14 +22,14 @@ from ..dumps.context_parallel import reassembled
 from ..dumps.files import dump_file, dump_file_or_none, is_run_of_miles, unfinished
 from ..dumps.policy_loss import Losses, parts_of_losses, read_losses, with_losses
 from ..dumps.rows import SLICED, array_of, row_of
-from ..dumps.steps import Places, Step, Values, parts_by_step, read_step, trained_row
+from ..dumps.runs import parts_by_step
+from ..dumps.steps import Merged, Values, read_step
 from ..refusals import readable
 from ..source import ColumnOrigin, LogBatch, LogFormat, Part
 
 _PARQUET = b"PAR1"
 _COLUMNS = ("sample_index", "response_length", "total_length", "tokens", "loss_mask", "rollout_log_probs")
 _SLICED_FIELDS = ("log_probs", "rollout_log_probs", "advantages", "entropy")
-_OF_A_LOSS = ("train_log_probs", "old_log_probs")
 _BATCH_ROWS = 64
 
 
@@ -75,46 +75,38 @@ def read(part: Part) -> Iterator[LogBatch]:
 def _read_rollout(part: Part) -> Iterator[LogBatch]:
     losses = Losses([path for path in part.joined if dump_file(path).kind == "loss"])
     dumps = tuple(path for path in part.joined if path not in losses.paths)
-    without = 0
 
-    def merged(step: Step, places: Places) -> tuple[Values, str | None]:
-        nonlocal without
-        trained, why = _merged(step, places)
-        if why is None and losses.paths:
-            seen = losses.of(trained)
-            without += not seen
-            trained = {**trained, **{name: seen[name] for name in _OF_A_LOSS if name in seen}}
-        return trained, why
+    def merged(
+        trained: Sequence[Sequence[Values]], samples: Sequence[Values], remarks: Counter[str]
+    ) -> list[Merged]:
+        found = [_merged(rows, sample) for rows, sample in zip(trained, samples, strict=True)]
+        whole = iter(losses.add_to([row for row, why in found if why is None], remarks))
+        return [(row if why else next(whole), why) for row, why in found]
 
     for batch in read_step(replace(part, joined=dumps), merged):
         yield replace(batch, part=part)
-    if without:
-        remark = f"{without:,} responses are in no dump of the loss, which alone has π_θ."
-        yield LogBatch(CheckedRows().batch(), part, remarks=(remark,))
 
 
-def _merged(step: Step, places: Places) -> tuple[Values, str | None]:
+def _merged(rows: Sequence[Values], sample: Values) -> Merged:
     """What the ranks have of a sample, as one row; or that the slices of it have no order that can be shown."""
-    rows = [trained_row(*place) for place in places]
     first = next((row for row in rows if row.get("log_probs") is not None), rows[0])
-    contexts = [columns.get("context", {}) for columns, _ in places]
-    size = contexts[0].get("cp_size")
+    size = first.get("cp_size")
     if type(size) is not int or size == 1:
         return first, None
     whole = dict(first)
     total, response = first.get("total_lengths"), first.get("response_lengths")
-    padded = first.get("max_seq_lens") if contexts[0].get("qkv_format") == "bshd" else None
+    padded = first.get("max_seq_lens") if first.get("qkv_format") == "bshd" else None
     if type(total) is not int or type(response) is not int or not 0 <= response < total:
         return first, SLICED
     for name in _SLICED_FIELDS:
         held: dict[Any, np.ndarray] = {}
-        for context, row in zip(contexts, rows, strict=True):
+        for row in rows:
             if (values := array_of(row.get(name))) is not None:
-                held.setdefault(context.get("cp_rank"), values)
+                held.setdefault(row.get("cp_rank"), values)
         if held:
             whole[name] = reassembled(held, size, total, response, padded)
     # The recorded ranks say in which order the slices go; the rollout's dump has the same values whole.
-    expected = array_of(step.sample_of(first).get("rollout_log_probs"))
+    expected = array_of(sample.get("rollout_log_probs"))
     found = whole.get("rollout_log_probs")
     if expected is None or found is None or whole.get("log_probs") is None:
         return first, SLICED

@@ -60,6 +60,8 @@ def read(part: Part) -> Iterator[LogBatch]:
         raise RefusedFileError("its tensors are of other shapes")
     copies = min(max(_int(metadata.get("pad_size")) or 0, 0), len(sequences_BS))
     builder, tokens = CheckedRows(), 0
+    groups = _groups(metadata, len(sequences_BS))
+    labels: dict[int, int] = {}
     remarks = (f"{copies:,} rows of {part.path.name} fill the batch up and are left out.",) if copies else ()
     for row in range(len(sequences_BS) - copies):
         prompt, response = _lengths(attention_BS[row], response_BA[row])
@@ -67,6 +69,8 @@ def read(part: Part) -> Iterator[LogBatch]:
             builder.rejected["a response that is not at the end of its row"] += 1
             continue
         values = _values(tensors, row, prompt, response)
+        if values["prompt"] is not None and row in groups:
+            values["prompt"] = labels.setdefault(groups[row], values["prompt"])
         builder.add({"sequence_id": row, "step": step} | values)
         tokens += prompt + response
         if tokens > _BATCH_TOKENS:
@@ -132,6 +136,18 @@ def _lengths(attention_S: np.ndarray, response_A: np.ndarray) -> tuple[int, int]
     return (whole - response, response) if fits and response <= whole else (0, -1)
 
 
+def _groups(metadata: Mapping[str, Any], rows: int) -> dict[int, int]:
+    """Of each row the first row of its prompt, as far as the batch says it: where turns of a conversation are rows, a
+    later one has the earlier ones in its prompt."""
+    boundaries = metadata.get("policy_prompt_boundaries")
+    groups: dict[int, int] = {}
+    for bounds in boundaries if type(boundaries) is list else ():
+        if type(bounds) is tuple and len(bounds) == 2 and all(type(bound) is int for bound in bounds):
+            first, end = max(bounds[0], 0), min(bounds[1], rows)
+            groups |= dict.fromkeys(range(first, end), first)
+    return groups
+
+
 def _values(tensors: Mapping[str, np.ndarray], row: int, prompt: int, response: int) -> dict[str, Any]:
     sequence_S = tensors["sequences"][row]
     start = len(sequence_S) - response
@@ -164,7 +180,7 @@ def _experts(tensors: Mapping[str, np.ndarray], row: int, start: int, response: 
     states = slice(start - 1, start - 1 + response)
     if missing is not None and missing.shape == routed.shape[:2] and missing[row, states].any():
         return None
-    chosen = routed[row, states].reshape(response, -1)
+    chosen = routed[row, states].reshape(response, routed.shape[2] * routed.shape[3])
     return chosen if not chosen.size or 0 <= chosen.min() <= chosen.max() < 2**15 else None
 
 

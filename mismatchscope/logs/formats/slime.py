@@ -5,11 +5,13 @@ Sources: `slime/observability/train_data_utils.py` and `rollout_data_utils.py`, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ..dumps.files import dump_file, dump_file_or_none, unfinished
-from ..dumps.steps import Places, Step, Values, parts_by_step, read_step, trained_row
+from ..dumps.runs import parts_by_step
+from ..dumps.steps import Merged, Values, read_step
 from ..refusals import readable
 from ..source import ColumnOrigin, LogBatch, LogFormat, Part
 
@@ -36,13 +38,12 @@ def parts_of(path: Path) -> list[Part]:
 
 def read(part: Part) -> Iterator[LogBatch]:
     """The rows of a rollout."""
-    yield from read_step(part, _first_rank)
+    yield from read_step(part, _merged)
 
 
-def _first_rank(step: Step, places: Places) -> tuple[Values, str | None]:
-    """The row of the first rank that has the trainer's log-probs: those of other pipeline stages lack them."""
-    rows = [trained_row(*place) for place in places]
-    return next((row for row in rows if row.get("log_probs") is not None), rows[0]), None
+def _merged(trained: Sequence[Sequence[Values]], samples: Sequence[Values], remarks: Counter[str]) -> list[Merged]:
+    """The rows of the first rank that has the trainer's log-probs: those of other pipeline stages lack them."""
+    return [(next((row for row in rows if row.get("log_probs") is not None), rows[0]), None) for rows in trained]
 
 
 FORMAT = LogFormat(

@@ -21,11 +21,13 @@ def theta_of(sample: Sample) -> np.ndarray:
     return (sample.pi_T[sample.response] - np.float32(0.125)).astype(np.float32)
 
 
-def write_rollout(run: Path, rollout_id: int, samples: Sequence[Sample], *, parquet: bool = True) -> None:
-    """`rollout_data/ID.pt`, and the dashboard's copy of it."""
+def write_rollout(
+    run: Path, rollout_id: int, samples: Sequence[Sample], *, parquet: bool = True, **changes: Any
+) -> None:
+    """`rollout_data/ID.pt`, and the dashboard's copy of it. `changes` are made to every sample."""
     import torch
 
-    rows = [rollout_sample(sample, rollout_id, place) for place, sample in enumerate(samples)]
+    rows = [rollout_sample(sample, rollout_id, place, **changes) for place, sample in enumerate(samples)]
     for directory in ("rollout_data", "dashboard_columns"):
         (run / directory).mkdir(parents=True, exist_ok=True)
     torch.save({"rollout_id": rollout_id, "metadata": {}, "samples": rows}, run / f"rollout_data/{rollout_id}.pt")
@@ -67,8 +69,9 @@ def write_train(
     record_ranks: bool = True,
     padded: int | None = None,
     swapped: bool = False,
+    **changes: Any,
 ) -> None:
-    """`train_data/ID_RANK.pt`: two data-parallel ranks, each of `context_parallel`.
+    """`train_data/ID_RANK.pt`: two data-parallel ranks, each of `context_parallel`. `changes` replace columns.
 
     record_ranks: earlier versions recorded no cp_rank and cp_size.
     padded: what sequences were padded to, with the bshd layout.
@@ -79,7 +82,8 @@ def write_train(
     (run / "train_data").mkdir(parents=True, exist_ok=True)
     for rank in range(2 * context_parallel):
         data, part = divmod(rank, context_parallel)
-        columns = columns_of(samples, rollout_id, range(data, len(samples), 2))
+        columns = columns_of(samples, rollout_id, range(data, len(samples), 2)) | changes
+        del columns["partition"]
         if context_parallel > 1:
             held = context_parallel - 1 - part if swapped else part
             for name in SLICED:

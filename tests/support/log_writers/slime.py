@@ -138,6 +138,7 @@ def write_old_train(
     for stage in (0, 1):
         for rank in range(2 * tensor_parallel):
             columns = columns_of(samples, rollout_id, range(rank // tensor_parallel, len(samples), 2))
+            del columns["partition"]
             if stage == 0:
                 columns = {k: v for k, v in columns.items() if k not in ("log_probs", "advantages", "entropy")}
             number = stage * 2 * tensor_parallel + rank
