@@ -198,6 +198,41 @@ def greedy(columns: Columns) -> Columns:
     )
 
 
+def greedy_zeros(columns: Columns) -> Columns:
+    """Greedy decoding that says so: every token had probability 1."""
+    same = greedy(columns)
+    return replace(same, mu_R=np.zeros_like(same.mu_R))
+
+
+def surer(columns: Columns, error: float | Callable[[np.random.Generator, int], np.ndarray]) -> Columns:
+    """What was nearly certain is certain: its log-prob in float32 is 0 on both sides, or next to it."""
+    rng, tokens = columns.rng, len(columns.mu_R)
+    certain_R = np.abs(columns.logit_R) > 5
+    logit_R = np.where(certain_R, np.abs(columns.logit_R) + rng.uniform(0, 20, tokens), columns.logit_R)
+    error_R = error(rng, tokens) if callable(error) else rng.normal(0, error, tokens)
+    return replace(columns, mu_R=softmax32(logit_R), pi_R=softmax32(logit_R + error_R))
+
+
+def softmax32(logit_R: np.ndarray) -> np.ndarray:
+    """log p as a float32 log-softmax has it: 0 where the other token is 2⁻²⁴ times as likely, or less."""
+    larger_R = np.maximum(logit_R, 0) - logit_R
+    return -as_float32(larger_R + np.log(1 + np.exp(-np.abs(logit_R)).astype(np.float32)))
+
+
+def loops(columns: Columns) -> Columns:
+    """A tenth of the responses end in one token over and over, ever surer of it."""
+    loop_R = (columns.rng.random(len(columns.length_S)) < 0.1)[columns.sequence_R]
+    place_R = columns.position_R - columns.length_S[columns.sequence_R] // 2
+    loop_R &= place_R >= 0
+    logp_R = softmax32(2.0 * np.maximum(place_R, 0))
+    return replace(
+        columns,
+        mu_R=np.where(loop_R, logp_R, columns.mu_R),
+        pi_R=np.where(loop_R, logp_R, columns.pi_R),
+        token_id_R=np.where(loop_R, 13, columns.token_id_R),
+    )
+
+
 def one_prompt(columns: Columns) -> Columns:
     """All responses have one prompt and the same first 16 tokens, whose log-probs are the same too."""
     first_R = columns.position_R < 16
@@ -226,5 +261,9 @@ SOUND: dict[str, Design] = {
     "tool output masked, scored by both": _edited(lambda c: tool_turns(c, scored=True)),
     "overlong responses masked": _edited(overlong_masked, size=Size(200)),
     "greedy, raw log-probs": _edited(greedy),
+    "certain tokens, log-prob 0": _edited(lambda c: surer(c, 0.03)),
+    "certain tokens, stale weights": _edited(lambda c: surer(c, 1.0)),
+    "certain tokens, heavy tails of experts": _edited(lambda c: surer(c, heavy)),
+    "responses that end in a loop": _edited(loops, size=Size(200)),
     "one prompt, one beginning": _edited(one_prompt, size=Size(256)),
 }

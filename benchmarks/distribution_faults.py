@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
-from distribution_designs import USUAL, Columns, Design, Size, as_float32, logp_of, rounded, sound
+from distribution_designs import USUAL, Columns, Design, Size, as_float32, logp_of, rounded, sound, surer
 
 
 def _fault(
@@ -79,6 +79,21 @@ def filled(columns: Columns, side: str, value: float, share: float) -> Columns:
     return replace(columns, **{side: np.where(columns.rng.random(len(column_R)) < share, value, column_R)})
 
 
+def padded(columns: Columns, pad: int) -> Columns:
+    """Responses are filled up to the longest of four with zeros on both sides, and no mask says so."""
+    longest_S = np.repeat(np.maximum.reduceat(columns.length_S, np.arange(0, len(columns.length_S), 4)), 4)
+    longest_S = longest_S[: len(columns.length_S)]
+    stored_S = np.cumsum(longest_S) - longest_S
+    at_R = stored_S[columns.sequence_R] + columns.position_R
+    filled_R = {"mask_R": True, "token_id_R": pad}
+    by_R = {}
+    for name in ("logit_R", "mu_R", "pi_R", "mask_R", "token_id_R"):
+        value_R = getattr(columns, name)
+        by_R[name] = np.full(longest_S.sum(), filled_R.get(name, 0), dtype=value_R.dtype)
+        by_R[name][at_R] = value_R
+    return replace(columns, length_S=longest_S, **by_R)
+
+
 def first_tokens_worse(columns: Columns) -> Columns:
     noise_R = columns.rng.normal(0, 3.0, len(columns.pi_R)) * (columns.position_R < 4)
     return replace(columns, pi_R=np.minimum(columns.pi_R - np.abs(noise_R), 0.0))
@@ -126,6 +141,18 @@ FAULTS: dict[str, Design] = {
     "−5 in 5 % of π": _fault(lambda c: filled(c, "pi_R", -5.0, 0.05), "repeated_value"),
     "−9999 in 0.5 % of μ": _fault(lambda c: filled(c, "mu_R", -9999.0, 0.005), "filled_values"),
     "−100 in 1 % of π": _fault(lambda c: filled(c, "pi_R", -100.0, 0.01), "filled_values"),
+    **{
+        f"0 in {percent} % of {name}": _fault(
+            lambda c, s=side, p=percent: filled(c, s, 0.0, p / 100), "zeros", size=Size(400)
+        )
+        for percent in (1, 5, 30)
+        for name, side in (("μ", "mu_R"), ("π", "pi_R"))
+    },
+    "0 in 1 % of μ, certain tokens": _fault(
+        lambda c: filled(surer(c, 0.03), "mu_R", 0.0, 0.01), "zeros", size=Size(400)
+    ),
+    "padding without a mask": _fault(lambda c: padded(c, 0), "padding"),
+    "padding without a mask, certain tokens": _fault(lambda c: padded(surer(c, 0.03), 0), "padding"),
     "μ in bfloat16": _fault(lambda c: replace(c, mu_R=rounded(c.mu_R, 8)), "precision"),
     "π in base 10": _fault(lambda c: replace(c, pi_R=c.pi_R / np.log(10)), "unit"),
     "μ in base 2": _fault(lambda c: replace(c, mu_R=c.mu_R / np.log(2)), "unit"),

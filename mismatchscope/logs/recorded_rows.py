@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import UsageError
+from ..measures.padding import looks_padded, padding_tokens
 from ..measures.prompt_hash import labels_of_ids, labels_of_tokens
 from .batch_layout import BatchLayout, end_to_end, layout_of, mask_values
 from .columns import BY_ROW, BY_TOKEN, column_type
@@ -80,6 +81,14 @@ def recorded_batch(values: Mapping[str, Any], *, keep_prompts: bool = True) -> R
     }
     _add_prompts(given, layout, by_row, nested, keep_prompts)
     return RecordedBatch(layout.length_B, by_token, by_row, nested)
+
+
+def padding_of(batch: RecordedBatch) -> int:
+    """How many tokens of the batch look like padding; 0 where no more do than may by themselves."""
+    mu_R, pi_R = batch.by_token["behavior_logprobs"], batch.by_token["reference_logprobs"]
+    offsets_B1 = np.append(0, np.cumsum(batch.length_B))
+    padding_B = padding_tokens(mu_R, pi_R, batch.by_token["token_ids"], offsets_B1)
+    return int(padding_B.sum()) if looks_padded(padding_B) else 0
 
 
 def _of_tokens(values: Any, name: str, layout: BatchLayout) -> np.ndarray:

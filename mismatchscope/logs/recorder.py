@@ -42,7 +42,7 @@ class Recorder:
 
     An error within `log` and `flush`, a full disk or an array of another shape, does not stop the training run: the
     first of each kind is a warning of the logger `mismatchscope`, all are counted in `errors`, and `strict` raises
-    them instead.
+    them instead. Rows that look padded, without a mask or lengths, are recorded and warned of once.
 
     Attributes:
         rows: responses that were taken in.
@@ -180,9 +180,18 @@ class Recorder:
         self.close()
 
     def _take(self, values: dict[str, Any]) -> dict[str, float]:
-        from .recorded_rows import recorded_batch
+        from .recorded_rows import padding_of, recorded_batch
 
         batch = recorded_batch(values, keep_prompts=self._keep_prompts)
+        if all(values[name] is None for name in ("mask", "lengths", "cu_seqlens")) and (
+            padding := padding_of(batch)
+        ):
+            self._warn(
+                "padding",
+                f"{padding:,} of {batch.length_B.sum():,} recorded tokens are one id over and over at the ends of "
+                "responses, with log-prob 0 on both sides: padding looks like this, and counts as agreement. Next: "
+                "give mask=, lengths= or cu_seqlens=.",
+            )
         rows = batch.rows(self.rows, self._rank_now())
         metrics = _metrics(batch)
         if self._waiting and self._waiting[0].schema != rows.schema:
@@ -221,18 +230,17 @@ class Recorder:
         if self.strict:
             raise error
         self.errors += 1
-        kind = type(error).__name__
+        kind, foreign, said = type(error).__name__, error, f"{type(error).__name__}: {error}."
+        if isinstance(error, MismatchScopeError):
+            foreign, said = None, f"{error.message} Next: {error.hint}." if error.hint else error.message
+        end = "Training goes on; the recorder counts such errors and warns once."
+        self._warn(kind, f"{what}: {said} {end}", foreign)
+
+    def _warn(self, kind: str, message: str, error: Exception | None = None) -> None:
+        """Once of each kind."""
         if kind not in self._warned:
             self._warned.add(kind)
-            ours = isinstance(error, MismatchScopeError)
-            hint = f" Next: {error.hint}." if isinstance(error, MismatchScopeError) and error.hint else ""
-            _LOG.warning(
-                "%s: %s%s Training goes on; the recorder counts such errors and warns once.",
-                what,
-                error.message if isinstance(error, MismatchScopeError) else f"{kind}: {error}.",
-                hint,
-                exc_info=None if ours else error,
-            )
+            _LOG.warning("%s", message, exc_info=error)
 
     def _start_process(self) -> None:
         from .shards import ShardWriter

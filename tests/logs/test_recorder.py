@@ -259,3 +259,20 @@ def test_the_rank_is_that_of_the_launcher(tmp_path: Path, monkeypatch: pytest.Mo
     with ms.Recorder(tmp_path, strict=True) as recorder:
         recorder.log(**batch())
     assert {row["rank"] for row in rows(tmp_path)} == {5}
+
+
+def test_rows_that_look_padded_are_warned_of_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    filled = {name: np.pad(batch()[name], ((0, 0), (0, 6))) for name in ("behavior_logprobs", "reference_logprobs")}
+    filled["token_ids"] = np.pad(batch()["token_ids"], ((0, 0), (0, 6)))
+    with ms.Recorder(tmp_path, strict=True) as recorder, caplog.at_level(logging.WARNING, "mismatchscope"):
+        recorder.log(**filled, lengths=[T] * B)
+        recorder.log(**filled, mask=np.pad(np.ones((B, T)), ((0, 0), (0, 6))))
+        recorder.log(**{name: value[:, :T] for name, value in filled.items()})
+        assert not caplog.records
+        for _ in range(2):
+            recorder.log(**filled)
+    (warning,) = caplog.records
+    assert (
+        "18 of 30 recorded tokens" in warning.getMessage()
+        and "mask=, lengths= or cu_seqlens=" in warning.getMessage()
+    )

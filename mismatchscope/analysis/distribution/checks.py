@@ -17,6 +17,7 @@ from .sample import ResponseSample
 from .selection import selection_check
 from .shift import shift_check
 from .values import value_checks
+from .zeros import zero_checks
 
 _WARNINGS = ("temperature", "mean_ratio", "one_sided", "precision", "selection")
 """What fails of these makes figures mean something else; the others make them wrong."""
@@ -49,6 +50,7 @@ class DistributionChecks:
             *row_checks(examined),
             *law_checks(pair, examined),
             *value_checks(statistics.fillers, rejected, examined),
+            *zero_checks(examined),
             copy_check(examined, identical=statistics.identical),
             unit_check(examined),
             self.repeated.result(),

@@ -26,8 +26,9 @@ _CLEARLY_UNCERTAIN = 0.1
 class ExaminedResponses:
     """Some of the `of` responses that a log has.
 
-    `last_C` is |Δ log p| of the last token that counts; `length_C` is how many do. `scored_…_CW` are log-probs of
-    the first tokens, masked ones too, and 0 where there is none.
+    `last_C` is |Δ log p| of the last token that counts; `length_C` is how many do, `padding_C` how many of them at
+    the ends look like padding. `scored_…_CW` are log-probs of the first tokens, masked ones too, and 0 where there
+    is none.
     """
 
     of: int
@@ -36,6 +37,7 @@ class ExaminedResponses:
     step_C: np.ndarray
     length_C: np.ndarray
     last_C: np.ndarray
+    padding_C: np.ndarray
     scored_mu_CW: np.ndarray
     scored_pi_CW: np.ndarray
     entropy_CW: np.ndarray

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ...measures.padding import padding_tokens
 from ...measures.prompt_hash import labels_of_ids
 from ...measures.sampled import LOG_TOLERANCE
 from ..block import UNKNOWN, LogBlock
@@ -26,6 +27,7 @@ _ROW = np.dtype(
         ("step", np.int64),
         ("length", np.int64),
         ("last", np.float64),
+        ("padding", np.int64),
         ("mu", np.float32, WINDOW),
         ("pi", np.float32, WINDOW),
         ("entropy", np.float32, WINDOW),
@@ -75,6 +77,7 @@ class ResponseSample:
             step_C=rows["step"],
             length_C=rows["length"],
             last_C=rows["last"],
+            padding_C=rows["padding"],
             scored_mu_CW=rows["mu"].astype(np.float64),
             scored_pi_CW=rows["pi"].astype(np.float64),
             entropy_CW=rows["entropy"],
@@ -129,4 +132,16 @@ def _windows(block: LogBlock, chosen_C: np.ndarray) -> np.ndarray:
     rows["sequence_id"], rows["length"] = block.sequence_id_S[chosen_C], block.length_S[chosen_C]
     rows["step"] = block.by_row["step"][chosen_C] if "step" in block.by_row else UNKNOWN
     rows["last"] = np.abs(pi_R[last_C] - mu_R[last_C])
+    rows["padding"] = _padding(block, chosen_C)
     return rows
+
+
+def _padding(block: LogBlock, chosen_C: np.ndarray) -> np.ndarray:
+    """How many tokens at the ends of each chosen response look like padding; 0 for a log without token ids."""
+    length_C = block.length_S[chosen_C]
+    offsets_C1 = np.append(0, np.cumsum(length_C))
+    at_N = np.arange(offsets_C1[-1]) + np.repeat(block.start_S[chosen_C] - offsets_C1[:-1], length_C)
+    token_id_N = block.token_id_N[at_N]
+    if len(token_id_N) and token_id_N.max() < 0:
+        return np.zeros(len(chosen_C), dtype=np.int64)
+    return padding_tokens(block.logp_mu_N[at_N], block.logp_pi_N[at_N], token_id_N, offsets_C1)
