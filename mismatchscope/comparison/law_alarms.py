@@ -14,10 +14,10 @@ from ..reports.document import Alarm
 from .pair import PolicyPair
 from .statistics import PairStatistics
 
-_RATIO_CONFIDENCE = 0.9999
+RATIO_CONFIDENCE = 0.9999
 """At 95 % one sound run in twenty would be alarmed."""
 
-_RATIO_TOLERANCE = 1e-5
+RATIO_TOLERANCE = 1e-5
 """The log-probs of an engine are off by as much: float32 softmax, and their own last digit."""
 
 _UNSEEN = 30
@@ -41,13 +41,13 @@ benchmarks/calibration_alarms.py: an R² of 0.7 and more at τ = 0.95 and beyond
 def ratio_alarm(pair: PolicyPair) -> Iterator[Alarm]:
     """The mean ratio is not 1 − leak, so the tokens were not drawn from the stated μ, or a leak was not seen."""
     ratio, expected = pair.statistics.sums["ratio"], _expected_ratio(pair.statistics)
-    mean = ratio.interval(confidence=_RATIO_CONFIDENCE)
+    mean = ratio.interval(confidence=RATIO_CONFIDENCE)
     if mean.value is None or mean.low is None or mean.high is None:
         return
     not_drawn = "the tokens were not drawn from the stated μ, or a column does not hold their log-probs"
-    if mean.low > expected + _RATIO_TOLERANCE:
+    if mean.low > expected + RATIO_TOLERANCE:
         says = f"more than any π can give on tokens drawn from μ, so {not_drawn}"
-    elif not _is_low(pair.statistics, _RATIO_CONFIDENCE):
+    elif not _is_low(pair.statistics, RATIO_CONFIDENCE):
         return
     elif pair.statistics.all_exact:
         says = f"less than π can give on tokens drawn from μ, so {not_drawn}"
@@ -102,7 +102,7 @@ def _is_low(statistics: PairStatistics, confidence: float) -> bool:
     """
     ratio, expected = statistics.sums["ratio"], _expected_ratio(statistics)
     high = ratio.interval(confidence=confidence).high
-    if high is None or high >= expected - _RATIO_TOLERANCE:
+    if high is None or high >= expected - RATIO_TOLERANCE:
         return False
     if statistics.all_exact:
         shortfall_C, tv_C, count_C = paired(statistics.sums["shortfall"], statistics.sums["tv"])

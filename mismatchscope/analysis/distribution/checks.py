@@ -19,6 +19,16 @@ from .shift import shift_check
 from .values import value_checks
 from .zeros import zero_checks
 
+_CODES = (
+    *("row_order", "shift", "unit"),
+    *("filled_values", "padding", "zeros", "repeated_value"),
+    *("first_tokens", "last_token", "kept_set", "related"),
+    *("duplicates", "selection", "temperature", "one_sided", "mean_ratio"),
+    *("precision", "illegal_values", "copy"),
+)
+"""Causes before what they entail: of several that fail the first one is what to mend. A column of another order, at
+another place or in another unit trips nearly all that follow; fillers trip the laws of ratios."""
+
 _WARNINGS = ("temperature", "mean_ratio", "one_sided", "precision", "selection")
 """What fails of these makes figures mean something else; the others make them wrong."""
 
@@ -43,12 +53,13 @@ class DistributionChecks:
     def results(
         self, pair: PolicyPair, rejected: Rejected, *, selects: str | None = None
     ) -> list[DistributionCheck]:
-        """`pair` and `rejected` are of the same responses; `selects` is what the format's masks have left out."""
+        """In the order of `_CODES`. `pair` and `rejected` are of the same responses; `selects` is what the format's
+        masks have left out."""
         statistics, examined = pair.statistics, self.sample.examined()
-        return [
+        checks = [
             shift_check(examined),
             *row_checks(examined),
-            *law_checks(pair, examined),
+            *law_checks(pair, examined, self.kept_set),
             *value_checks(statistics.fillers, rejected, examined),
             *zero_checks(examined),
             copy_check(examined, identical=statistics.identical),
@@ -58,6 +69,7 @@ class DistributionChecks:
             selection_check(examined, rejected.dropped, selects),
             self.kept_set.check(),
         ]
+        return sorted(checks, key=lambda check: _CODES.index(check.code))
 
 
 def alarms_of(checks: list[DistributionCheck]) -> list[Alarm]:

@@ -15,6 +15,7 @@ import numpy as np
 from ...measures.accumulators import Clusters, ClusterSums
 from ...measures.intervals import NONNEGATIVE, UNIT
 from ...measures.log_results import DistributionCheck, KeptSupport
+from ...measures.results import Interval
 from ...measures.sampled import LOG_TOLERANCE, k3, shortfall
 from ...reports.text import estimate, share
 from ..block import LogBlock
@@ -97,6 +98,11 @@ class KeptSet:
             tokens=sums["truncation"].n,
             unknown=tokens - sums["truncation"].n,
         )
+
+    def ratio(self, *, tokens: int, confidence: float) -> Interval | None:
+        """The mean ratio of π renormalised on the kept sets; None where not all of these tokens have one."""
+        ratio = self._sums["ratio"]
+        return ratio.interval(confidence=confidence) if ratio.n == tokens else None
 
     def check(self) -> DistributionCheck:
         """Is every sampled token among the ids that its sampler kept?"""

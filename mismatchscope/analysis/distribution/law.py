@@ -7,7 +7,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from ...comparison.law_alarms import ratio_alarm, temperature_alarm
+from ...comparison.law_alarms import RATIO_CONFIDENCE, RATIO_TOLERANCE, ratio_alarm, temperature_alarm
 from ...comparison.log_odds import LogOddsFit
 from ...comparison.pair import PolicyPair
 from ...measures.log_results import DistributionCheck
@@ -15,6 +15,7 @@ from ...measures.results import Interval
 from ...measures.temperature import temperature_at_equal_entropy
 from ...reports.text import estimate, number, share
 from .examined import ExaminedResponses
+from .kept_set import KeptSet
 
 _ENOUGH = 200  # tokens, as for the alarm
 _ONE_SIDED = 0.8
@@ -22,8 +23,9 @@ _TEMPERATURES_SET = 0.05
 """Nobody sets two temperatures nearer to each other, and training sharpens or flattens a policy by as much."""
 
 
-def law_checks(pair: PolicyPair, examined: ExaminedResponses) -> list[DistributionCheck]:
-    return [temperature_check(pair, examined), *_ratio_checks(pair)]
+def law_checks(pair: PolicyPair, examined: ExaminedResponses, kept_set: KeptSet) -> list[DistributionCheck]:
+    on_kept_sets = kept_set.ratio(tokens=pair.statistics.tokens, confidence=RATIO_CONFIDENCE)
+    return [temperature_check(pair, examined), *_ratio_checks(pair, on_kept_sets)]
 
 
 def temperature_check(pair: PolicyPair, examined: ExaminedResponses) -> DistributionCheck:
@@ -113,8 +115,11 @@ def factor_interval(fit: LogOddsFit, confidence: float) -> tuple[float, float]:
     return low, high
 
 
-def _ratio_checks(pair: PolicyPair) -> list[DistributionCheck]:
-    """The mean ratio against 1, and whether what it lacks or exceeds is all on one side."""
+def _ratio_checks(pair: PolicyPair, on_kept_sets: Interval | None) -> list[DistributionCheck]:
+    """The mean ratio against 1, and whether what it lacks or exceeds is all on one side.
+
+    Where the sampler's kept sets are known, what they leave out is no fault: the ratio on them is to be 1.
+    """
     sums = pair.statistics.sums
     mean = sums["ratio"].interval(confidence=pair.context.confidence)
     if mean.value is None or mean.low is None or mean.high is None:
@@ -128,20 +133,27 @@ def _ratio_checks(pair: PolicyPair) -> list[DistributionCheck]:
     one_sided = (1 - mean.value) / distance if distance > 0 else 0.0
     evidence = {"mean": mean.value, "low": mean.low, "high": mean.high, "one_sided": one_sided}
     shown = estimate(mean.value, mean.low, mean.high)
+    renormalised, is_one = "", False
+    if on_kept_sets is not None and on_kept_sets.low is not None and on_kept_sets.high is not None:
+        renormalised = "; with the reference renormalised on the sampler's kept sets it is "
+        renormalised += estimate(on_kept_sets.value, on_kept_sets.low, on_kept_sets.high)
+        is_one = on_kept_sets.low - RATIO_TOLERANCE <= 1 <= on_kept_sets.high + RATIO_TOLERANCE
     alarm = next(iter(ratio_alarm(pair)), None)
-    if alarm is None:
+    if alarm is None or is_one:
         return [
             DistributionCheck(
                 code="mean_ratio",
                 status="pass",
-                sentence=f"The mean ratio is {shown}; 1 is expected of tokens drawn from μ.",
+                sentence=f"The mean ratio is {shown}{renormalised}; 1 is expected of tokens drawn from μ.",
                 of=mean.n,
                 evidence=evidence,
             ),
             DistributionCheck(
                 code="one_sided",
                 status="pass",
-                sentence="Ratios above 1 and below 1 balance each other.",
+                sentence="What lies below 1 is what the sampler's kept sets leave out."
+                if alarm is not None
+                else "Ratios above 1 and below 1 balance each other.",
                 of=mean.n,
                 evidence=evidence,
             ),
@@ -150,7 +162,7 @@ def _ratio_checks(pair: PolicyPair) -> list[DistributionCheck]:
         DistributionCheck(
             code="mean_ratio",
             status="fail",
-            sentence=alarm.message,
+            sentence=f"{alarm.message.rstrip('.')}{renormalised}.",
             of=mean.n,
             evidence=evidence | alarm.evidence,
             fix=alarm.remedy,

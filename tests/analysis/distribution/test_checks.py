@@ -54,6 +54,18 @@ def test_planted_faults_are_found(seed: int) -> None:
         assert all(failed[code].fix for code in design.fails)
 
 
+@pytest.mark.parametrize(
+    "name", ["all rows permuted", "π in base 10", "−100 in 1 % of π", "0 in 5 % of μ", "a quarter shifted by +1"]
+)
+def test_of_several_that_fail_the_first_is_the_planted_one(name: str) -> None:
+    found = []
+    for seed in range(10):
+        checks = checks_of(FAULTS[name].draw(np.random.default_rng([seed, *name.encode()])))
+        found.append([check.code for check in checks if check.status == "fail"])
+    assert {codes[0] for codes in found} == set(FAULTS[name].fails)
+    assert any(len(codes) > 1 for codes in found) or "shifted" in name
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["heavy tails of experts, 8 responses", "stale weights", "short responses"])
 def test_false_alarms_are_rare(name: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from log_rows import log_batch
 
@@ -15,7 +16,10 @@ from mismatchscope.analysis.distribution.kept_set import KeptSet
 from mismatchscope.analysis.rows import Rejected, blocks_of
 from mismatchscope.analysis.settings import AnalysisSettings
 from mismatchscope.analysis.statistics import LogStatistics
+from mismatchscope.comparison.context import Context
+from mismatchscope.comparison.pair import PolicyPair
 from mismatchscope.logs.source import LogBatch
+from mismatchscope.measures.log_results import DistributionCheck
 
 
 def top_k_log(
@@ -119,3 +123,30 @@ def test_a_log_without_kept_sets() -> None:
     kept = filled(log_batch(behavior_logprobs=[[-1.0]], reference_logprobs=[[-1.0]]))
     assert kept.result(tokens=1, confidence=0.95) is None
     assert kept.check().status == "unknown"
+
+
+def checks(batch: LogBatch) -> dict[str, DistributionCheck]:
+    statistics = LogStatistics(AnalysisSettings())
+    statistics.add(batch)
+    pair = PolicyPair(Context(), statistics.pair)
+    return {check.code: check for check in statistics.distribution.results(pair, statistics.rejected)}
+
+
+def test_a_truncation_that_the_kept_sets_explain_is_no_doubt() -> None:
+    batch, truncation = top_k_log(np.random.default_rng(6), responses=100, error=0.05)
+    found = checks(batch)
+    assert truncation > 0.1
+    assert (found["mean_ratio"].status, found["one_sided"].status) == ("pass", "pass")
+    assert "renormalised on the sampler's kept sets it is 1.00" in found["mean_ratio"].sentence
+    without = LogBatch(batch.rows.drop_columns(["kept_logmass", "kept_ids"]), batch.part)
+    assert {checks(without)[code].status for code in ("mean_ratio", "one_sided")} == {"fail"}
+
+
+def test_what_the_kept_sets_do_not_explain_stays_a_doubt() -> None:
+    batch, _ = top_k_log(np.random.default_rng(7), responses=100, error=0.05)
+    lower = [[logp - 0.2 for logp in row] for row in batch.rows.column("reference_logprobs").to_pylist()]
+    place = batch.rows.schema.get_field_index("reference_logprobs")
+    rows = batch.rows.set_column(place, batch.rows.schema.field(place), pa.array(lower, pa.list_(pa.float64())))
+    check = checks(LogBatch(rows, batch.part))["mean_ratio"]
+    assert check.status == "fail"
+    assert "renormalised on the sampler's kept sets it is 0.8" in check.sentence
