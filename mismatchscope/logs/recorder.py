@@ -230,11 +230,11 @@ class Recorder:
         if self.strict:
             raise error
         self.errors += 1
-        kind, foreign, said = type(error).__name__, error, f"{type(error).__name__}: {error}."
-        if isinstance(error, MismatchScopeError):
-            foreign, said = None, f"{error.message} Next: {error.hint}." if error.hint else error.message
+        ours = isinstance(error, MismatchScopeError)
+        said = error.message if isinstance(error, MismatchScopeError) else f"{type(error).__name__}: {error}."
+        hint = f" Next: {error.hint}." if isinstance(error, MismatchScopeError) and error.hint else ""
         end = "Training goes on; the recorder counts such errors and warns once."
-        self._warn(kind, f"{what}: {said} {end}", foreign)
+        self._warn(type(error).__name__, f"{what}: {said}{hint} {end}", None if ours else error)
 
     def _warn(self, kind: str, message: str, error: Exception | None = None) -> None:
         """Once of each kind."""

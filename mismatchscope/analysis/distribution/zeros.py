@@ -104,7 +104,7 @@ class _Zeros:
         from scipy.special import bdtrc
 
         rate = _TIMES * (self.near_unlikely + _PRIOR[0]) / (self.near + _PRIOR[1])
-        return self.unlikely >= _FEWEST and bdtrc(self.unlikely - 1, self.zeros, min(rate, 1.0)) < _CHANCE
+        return self.unlikely >= _FEWEST and bool(bdtrc(self.unlikely - 1, self.zeros, min(rate, 1.0)) < _CHANCE)
 
     @property
     def may_be_drawn(self) -> bool:
