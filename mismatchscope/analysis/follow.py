@@ -1,8 +1,9 @@
 """Follow the logs of a run that goes on: what is finished is read once, and the figures are those of all of it.
 
-Finished are the lines of a JSONL file up to its last newline, the files of a step that its trainer has marked, and
-any other file that has not changed for a while. A file that was read and is then written anew, as by a trainer that
-repeats steps after a crash, is named and not read again: what it held before stays in the figures.
+Finished are the lines of a JSONL file up to its last newline, the files of a step that its trainer has marked, the
+dumps that one step is made of when all are there, and any other file that has not changed for a while. A file that
+was read and is then written anew, as by a trainer that repeats steps after a crash, is named and not read again:
+what it held before stays in the figures.
 """
 
 from __future__ import annotations
@@ -75,8 +76,9 @@ class Follower:
         """Write the checkpoint; raises `OSError`."""
         checkpoint.save(self._checkpoint, self.progress, self._identity())
 
-    def look(self) -> int:
-        """Read what is finished since the last look; return how many tokens that was."""
+    def look(self, *, last: bool = False) -> int:
+        """Read what is finished since the last look; return how many tokens that was. At the last look a step is
+        read as it is, whatever files of it may be missing."""
         try:
             self._log = open_logs(self._paths, self._format, self._column_map, growing=True)
         except NoLogsError:
@@ -85,7 +87,7 @@ class Follower:
             raise UsageError(
                 "Files of llama.cpp are of one moment: there is nothing to follow.", hint="leave --follow out"
             )
-        parts, read = self._finished(self._log)
+        parts, read = self._finished(self._log, last)
         if not parts:
             return 0
         statistics = self._statistics(self._log, parts, read)
@@ -117,7 +119,7 @@ class Follower:
             "column_map": None if column_map is None else hashlib.sha256(column_map).hexdigest(),
         }
 
-    def _finished(self, log: Log) -> tuple[list[Part], dict[str, FileProgress]]:
+    def _finished(self, log: Log, last: bool) -> tuple[list[Part], dict[str, FileProgress]]:
         """The parts that are to be read now, and how far their files are read afterwards."""
         parts: list[Part] = []
         read: dict[str, FileProgress] = {}
@@ -134,32 +136,34 @@ class Follower:
                     read[str(path)] = _progress_of(path, end)
             elif known is None and self._now() - path.stat().st_mtime > SETTLED_S:
                 read[str(path)] = _progress_of(path, path.stat().st_size)
-        new = [path for path in whole if str(path) in read]
-        return parts + self._parts_of_whole(log, whole, new, read), read
+        new = {path for path in whole if str(path) in read}
+        of_whole = self._joined_parts(log, whole, new, last) if log.format.parts_of_files else self._parts(log, new)
+        of_parts = {path for part in of_whole for path in (part.path, *part.joined)}
+        read = {name: progress for name, progress in read.items() if Path(name) not in new - of_parts}
+        return parts + of_whole, read
 
-    def _parts_of_whole(
-        self, log: Log, whole: list[Path], new: list[Path], read: dict[str, FileProgress]
-    ) -> list[Part]:
-        """The parts of new files. One that cannot be cut up is named, and so are those whose other files are not
-        finished: they are tried again at the next look."""
-        if not new:
-            return []
-        if log.format.parts_of_files is not None:
-            # Shown all files, it joins them; of its parts those that a new file leads are read.
-            finished = {path for path in whole if str(path) in read or str(path) in self.progress.files}
-            parts = [part for part in log.with_files(whole).parts() if part.path in new]
-            waiting = {str(part.path) for part in parts if not finished.issuperset(part.joined)}
-        else:
-            parts, waiting = [], set()
-            for path in new:
+    def _parts(self, log: Log, new: set[Path]) -> list[Part]:
+        """The parts of new files. One that cannot be cut up is named, and tried again at the next look."""
+        parts: list[Part] = []
+        for path in log.files:
+            if path in new:
                 try:
                     parts += log.with_files([path]).parts()
                 except TraceError as error:
                     self._remark(error.message)
-                    waiting.add(str(path))
-        for name in waiting:
-            read.pop(name)
-        return [part for part in parts if str(part.path) not in waiting]
+        return parts
+
+    def _joined_parts(self, log: Log, whole: list[Path], new: set[Path], last: bool) -> list[Part]:
+        """Parts of several files, of which the first is new and all are settled. Those that further files may be
+        joined to wait for them."""
+        parts = log.with_files(whole).parts() if new else []
+        finished = parts if last or log.format.finished_parts is None else log.format.finished_parts(parts)
+        for part in parts:
+            if part.path not in new and new.intersection(part.joined):
+                first = printable(str(min(new.intersection(part.joined))))
+                self._remark(f"{first} came after the rest of its step had been read, and is not read.")
+        there = {path for path in whole if path in new or str(path) in self.progress.files}
+        return [part for part in finished if part.path in new and there.issuperset(part.joined)]
 
     def _is_rewritten(self, path: Path, known: FileProgress | None) -> bool:
         if known is None or path.stat().st_mtime_ns == known.modified_ns:

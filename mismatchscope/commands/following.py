@@ -74,7 +74,9 @@ def follow(
         with _view() as show:
             last_news = time.monotonic()
             while report is None or report.verdict != "fail":
-                tokens = follower.look()
+                idle = time.monotonic() - last_news
+                is_last = watching.until_idle is not None and idle >= watching.until_idle
+                tokens = follower.look(last=is_last)
                 if tokens or report is None:
                     found = follower.report()
                     report = None if found is None else judged(found)
@@ -86,7 +88,7 @@ def follow(
                 if report is not None:
                     outlets.tell(report)
                 show(report, tokens)
-                if watching.until_idle is not None and time.monotonic() - last_news >= watching.until_idle:
+                if is_last:
                     break
                 time.sleep(watching.every)
     except KeyboardInterrupt:

@@ -83,5 +83,8 @@ class LogFormat:
     parts_of_files: Callable[[list[Path]], list[Part]] | None = None
     grows: bool = False
     """Whether parts of a .jsonl file are any ranges of whole lines, so that they can be read while it grows."""
+    finished_parts: Callable[[list[Part]], list[Part]] | None = None
+    """Of all parts of a log that is being written, those that no further file will be joined to. None where a part
+    is one file."""
     unfinished: Callable[[Path], str | None] = _is_finished
     """Why a file is still being written, as a clause that begins with its subject; None where it is finished."""

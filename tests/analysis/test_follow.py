@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from log_writers import nemo_rl, prime_rl
+from log_writers import miles, nemo_rl, prime_rl, slime
 from log_writers.samples import samples
 
 from mismatchscope.analysis.analyze import analyze
@@ -108,6 +108,59 @@ def test_other_files_are_read_when_they_have_settled(tmp_path: Path) -> None:
     assert following.look() == 20
     assert following.look() == 0
     assert same(following.report(), run)
+
+
+def test_a_step_of_several_dumps_is_read_when_the_last_is_there(tmp_path: Path) -> None:
+    """The rollout's dump comes long before the trainer's."""
+    run = tmp_path / "run"
+    following = follower(run, now=lambda: 1e12)
+    for step in (0, 1):
+        written = samples(4, seed=step)
+        slime.write_rollout(run / f"rollout_data/{step}.pt", step, written)
+        assert following.look() == 0
+        slime.write_train(run / f"train_data/{step}.pt", step, written)
+        assert following.look() > 0
+    assert same(following.report(), run)
+
+
+@pytest.mark.parametrize("trainer", ["slime", "miles"])
+def test_a_step_of_several_ranks_is_read_when_all_are_there(tmp_path: Path, trainer: str) -> None:
+    """Which the first dump of the next step says; the last step is read when nothing more comes."""
+    run, ready = tmp_path / "run", tmp_path / "ready"
+    following = follower(run, now=lambda: 1e12)
+    read = []
+    for step in (0, 1):
+        written = samples(4, seed=step)
+        if trainer == "slime":
+            slime.write_rollout(run / f"rollout_data/{step}.pt", step, written)
+            ranks = slime.write_old_train(ready, step, written)
+        else:
+            miles.write_rollout(run, step, written, parquet=False)
+            miles.write_losses(run, written[0::2], rank=0, first_call=step)
+            miles.write_losses(run, written[1::2], rank=1, first_call=step)
+            miles.write_train(ready, step, written)
+            ranks = sorted((ready / "train_data").iterdir())
+        (run / "train_data").mkdir(exist_ok=True)
+        for rank in ranks:
+            rank.rename(run / "train_data" / rank.name)
+            read.append(following.look() > 0)
+    assert read == [False] * len(ranks) + [True] + [False] * (len(ranks) - 1)
+    assert following.look(last=True) > 0
+    assert following.look(last=True) == 0
+    assert same(following.report(), run)
+
+
+def test_a_rank_that_comes_after_its_step_was_read_is_named(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    following = follower(run, now=lambda: 1e12)
+    ranks = slime.write_old_train(run / "train_data", 0, samples(4))
+    late = tmp_path / "late.pt"
+    ranks[-1].rename(late)
+    assert following.look(last=True) > 0
+    late.rename(ranks[-1])
+    assert following.look(last=True) == 0
+    report = following.report()
+    assert report is not None and "0_7.pt came after the rest of its step had been read" in str(report.log)
 
 
 def test_a_restart_goes_on_without_reading_again(tmp_path: Path) -> None:

@@ -22,7 +22,9 @@ from log_writers.slime import (
 )
 
 from mismatchscope.errors import TraceError
+from mismatchscope.logs.dumps import files
 from mismatchscope.logs.reading import open_logs
+from mismatchscope.logs.torch_files import pickle_edges
 from mismatchscope.measures.prompt_hash import label_of, labels_of_ids
 
 
@@ -229,9 +231,26 @@ def test_a_truncated_dump_is_left_out_of_a_directory_and_refused_by_name(tmp_pat
     file.write_bytes(file.read_bytes()[:-500])
     log = open_logs([tmp_path])
     assert len(log.files) == 3
-    assert log.remarks
-    with pytest.raises(TraceError, match=r"1\.pt cannot be read: it is no file of torch\.save, or the end of it"):
-        read_all(open_logs([file], format="slime"))
+    assert log.remarks == ("Left out, because the end of 1.pt is not there yet.",)
+    for name in (None, "slime"):
+        with pytest.raises(
+            TraceError, match=r"1\.pt cannot be read: it is no file of torch\.save, or the end of it"
+        ):
+            read_all(open_logs([file], format=name))
+
+
+def test_each_file_of_a_run_is_looked_into_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the time to find the files of a run would grow with the square of their number."""
+    write_run(tmp_path, {step: samples(1) for step in range(12)})
+    opened = Counter[str]()
+
+    def counted(path: Path) -> bytes | None:
+        opened[f"{path.parent.name}/{path.name}"] += 1
+        return pickle_edges(path)
+
+    monkeypatch.setattr(files, "pickle_edges", counted)
+    assert len(open_logs([tmp_path]).parts()) == 12
+    assert len(opened) == opened.total() == 24
 
 
 def test_two_runs_with_the_same_rollouts_are_two(tmp_path: Path) -> None:

@@ -6,15 +6,18 @@ dumps (what the trainer made of it, of one rank or of all), and those of miles' 
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 
 from ..restricted_pickle import RefusedFileError
 from ..torch_files import MAGIC, is_complete, pickle_edges
 
+_SHOWN = 4  # rollouts of a run, of which some may be cut off
 _INT_BYTES = {0x4B: 1, 0x4D: 2, 0x4A: 4}
 
 
@@ -87,8 +90,17 @@ def is_run_of_miles(directory: Path) -> bool:
     """
     if (directory / "policy_loss_debug").is_dir() or (directory / "dashboard_columns").is_dir():
         return True
-    rollouts = sorted((directory / "rollout_data").glob("*.pt"))[:1]
+    try:
+        with os.scandir(directory / "rollout_data") as entries:
+            rollouts = [Path(entry.path) for entry in islice(entries, _SHOWN) if entry.name.endswith(".pt")]
+    except OSError:
+        return False
     return any(dump.is_of_miles for path in rollouts if (dump := dump_file_or_none(path, MAGIC)) is not None)
+
+
+def is_cut_off(path: Path, head: bytes) -> bool:
+    """Whether a file begins as a dump and lacks the end, where its keys are."""
+    return path.suffix == ".pt" and head.startswith(MAGIC) and not is_complete(path)
 
 
 def unfinished(path: Path) -> str | None:

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from ...errors import UsageError
 from ..source import Part
-from .files import DumpFile
+from ..torch_files import MAGIC
+from .files import DumpFile, dump_file_or_none
 
 
 def parts_by_step(dumps: Iterable[DumpFile]) -> list[Part]:
@@ -36,6 +37,21 @@ def parts_by_step(dumps: Iterable[DumpFile]) -> list[Part]:
             alone.remove(path)
         parts += [Part(paths[0], joined=tuple(paths[1:])) for paths in (*steps, *([path] for path in alone))]
     return parts
+
+
+def finished_parts(parts: Iterable[Part]) -> list[Part]:
+    """The steps that are written in full. A rollout's dump comes before what is trained on it, and those of the
+    ranks come one by one, before any of the next step."""
+    led = {part: dump_file_or_none(part.path, MAGIC) for part in parts}
+    latest: dict[Path, int] = defaultdict(lambda: -1)
+    for dump in led.values():
+        if dump is not None and dump.kind == "train":
+            latest[dump.path.parent] = max(latest[dump.path.parent], dump.rollout_id or 0)
+
+    def is_finished(dump: DumpFile) -> bool:
+        return dump.kind == "train" and (dump.has_all_ranks or (dump.rollout_id or 0) < latest[dump.path.parent])
+
+    return [part for part, dump in led.items() if dump is None or is_finished(dump)]
 
 
 def run_of(path: Path) -> Path:

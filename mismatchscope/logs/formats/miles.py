@@ -22,7 +22,7 @@ from ..dumps.context_parallel import reassembled
 from ..dumps.files import dump_file, dump_file_or_none, is_run_of_miles, unfinished
 from ..dumps.policy_loss import Losses, parts_of_losses, read_losses, with_losses
 from ..dumps.rows import SLICED, array_of, row_of
-from ..dumps.runs import parts_by_step
+from ..dumps.runs import finished_parts, parts_by_step
 from ..dumps.steps import Merged, Values, read_step
 from ..refusals import readable
 from ..source import ColumnOrigin, LogBatch, LogFormat, Part
@@ -137,6 +137,7 @@ FORMAT = LogFormat(
     parts=parts_of,
     parts_of_files=parts_of_files,
     read=read,
+    finished_parts=finished_parts,
     unfinished=unfinished,
     columns=(
         ColumnOrigin(

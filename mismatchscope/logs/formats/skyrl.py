@@ -137,8 +137,8 @@ def _lengths(attention_S: np.ndarray, response_A: np.ndarray) -> tuple[int, int]
 
 
 def _groups(metadata: Mapping[str, Any], rows: int) -> dict[int, int]:
-    """Of each row the first row of its prompt, as far as the batch says it: where turns of a conversation are rows, a
-    later one has the earlier ones in its prompt."""
+    """Of each row the first row of its prompt, as far as the batch says it: where turns of a conversation are rows,
+    a later one has the earlier ones in its prompt."""
     boundaries = metadata.get("policy_prompt_boundaries")
     groups: dict[int, int] = {}
     for bounds in boundaries if type(boundaries) is list else ():

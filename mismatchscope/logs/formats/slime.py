@@ -9,17 +9,17 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ..dumps.files import dump_file, dump_file_or_none, unfinished
-from ..dumps.runs import parts_by_step
+from ..dumps.files import dump_file, dump_file_or_none, is_cut_off, unfinished
+from ..dumps.runs import finished_parts, parts_by_step
 from ..dumps.steps import Merged, Values, read_step
 from ..refusals import readable
 from ..source import ColumnOrigin, LogBatch, LogFormat, Part
 
 
 def recognises(path: Path, head: bytes) -> bool:
-    """Whether a file is a dump that has nothing which only miles writes."""
+    """Whether a file is a dump that has nothing which only miles writes, or the beginning of one."""
     dump = dump_file_or_none(path, head)
-    return dump is not None and not dump.is_of_miles
+    return is_cut_off(path, head) if dump is None else not dump.is_of_miles
 
 
 def parts_of_files(files: list[Path]) -> list[Part]:
@@ -53,6 +53,7 @@ FORMAT = LogFormat(
     parts=parts_of,
     parts_of_files=parts_of_files,
     read=read,
+    finished_parts=finished_parts,
     unfinished=unfinished,
     columns=(
         ColumnOrigin(
