@@ -9,6 +9,7 @@ A gate is `PATH OP NUMBER`: the condition under which it *fails*.
     alpha1.mean.high > 0.02          an end of an interval, named, is compared as it stands
     token.kl.mean > +10%             against a baseline report: 10 % more than there
     token.tv.mean > +0.002           against a baseline report: 0.002 more than there
+    token.k1.mean < (-0.002)         a number below 0 that is no difference stands in brackets
 
 What is known of a figure: `reports.figure_ends`. Of two reports: `reports.changes`.
 """
@@ -18,6 +19,7 @@ from __future__ import annotations
 import math
 import operator
 import re
+import unicodedata
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -35,9 +37,10 @@ if TYPE_CHECKING:
 GateVerdict = Literal["pass", "fail", "inconclusive"]
 
 _OPERATORS = {">": operator.gt, ">=": operator.ge, "<": operator.lt, "<=": operator.le}
+_NUMBER = r"(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 _GRAMMAR = re.compile(
     r"\s*(?P<path>[A-Za-z_][\w.-]*?)\s*(?P<op>>=|<=|>|<)\s*"
-    r"(?P<sign>[+-]?)(?P<number>(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)(?P<percent>\s*%)?\s*"
+    rf"(?:\(\s*(?P<itself>[+-]?{_NUMBER})\s*\)|(?P<sign>[+-]?)(?P<number>{_NUMBER})(?P<percent>\s*%)?)\s*"
 )
 
 # What must be the same in a report and its baseline for their difference to mean anything.
@@ -77,11 +80,11 @@ class Gate:
 
 def parse(expression: str) -> Gate:
     """Parse one gate expression. Raises `ConfigError` for bad grammar and for a path that no report can have."""
-    match = _GRAMMAR.fullmatch(expression)
+    match = _GRAMMAR.fullmatch(unicodedata.normalize("NFC", expression))  # as the names of entries are
     if match is None:
         raise ConfigError(
             f"'{expression}' is not a gate: it must read PATH OP NUMBER, as in 'token.tv.p99 > 0.05'.",
-            hint="OP is one of > >= < <=; +10% and +0.002 are relative to --baseline",
+            hint="OP is one of > >= < <=; +10% and +0.002 are relative to --baseline, (-0.002) is a number itself",
         )
     sign, percent = match["sign"], match["percent"]
     if percent and not sign:
@@ -89,7 +92,7 @@ def parse(expression: str) -> Gate:
             f"'{expression}' is ambiguous: a percentage is relative to a baseline and needs a sign.",
             hint=f"write it as '{match['path']} {match['op']} +{match['number']}%'",
         )
-    number = float(match["number"]) * (-1.0 if sign == "-" else 1.0)
+    number = float(match["itself"] or f"{sign}{match['number']}")
     if not math.isfinite(number):
         raise ConfigError(
             f"'{expression}' decides nothing: its number is beyond any figure.", hint="write a smaller number"
@@ -134,8 +137,9 @@ def apply(
 def check_without_baseline(expressions: Sequence[str]) -> None:
     """Raise `ConfigError`, before a long run, for a gate that could not be decided at its end."""
     for expression in expressions:
-        if parse(expression).relative is not None:
-            raise _no_baseline(expression)
+        gate = parse(expression)
+        if gate.relative is not None:
+            raise _no_baseline(gate)
 
 
 def overall(results: Sequence[GateResult]) -> GateVerdict:
@@ -205,7 +209,7 @@ def _decide(gate: Gate, report: Report, baseline: Report | None) -> GateResult:
     if gate.relative is None:
         tested, threshold = ours, gate.number
     elif baseline is None:
-        raise _no_baseline(gate.expression)
+        raise _no_baseline(gate)
     else:
         factor = 1.0 + gate.number / 100.0 if gate.relative == "percent" else 1.0
         tested = change(report, baseline, gate.path, factor)
@@ -221,10 +225,12 @@ def _decide(gate: Gate, report: Report, baseline: Report | None) -> GateResult:
     )
 
 
-def _no_baseline(expression: str) -> ConfigError:
+def _no_baseline(gate: Gate) -> ConfigError:
+    itself = f"; the number itself is written {gate.path} {gate.op} ({gate.number:g})"
     return ConfigError(
-        f"'{expression}' is relative to a baseline, and none was given.",
-        hint="mismatchscope gate DIR --baseline report.json decides it on a finished report",
+        f"'{gate.expression}' is relative to a baseline, and none was given.",
+        hint="mismatchscope gate DIR --baseline report.json decides it on a finished report"
+        + (itself if gate.relative == "absolute" else ""),
     )
 
 

@@ -227,6 +227,25 @@ def test_percentage_without_a_sign_is_ambiguous() -> None:
     assert "+10%" in caught.value.hint
 
 
+@pytest.mark.parametrize(
+    ("expression", "expected"),
+    [
+        ("token.tv.mean > (-0.1)", "fail"),
+        ("token.tv.mean < (-0.1)", "pass"),
+        ("token.tv.mean<( -1e-3 )", "pass"),
+        ("token.tv.mean > (0.5)", "pass"),
+    ],
+)
+def test_a_number_in_brackets_is_no_difference(expression: str, expected: str) -> None:
+    assert verdict(expression) == expected
+
+
+def test_a_threshold_below_zero_without_a_baseline_is_told_how_to_be_written() -> None:
+    with pytest.raises(ConfigError, match="relative to a baseline") as caught:
+        gate.check_without_baseline(["token.tv.mean < -0.1"])
+    assert "token.tv.mean < (-0.1)" in caught.value.hint
+
+
 @pytest.mark.parametrize("path", ["token.tvv.mean", "token.kl.meen", "alpha1", "provenance.command", "figures"])
 def test_unknown_path_is_an_error_and_no_pass(path: str) -> None:
     with pytest.raises(ConfigError, match="no figure"):

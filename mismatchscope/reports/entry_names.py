@@ -2,12 +2,16 @@
 
 An entry is named by what tells it apart from the others. A rule at several thresholds has its usual name where it
 stands first, and all its settings in the name of each: `sequence_tis`, `sequence_tis_cap_10`. What a log calls a
-worker or an environment is foreign: its letters and digits make the name, and anything else is an underscore.
+worker or an environment is foreign: its letters and digits, of any script, make the name, and anything else is an
+underscore. Where two labels become one name, each goes by a longer one with a hash of the label.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
+import unicodedata
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
@@ -15,7 +19,7 @@ from typing import Any, get_args
 from ..errors import ConfigError
 from ..measures.log_results import GroupKind
 
-_NUMBER = r"\d+(?:_\d+)?(?:e-?\d+)?"
+_NUMBER = r"[0-9]+(?:_[0-9]+)?(?:e-?[0-9]+)?"
 
 
 @dataclass(frozen=True)
@@ -23,33 +27,34 @@ class EntryNames:
     """How the entries of one list are told apart.
 
     `fields` are the attributes that do so; they are settings, not figures. `name` makes the usual name of an entry
-    and the settings that a longer name adds: of two entries with one usual name, it means the first. `form` is a
-    pattern of every name, `usual` the names in the order in which reports have them, `ends` two more names, of the
-    first and the last entry.
+    and what a longer name adds to it. Of two entries with one usual name, it means the first where reports have
+    entries in an order of their own (`ordered`), and else neither. `form` is a pattern of every name, `usual` the
+    names in the order in which reports have them, `ends` two more names, of the first and the last entry.
     """
 
     fields: tuple[str, ...]
-    name: Callable[[Any], tuple[str, Mapping[str, float]]]
+    name: Callable[[Any], tuple[str, str]]
     form: str
     usual: tuple[str, ...]
     ends: tuple[str, ...] = ()
+    ordered: bool = True
 
     def find(self, entries: Sequence[Any], name: str) -> Any | None:
         """The entry of that name, or None. Raises `ConfigError` where two have it."""
         if entries and name in self.ends:
             return entries[0 if name == self.ends[0] else -1]
         exact = [entry for entry in entries if name == self.full_name(entry)]
-        if len(exact) > 1:
+        usual = [entry for entry in entries if name == self.name(entry)[0]]
+        if len(exact) > 1 or (not exact and not self.ordered and len(usual) > 1):
             raise ConfigError(
-                f"'{name}' is ambiguous: the report has {len(exact)} entries of that name.",
+                f"'{name}' is ambiguous: the report has {len(exact or usual)} entries of that name.",
                 hint=f"the entries are {', '.join(self.names(entries))}",
             )
-        usual = [entry for entry in entries if name == self.name(entry)[0]]
         return next(iter(exact or usual), None)
 
     def generic(self, name: str) -> str:
         """The first usual name for every name that an entry can have; anything else as it is."""
-        return self.usual[0] if re.fullmatch(self.form, name, re.ASCII) else name
+        return self.usual[0] if re.fullmatch(self.form, name) else name
 
     def named_by_index(self, key: str) -> str:
         """The usual name at a list index, the last one beyond the end; anything else as it is."""
@@ -58,29 +63,38 @@ class EntryNames:
     def names(self, entries: Sequence[Any]) -> list[str]:
         """One name an entry: the usual one where it means this entry, else the full one."""
         found: list[str] = []
+        times = Counter(self.name(entry)[0] for entry in entries)
         for entry in entries:
             usual = self.name(entry)[0]
-            found.append(self.full_name(entry) if usual in found else usual)
+            taken = usual in found if self.ordered else times[usual] > 1
+            found.append(self.full_name(entry) if taken else usual)
         return found
 
     def full_name(self, entry: Any) -> str:
-        """`sequence_tis_cap_10`: the usual name and every other setting."""
-        usual, settings = self.name(entry)
-        return "_".join([usual, *(f"{key}_{_number(value)}" for key, value in settings.items())])
+        """`sequence_tis_cap_10`: the usual name and what else tells the entry apart."""
+        return "_".join(filter(None, self.name(entry)))
 
 
 def _labelled(usual: str, *fields: str) -> EntryNames:
     """Entries that texts tell apart, `usual` standing for any of their names."""
 
-    def name(entry: Any) -> tuple[str, Mapping[str, float]]:
-        return "_".join(safe_name(getattr(entry, field)) for field in fields), {}
+    def name(entry: Any) -> tuple[str, str]:
+        labels = [unicodedata.normalize("NFC", getattr(entry, field)) for field in fields]
+        safe = [safe_name(label) for label in labels]
+        changed = hashlib.blake2b("\0".join(labels).encode(), digest_size=3).hexdigest() if safe != labels else ""
+        return "_".join(safe), changed
 
-    return EntryNames(fields=fields, name=name, form=_LABEL, usual=(usual,))
+    return EntryNames(fields=fields, name=name, form=_LABEL, usual=(usual,), ordered=False)
 
 
 def safe_name(label: str) -> str:
     """A label as part of a path: `worker-3`, `math_v2` for "math/v2"."""
-    return re.sub(r"[^A-Za-z0-9_-]+", "_", label) or "_"
+    return re.sub(r"[^\w-]+", "_", label) or "_"
+
+
+def _settings(values: Mapping[str, float]) -> str:
+    """`cap_10`: settings as part of a name."""
+    return "_".join(f"{key}_{_number(value)}" for key, value in values.items())
 
 
 def _number(value: float) -> str:
@@ -123,37 +137,37 @@ _RULES = (
 )
 _TRAINERS = "verl|trl|nemo_rl|openrlhf|skyrl|slime|miles|prime_rl|areal|torchtitan"
 _KINDS = get_args(GroupKind)
-_LABEL = r"[A-Za-z0-9_-]+"
+_LABEL = r"[\w-]+"
 _QUANTILES = ("p50", "p90", "p95", "p99", "p999")
 _TAUS = tuple(f"tau_{_number(float(f'{step}e{exponent}'))}" for exponent in range(-6, 0) for step in (1, 2, 5))
 
 ENTRY_NAMES = {
     "tolerance": EntryNames(
         fields=("quantile", "confidence"),
-        name=lambda entry: (_percentile(entry.quantile), {"confidence": entry.confidence}),
+        name=lambda entry: (_percentile(entry.quantile), _settings({"confidence": entry.confidence})),
         form=rf"(?:{'|'.join(_QUANTILES)})(?:_confidence_{_NUMBER})?",
         usual=_QUANTILES,
     ),
     "exceedance": EntryNames(
         fields=("tau",),
-        name=lambda entry: (f"tau_{_number(entry.tau)}", {}),
+        name=lambda entry: (f"tau_{_number(entry.tau)}", ""),
         form="|".join(_TAUS),
         usual=_TAUS,
     ),
     "by_length": EntryNames(
         fields=("low", "high"),
-        name=lambda entry: (f"tokens_{entry.low}_to_{entry.high}", {}),
-        form=r"shortest|longest|tokens_\d+_to_\d+",
+        name=lambda entry: (f"tokens_{entry.low}_to_{entry.high}", ""),
+        form="shortest|longest|tokens_[0-9]+_to_[0-9]+",
         usual=("shortest", "longest"),
         ends=("shortest", "longest"),
     ),
     "corrections": EntryNames(
         fields=("name", "parameters"),
-        name=lambda entry: (re.sub(r"\W+", "_", entry.name).lower(), entry.parameters),
+        name=lambda entry: (re.sub(r"\W+", "_", entry.name).lower(), _settings(entry.parameters)),
         form=rf"(?:{'|'.join(_RULES)})(?:_[A-Za-z]+_{_NUMBER})*|(?:{_TRAINERS})_[a-z0-9_]+",
         usual=_RULES,
     ),
-    "groups": EntryNames(fields=("by",), name=lambda entry: (entry.by, {}), form="|".join(_KINDS), usual=_KINDS),
+    "groups": EntryNames(fields=("by",), name=lambda entry: (entry.by, ""), form="|".join(_KINDS), usual=_KINDS),
     "rows": _labelled("LABEL", "label"),
     "distribution": _labelled("CODE", "code"),
     "correction_audit": _labelled("COLUMN_CODE", "column", "code"),

@@ -183,11 +183,42 @@ def test_the_label_that_differs_fails_by_its_letters_and_digits() -> None:
     assert gate.apply(example_reports.log(), [f"groups.worker.rows.{bad}.differs > 0"]).verdict == "fail"
 
 
-def test_labels_with_one_name_are_refused() -> None:
-    report = example_reports.log()
-    rows = tuple(replace(report.groups[0].rows[0], label=label) for label in ("a/b", "a b"))
-    with pytest.raises(ConfigError, match="ambiguous"):
-        figure_at(report.model_copy(update={"groups": [Groups("worker", rows)]}), "groups.worker.rows.a_b.tv")
+class TestLabelsOfALog:
+    def report(self, *labels: str) -> Report:
+        """Row i has i tokens."""
+        report = example_reports.log()
+        row = report.groups[0].rows[0]
+        rows = tuple(replace(row, label=label, tokens=tokens) for tokens, label in enumerate(labels))
+        return report.model_copy(update={"groups": [Groups("worker", rows)]})
+
+    def tokens(self, report: Report, name: str) -> float | None:
+        check_path(path := f"groups.worker.rows.{name}.tokens")
+        return figure_at(report, path).value
+
+    def test_letters_of_every_script_are_kept(self) -> None:
+        report = self.report("数学", "кодирование", "schöne-Welt", "math v2")
+        names = ENTRY_NAMES["rows"].names(report.groups[0].rows)
+        assert names == ["数学", "кодирование", "schöne-Welt", "math_v2"]
+        assert [self.tokens(report, name) for name in names] == [0, 1, 2, 3]
+        assert gate.apply(report, ["groups.worker.rows.数学.tokens > 0"]).verdict == "pass"
+        decomposed = "groups.worker.rows.scho\u0308ne-Welt.tokens > 1"
+        assert gate.apply(report, [decomposed]).verdict == "fail"
+
+    def test_labels_that_become_one_name_have_longer_ones(self) -> None:
+        report = self.report("a/b", "a b", "c")
+        with pytest.raises(ConfigError, match="ambiguous") as caught:
+            self.tokens(report, "a_b")
+        first, second, third = ENTRY_NAMES["rows"].names(report.groups[0].rows)
+        assert first != second and third == "c"
+        assert first in caught.value.hint and second in caught.value.hint
+        assert [self.tokens(report, name) for name in (first, second)] == [0, 1]
+        assert self.tokens(self.report("x", "a b"), second) == 1  # whatever else a log has
+
+    def test_a_label_that_is_a_name_itself_has_it(self) -> None:
+        report = self.report("a/b", "a_b")
+        assert self.tokens(report, "a_b") == 1
+        first, second = ENTRY_NAMES["rows"].names(report.groups[0].rows)
+        assert (self.tokens(report, first), self.tokens(report, second)) == (0, 1)
 
 
 @pytest.mark.parametrize(
