@@ -6,7 +6,7 @@ Shapes: S responses of a block.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -24,6 +24,8 @@ _RELATIVE, _ABSOLUTE = 1e-3, 1e-6
 
 _OFFSETS = (0, -1, 1)
 """A tracker may number the step that a log calls 5 as 4 or 6."""
+
+_SHOWN = 5
 
 
 class NativeMetrics:
@@ -45,6 +47,12 @@ class NativeMetrics:
     def merge(self, other: NativeMetrics) -> None:
         for key, sums in other._sums.items():
             self._sums.setdefault(key, BatchSums()).merge(sums)
+
+    @property
+    def steps(self) -> tuple[int, int] | None:
+        """The first and the last step of the log; None where it has none."""
+        steps = [step for step, _ in self._sums if step != UNKNOWN]
+        return (min(steps), max(steps)) if steps else None
 
     def results(self, trainers: Sequence[str], logged: LoggedMetrics | None = None) -> list[NativeMetric]:
         """The metrics of these trainers, each beside what a metrics file has under its name. Step by step are those
@@ -121,6 +129,34 @@ def _metric(
         largest_difference=compared.largest,
         step_offset=compared.offset,
     )
+
+
+def at_steps_of_log(logged: LoggedMetrics, metrics: Sequence[NativeMetric]) -> LoggedMetrics:
+    """What the run logged, with the log's step numbers where all metrics that reproduce agree on the offset."""
+    offsets = {metric.step_offset for metric in metrics if metric.reproduces}
+    if len(offsets) != 1:
+        return logged
+    (offset,) = offsets
+    return {name: {step - offset: value for step, value in by_step.items()} for name, by_step in logged.items()}
+
+
+def why_not_compared(logged: LoggedMetrics, metrics: Sequence[NativeMetric]) -> str | None:
+    """Why nothing that the run logged could be held against the log; None where something was."""
+    named = [metric for metric in metrics if metric.logged is not None]
+    if any(metric.reproduces is not None for metric in named):
+        return None
+    if named:
+        steps = {step for metric in named for step in metric.steps}
+        theirs = {step for by_step in logged.values() for step in by_step}
+        return f"no metric of the run was compared: its steps are {_span(theirs)}, those of the log {_span(steps)}"
+    shown = ", ".join(sorted(logged)[:_SHOWN]) + (", …" if len(logged) > _SHOWN else "")
+    others = [name for name, known in TRAINERS.items() if any(_named(logged, each.name) for each in known)]
+    ending = f"; --trainer {others[0]} knows some of them" if others else ""
+    return f"none of the metrics that the run logged ({shown}) can be recomputed from a log{ending}"
+
+
+def _span(steps: Collection[int]) -> str:
+    return f"{min(steps):,}–{max(steps):,}" if steps else "not known"
 
 
 def trainers_of(format_name: str) -> list[str]:

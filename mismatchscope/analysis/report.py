@@ -23,7 +23,7 @@ from ..logs.metrics_file import LoggedMetrics
 from ..logs.reading import Log
 from ..machine import machine_facts
 from ..measures.bounds import with_policies
-from ..measures.log_results import DistributionCheck, LogFacts, Trends
+from ..measures.log_results import DistributionCheck, LogFacts
 from ..measures.results import Alpha
 from ..measures.selected_states import State
 from ..reports.document import Alarm, Counts, Provenance, Report
@@ -35,7 +35,7 @@ from .distribution.column_policies import column_policies
 from .finding import log_finding
 from .group_rows import groups_of
 from .groups import GroupSums
-from .native_metrics import trainers_of
+from .native_metrics import at_steps_of_log, trainers_of, why_not_compared
 from .settings import AnalysisSettings
 from .staleness import stale_cache_of, staleness_of
 from .statistics import LogStatistics
@@ -68,6 +68,9 @@ def report_of(
         tokens=statistics.pair.tokens, confidence=settings.confidence
     )
     checks = statistics.distribution.results(pair, statistics.rejected, selects=log.format.selects)
+    metrics, not_compared = statistics.native_metrics.results(trainers, logged), None
+    if logged is not None:
+        logged, not_compared = at_steps_of_log(logged, metrics), why_not_compared(logged, metrics)
     over_the_run = _over_the_run(statistics.groups, settings, logged)
     counts, figures, others = _counts(statistics, settings), pair.figures, _other_pairs(statistics, pair)
     report = Report(
@@ -97,11 +100,11 @@ def report_of(
         alarms=_alarms(pair, statistics, checks),
         worst=[_worst_token(state) for state in statistics.pair.largest.states()],
         figures=chart_data_of(pair, None),
-        log=_facts(log, statistics, checks, settings, over_the_run["trend"]),
+        log=_facts(log, statistics, checks, settings, not_compared),
         distribution=checks,
         kept_support=kept_support,
         truncation_floor=None if kept_support is None else kept_support.truncation.value,
-        native_metrics=statistics.native_metrics.results(trainers, logged),
+        native_metrics=metrics,
         sequences=statistics.sequences_shown.results(),
         **over_the_run,
         provenance=Provenance(
@@ -235,8 +238,9 @@ def _facts(
     statistics: LogStatistics,
     checks: list[DistributionCheck],
     settings: AnalysisSettings,
-    trends: Trends | None,
+    not_compared: str | None,
 ) -> LogFacts:
+    """`not_compared` says why nothing that the run logged could be held against the log."""
     target = LOGPROBS["target"]
     present = [origin for origin in log.columns if origin.column != target or statistics.beta.tokens]
     reduced = [check.sentence for check in checks if check.code == "selection" and check.status == "fail"]
@@ -246,15 +250,11 @@ def _facts(
         rows=statistics.rows,
         columns=column_policies(present, statistics.distribution.sample.examined()),
         rejected=dict(statistics.rejected.responses + statistics.rejected.tokens),
-        steps=None if trends is None or trends.token.tv is None else _ends(trends.token.tv.steps),
+        steps=statistics.native_metrics.steps,
         selection="; ".join(filter(None, [log.format.selects, *reduced])) or None,
         repairs=settings.repairs.sentences,
-        remarks=(*log.remarks, *statistics.remarks, *_left_out(statistics)),
+        remarks=tuple(filter(None, [*log.remarks, *statistics.remarks, *_left_out(statistics), not_compared])),
     )
-
-
-def _ends(steps: tuple[int, ...]) -> tuple[int, int]:
-    return steps[0], steps[-1]
 
 
 def _left_out(statistics: LogStatistics) -> list[str]:

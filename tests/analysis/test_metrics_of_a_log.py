@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from log_rows import log_batch, sampled_rows
 
-from mismatchscope.analysis.native_metrics import NativeMetrics, trainers_of
+from mismatchscope.analysis.native_metrics import NativeMetrics, at_steps_of_log, trainers_of, why_not_compared
 from mismatchscope.analysis.rows import Rejected, blocks_of
 from mismatchscope.analysis.settings import AnalysisSettings
 from mismatchscope.errors import UsageError
@@ -62,6 +62,26 @@ def test_a_tracker_that_counts_from_one_is_found() -> None:
     assert metric.step_offset == 1
 
 
+def test_the_other_figures_of_that_tracker_move_with_its_steps() -> None:
+    logged = {NAME: {step + 1: abs_diff_at(COLUMNS, step) for step in range(5)}, "grad_norm": {1: 0.5, 2: 0.7}}
+    metrics = metrics_of(COLUMNS).results(["skyrl"], logged)
+    assert at_steps_of_log(logged, metrics)["grad_norm"] == {0: 0.5, 1: 0.7}
+    assert why_not_compared(logged, metrics) is None
+    wrong = {NAME: {step + 1: 9.0 for step in range(5)}, "grad_norm": {1: 0.5}}
+    assert at_steps_of_log(wrong, metrics_of(COLUMNS).results(["skyrl"], wrong)) == wrong
+
+
+def test_a_file_of_other_metrics_says_so() -> None:
+    metrics = metrics_of(COLUMNS)
+    logged = {"loss": {0: 1.0}, f"train/{NAME}": {0: 1.0}}
+    why = why_not_compared(logged, metrics.results(["trl"], logged))
+    assert why is not None and "(loss, train/policy" in why and why.endswith("--trainer skyrl knows some of them")
+    assert "knows" not in (why_not_compared({"loss": {0: 1.0}}, metrics.results(["trl"])) or "knows")
+    late = {NAME: {90: 1.0, 99: 1.0}}
+    why = why_not_compared(late, metrics.results(["skyrl"], late))
+    assert why is not None and why.endswith("its steps are 90–99, those of the log 0–4")
+
+
 def test_the_setting_that_reproduces_is_shown() -> None:
     name = "rollout_corr/rollout_is_mean"
     metrics = metrics_of(COLUMNS)
@@ -92,6 +112,12 @@ def test_without_steps_there_is_one_value() -> None:
     assert metric.value == pytest.approx(
         np.abs(np.concatenate(columns["behavior_logprobs"]) - np.concatenate(columns["reference_logprobs"])).mean()
     )
+
+
+def test_the_steps_of_a_log_are_known_where_there_is_one() -> None:
+    assert metrics_of(COLUMNS).steps == (0, 4)
+    assert metrics_of({**sampled_rows(4), "step": [7] * 4}).steps == (7, 7)
+    assert metrics_of({name: column for name, column in COLUMNS.items() if name != "step"}).steps is None
 
 
 def test_parts_merge() -> None:
