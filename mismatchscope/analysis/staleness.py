@@ -111,8 +111,8 @@ def stale_cache_of(sums: GroupSums, *, confidence: float = 0.95) -> StaleCache |
     if len(steps) < _FEWEST_STEPS:
         return StaleCache(
             code="cannot_tell",
-            sentence=f"{len(steps)} steps have a mean TV above 0 both at positions below 16 and from 64 on; "
-            f"{_FEWEST_STEPS} are needed to tell a stale prefix cache.",
+            sentence=f"A stale prefix cache cannot be told: that takes {_FEWEST_STEPS} steps with a mean TV above "
+            f"0 both at positions below 16 and from 64 on, and this log has {len(steps)}.",
         )
     window = max(FEWEST, round(WINDOW * len(steps)))
     contrast, of_late = change_points(steps, early / late), change_points(steps, late)

@@ -15,6 +15,7 @@ from rich.text import Text
 from ..foreign_text import printable
 from ..measures.results import Statistic
 from .baseline import PAIRED_MEANING, VERDICT_TONE, compared_engines, pair_rows, paired_rows
+from .bounds import bound_rows, discounted_rows
 from .console_log import show_log
 from .console_worst import WORST, worst_tokens
 from .document import Alarm, BaselineComparison, Difference, Report, RoundingSize
@@ -27,7 +28,6 @@ from .summary import (
     DIFFERENCES,
     Row,
     alpha_rows,
-    bound_rows,
     causes,
     decades,
     exceeding,
@@ -67,8 +67,7 @@ def show(report: Report, console: Console, verbose: bool = False) -> None:
         _show_by_length(report, console)
     if verbose or report.log is not None:
         _show_corrections(report, console)
-    if verbose:
-        _show_bounds(report, console)
+    _show_bounds(bound_rows(report) if verbose else discounted_rows(report), console)
     if report.worst:
         _title(console, *WORST)
         console.print(worst_tokens(report.worst[: 10 if verbose else 3], console.width))
@@ -247,8 +246,8 @@ def _show_by_length(report: Report, console: Console) -> None:
     console.print(table)
 
 
-def _show_bounds(report: Report, console: Console) -> None:
-    if rows := bound_rows(report):
+def _show_bounds(rows: list[Row], console: Console) -> None:
+    if rows:
         _title(console, *BOUNDS)
         _show_rows(console, rows)
 

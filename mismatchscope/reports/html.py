@@ -16,6 +16,7 @@ from ..errors import MissingDependencyError
 from ..foreign_text import printable
 from ..measures.results import Interval, Statistic
 from .baseline import PAIRED_MEANING, VERDICT_TONE, compared_engines, pair_rows, paired_rows
+from .bounds import bound_rows
 from .charts import draw_charts
 from .document import Report
 from .fields import flatten
@@ -31,7 +32,6 @@ from .single_numbers import scalars
 from .summary import (
     DIFFERENCES,
     alpha_rows,
-    bound_rows,
     causes,
     floor_rows,
     gate_value,

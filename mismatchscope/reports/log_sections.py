@@ -135,6 +135,8 @@ def _native(trainer: str, metrics: list[NativeMetric], short: bool) -> Section:
         for metric in metrics
         if metric.reproduces is False
     ]
+    same = [metric.name for metric in metrics if metric.reproduces]
+    lines += [Line(f"as the run logged it: {', '.join(same)}", "good")] if same else []
     ahead = sorted({metric.step_offset for metric in metrics if metric.step_offset})
     lines += [Line(f"the tracker's steps are {offset:+d} from the log's") for offset in ahead]
     rows = tuple((metric.name, number(metric.value), _reproduces(metric), metric.estimates) for metric in shown)

@@ -9,8 +9,9 @@ from collections.abc import Iterable, Sequence
 from ..foreign_text import printable, printable_lines
 from ..measures.results import Statistic
 from .baseline import PAIRED_MEANING, VERDICT_TONE, compared_engines, pair_rows, paired_rows
+from .bounds import discounted_rows
 from .document import BaselineComparison, Provenance, Report
-from .glossary import ALPHA, Measure
+from .glossary import ALPHA, BOUNDS, Measure
 from .log_sections import log_sections, other_alarms
 from .logs.section import Line
 from .moved_token import moved_most
@@ -63,6 +64,8 @@ def render(report: Report) -> str:
     confidence = report.alpha1.mean.confidence
     blocks += [_statistics("per token", token, confidence), _scalars(scalars(report.token))]
     blocks += [_statistics("per response", response, confidence), _scalars(scalars(report.sequence))]
+    if asked := discounted_rows(report):
+        blocks += [f"**{BOUNDS[0]}**, {_text(BOUNDS[1])}", _rows(asked)]
     blocks += [
         _fold("Farthest apart", _worst(report)),
         _fold(DIFFERENCES.capitalize(), _differences(report.provenance)),

@@ -54,13 +54,29 @@ def headline(report: Report) -> Headline:
         badge, tone = _SMALL
     if report.verdict != "none":
         badge, tone = report.verdict, _GATE_TONE[report.verdict]
+    if report.verdict == "pass" and report.finding.code == "log_in_doubt":
+        tone = "caution"
     counts = report.counts
     partial = f" at {counts.full_states:,} of them" if 0 < counts.full_states < counts.tokens else ""
     scope = (
         f"{count(counts.prompts, 'prompt')}, {count(counts.sequences, 'response')}, {count(counts.tokens, 'token')}"
         f" · {report.evidence} evidence{partial}{_why_evidence(report)} · {report.policy} policy"
     )
-    return Headline(badge.upper(), tone, report.finding.sentence, compared(report), scope)
+    sentence = " ".join(filter(None, [_on_the_verdict(report), report.finding.sentence]))
+    return Headline(badge.upper(), tone, sentence, compared(report), scope)
+
+
+def _on_the_verdict(report: Report) -> str | None:
+    """What a person must know who reads the verdict alone."""
+    counts = report.counts
+    if report.verdict == "inconclusive" and counts.too_many_rejected:
+        rows = counts.rejected / (counts.tokens + counts.rejected)
+        responses = counts.rejected_responses / (counts.sequences + counts.rejected_responses)
+        lost, what = max((rows, "rows"), (responses, "responses"))
+        return f"Nothing passes: {share(lost)} of the {what} are rejected, more than {share(counts.max_rejected)}."
+    if report.verdict in ("pass", "fail") and report.finding.code == "log_in_doubt":
+        return "The gates are decided on figures that are in doubt."
+    return None
 
 
 def _why_evidence(report: Report) -> str:
@@ -236,38 +252,6 @@ def three_policies(report: Report) -> list[tuple[str, str, Alpha]]:
         for name, alpha in (("alpha1", report.alpha1), ("alpha0", report.alpha0), ("beta", report.beta))
         if alpha is not None
     ]
-
-
-_MEAN = "mean over responses"
-_MAXIMUM_TV, _MAXIMUM_KL = "rests on the largest TV seen", "rests on the largest KL seen"
-_SLACK = "α₀ + α₁ − β"
-_BOUNDS = {
-    "max_free_linear": ("max-free, linear", _MEAN),
-    "max_free_quadratic": ("max-free, quadratic", _MEAN),
-    "adaptive": ("adaptive", _MAXIMUM_TV),
-    "coupling": ("coupling", _MAXIMUM_TV),
-    "mixed_tv": ("mixed, TV", _MAXIMUM_TV),
-    "mixed_kl": ("mixed, KL", _MAXIMUM_KL),
-    "pinsker_marginal_tv": ("Pinsker, TV", _MAXIMUM_TV),
-    "pinsker_marginal_kl": ("Pinsker, KL", _MAXIMUM_KL),
-    "classical_tv": ("classical, TV", _MAXIMUM_TV),
-    "classical_kl": ("classical, KL", _MAXIMUM_KL),
-    "slack_mean": ("slack of the means", _SLACK),
-    "slack_observed_max": ("slack of the maxima", _SLACK),
-}
-
-
-def bound_rows(report: Report) -> list[Row]:
-    """What the mismatch can cost, bound by bound; rewards between −1 and 1 have a range of 2."""
-    rows = []
-    for name, (label, note) in _BOUNDS.items() if report.bounds is not None else ():
-        value = getattr(report.bounds, name)
-        if isinstance(value, Interval):
-            rows.append(Row(label, estimate(value.value, value.low, value.high), note))
-        elif value is not None:
-            vacuous = value >= 2 and note is not _SLACK
-            rows.append(Row(label, number(value), "no less than the range of rewards" if vacuous else note))
-    return rows
 
 
 DIFFERENCES = "what differs between the two sides"

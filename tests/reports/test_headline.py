@@ -57,6 +57,23 @@ def test_a_gate_decides_whatever_the_size(full: Report) -> None:
     assert headline(with_size(full, 7e-8, 0.0).model_copy(update={"verdict": "fail"})).badge == "FAIL"
 
 
+def test_too_many_rejected_rows_are_the_reason_of_an_open_verdict(full: Report) -> None:
+    counts = full.counts.model_copy(update={"rejected": full.counts.tokens // 9, "max_rejected": 0.01})
+    left_open = full.model_copy(update={"counts": counts, "verdict": "inconclusive"})
+    assert headline(left_open).sentence.startswith("Nothing passes: 10 % of the rows are rejected, more than 1 %. ")
+    counts = counts.model_copy(update={"rejected": 0, "rejected_responses": counts.sequences})
+    left_open = left_open.model_copy(update={"counts": counts})
+    assert "50 % of the responses are rejected" in headline(left_open).sentence
+
+
+@pytest.mark.parametrize(("verdict", "tone"), [("pass", "caution"), ("fail", "bad")])
+def test_a_verdict_on_figures_in_doubt_says_so(full: Report, verdict: str, tone: str) -> None:
+    finding = Finding(code="log_in_doubt", sentence="The columns may not be of one distribution.")
+    head = headline(full.model_copy(update={"verdict": verdict, "finding": finding}))
+    assert (head.badge, head.tone) == (verdict.upper(), tone)
+    assert head.sentence == f"The gates are decided on figures that are in doubt. {finding.sentence}"
+
+
 def test_it_names_the_model_and_both_engines(full: Report) -> None:
     side = {
         "model": {"name": "Qwen3-1.7B", "weights_sha256": "69a6d7bf9cb1f76a8bc9"},

@@ -82,6 +82,36 @@ def test_a_figure_is_said_to_have_moved_where_its_interval_says_so(report: Repor
     assert said(section(report.model_copy(update={"trend": quiet}), "trend")) == ""
 
 
+def test_whether_a_tolerance_was_passed_is_a_sentence(report: Report) -> None:
+    """A narrow terminal has no room for the last columns of the table."""
+    found = trend(0.01, 0.03, change_at=9)
+    tv = Trends(token=replace(report.trend.token, tv=found, kl=None, k1=None, abs_logprob_diff=None, ratio=None))
+    assert "TV passes 0.0100 at step 9: there its whole" in said(
+        section(report.model_copy(update={"trend": tv}), "trend")
+    )
+    tv = Trends(token=replace(tv.token, tv=replace(found, passed_at=None)))
+    assert "TV is not shown to pass 0.0100" in said(section(report.model_copy(update={"trend": tv}), "trend"))
+
+
+def test_what_reproduces_is_a_sentence_too(report: Report) -> None:
+    metrics = [
+        replace(metric, reproduces=None if metric.logged is None else True) for metric in report.native_metrics
+    ]
+    found = section(report.model_copy(update={"native_metrics": metrics}), "what slime logs")
+    assert said(found).startswith("as the run logged it: ")
+
+
+def test_the_bounds_that_were_asked_for_are_shown(report: Report) -> None:
+    assert "discounted" not in shown_whole(report) + render(report)
+    bounds = replace(
+        report.bounds, discount=0.9, advantage_max=0.01, two_policies_lower=0.36, three_policies_lower=2.5
+    )
+    asked = report.model_copy(update={"bounds": bounds})
+    for text in (shown_whole(asked), render(asked)):
+        assert "≥ 0.360" in text and "γ 0.9, ε 0.01" in text
+        assert "no less than the range of rewards; γ 0.9" in text
+
+
 def test_a_column_whose_policy_is_not_known_says_so(report: Report) -> None:
     rows = section(report, "the log").rows
     assert rows[1][0] == "π_old or π_θ, cannot tell"

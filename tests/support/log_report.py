@@ -51,7 +51,7 @@ def trend(first: float, last: float, *, steps: int = 20, change_at: int | None =
         first_steps=(0, 3),
         last_steps=(steps - 4, steps - 1),
         change_points=() if change_at is None else (ChangePoint(change_at, first, last, 0.001),),
-        tolerance=0.01,
+        tolerance=None if change_at is None else 0.01,
         passed_at=change_at,
     )
 

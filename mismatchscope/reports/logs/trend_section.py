@@ -19,7 +19,8 @@ def trend_section(report: Report) -> Section:
     steps = f"steps {range_text(first.first_steps)} against {range_text(first.last_steps)}"
     header = ("", "first", "last", "last / first", "slope a step", "changes at", "passed at")
     rows = tuple(_trend_row(*each) for each in named)
-    return Section("trend", f"{steps}; it places, it does not judge", tuple(_moved(named)), header, rows)
+    lines = (*_moved(named), *(_passed(label, trend) for label, trend in named if trend.tolerance is not None))
+    return Section("trend", f"{steps}; it places, it does not judge", lines, header, rows)
 
 
 def _trend_row(label: str, trend: Trend) -> tuple[str, ...]:
@@ -31,6 +32,15 @@ def _trend_row(label: str, trend: Trend) -> tuple[str, ...]:
         interval_text(trend.slope),
         ", ".join(f"{change.step:,}" for change in trend.change_points),
         "" if trend.passed_at is None else f"{trend.passed_at:,}",
+    )
+
+
+def _passed(label: str, trend: Trend) -> Line:
+    if trend.passed_at is None:
+        return Line(f"{label} is not shown to pass {number(trend.tolerance)} at any step.")
+    return Line(
+        f"{label} passes {number(trend.tolerance)} at step {trend.passed_at:,}: there its whole interval is beyond.",
+        "caution",
     )
 
 
