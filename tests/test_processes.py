@@ -153,8 +153,8 @@ def start_parent(program: str, grace_seconds: float) -> tuple[subprocess.Popen[b
     assert parent.stdout is not None
     assert int(parent.stdout.readline()) == parent.pid
     printed = b""
-    while printed.count(b" ") < 2:
-        printed += parent.stdout.read(64)
+    while printed.count(b" ") < 2 and (chunk := parent.stdout.read(64)):
+        printed += chunk
     return parent, [int(pid) for pid in printed.split()]
 
 

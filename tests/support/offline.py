@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import os
 import signal
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,9 @@ BOTH_PATHS = {path: {"requests": "task:roll", "path": path} for path in ("decode
 EXPLICIT = ((11,), (3, 0, 7), (1, 2, 4, 5, 6, 8, 9, 10))
 """Batches of the twelve sequences of a job, the last one larger than its `batch_size`."""
 
+SILENCE_SECONDS = 300
+"""A job without an event for so long hangs, as the fork of a process with threads may."""
+
 Records = dict[int, SequenceRecord]
 
 
@@ -73,6 +77,10 @@ class Run:
         return (self.directory / "log").read_text()
 
 
+class HangingJob(Exception):
+    """A job that was ended, since it had said nothing for `SILENCE_SECONDS`."""
+
+
 _DONE: dict[Path, Run] = {}
 """The jobs of one run of the tests by their directory."""
 
@@ -80,7 +88,8 @@ _DONE: dict[Path, Run] = {}
 class Engine:
     """One engine version. A job of the same name is done once, for whichever tests ask; one that failed goes on.
 
-    Each job has a worker of its own, forked from a process that has imported the engine, or `fresh` as a user's is.
+    A job that hangs is ended and begun once more, with a warning. Each job has a worker of its own, forked from a
+    process that has imported the engine, or `fresh` as a user's is.
     """
 
     def __init__(self, spec: str, models: dict[str, Path], directory: Path) -> None:
@@ -127,7 +136,12 @@ class Engine:
         if reporting:
             job = replace(job, engine=f"{self.name}_reporting:ReportingEngine")
         python = self._python if fresh else _forking(self._python, self.name)
-        result = run_job(job, python=str(python), log_path=directory / "log", on_event=on_event)
+        start = partial(run_job, job, python=str(python), log_path=directory / "log")
+        try:
+            result = start(on_event=_unless_silent(on_event))
+        except HangingJob as error:
+            warnings.warn(f"{self._directory.name}, {name}: {error}; once more", stacklevel=2)
+            result = start(on_event=_unless_silent(on_event))
         _DONE[directory] = Run(directory, result.facts)
         return _DONE[directory]
 
@@ -176,6 +190,15 @@ class Engine:
             return options
         cache = "" if "VLLM_CPU_KVCACHE_SPACE" in os.environ else f"kv_cache_memory_bytes={2**28},"
         return f"enforce_eager=true,{cache}{options}"
+
+
+def _unless_silent(on_event: Callable[[dict[str, Any]], None]) -> Callable[[dict[str, Any]], None]:
+    def listen(event: dict[str, Any]) -> None:
+        if event["event"] == "waiting" and event["seconds"] > SILENCE_SECONDS:
+            raise HangingJob(f"no event for {event['seconds']:.0f} s")
+        on_event(event)
+
+    return listen
 
 
 @cache
