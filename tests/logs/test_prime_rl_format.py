@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from log_reading import read_all
-from log_writers.prime_rl import VOCABULARY, write_rank
+from log_writers.prime_rl import VOCABULARY, write_first_version, write_rank
 from log_writers.samples import Sample, samples
 
 from mismatchscope.errors import UsageError
@@ -120,6 +120,40 @@ def test_tokens_that_train_by_cross_entropy_do_not_count(tmp_path: Path) -> None
     write_rank(tmp_path, 1, 0, samples(4), cross_entropy=[1], rl_weights=True)
     rows = read_all(open_logs([tmp_path]))[0].to_pylist()
     assert [any(row["mask"]) for row in rows] == [True, False, True, True]
+
+
+@pytest.mark.parametrize("packed", [1, 3])
+def test_the_first_version_had_rewards_and_no_stable(tmp_path: Path, packed: int) -> None:
+    written = samples(6)
+    write_first_version(tmp_path, 1, 0, written, packed=packed)
+    rows, rejected, remarks = read_all(open_logs([tmp_path]))
+    assert (rejected, remarks) == (Counter(), ())
+    assert rows["reward"].to_pylist() == [sample.reward for sample in written]
+    for row, sample in zip(rows.to_pylist(), written, strict=True):
+        check_row(row, sample)
+
+
+def test_text_of_another_model_did_not_count_before_there_were_weights_of_it(tmp_path: Path) -> None:
+    write_first_version(tmp_path, 1, 0, samples(2), training_mode="sft", rewards=None)
+    write_first_version(tmp_path, 1, 1, samples(2), training_mode="opd")
+    rows = read_all(open_logs([tmp_path]))[0].to_pylist()
+    assert [any(row["mask"]) for row in rows] == [False, False, True, True]
+    assert rows[0]["reward"] is None
+
+
+def test_the_step_is_the_runs_own_where_a_trainer_had_several(tmp_path: Path) -> None:
+    write_rank(tmp_path / "run_a", 17, 0, samples(2), export_step=3, run_id="run_a")
+    assert set(read_all(open_logs([tmp_path]))[0]["step"].to_pylist()) == {3}
+
+
+@pytest.mark.parametrize("column", ["entropy", "importance_ratio"])
+def test_a_first_value_that_is_null_hides_no_other(tmp_path: Path, column: str) -> None:
+    path = write_rank(tmp_path, 1, 0, samples(1))
+    row = json.loads(path.read_text(encoding="utf-8"))
+    row[column][0] = None
+    path.write_text(json.dumps(row) + "\n", encoding="utf-8")
+    [read] = read_all(open_logs([tmp_path]))[0].to_pylist()
+    assert np.isfinite(read["weights"]).all() and set(read["entropy"]) == {0.5}
 
 
 CHANGES = {

@@ -4,6 +4,9 @@
 trainer's first is a filler, −log of the vocabulary's size, and the sampler's are 0.0 on the prompt; null stands for
 what is not finite. The trainer's are those of the update's own forward, which prime-rl makes before its one
 optimizer step, so that they are of the weights before the update.
+
+Versions from before 10 June 2026 write no `STABLE`; those to 27 June say which rows are another model's text by
+`training_mode`, and have `rewards`.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from ...input_files import open_regular
 from .. import jsonl
 from ..json_lists import flags_of, floats_of, ints_of
 from ..masks import NOTHING_GENERATED, first_kept, turns_of
@@ -37,9 +41,16 @@ def recognises(path: Path, head: bytes) -> bool:
 def unfinished(path: Path) -> str | None:
     """A step's directory holds `STABLE` when every rank has written all of it."""
     step = path.parent
-    if not _STEP.fullmatch(step.name) or (step / "STABLE").exists():
+    if not _STEP.fullmatch(step.name) or (step / "STABLE").exists() or _is_older_than_stable(path):
         return None
     return f"{step} has no file STABLE, so its ranks are not done"
+
+
+def _is_older_than_stable(path: Path) -> bool:
+    """The version that wrote the first `STABLE` wrote the first `export_step`, and still a `training_mode`."""
+    with open_regular(path) as file:
+        keys = jsonl.keys_of(path, file.read(1))
+    return "training_mode" in keys and "export_step" not in keys
 
 
 def read(part: Part) -> Iterator[LogBatch]:
@@ -58,6 +69,8 @@ def _add(builder: RowBuilder, row: dict[str, Any], place: int) -> None:
     for name, key, take in _OPTIONAL:
         if _is_given(row, key):
             arrays[name] = take(row[key], key)
+    if _is_given(row, "rewards"):
+        arrays["rewards"] = floats_of(row["rewards"], "rewards", "d")
     if _is_given(row, "is_masked") and _is_given(row, "importance_ratio"):
         # What the loss multiplies an advantage with: the ratio, or 0 beyond its trust region.
         outside_T, ratio_T = (
@@ -69,7 +82,7 @@ def _add(builder: RowBuilder, row: dict[str, Any], place: int) -> None:
     if any(len(array) != length for array in arrays.values()):
         raise ValueError("lists of other lengths")
     labels = {
-        "step": _int(row.get("step")),
+        "step": _int(row.get("export_step", row.get("step"))),
         "rank": _int(row.get("rank")),
         "environment": row["env_name"] if isinstance(row.get("env_name"), str) else None,
     }
@@ -78,7 +91,8 @@ def _add(builder: RowBuilder, row: dict[str, Any], place: int) -> None:
         raise ValueError(NOTHING_GENERATED)
     for index, (begin, end) in enumerate(sequences):
         start = begin + first_kept(mask_T[begin:end])
-        values = {name: array[start:end] for name, array in arrays.items()}
+        values: dict[str, Any] = {name: array[start:end] for name, array in arrays.items()}
+        values["reward"] = _reward(values.pop("rewards", None))
         values |= labels | {"sequence_id": place + index, "turns": turns_of(mask_T[start:end])}
         builder.add(values, arrays["token_ids"][begin:start] if "token_ids" in arrays else None)
 
@@ -92,11 +106,20 @@ def _required(row: dict[str, Any], key: str, take: Callable[[Any, str], np.ndarr
 def _is_given(row: dict[str, Any], key: str) -> bool:
     """Whether a list is there and not all null, which is how a column is written that a step does not have."""
     values = row.get(key)
-    return isinstance(values, list) and bool(values) and values[0] is not None
+    return isinstance(values, list) and any(value is not None for value in values)
+
+
+def _reward(reward_R: np.ndarray | None) -> float | None:
+    """A response's reward, which each of its tokens has."""
+    if reward_R is None or not np.isfinite(reward_R[0]) or (reward_R != reward_R[0]).any():
+        return None
+    return float(reward_R[0])
 
 
 def _sampled(row: dict[str, Any], length: int) -> np.ndarray:
     """Where the sampler's log-probs mean anything, [T]: not on tokens that train by cross-entropy alone."""
+    if row.get("training_mode") == "sft":
+        return np.zeros(length, dtype=bool)
     if not _is_given(row, "rl_weights"):
         return np.ones(length, dtype=bool)
     sampled_T = floats_of(row["rl_weights"], "rl_weights") != 0

@@ -27,6 +27,7 @@ def write_rank(
     ratios: bool = True,
     cross_entropy: Sequence[int] = (),
     rl_weights: bool = False,
+    **changes: Any,
 ) -> Path:
     """Write what one rank exports of a step.
 
@@ -35,6 +36,7 @@ def write_rank(
     ratios: without them the columns that the loss derives are all null.
     cross_entropy: samples that train by cross-entropy, whose `rl_weights` are 0; of the others they are null
         unless `rl_weights`.
+    changes: keys of every line that are another value, or None where a version does not write them.
     """
     rows = []
     for begin in range(0, len(samples), packed):
@@ -56,16 +58,29 @@ def write_rank(
                 "export_sequence_idx": len(rows),
                 "env_name": share[0].environment,
                 **joined,
+                **{key: value(share) if callable(value) else value for key, value in changes.items()},
             }
         )
     folder = directory / "token_exports" / f"step_{step}"
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"rank_{rank}.jsonl"
+    rows = [{key: value for key, value in row.items() if value is not None} for row in rows]
     lines = [json.dumps(row, separators=(",", ":"), allow_nan=False) + "\n" for row in rows]
     path.write_text("".join(lines), encoding="utf-8")
     if stable:
         (folder / "STABLE").touch()
     return path
+
+
+def write_first_version(directory: Path, step: int, rank: int, samples: Sequence[Sample], **changes: Any) -> Path:
+    """As of 21 May 2026: without `STABLE` and weights of components, with a mode and rewards."""
+    absent = dict.fromkeys(("rl_weights", "ce_weights", "ref_kl_weights"))
+
+    def rewards(share: Sequence[Sample]) -> list[float]:
+        return [sample.reward for sample in share for _ in sample.tokens_T]
+
+    own: dict[str, Any] = {"training_mode": "rl", "rewards": rewards, **absent}
+    return write_rank(directory, step, rank, samples, stable=False, **(own | changes))
 
 
 def _columns(sample: Sample, distilled: bool, streams: bool, ratios: bool) -> dict[str, list[Any]]:
