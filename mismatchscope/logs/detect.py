@@ -6,9 +6,7 @@ temporary ones, and all of them are counted; a file that is named itself must be
 
 from __future__ import annotations
 
-import hashlib
 import os
-import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,14 +17,13 @@ from ..file_errors import file_errors
 from ..foreign_text import printable
 from ..input_files import check_regular, open_regular, reason
 from .refusals import readable
+from .repeats import natural_order, repeated_pieces, without_copies
 from .source import LogFormat
 
 HEAD_BYTES = 4096
 """How much of a file a format is shown before it decides."""
 
 _TEMPORARY = (".tmp", ".temp", ".part", ".partial", ".incomplete", ".lock", ".swp", "~")
-_HASHED_BYTES = 2**20
-_NUMBER = re.compile(r"([0-9]+)")
 
 
 @dataclass(frozen=True)
@@ -87,15 +84,12 @@ def find_logs(
         if not found:
             raise _nothing(paths, formats, left_out, unfinished)
         [(name, files)] = found.items()
+        log_format = next(known for known in formats if known.name == name)
         files.sort(key=natural_order)
-        files, repeats = _without_copies(files)
-    remarks = [*_said(left_out), *_said_unfinished(unfinished), *repeats]
-    return FoundFiles(next(known for known in formats if known.name == name), tuple(files), tuple(remarks))
-
-
-def natural_order(path: Path) -> tuple[str | int, ...]:
-    """A key that puts step_10 behind step_9."""
-    return tuple(int(part) if index % 2 else part for index, part in enumerate(_NUMBER.split(str(path))))
+        files, copies = without_copies(files, log_format.holds)
+        repeated = repeated_pieces(files, log_format.holds)
+    remarks = [*_said(left_out), *_said_unfinished(unfinished), *copies, *repeated]
+    return FoundFiles(log_format, tuple(files), tuple(remarks))
 
 
 def _files_within(directory: Path, left_out: Counter[str]) -> Iterator[Path]:
@@ -144,33 +138,6 @@ def _format_of(path: Path, formats: Iterable[LogFormat]) -> LogFormat | None:
         with open_regular(path) as file:
             head = file.read(HEAD_BYTES)
         return next((known for known in formats if head and known.recognises(path, head)), None)
-
-
-def _without_copies(files: list[Path]) -> tuple[list[Path], list[str]]:
-    """Of files with the same content the first; and a sentence for each of the others."""
-    by_size: dict[int, list[Path]] = defaultdict(list)
-    for path in files:
-        by_size[path.stat().st_size].append(path)
-    first: dict[bytes, Path] = {}
-    copies: dict[Path, Path] = {}
-    for same in by_size.values():
-        for path in same if len(same) > 1 else ():
-            original = first.setdefault(_digest(path), path)
-            if original != path:
-                copies[path] = original
-    said = [
-        f"{printable(str(copy))} has the content of {printable(str(original))} and is not counted twice."
-        for copy, original in copies.items()
-    ]
-    return [path for path in files if path not in copies], said
-
-
-def _digest(path: Path) -> bytes:
-    sha256 = hashlib.sha256()
-    with open_regular(path) as file:
-        while chunk := file.read(_HASHED_BYTES):
-            sha256.update(chunk)
-    return sha256.digest()
 
 
 def _said(left_out: Counter[str]) -> list[str]:

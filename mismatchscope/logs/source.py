@@ -58,7 +58,7 @@ class LogBatch:
     remarks: tuple[str, ...] = ()
 
 
-def _is_finished(path: Path) -> str | None:
+def _unknown(path: Path) -> str | None:
     return None
 
 
@@ -86,5 +86,7 @@ class LogFormat:
     finished_parts: Callable[[list[Part]], list[Part]] | None = None
     """Of all parts of a log that is being written, those that no further file will be joined to. None where a part
     is one file."""
-    unfinished: Callable[[Path], str | None] = _is_finished
+    holds: Callable[[Path], str | None] = _unknown
+    """Which piece of a run a file holds that no other file of it does, in words; None where nothing says it."""
+    unfinished: Callable[[Path], str | None] = _unknown
     """Why a file is still being written, as a clause that begins with its subject; None where it is finished."""

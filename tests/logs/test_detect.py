@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mismatchscope.errors import TraceError, UsageError
-from mismatchscope.logs.detect import find_logs, natural_order
+from mismatchscope.logs.detect import find_logs
 from mismatchscope.logs.reading import open_logs
 from mismatchscope.logs.source import LogFormat, Part
 
@@ -130,11 +130,6 @@ def test_broken_parquet_is_named(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(TraceError, match=re.escape(str(path))):
         open_logs([tmp_path])
-
-
-def test_names_sort_as_a_person_counts() -> None:
-    paths = [Path(name) for name in ("9b", "10", "a", "s2/r9", "s2/r10", "s10/r1")]
-    assert sorted(reversed(paths), key=natural_order) == paths
 
 
 @pytest.mark.slow

@@ -103,6 +103,17 @@ def is_cut_off(path: Path, head: bytes) -> bool:
     return path.suffix == ".pt" and head.startswith(MAGIC) and not is_complete(path)
 
 
+def holds(path: Path) -> str | None:
+    """Which piece of a run a dump is; None for those that no step is made of alone."""
+    dump = dump_file_or_none(path, MAGIC)
+    if dump is None or dump.kind == "loss" or dump.is_evaluation or dump.rollout_id is None:
+        return None
+    if dump.kind == "rollout":
+        return f"Rollout {dump.rollout_id}"
+    by = "" if dump.has_all_ranks or dump.rank is None else f" by rank {dump.rank}"
+    return f"What was trained on rollout {dump.rollout_id}{by}"
+
+
 def unfinished(path: Path) -> str | None:
     """Why a dump is still being written: the end of an archive comes last."""
     is_dump = path.suffix == ".pt"

@@ -19,7 +19,7 @@ import numpy as np
 from ...parquet_files import check_expansion, open_parquet
 from ..checked_rows import CheckedRows
 from ..dumps.context_parallel import reassembled
-from ..dumps.files import dump_file, dump_file_or_none, is_run_of_miles, unfinished
+from ..dumps.files import dump_file, dump_file_or_none, holds, is_run_of_miles, unfinished
 from ..dumps.policy_loss import Losses, parts_of_losses, read_losses, with_losses
 from ..dumps.rows import SLICED, array_of, row_of
 from ..dumps.runs import finished_parts, parts_by_step
@@ -137,6 +137,7 @@ FORMAT = LogFormat(
     parts=parts_of,
     parts_of_files=parts_of_files,
     read=read,
+    holds=holds,
     finished_parts=finished_parts,
     unfinished=unfinished,
     columns=(

@@ -30,10 +30,19 @@ def recognises(path: Path, head: bytes) -> bool:
     return jsonl.keys_of(path, head) >= _KEYS
 
 
+def holds(path: Path) -> str | None:
+    step = _step_of(path)
+    return None if step is None else f"Step {step}"
+
+
 def read(part: Part) -> Iterator[LogBatch]:
     """The samples of a range of lines."""
-    found = _STEP.search(part.path.name)
-    return batches_of_lines(part, partial(_add, step=int(found[1]) if found else None))
+    return batches_of_lines(part, partial(_add, step=_step_of(part.path)))
+
+
+def _step_of(path: Path) -> int | None:
+    found = _STEP.search(path.name)
+    return int(found[1]) if found else None
 
 
 def _add(builder: RowBuilder, row: dict[str, Any], place: int, step: int | None) -> None:
@@ -102,6 +111,7 @@ FORMAT = LogFormat(
     parts=jsonl.parts_of,
     read=read,
     grows=True,
+    holds=holds,
     columns=(
         ColumnOrigin("behavior_logprobs", "generation_logprobs", "behavior"),
         ColumnOrigin(

@@ -26,7 +26,8 @@ from ..row_builder import RowBuilder, batches_of_lines
 from ..source import ColumnOrigin, LogBatch, LogFormat, Part
 
 _KEYS = {"inference_logprobs", "trainer_logprobs", "loss_mask"}
-_STEP = re.compile(r"step_\d+")
+_STEP = re.compile(r"step_(\d+)")
+_RANK = re.compile(r"rank_(\d+)\.jsonl")
 _OPTIONAL: Final = (
     ("token_ids", "token_ids", ints_of),
     ("advantages", "advantages", floats_of),
@@ -44,6 +45,11 @@ def unfinished(path: Path) -> str | None:
     if not _STEP.fullmatch(step.name) or (step / "STABLE").exists() or _is_older_than_stable(path):
         return None
     return f"{step} has no file STABLE, so its ranks are not done"
+
+
+def holds(path: Path) -> str | None:
+    step, rank = _STEP.fullmatch(path.parent.name), _RANK.fullmatch(path.name)
+    return f"Step {step[1]} of rank {rank[1]}" if step and rank else None
 
 
 def _is_older_than_stable(path: Path) -> bool:
@@ -156,6 +162,7 @@ FORMAT = LogFormat(
     parts=jsonl.parts_of,
     read=read,
     grows=True,
+    holds=holds,
     columns=(
         ColumnOrigin("behavior_logprobs", "inference_logprobs", "behavior"),
         ColumnOrigin(

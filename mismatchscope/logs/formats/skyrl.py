@@ -31,6 +31,7 @@ STAND_INS = {
 }
 """The three names of such a file, and what each is here."""
 
+_STEP = re.compile(r"global_step_(\d+)")
 _INTEGERS = (f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))
 _DTYPES = ("bool", *_INTEGERS, "float16", "float32", "float64")
 _MAX_DIMENSIONS = 8
@@ -42,6 +43,11 @@ def recognises(path: Path, head: bytes) -> bool:
     return head.startswith(b"\x80") and b"skyrl" in head and b"training_batch" in head
 
 
+def holds(path: Path) -> str | None:
+    found = _STEP.search(path.name)
+    return f"Step {found[1]}" if found else None
+
+
 def parts_of(path: Path) -> list[Part]:
     """A batch is read at once."""
     return [Part(path)]
@@ -50,7 +56,7 @@ def parts_of(path: Path) -> list[Part]:
 def read(part: Part) -> Iterator[LogBatch]:
     """The rows of a step's batch."""
     tensors, metadata = _batch(part.path)
-    found = re.search(r"global_step_(\d+)", part.path.name)
+    found = _STEP.search(part.path.name)
     step = int(found[1]) if found else _int(metadata.get("global_step"))
     sequences_BS, attention_BS, response_BA = (_needed(tensors, name) for name in _LAYOUT)
     if (
@@ -194,6 +200,7 @@ FORMAT = LogFormat(
     recognises=recognises,
     parts=parts_of,
     read=read,
+    holds=holds,
     columns=(
         ColumnOrigin("behavior_logprobs", "rollout_logprobs", "behavior"),
         ColumnOrigin(

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ..dumps.files import dump_file, dump_file_or_none, is_cut_off, unfinished
+from ..dumps.files import dump_file, dump_file_or_none, holds, is_cut_off, unfinished
 from ..dumps.runs import finished_parts, parts_by_step
 from ..dumps.steps import Merged, Values, read_step
 from ..refusals import readable
@@ -53,6 +53,7 @@ FORMAT = LogFormat(
     parts=parts_of,
     parts_of_files=parts_of_files,
     read=read,
+    holds=holds,
     finished_parts=finished_parts,
     unfinished=unfinished,
     columns=(
