@@ -94,6 +94,11 @@ class LogBlock:
         return self.kept(self.logp_R["reference"])
 
     @cached_property
+    def log_ratio_N(self) -> np.ndarray:
+        """log π_old − log μ; −inf at a token that π_old cannot draw."""
+        return self.logp_pi_N - self.logp_mu_N
+
+    @cached_property
     def logp_theta_N(self) -> np.ndarray | None:
         """π_θ's, NaN at tokens that lack it; None where the log has no such column."""
         return self.kept(self.logp_R["target"]) if "target" in self.logp_R else None

@@ -8,8 +8,9 @@ Shapes: S responses of a block, N their tokens that count.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -26,10 +27,15 @@ from .block import UNKNOWN, LogBlock
 from .settings import AnalysisSettings
 
 _BY = ("step", "lag")
+_RESPONSES = 4096
+"""Rules are applied to about so many at once."""
 
 
 class LogCorrections:
-    """Accumulates whole responses; the results are the fields of the report that are named after them."""
+    """Accumulates whole responses; the results are the fields of the report that are named after them.
+
+    Rules look at sums of responses and of bins of tokens, so some thousand responses are looked at together.
+    """
 
     def __init__(self, settings: AnalysisSettings) -> None:
         self._confidence = settings.confidence
@@ -38,34 +44,49 @@ class LogCorrections:
         self._sweeps, self._second_moment = Sweeps(), SecondMoment()
         self._by_label = {by: LabelSums(len(self._settings)) for by in _BY}
         self._clusters = ClusterWeights(len(self._settings))
+        self._waiting: list[_Responses] = []
 
     def add(self, block: LogBlock) -> None:
-        if not block.whole_S.any():
-            return
         whole_S = block.whole_S
+        if not whole_S.any():
+            return
         ratios = _ratios(block, whole_S)
-        effects = self._all.add(ratios)
-        self._sweeps.add(ratios)
-        self._clusters.add(block.cluster_S[whole_S], effects)
-        labels = {by: block.label_S(by) for by in _BY}
-        step_S = labels["step"]
-        self._second_moment.add(ratios, np.full(int(whole_S.sum()), UNKNOWN) if step_S is None else step_S[whole_S])
-        for by, label_S in labels.items():
-            if label_S is None or (label_S[whole_S] == UNKNOWN).all():
-                continue
-            known_S = np.flatnonzero(label_S[whole_S] != UNKNOWN)
-            self._by_label[by].add(
-                label_S[whole_S][known_S], [None if effect is None else effect.only(known_S) for effect in effects]
-            )
+        ratios.thresholds = self._all.thresholds
+        labels = {by: _labels(block.label_S(by), whole_S) for by in _BY}
+        self._second_moment.add(ratios, labels["step"])
+        self._waiting.append(_Responses(RatioBlock.joined([ratios]), block.cluster_S[whole_S], labels))
+        if sum(len(each.cluster_S) for each in self._waiting) >= _RESPONSES:
+            self._add_waiting()
 
     def merge(self, other: LogCorrections) -> None:
+        self._add_waiting()
+        other._add_waiting()
         for name in ("_all", "_sweeps", "_second_moment", "_clusters"):
             getattr(self, name).merge(getattr(other, name))
         for by, sums in self._by_label.items():
             sums.merge(other._by_label[by])
 
+    def __getstate__(self) -> dict[str, object]:
+        self._add_waiting()
+        return self.__dict__
+
+    def _add_waiting(self) -> None:
+        if not self._waiting:
+            return
+        ratios, cluster_S, labels = _joined(self._waiting)
+        self._waiting = []
+        effects = self._all.add(ratios)
+        self._sweeps.add(ratios)
+        self._clusters.add(cluster_S, effects)
+        for by, label_S in labels.items():
+            known_S = np.flatnonzero(label_S != UNKNOWN)
+            if len(known_S):
+                of_known = [None if effect is None else effect.only(known_S) for effect in effects]
+                self._by_label[by].add(label_S[known_S], of_known)
+
     def corrections(self) -> tuple[Correction, ...]:
         """Every rule that the log has the columns for, at the thresholds in use, then what was asked for."""
+        self._add_waiting()
         found = []
         for k, correction in enumerate(self._all.all_results()):
             if correction is not None:
@@ -83,10 +104,12 @@ class LogCorrections:
         return (*found, *([] if second_moment is None else [second_moment]))
 
     def sweeps(self) -> tuple[CorrectionSweep, ...]:
+        self._add_waiting()
         return self._sweeps.results()
 
     def series(self) -> tuple[CorrectionSeries, ...]:
         """By step and by lag, where the log has them, of every setting that `corrections` has."""
+        self._add_waiting()
         found = []
         for by, sums in self._by_label.items():
             for k, correction in enumerate(self._all.all_results()):
@@ -96,6 +119,7 @@ class LogCorrections:
 
     def left_out(self) -> dict[str, str]:
         """Rules that could not be applied, by name, and what the log lacks."""
+        self._add_waiting()
         return self._all.left_out()
 
 
@@ -111,21 +135,41 @@ def _settings(asked: tuple[str, ...]) -> Iterator[Setting]:
             yield setting
 
 
+class _Responses(NamedTuple):
+    """Whole responses, with their prompt and their labels by `_BY`."""
+
+    ratios: RatioBlock
+    cluster_S: np.ndarray
+    labels: dict[str, np.ndarray]
+
+
+def _joined(parts: Sequence[_Responses]) -> _Responses:
+    return _Responses(
+        RatioBlock.joined([part.ratios for part in parts]),
+        np.concatenate([part.cluster_S for part in parts]),
+        {by: np.concatenate([part.labels[by] for part in parts]) for by in _BY},
+    )
+
+
+def _labels(label_S: np.ndarray | None, whole_S: np.ndarray) -> np.ndarray:
+    return np.full(int(whole_S.sum()), UNKNOWN) if label_S is None else label_S[whole_S]
+
+
 def _ratios(block: LogBlock, whole_S: np.ndarray) -> RatioBlock:
     length_S = block.length_S[whole_S]
     whole_N = slice(None) if whole_S.all() else np.repeat(whole_S, block.length_S)
-    mu_N, pi_N = block.logp_mu_N[whole_N], block.logp_pi_N[whole_N]
     theta_N, advantage_N = block.logp_theta_N, block.of_tokens("advantages")
+    pi_N = block.logp_pi_N[whole_N]
     target_N = None if theta_N is None else _complete(theta_N[whole_N] - np.where(np.isfinite(pi_N), pi_N, 0.0))
     return RatioBlock(
-        pi_N - mu_N,
+        block.log_ratio_N[whole_N],
         np.concatenate([[0], np.cumsum(length_S)]),
         target_log_ratio_T=target_N,
         advantage_T=None if advantage_N is None else _complete(advantage_N[whole_N]),
-        logp_mu_T=mu_N,
+        logp_mu_T=block.logp_mu_N[whole_N],
     )
 
 
 def _complete(values_N: np.ndarray) -> np.ndarray | None:
     """None where any is missing: a rule must be applicable to all of a response."""
-    return None if np.isnan(values_N).any() else values_N
+    return None if np.isnan(values_N.min()) else values_N

@@ -5,21 +5,6 @@
  */
 #include "double_log.h"
 
-static const double LN2 = 0x1.62e42fefa39efp-1;
-
-/* log z for normal z > 0: z = 2^n m with m in [sqrt(1/2), sqrt(2)), and log m = 2 artanh((m - 1) / (m + 1)). */
-INLINE double logarithm(double z) {
-    uint64_t bits;
-    memcpy(&bits, &z, sizeof bits);
-    uint64_t above = bits - 0x3fe6a09e667f3bcd; /* of sqrt(1/2) */
-    int64_t n = (int64_t)above >> 52;
-    bits = (above & 0xfffffffffffff) + 0x3fe6a09e667f3bcd;
-    double m;
-    memcpy(&m, &bits, sizeof m);
-    double s = (m - 1) / (m + 1), s2 = s * s;
-    return (double)n * LN2 + 2 * (s + s * s2 * artanh_tail(s2));
-}
-
 /* The layout is read by numpy: see `ODDS_SUMS` in token_odds.py. */
 typedef struct {
     double tokens, mean, difference, mean_square, product, difference_square, scaled_tokens, scaled;

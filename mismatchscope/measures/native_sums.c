@@ -6,8 +6,6 @@
 #include "double_log.h"
 #include "token_figures.h"
 
-static const double LN2 = 0x1.62e42fefa39efp-1;
-
 /* log(1 + e) for e in [0, 1]: 2 artanh(e / (2 + e)). */
 INLINE double log_one_plus(double e) {
     double s = e / (2 + e), s2 = s * s;

@@ -105,17 +105,6 @@ def k3(log_ratio: Array) -> Array:
         return np.where(np.abs(log_ratio) < _NEAR, _k3_series(log_ratio), np.expm1(log_ratio) - log_ratio)
 
 
-def ratio_figures(log_ratio: Array) -> tuple[Array, Array, Array]:
-    """(rho, k3, (1 - rho)_+) of log ratios of any shape, none of them NaN."""
-    library = kernel.library()
-    if library is None or log_ratio.dtype != np.float64 or not log_ratio.flags.c_contiguous:
-        with np.errstate(over="ignore"):
-            return np.exp(log_ratio), k3(log_ratio), shortfall(log_ratio)
-    found = np.empty(log_ratio.shape), np.empty(log_ratio.shape), np.empty(log_ratio.shape)
-    library.ratio_figures(kernel.address(log_ratio), log_ratio.size, *(kernel.address(each) for each in found))
-    return found
-
-
 def _k3_series(d: Array) -> Array:
     """exp(d) - 1 - d to full precision for |d| < `_NEAR`; anything beyond."""
     with np.errstate(over="ignore", invalid="ignore"):

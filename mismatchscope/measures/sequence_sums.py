@@ -192,6 +192,6 @@ def checked_tokens(values_T: ArrayLike, offsets_S1: Array, name: str) -> Array:
     values_T = np.asarray(values_T, dtype=np.float64)
     if values_T.shape != (offsets_S1[-1],):
         raise ValueError(f"{name} has shape {values_T.shape}, the boundaries cover {offsets_S1[-1]} tokens")
-    if np.isnan(values_T).any():
+    if np.isnan(values_T.min(initial=0.0)):
         raise ValueError(f"{name} at token {int(np.argmax(np.isnan(values_T)))} is NaN")
     return values_T

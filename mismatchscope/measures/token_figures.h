@@ -17,9 +17,9 @@ typedef struct {
     double m, p, gap;      /* mu, pi, |pi - mu| of the token */
 } token_figures;
 
-/* `used` 0 gives a token that adds nothing to any sum but those of `ratio` and `inverse`, where it is 1. */
-INLINE token_figures figures_of(double x, double y, int64_t used) {
-    double d = used ? y - x : 0, s = fabs(d), s2 = s * s;
+/* Of a token of which d and the larger of x and y are known; `used` 0 gives one whose probabilities are 0. */
+INLINE token_figures figures_at(double d, double top, int64_t used) {
+    double s = fabs(d), s2 = s * s;
     /* (exp(s) - 1 - s) / s^2 is even + s odd, and for -s it is even - s odd. */
     double even = 1.1470745597729725e-11, odd = 7.647163731819816e-13;
     even = even * s2 + 2.08767569878681e-09;
@@ -40,7 +40,6 @@ INLINE token_figures figures_of(double x, double y, int64_t used) {
     double up = near ? s2 * (even + s * odd) : far_up;              /* exp(s) - 1 - s */
     double down = near ? s2 * (even - s * odd) : inverse_e - 1 + s; /* exp(-s) - 1 + s */
     double share = near ? s - down : 1 - inverse_e;                 /* 1 - smaller / larger of the probabilities */
-    double top = x > y ? x : y;
     double larger = used & (top >= DEAD) ? exponential(top) : 0, smaller = larger * inverse_e;
     return (token_figures){
         .d = d,
@@ -55,6 +54,11 @@ INLINE token_figures figures_of(double x, double y, int64_t used) {
         .p = falls ? smaller : larger,
         .gap = larger * share,
     };
+}
+
+/* `used` 0 gives a token that adds nothing to any sum but those of `ratio` and `inverse`, where it is 1. */
+INLINE token_figures figures_of(double x, double y, int64_t used) {
+    return figures_at(used ? y - x : 0, x > y ? x : y, used);
 }
 
 #endif

@@ -125,14 +125,3 @@ void k3_values(const double *log_ratio, int64_t n, double *out) {
         out[i] = d == d ? figures_of(0, d, 1).k3 : d;
     }
 }
-
-/* rho, rho - 1 - log rho and (1 - rho)_+ of each log rho that is no NaN. */
-void ratio_figures(const double *log_ratio, int64_t n, double *ratio, double *k3, double *shortfall) {
-#pragma omp simd
-    for (int64_t i = 0; i < n; i++) {
-        token_figures t = figures_of(0, log_ratio[i], 1);
-        ratio[i] = t.ratio;
-        k3[i] = t.k3;
-        shortfall[i] = t.shortfall;
-    }
-}

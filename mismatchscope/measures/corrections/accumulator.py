@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from ..correction_results import Correction
+from .bins import Key
 from .block import RatioBlock
 from .catalogue import NEEDS, USUAL
 from .effect import Effect, RuleSums
@@ -34,11 +35,11 @@ class Corrections:
         self._settings = usual_settings() if settings is None else tuple(settings)
         self._sums: list[RuleSums | None] = []
         self._known: frozenset[str] | None = None
-        self._thresholds = _thresholds([*self._settings, *(Setting(*each) for each in binned_at)])
+        self.thresholds = _thresholds([*self._settings, *(Setting(*each) for each in binned_at)])
 
     def add(self, block: RatioBlock) -> list[Effect | None]:
         """Take in a block of whole sequences; what each setting did to it, in their order."""
-        block.thresholds = self._thresholds
+        block.thresholds = self.thresholds
         effects = [
             setting.apply(block) if block.known.issuperset(setting.needs) else None for setting in self._settings
         ]
@@ -89,7 +90,7 @@ class Corrections:
         return {name: f"needs {' and '.join(needs)}" for name, needs in lacking.items() if needs}
 
 
-def _thresholds(settings: Sequence[Setting]) -> dict[str, tuple[set[float], set[float]]]:
+def _thresholds(settings: Sequence[Setting]) -> dict[Key, tuple[set[float], set[float]]]:
     """What the settings ask of a block's bins: found out on a block of one token that has everything."""
     zero = np.zeros(1)
     block = RatioBlock(

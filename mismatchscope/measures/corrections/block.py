@@ -1,4 +1,4 @@
-"""The log ratios of some whole sequences, prepared once for every rule.
+"""The log ratios of some whole sequences, as every rule looks at them: sequence by sequence, and in bins of tokens.
 
 Legend: T = sampled tokens, one sequence after another; S = sequences; S1 = S + 1 boundaries. Log ratios are
 d = log pi_old - log mu and, of the third policy, log pi_theta - log pi_old, in nats.
@@ -6,18 +6,31 @@ d = log pi_old - log mu and, of the third policy, log pi_theta - log pi_old, in 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cached_property
-from typing import Protocol
+from typing import Protocol, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..sampled import SampledEstimators, ratio_figures
+from ..sampled import k3
 from ..sequence_sums import checked_offsets, checked_tokens
-from .bins import TokenBins
+from .bins import Key, TokenBins
+from .token_tables import KNOWN, TokenColumns, token_bins
 
 Array = np.ndarray
+
+RETAINED = ("ratio", *KNOWN)
+"""What is averaged over the tokens that a rule keeps."""
+_BY_SEQUENCE = (
+    "length_S",
+    "log_ratio_S",
+    "smallest_log_ratio_S",
+    "largest_log_ratio_S",
+    "target_log_ratio_S",
+    "advantage_S",
+    "largest_state_kl_S",
+)
 
 
 class Binned(Protocol):
@@ -32,13 +45,13 @@ class Binned(Protocol):
     @property
     def retained_S(self) -> dict[str, Array | None]: ...
 
-    def bins(self, key: str, lows: Iterable[float] = (), highs: Iterable[float] = ()) -> TokenBins: ...
+    def bins(self, key: Key, lows: Iterable[float] = (), highs: Iterable[float] = ()) -> TokenBins: ...
 
 
 class RatioBlock:
     """`tv_T` and `kl_T` are each state's TV and KL(mu || pi), from full distributions; None where not every state's
     is known. `tv_estimate_T` and `kl_estimate_T` are tokens' values that are unbiased for both, by default
-    (1 - rho)_+ and k3. `sampled` has what is otherwise computed from the log ratios.
+    (1 - rho)_+ and k3.
 
     `target_log_ratio_T` is log pi_theta - log pi_old, `advantage_T` the advantages, `logp_mu_T` mu's log-probs;
     rules that need one that is None cannot be applied. Raises as `SequenceSums.of` does.
@@ -51,185 +64,148 @@ class RatioBlock:
         *,
         tv_T: ArrayLike | None = None,
         kl_T: ArrayLike | None = None,
-        tv_estimate_T: Array | None = None,
-        kl_estimate_T: Array | None = None,
-        sampled: SampledEstimators | None = None,
+        tv_estimate_T: ArrayLike | None = None,
+        kl_estimate_T: ArrayLike | None = None,
         target_log_ratio_T: ArrayLike | None = None,
         advantage_T: ArrayLike | None = None,
         logp_mu_T: ArrayLike | None = None,
     ) -> None:
-        offsets_S1 = checked_offsets(offsets_S1)
-        self.starts_S, self.length_S = offsets_S1[:-1], np.diff(offsets_S1)
-        self.log_ratio_T = checked_tokens(log_ratio_T, offsets_S1, "log_ratio")
-        self.log_ratio_S = np.add.reduceat(self.log_ratio_T, self.starts_S)
+        self._offsets_S1 = offsets_S1 = checked_offsets(offsets_S1)
+        start_S = offsets_S1[:-1]
 
         def optional(values_T: ArrayLike | None, name: str) -> Array | None:
             return None if values_T is None else checked_tokens(values_T, offsets_S1, name)
 
-        self.state_tv_T, self.state_kl_T = optional(tv_T, "tv"), optional(kl_T, "kl")
-        self.target_log_ratio_T = optional(target_log_ratio_T, "target_log_ratio")
-        self.advantage_T, self.logp_mu_T = optional(advantage_T, "advantage"), optional(logp_mu_T, "logp_mu")
-        if sampled is not None:
-            self.k3_T, shortfall_T, self.ratio_T = sampled.k3, sampled.shortfall, sampled.ratio
-        else:
-            self.ratio_T, self.k3_T, shortfall_T = ratio_figures(self.log_ratio_T)
-        self.tv_estimate_T = shortfall_T if tv_estimate_T is None else tv_estimate_T
-        self.kl_estimate_T = self.k3_T if kl_estimate_T is None else kl_estimate_T
-        self._shortfall_T = shortfall_T
-        self._bins: dict[str, TokenBins] = {}
-        self.thresholds: dict[str, tuple[set[float], set[float]]] = {}
+        known = {"tv_estimate": tv_estimate_T, "kl_estimate": kl_estimate_T, "tv": tv_T, "kl": kl_T}
+        self._tokens: TokenColumns | None = TokenColumns(
+            log_ratio_T=checked_tokens(log_ratio_T, offsets_S1, "log_ratio"),
+            target_T=optional(target_log_ratio_T, "target_log_ratio"),
+            advantage_T=optional(advantage_T, "advantage"),
+            logp_mu_T=optional(logp_mu_T, "logp_mu"),
+            known={
+                name: checked_tokens(values_T, offsets_S1, name)
+                for name, values_T in known.items()
+                if values_T is not None
+            },
+        )
+        tokens = self._tokens
+        self.length_S = np.diff(offsets_S1)
+        self.log_ratio_S = np.add.reduceat(tokens.log_ratio_T, start_S)
+        self.smallest_log_ratio_S = np.minimum.reduceat(tokens.log_ratio_T, start_S)
+        self.largest_log_ratio_S = np.maximum.reduceat(tokens.log_ratio_T, start_S)
+        self.target_log_ratio_S = None if tokens.target_T is None else np.add.reduceat(tokens.target_T, start_S)
+        self.advantage_S = None
+        """Mean advantage of each sequence."""
+        if tokens.advantage_T is not None:
+            self.advantage_S = np.add.reduceat(tokens.advantage_T, start_S) / self.length_S
+        state_kl_T = tokens.known.get("kl")
+        self.largest_state_kl_S = None if state_kl_T is None else np.maximum.reduceat(state_kl_T, start_S)
+        self._has_logprobs = logp_mu_T is not None
+        self._bins: dict[Key, TokenBins] = {}
+        self.thresholds: dict[Key, tuple[set[float], set[float]]] = {}
         """Lower and upper ones that rules have asked `bins` for; given those of an earlier block, the tokens are
         binned once."""
+
+    @classmethod
+    def joined(cls, blocks: Sequence[Self]) -> Self:
+        """The sequences of several blocks with the same thresholds, without their tokens: no other can be asked."""
+        first = blocks[0]
+        keys = [key for key in first.thresholds if all(block._has(key) for block in blocks)]
+        joined = cls.__new__(cls)
+        joined._tokens, joined.thresholds = None, first.thresholds
+        joined._bins = {key: TokenBins.joined([block.bins(key) for block in blocks]) for key in keys}
+        joined._has_logprobs = all(block._has_logprobs for block in blocks)
+        for name in _BY_SEQUENCE:
+            values = [getattr(block, name) for block in blocks]
+            lacking = any(value_S is None for value_S in values)
+            setattr(joined, name, None if lacking else np.concatenate(values))
+        return joined
 
     @property
     def known(self) -> frozenset[str]:
         """What the block has of what rules need, in the words of `catalogue.Need`."""
         has = {
-            "state_kl": self.state_kl_T,
-            "target": self.target_log_ratio_T,
-            "advantages": self.advantage_T,
-            "logprobs": self.logp_mu_T,
+            "state_kl": self.largest_state_kl_S is not None,
+            "target": self.target_log_ratio_S is not None,
+            "advantages": self.advantage_S is not None,
+            "logprobs": self._has_logprobs,
         }
-        return frozenset(name for name, values_T in has.items() if values_T is not None)
+        return frozenset(name for name, known in has.items() if known)
 
     @cached_property
-    def square_T(self) -> Array:
-        return self.ratio_T * self.ratio_T
-
-    @cached_property
-    def target_ratio_T(self) -> Array:
-        """pi_theta / pi_old."""
-        assert self.target_log_ratio_T is not None
-        with np.errstate(over="ignore"):
-            return np.exp(self.target_log_ratio_T)
-
-    @cached_property
-    def total_log_ratio_T(self) -> Array:
-        """log of pi_theta / mu; of pi_old / mu where there is no pi_theta."""
-        return self.log_ratio_T if self.target_log_ratio_T is None else self.log_ratio_T + self.target_log_ratio_T
-
-    @cached_property
-    def total_ratio_T(self) -> Array:
-        if self.target_log_ratio_T is None:
-            return self.ratio_T
-        with np.errstate(over="ignore"):
-            return np.exp(self.total_log_ratio_T)
-
-    @cached_property
-    def total_square_T(self) -> Array:
-        return self.square_T if self.target_log_ratio_T is None else self.total_ratio_T**2
-
-    @cached_property
-    def mu_T(self) -> Array:
-        assert self.logp_mu_T is not None
-        return np.exp(self.logp_mu_T)
-
-    @cached_property
-    def probability_change_T(self) -> Array:
-        """pi_theta(a) - mu(a) of the sampled tokens; pi_old(a) - mu(a) where there is no pi_theta."""
-        return self.mu_T * np.expm1(self.total_log_ratio_T)
-
-    @cached_property
-    def sign_T(self) -> Array:
-        """1, 0 or 2 for tokens whose advantage is positive, zero or negative."""
-        assert self.advantage_T is not None
-        positive_T, negative_T = self.advantage_T > 0, self.advantage_T < 0
-        return positive_T.view(np.int8) + negative_T.view(np.int8) * np.int8(2)
-
-    @cached_property
-    def advantage_S(self) -> Array:
-        """Mean advantage of each sequence."""
-        assert self.advantage_T is not None
-        return self.mean_S(self.advantage_T)
+    def total_log_ratio_S(self) -> Array:
+        """log of pi_theta / mu of each sequence; of pi_old / mu where there is no pi_theta."""
+        return self.log_ratio_S if self.target_log_ratio_S is None else self.log_ratio_S + self.target_log_ratio_S
 
     @cached_property
     def mean_k1_S(self) -> Array:
         """Mean of log mu - log pi_theta; of log mu - log pi_old where there is no pi_theta."""
-        return -self.mean_S(self.total_log_ratio_T)
+        return -self.total_log_ratio_S / self.length_S
 
     @cached_property
     def mean_target_log_ratio_S(self) -> Array:
-        assert self.target_log_ratio_T is not None
-        return self.mean_S(self.target_log_ratio_T)
+        assert self.target_log_ratio_S is not None
+        mean_S: Array = self.target_log_ratio_S / self.length_S
+        return mean_S
 
     @cached_property
     def mean_k3_S(self) -> Array:
-        return self.mean_S(self.k3_T)
+        return self._sum_S("k3") / self.length_S
 
     @cached_property
     def largest_k3_S(self) -> Array:
-        return np.maximum.reduceat(self.k3_T, self.starts_S)
-
-    @cached_property
-    def smallest_log_ratio_S(self) -> Array:
-        return np.minimum.reduceat(self.log_ratio_T, self.starts_S)
-
-    @cached_property
-    def largest_log_ratio_S(self) -> Array:
-        return np.maximum.reduceat(self.log_ratio_T, self.starts_S)
+        """k3 grows on either side of 0, so it is that of one of the extremes."""
+        return np.maximum(k3(self.smallest_log_ratio_S), k3(self.largest_log_ratio_S))
 
     @cached_property
     def mean_error_S(self) -> Array:
         """Mean of exp |d|."""
-        with np.errstate(over="ignore"):
-            return self.mean_S(np.exp(np.abs(self.log_ratio_T)))
+        return self._sum_S("error") / self.length_S
+
+    @cached_property
+    def mean_state_kl_S(self) -> Array:
+        return self._sum_S("kl") / self.length_S
 
     @cached_property
     def mean_ratio_S(self) -> Array:
-        return self.mean_S(self.ratio_T)
+        return self.sum_ratio_S / self.length_S
 
     @cached_property
     def sum_ratio_S(self) -> Array:
-        return np.add.reduceat(self.ratio_T, self.starts_S)
+        return self._sum_S("ratio")
 
     @cached_property
     def retained_S(self) -> dict[str, Array | None]:
         """Sums over each whole sequence of what is averaged over the retained tokens."""
-        values = {
-            "ratio": self.ratio_T,
-            "tv_estimate": self.tv_estimate_T,
-            "kl_estimate": self.kl_estimate_T,
-            "tv": self.state_tv_T,
-            "kl": self.state_kl_T,
-        }
-        return {
-            name: None if values_T is None else np.add.reduceat(values_T, self.starts_S)
-            for name, values_T in values.items()
-        }
+        bins = self.bins("ratio")
+        return {name: bins.known_sum_S(name, bins.within()) for name in RETAINED}
 
-    def mean_S(self, values_T: Array) -> Array:
-        return np.add.reduceat(values_T, self.starts_S) / self.length_S
+    def far_tokens(self, low: float, high: float) -> tuple[Array, Array]:
+        """(d of the tokens outside [low, high], the sequence of each)."""
+        assert self._tokens is not None
+        log_ratio_T = self._tokens.log_ratio_T
+        far_F = np.flatnonzero((log_ratio_T < low) | (log_ratio_T > high))
+        return log_ratio_T[far_F], np.searchsorted(self._offsets_S1, far_F, side="right") - 1
 
-    def bins(self, key: str, lows: Iterable[float] = (), highs: Iterable[float] = ()) -> TokenBins:
-        """Sums of each sequence's tokens by bins of "ratio" (d), "target" (log pi_theta - log pi_old, by the
-        advantage's sign) or "change" (of the probability, by the advantage's sign), that have the given thresholds
-        among their edges. Rules that ask for thresholds that are there already share one pass over the tokens.
+    def bins(self, key: Key, lows: Iterable[float] = (), highs: Iterable[float] = ()) -> TokenBins:
+        """Sums of each sequence's tokens by the bins of a key that have the given thresholds among their edges.
+
+        Rules that ask for thresholds that are there already share one pass over the tokens.
         """
         found = self._bins.get(key)
-        if found is None or not found.has(lows, highs):
-            asked_lows, asked_highs = self.thresholds.setdefault(key, (set(), set()))
-            asked_lows.update(lows)
-            asked_highs.update(highs)
-            found = self._bins[key] = self._binned(key, asked_lows, asked_highs)
-        return found
+        if found is not None and found.has(lows, highs):
+            return found
+        if self._tokens is None:
+            raise ValueError(f"the blocks were not binned at the thresholds {[*lows, *highs]}")
+        asked_lows, asked_highs = self.thresholds.setdefault(key, (set(), set()))
+        asked_lows.update(lows)
+        asked_highs.update(highs)
+        self._bins = token_bins(self._tokens, self._offsets_S1, self.thresholds)
+        return self._bins[key]
 
-    def _binned(self, key: str, lows: Iterable[float], highs: Iterable[float]) -> TokenBins:
-        values = {
-            "ratio": self.ratio_T,
-            "square": self.square_T,
-            "shortfall": self._shortfall_T,
-            "tv_estimate": self.tv_estimate_T,
-            "kl_estimate": self.kl_estimate_T,
-            "tv": self.state_tv_T,
-            "kl": self.state_kl_T,
-        }
-        key_T: Array | None = self.log_ratio_T
-        sign_T = None
-        if key != "ratio":
-            key_T = self.probability_change_T if key == "change" else self.target_log_ratio_T
-            sign_T = None if self.advantage_T is None else self.sign_T
-            values |= {"weight": self.total_ratio_T, "weight_square": self.total_square_T}
-        if key == "target":
-            values |= {"target": self.target_ratio_T, "target_square": self.target_ratio_T**2}
-        assert key_T is not None
-        return TokenBins(key_T, self.starts_S, values, sign_T, lows, highs, groups=1 if key == "ratio" else 3)
+    def _has(self, key: Key) -> bool:
+        return key in self._bins if self._tokens is None else key in self._tokens.keys
+
+    def _sum_S(self, name: str) -> Array:
+        bins = self.bins("ratio")
+        return bins.sum_S(name, bins.within())

@@ -12,11 +12,11 @@ from typing import Literal
 import numpy as np
 
 from ..correction_results import Correction
+from .block import RETAINED
 
 Array = np.ndarray
 Unit = Literal["token", "sequence"]
 
-RETAINED = ("ratio", "tv_estimate", "kl_estimate", "tv", "kl")
 _ADDED_UP = (
     "tokens",
     "sequences",

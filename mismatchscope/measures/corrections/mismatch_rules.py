@@ -72,15 +72,16 @@ def trust_region_mask_max(block: RatioBlock, *, threshold: float = 0.05) -> Effe
     Raises:
         ValueError: the states' KL is not known; the sampled ratio does not stand in for it.
     """
-    return by_sequence(block, np.maximum.reduceat(_state_kl(block), block.starts_S) <= threshold)
+    return by_sequence(block, _known_kl(block.largest_state_kl_S) <= threshold)
 
 
 def trust_region_mask_mean(block: RatioBlock, *, threshold: float = 0.001) -> Effect:
     """As `trust_region_mask_max`, by the mean over the sequence's states."""
-    return by_sequence(block, block.mean_S(_state_kl(block)) <= threshold)
+    _known_kl(block.largest_state_kl_S)
+    return by_sequence(block, block.mean_state_kl_S <= threshold)
 
 
-def _state_kl(block: RatioBlock) -> np.ndarray:
-    if block.state_kl_T is None:
+def _known_kl(kl_S: np.ndarray | None) -> np.ndarray:
+    if kl_S is None:
         raise ValueError("trust region masking needs the KL of each state, from full evidence")
-    return block.state_kl_T
+    return kl_S

@@ -3,7 +3,7 @@
 PPO, GSPO and CISPO bound pi_theta / pi_old: they hold alpha_0 and leave the mismatch alone. The others bound what
 pi_theta, or pi_old where it is not known, became of mu. Formulas and sources: `catalogue`.
 
-Legend: T = tokens, D = some of them; S = sequences; B = bins of a quantity by the sign of the advantage (`bins`).
+Legend: S = sequences; B = bins of a quantity by the sign of the advantage (`bins`).
 """
 
 from __future__ import annotations
@@ -11,12 +11,11 @@ from __future__ import annotations
 import numpy as np
 
 from .bins import TokenBins
-from .block import Binned, RatioBlock
-from .effect import RETAINED, Effect
+from .block import RETAINED, Binned, RatioBlock
+from .effect import Effect
 from .weighting import by_sequence, sequence_effect
 
 Array = np.ndarray
-_SMALLEST_REST = 2.0**-24  # of log-probs in float32 that are near zero
 _POSITIVE, _ZERO, _NEGATIVE = 1, 0, 2
 
 
@@ -39,6 +38,7 @@ def decoupled_ppo(block: Binned, *, low: float = 0.2, high: float = 0.2) -> Effe
 
 def gspo_clip(block: RatioBlock, *, low: float = 3e-4, high: float = 4e-4) -> Effect:
     """GSPO: as `ppo_clip` with the geometric mean of pi_theta / pi_old over the sequence and its mean advantage."""
+    assert block.advantage_S is not None
     log_ratio_S = block.mean_target_log_ratio_S
     above_S, below_S = np.expm1(log_ratio_S) > high, -np.expm1(log_ratio_S) > low
     keep_S = ~((block.advantage_S > 0) & above_S | (block.advantage_S < 0) & below_S)
@@ -52,20 +52,11 @@ def dppo_tv_mask(block: Binned, *, low: float = 0.2, high: float = 0.2) -> Effec
     return _token_effect(block, bins, kept_by_dppo(bins, low, high), "weight")
 
 
-def dppo_kl_mask(block: RatioBlock, *, threshold: float = 0.05) -> Effect:
+def dppo_kl_mask(block: Binned, *, threshold: float = 0.05) -> Effect:
     """DPPO, binary KL: mask a token for which KL of "this token or another" passes `threshold` in the direction in
     which its advantage pushes. Weight pi / mu of the others."""
-    assert block.logp_mu_T is not None and block.advantage_T is not None
-    change_T, log_ratio_T = block.probability_change_T, block.total_log_ratio_T
-    pi_T = block.mu_T + change_T
-    bound_T = 1 - pi_T
-    bound_T *= pi_T
-    bound_T *= threshold
-    # chi^2 of the two, change^2 / (pi (1 - pi)), bounds their KL: of the others it need not be computed.
-    able_D = np.flatnonzero(~(change_T * change_T <= bound_T))
-    outward_D = np.where(block.advantage_T[able_D] > 0, change_T[able_D] > 0, change_T[able_D] < 0)
-    kl_D = _binary_kl(block.logp_mu_T[able_D], log_ratio_T[able_D])
-    return _without_effect(block, able_D[outward_D & (kl_D > threshold)])
+    bins = block.bins("outward_kl", [], [threshold])
+    return _token_effect(block, bins, bins.within(high=threshold), "weight")
 
 
 def ipo_mask(block: Binned, *, threshold: float = 0.1) -> Effect:
@@ -83,6 +74,7 @@ def one_sided_reference_kl(block: Binned, *, threshold: float = 0.2) -> Effect:
 def one_sided_sequence_mask(block: RatioBlock, *, threshold: float = 0.5) -> Effect:
     """Drop a sequence with a negative advantage whose mean of log mu - log pi is above `threshold`; the others have
     weight 1."""
+    assert block.advantage_S is not None
     return by_sequence(block, (block.advantage_S >= 0) | (block.mean_k1_S <= threshold), clamp=None)
 
 
@@ -154,37 +146,6 @@ def _clamped(block: Binned, low: float, high: float, weight: str) -> Effect:
     )
 
 
-def _without_effect(block: RatioBlock, dropped_D: Array) -> Effect:
-    """Tokens at some places are masked, the others have weight pi / mu."""
-
-    dropped_S = np.searchsorted(block.starts_S, dropped_D, side="right") - 1
-    sequences = len(block.starts_S)
-
-    def sum_S(values_T: Array) -> Array:
-        kept_T = values_T.copy()
-        kept_T[dropped_D] = 0
-        return np.add.reduceat(kept_T, block.starts_S)
-
-    removed_S = np.bincount(dropped_S, block.total_ratio_T[dropped_D], minlength=sequences)
-    values = {
-        "ratio": block.ratio_T,
-        "tv_estimate": block.tv_estimate_T,
-        "kl_estimate": block.kl_estimate_T,
-        "tv": block.state_tv_T,
-        "kl": block.state_kl_T,
-    }
-    return _effect(
-        block,
-        kept_S=block.length_S - np.bincount(dropped_S, minlength=sequences),
-        weight_S=sum_S(block.total_ratio_T),
-        square_S=sum_S(block.total_square_T),
-        ratio_S=np.add.reduceat(block.total_ratio_T, block.starts_S),
-        removed_S=removed_S,
-        added_S=np.zeros_like(removed_S),
-        retained_S={name: None if values_T is None else sum_S(values_T) for name, values_T in values.items()},
-    )
-
-
 def _effect(
     block: Binned,
     *,
@@ -208,12 +169,3 @@ def _effect(
             added_S=np.maximum(added_S, 0.0),
             retained_S=retained_S,
         )
-
-
-def _binary_kl(logp_mu_D: Array, log_ratio_D: Array) -> Array:
-    """KL of (mu(a), 1 - mu(a)) from (pi(a), 1 - pi(a))."""
-    mu_D = np.exp(logp_mu_D)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        rest_mu_D = np.maximum(-np.expm1(logp_mu_D), _SMALLEST_REST)
-        rest_pi_D = np.maximum(-np.expm1(logp_mu_D + log_ratio_D), _SMALLEST_REST)
-        return np.where(mu_D > 0, -mu_D * log_ratio_D, 0.0) + rest_mu_D * np.log(rest_mu_D / rest_pi_D)

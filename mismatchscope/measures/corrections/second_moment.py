@@ -15,8 +15,9 @@ import numpy as np
 
 from ..accumulators import Clusters, grown
 from ..correction_results import Correction
+from ..sampled import k3, shortfall
 from .block import RatioBlock
-from .effect import RETAINED, RuleSums
+from .effect import RuleSums
 
 Array = np.ndarray
 
@@ -28,7 +29,7 @@ BINNED_AT = ("icepop", {"low": math.exp(-_SMALLEST), "high": math.exp(_SMALLEST)
 _LOW, _HIGH = (float(np.log(bound)) for bound in BINNED_AT[1].values())
 _PER_OCTAVE = 16
 _BINS = 1 + 10 * _PER_OCTAVE  # the last one has |d| beyond 1024 times the smallest
-_VALUES = ("count", "square_d", "ratio", "square", "tv_estimate", "kl_estimate")
+_VALUES = ("tokens", "log_square", "ratio", "square", "shortfall", "k3")
 
 
 class SecondMoment:
@@ -42,26 +43,18 @@ class SecondMoment:
         """`batch_S` is the batch that each sequence of the block was in."""
         row_S = self._batches.rows(batch_S)
         self._grow(int(row_S.max()) + 1)
-        log_ratio_T = block.log_ratio_T
-        far_F = np.flatnonzero((log_ratio_T < _LOW) | (log_ratio_T > _HIGH))
-        size_F = np.abs(log_ratio_T[far_F])
-        bin_F = _bins(size_F)
-        sequence_F = np.searchsorted(block.starts_S, far_F, side="right") - 1
-        row_F = row_S[sequence_F]
-        near_T = log_ratio_T.copy()
-        near_T[far_F] = 0.0
+        log_ratio_F, sequence_F = block.far_tokens(_LOW, _HIGH)
+        size_F = np.abs(log_ratio_F)
+        bin_F, row_F = _bins(size_F), row_S[sequence_F]
         bins = block.bins("ratio", [_LOW], [_HIGH])
         near_B = bins.within(_LOW, _HIGH)
-        near = {name: bins.sum_S(name, near_B) for name in _VALUES[2:]}
-        near |= {"count": bins.tokens_S(near_B), "square_d": np.add.reduceat(near_T * near_T, block.starts_S)}
-        far = {"ratio": block.ratio_T, "square": block.square_T}
-        far |= {"tv_estimate": block.tv_estimate_T, "kl_estimate": block.kl_estimate_T}
-        far = {name: values_T[far_F] for name, values_T in far.items()}
-        far |= {"count": np.ones(len(far_F)), "square_d": size_F * size_F}
-        for v, name in enumerate(_VALUES):
-            np.add.at(self._table_LBV[:, 0, v], row_S, near[name])
-            np.add.at(self._table_LBV[:, :, v], (row_F, bin_F), far[name])
-        no_near_S = np.flatnonzero(near["count"] == 0)
+        with np.errstate(over="ignore"):
+            ratio_F = np.exp(log_ratio_F)
+            far = (np.ones(len(size_F)), size_F**2, ratio_F, ratio_F**2, shortfall(log_ratio_F), k3(log_ratio_F))
+        for v, (name, far_F) in enumerate(zip(_VALUES, far, strict=True)):
+            np.add.at(self._table_LBV[:, 0, v], row_S, bins.sum_S(name, near_B))
+            np.add.at(self._table_LBV[:, :, v], (row_F, bin_F), far_F)
+        no_near_S = np.flatnonzero(bins.tokens_S(near_B) == 0)
         smallest_S = np.zeros(len(row_S))
         np.minimum.at(found := np.full(len(row_S), np.inf), sequence_F, size_F)
         smallest_S[no_near_S] = found[no_near_S]
@@ -114,13 +107,14 @@ class SecondMoment:
             tokens=int(whole_V[0]),
             sequences=int(sequences_B.sum()),
             units=int(whole_V[0]),
-            kept_tokens=round(kept["count"]),
+            kept_tokens=round(kept["tokens"]),
             kept_sequences=round(float(sequences_B @ share_B)),
             removed=removed,
             log_weight=log_weight,
             log_square=log_square,
             log_ratio=log_ratio,
-            retained={name: kept.get(name) for name in RETAINED},
+            retained={"ratio": kept["ratio"], "tv_estimate": kept["shortfall"], "kl_estimate": kept["k3"]}
+            | {"tv": None, "kl": None},
         )
 
     def _grow(self, rows: int) -> None:

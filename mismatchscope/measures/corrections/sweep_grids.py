@@ -9,7 +9,7 @@ from functools import partial
 
 import numpy as np
 
-from .bins import TokenBins
+from .bins import Key, TokenBins
 from .block import RatioBlock
 from .catalogue import RULES
 from .effect import Effect
@@ -34,7 +34,7 @@ class SequenceMask:
 class TokenBand:
     """A token is kept or clamped by the bin of a quantity; `kept` None keeps every token."""
 
-    key: str
+    key: Key
     kept: Callable[[TokenBins, Parameters], Array] | None = None
 
 
@@ -55,6 +55,7 @@ class Sweep:
 
 
 def _one_sided(block: RatioBlock) -> Array:
+    assert block.advantage_S is not None
     return np.where(block.advantage_S < 0, block.mean_k1_S, -np.inf)
 
 
@@ -62,6 +63,7 @@ def _outward(block: RatioBlock) -> Array:
     """How far the geometric mean ratio is from 1 in the direction in which the advantage pushes."""
     moved_S = np.expm1(block.mean_target_log_ratio_S)
     advantage_S = block.advantage_S
+    assert advantage_S is not None
     return np.where(advantage_S > 0, moved_S, np.where(advantage_S < 0, -moved_S, -np.inf))
 
 

@@ -13,10 +13,10 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from ..correction_results import Correction, CorrectionSweep
-from .bins import TokenBins
-from .block import RatioBlock
+from .bins import Key, TokenBins
+from .block import RETAINED, RatioBlock
 from .catalogue import RULES
-from .effect import RETAINED, Effect, RuleSums
+from .effect import Effect, RuleSums
 from .sweep_grids import SWEEPS, SequenceMask, Sweep, TokenBand
 
 Array = np.ndarray
@@ -26,13 +26,13 @@ class Totals:
     """All sequences of many blocks as one, for rules of tokens: see `block.Binned`."""
 
     def __init__(self) -> None:
-        self._bins: dict[str, TokenBins] = {}
+        self._bins: dict[Key, TokenBins] = {}
         self.length_S = np.zeros(1, dtype=np.int64)
         self.sum_ratio_S = np.zeros(1)
         self.retained_S: dict[str, Array | None] = {name: np.zeros(1) for name in RETAINED}
 
     @classmethod
-    def of(cls, block: RatioBlock, keys: Iterable[str]) -> Totals:
+    def of(cls, block: RatioBlock, keys: Iterable[Key]) -> Totals:
         totals = cls()
         totals._bins = {key: block.bins(key).collapsed() for key in keys}
         totals.length_S = block.length_S.sum(keepdims=True)
@@ -44,7 +44,7 @@ class Totals:
 
     def merge(self, other: Totals) -> None:
         if not self.length_S.any():
-            self._bins = {key: bins.collapsed() for key, bins in other._bins.items()}
+            self._bins = {key: bins.collapsed() for key, bins in other._bins.items()}  # copies
         else:
             self._bins = {key: bins for key, bins in self._bins.items() if key in other._bins}
             for key, bins in self._bins.items():
@@ -55,7 +55,7 @@ class Totals:
             mine_S = self.retained_S[name]
             self.retained_S[name] = None if mine_S is None or theirs_S is None else mine_S + theirs_S
 
-    def bins(self, key: str, lows: Iterable[float] = (), highs: Iterable[float] = ()) -> TokenBins:
+    def bins(self, key: Key, lows: Iterable[float] = (), highs: Iterable[float] = ()) -> TokenBins:
         """Those of the blocks, whose edges must have held every threshold of the sweeps."""
         found = self._bins[key]
         if not found.has(lows, highs):

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from .block import Binned, RatioBlock
-from .effect import RETAINED, Effect
+from .block import RETAINED, Binned, RatioBlock
+from .effect import Effect
 
 Array = np.ndarray
 
