@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 RECORDED: Final = "recorded"
 ALL: Final = "all"
+SCORED: Final = "scored"
 _MASKS: Final = tuple(name for name in BY_TOKEN if name not in ("mask", *LOGPROBS.values()))
 _FARTHEST: Final = 16
 
@@ -29,8 +30,9 @@ _FARTHEST: Final = 16
 @dataclass(frozen=True)
 class Repairs:
     """`shift`: the trainer's log-probs of token t are read at t + shift. `mask`: "recorded" as the log has it;
-    "all" counts every token that has log-probs of both policies; a column's name counts the tokens where it is not
-    0. `dropped`: ids of responses that came before.
+    "all" counts masked tokens too that have log-probs of both policies; "scored" leaves those of the others out
+    that have a log-prob of exactly 0; a column's name counts the tokens where it is not 0. `dropped`: ids of
+    responses that came before.
 
     Raises `UsageError` for a shift beyond 16 tokens, and for a mask that is none of these.
     """
@@ -44,10 +46,10 @@ class Repairs:
             raise UsageError(
                 f"A shift by {self.shift} tokens is no convention of a trainer.", hint="--shift 1, or --shift -1"
             )
-        if self.mask not in (RECORDED, ALL, *_MASKS):
+        if self.mask not in (RECORDED, ALL, SCORED, *_MASKS):
             raise UsageError(
                 f"'{printable(self.mask)}' is no mask of a log.",
-                hint=f"--mask {RECORDED}, --mask {ALL}, or a column by token: {', '.join(_MASKS)}",
+                hint=f"--mask {RECORDED}, --mask {ALL}, --mask {SCORED}, or a column by token: {', '.join(_MASKS)}",
             )
 
     @property
@@ -65,6 +67,11 @@ class Repairs:
                 "Every token counts that has log-probs of both policies other than 0, masked ones too, because "
                 "--mask all was given."
             )
+        elif self.mask == SCORED:
+            said.append(
+                "Tokens with a log-prob of exactly 0 on either side were left out, because --mask scored was "
+                "given: with those that nobody scored go those that a policy is certain of."
+            )
         elif self.mask != RECORDED:
             said.append(
                 f"The tokens count where {self.mask} is not 0, in place of the log's mask, because "
@@ -72,8 +79,9 @@ class Repairs:
             )
         if self.dropped is not None:
             said.append(
-                f"{count(len(self.dropped), 'response')} that came before with the same tokens and log-probs were "
-                "left out, because --drop-duplicates was given."
+                f"{count(len(self.dropped), 'response')} that came before with the same tokens and log-probs "
+                f"{'was' if len(self.dropped) == 1 else 'were'} left out, because --drop-duplicates was given. "
+                "Those that could be drawn twice, short or certain ones, stay."
             )
         return tuple(said)
 
@@ -88,7 +96,7 @@ class Repairs:
         if self.dropped is not None and len(self.dropped) and rows.num_rows:
             rows = _without(rows, self.dropped, file)
         if self.mask != RECORDED and rows.num_rows:
-            rows = _with_mask(rows, _all_scored(rows) if self.mask == ALL else _not_zero(rows, self.mask))
+            rows = _with_mask(rows, _mask(rows, self.mask))
         if self.shift and rows.num_rows:
             rows = _shifted(rows, self.shift)
         return batch if rows is batch.rows else replace(batch, rows=rows)
@@ -132,14 +140,15 @@ def _flat(column: pa.Array[Any]) -> np.ndarray:
     return values.cast(pa.float64()).to_numpy(zero_copy_only=False)
 
 
-def _all_scored(rows: pa.RecordBatch) -> np.ndarray:
-    """The mask, and of what it leaves out the tokens that both policies scored."""
+def _mask(rows: pa.RecordBatch, mask: str) -> np.ndarray:
+    """Which tokens count, bool [R]."""
+    if mask not in (ALL, SCORED):
+        return _not_zero(rows, mask)
     length_S = _lengths(rows.column(LOGPROBS["behavior"]))
-    scored_R = np.ones(int(length_S.sum()), dtype=bool)
-    for role in ("behavior", "reference"):
-        logp_R = _values(rows, LOGPROBS[role], length_S, 0.0)
-        scored_R &= (logp_R != 0) & np.isfinite(logp_R)
-    return scored_R | (_values(rows, "mask", length_S, 1.0) > 0)
+    kept_R = _values(rows, "mask", length_S, 1.0) > 0
+    mu_R, pi_R = (_values(rows, LOGPROBS[role], length_S, np.nan) for role in ("behavior", "reference"))
+    no_zero_R = (mu_R != 0) & (pi_R != 0)
+    return kept_R | (no_zero_R & np.isfinite(mu_R) & np.isfinite(pi_R)) if mask == ALL else kept_R & no_zero_R
 
 
 def _not_zero(rows: pa.RecordBatch, name: str) -> np.ndarray:

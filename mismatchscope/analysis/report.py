@@ -23,6 +23,7 @@ from ..logs.metrics_file import LoggedMetrics
 from ..logs.reading import Log
 from ..machine import machine_facts
 from ..measures.bounds import with_policies
+from ..measures.corrections.requests import settings_asked
 from ..measures.log_results import DistributionCheck, LogFacts
 from ..measures.results import Alpha
 from ..measures.selected_states import State
@@ -67,7 +68,9 @@ def report_of(
     kept_support = statistics.distribution.kept_set.result(
         tokens=statistics.pair.tokens, confidence=settings.confidence
     )
-    checks = statistics.distribution.results(pair, statistics.rejected, selects=log.format.selects)
+    checks = statistics.distribution.results(
+        pair, statistics.rejected, selects=log.format.selects, moved=settings.repairs.shift
+    )
     metrics, not_compared = statistics.native_metrics.results(trainers, logged), None
     if logged is not None:
         logged, not_compared = at_steps_of_log(logged, metrics), why_not_compared(logged, metrics)
@@ -253,12 +256,18 @@ def _facts(
         steps=statistics.native_metrics.steps,
         selection="; ".join(filter(None, [log.format.selects, *reduced])) or None,
         repairs=settings.repairs.sentences,
-        remarks=tuple(filter(None, [*log.remarks, *statistics.remarks, *_left_out(statistics), not_compared])),
+        remarks=tuple(
+            filter(None, [*log.remarks, *statistics.remarks, *_left_out(statistics, settings), not_compared])
+        ),
     )
 
 
-def _left_out(statistics: LogStatistics) -> list[str]:
-    """Corrections for which the log lacks a column; those that no log can have are not named."""
-    left_out = statistics.corrections.left_out()
-    names = [name for name, reason in left_out.items() if "every state" not in reason]
-    return [f"corrections that need columns which the log lacks: {', '.join(names)}"] if names else []
+def _left_out(statistics: LogStatistics, settings: AnalysisSettings) -> list[str]:
+    """Corrections that lack something of the log; those that no log can show are named where they were asked for."""
+    asked = {setting.name for text in settings.corrections for setting in settings_asked(text)}
+    names: dict[str, list[str]] = {}
+    for name, reason in statistics.corrections.left_out().items():
+        if name in asked or "every state" not in reason:
+            names.setdefault(reason, []).append(name)
+    listed = "; ".join(f"{', '.join(each)} ({reason})" for reason, each in names.items())
+    return [f"corrections that this log cannot show: {listed}"] if listed else []

@@ -19,7 +19,7 @@ class AnalysisSettings:
     asked for beyond the usual ones, in the words of `measures.corrections.requests`. `discount` and `advantage_max`
     are γ and ε of the discounted bounds, both or neither.
 
-    Raises `UsageError` for a trainer or a correction that is not known.
+    Raises `UsageError` for a trainer or a correction that is not known, and for a number that cannot be right.
     """
 
     confidence: float = 0.95
@@ -46,6 +46,10 @@ class AnalysisSettings:
             raise UsageError(
                 f"The largest advantage is a number from 0 on, not {self.advantage_max:g}.",
                 hint="--advantage-max 1",
+            )
+        if self.tolerance is not None and not 0 <= self.tolerance < 1:
+            raise UsageError(
+                f"A tolerance of the mean TV is from 0 to below 1, not {self.tolerance:g}.", hint="--tolerance 0.01"
             )
         for text in self.corrections:
             settings_asked(text)

@@ -41,11 +41,11 @@ def analyze(
         compare_with: what the run logged of its own metrics: JSONL of wandb, or TensorBoard's directory.
         trainer: whose metrics are recomputed; by default the one's that the format is of, or all.
         tolerance: of a mean TV: the step, and the lag, that pass it are reported.
-        max_rejected: the share of tokens without a legal log-prob above which `verdict` is "inconclusive".
+        max_rejected: the share of rejected tokens, or of responses left out whole, above which `verdict` is "inconclusive".
         convert: a new directory for traces of the log's policies: `behavior`, `reference` and perhaps `target`.
         shift: a repair: the trainer's log-probs of token t are read at t + shift.
-        mask: which tokens count: "recorded", "all" that have log-probs of both policies, or the name of a column
-            by token: those where it is not 0.
+        mask: which tokens count: "recorded", "all" that have log-probs of both policies, "scored" without those
+            that have a log-prob of 0, or the name of a column by token: those where it is not 0.
         drop_duplicates: leave responses out that came before with the same tokens and log-probs.
         corrections: asked for beyond the usual ones: "icepop:low=0.8,high=1.25", "verl", "verl.decoupled_geo_rs".
         discount, advantage_max: γ and ε, the largest |advantage| for rewards within ±1, of the discounted bounds.

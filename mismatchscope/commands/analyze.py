@@ -43,7 +43,10 @@ def command(
         typer.Option(help="Repair: read the trainer's log-probs of token t at t + N.  \\[0]", show_default=False),
     ] = 0,
     mask: Annotated[
-        str, typer.Option(help="Which tokens count: recorded, all, or where a column is not 0.")
+        str,
+        typer.Option(
+            help="Which tokens count: recorded, all, scored (no log-prob is 0), or where a column is not 0."
+        ),
     ] = "recorded",
     drop_duplicates: Annotated[
         bool, typer.Option("--drop-duplicates", help="Repair: leave responses out that came before.")

@@ -69,7 +69,7 @@ def leak_alarm(pair: PolicyPair) -> Iterator[Alarm]:
             message=f"{count(statistics.impossible, 'sampled token')} with probability 0 under the reference: "
             "KL(μ‖π) is infinite.",
             evidence={"tokens": statistics.impossible},
-            remedy=masked if raw else f"{masked}; compare --policy raw",
+            remedy=masked if raw or not isinstance(pair, Pair) else f"{masked}; compare --policy raw",
         )
     if not statistics.sums["leak"].n:
         return

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import pickle
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from log_rows import log_batch, sampled_rows
 from simulated_runs import RunDesign, simulated_run
 
+from mismatchscope.analysis.analyze import analyze
 from mismatchscope.analysis.block import LogBlock
 from mismatchscope.analysis.corrections import LogCorrections
 from mismatchscope.analysis.settings import AnalysisSettings
@@ -80,6 +85,20 @@ def test_series_are_the_steps_one_by_one() -> None:
     assert tis.clipped_mass[-1] > tis.clipped_mass[0]  # the run drifts
 
 
+def test_what_was_asked_for_and_cannot_be_shown_is_said(tmp_path: Path) -> None:
+    pq.write_table(pa.Table.from_batches([log_batch(**sampled_rows(12)).rows]), tmp_path / "log.parquet")
+
+    def remark(*asked: str) -> str:
+        report = analyze([tmp_path], AnalysisSettings(corrections=asked), processes=1)
+        assert report.log is not None
+        return next(each for each in report.log.remarks if each.startswith("corrections that this log cannot show"))
+
+    assert "trust_region" not in remark()
+    assert "ppo_clip, gspo_clip (needs log-probs of π_θ and advantages)" in remark()
+    asked = remark("trust_region_mask_max:threshold=0.1")
+    assert "trust_region_mask_max (needs the KL of every state" in asked and "mask_mean" not in asked
+
+
 def test_decoupled_weights_are_told_apart_by_lag() -> None:
     block = RUN.block()
     theta = np.minimum(block.logp_R["reference"] + 0.02, -1e-9)
@@ -129,3 +148,9 @@ def test_intervals_of_the_mean_weight_hold_as_often_as_they_say() -> None:
         found = analysed(simulated_run(design, seed=seed).block()).corrections()[0]
         missed += not found.mean_weight_low <= truth <= found.mean_weight_high
     assert missed <= 6
+
+
+@pytest.mark.parametrize("tolerance", [-0.1, 1.0, float("nan")])
+def test_a_tolerance_that_no_mean_tv_has_is_refused(tolerance: float) -> None:
+    with pytest.raises(UsageError, match="tolerance of the mean TV"):
+        AnalysisSettings(tolerance=tolerance)

@@ -10,7 +10,9 @@ from log_rows import log_batch, sampled_rows
 
 from mismatchscope.analysis.settings import AnalysisSettings
 from mismatchscope.analysis.statistics import LogStatistics
+from mismatchscope.comparison.alarms import leak_alarm
 from mismatchscope.comparison.context import Context
+from mismatchscope.comparison.pair import PolicyPair
 from mismatchscope.comparison.reduction import reduce_pair
 from mismatchscope.logs.source import LogBatch
 
@@ -63,3 +65,11 @@ def test_unknown_prompts_are_counted() -> None:
     )
     assert statistics.prompts_unknown == 2
     assert np.unique(statistics.pair.prompts).size == 3
+
+
+def test_no_remedy_is_one_of_traces() -> None:
+    """A log has log-probs of one policy each: none of it can be compared as another one."""
+    statistics = LogStatistics(AnalysisSettings())
+    statistics.add(log_batch(behavior_logprobs=[[-1.0, -1.0]] * 4, reference_logprobs=[[-1.0, -float("inf")]] * 4))
+    (alarm,) = leak_alarm(PolicyPair(Context(), statistics.pair))
+    assert alarm.code == "impossible_tokens" and "compare" not in (alarm.remedy or "")

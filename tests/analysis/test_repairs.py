@@ -79,6 +79,18 @@ def test_all_counts_what_both_policies_scored() -> None:
     assert lists(Repairs(mask="all").applied(batch), "mask") == [[True, False, True, False, True]]
 
 
+def test_scored_leaves_out_zeros_and_no_broken_value() -> None:
+    batch = log_batch(
+        mask=[[True, True, True, True, False], [True] * 5],
+        behavior_logprobs=[[-1.0, 0.0, -2.0, float("nan"), -1.0], [-1.0, -1.0, 0.0, 0.0, 0.0]],
+        reference_logprobs=[[-1.0, -3.0, 0.0, -1.0, -1.0], [-1.0, -1.0, 0.0, 0.0, 0.0]],
+    )
+    repaired = Repairs(mask="scored")
+    masks = [[True, False, False, True, False], [True, True, False, False, False]]
+    assert lists(repaired.applied(batch), "mask") == masks
+    assert "go those that a policy is certain of" in repaired.sentences[0]
+
+
 def test_a_column_is_a_mask_where_it_is_not_0() -> None:
     batch = log_batch(
         behavior_logprobs=[[-1.0, -2.0, -3.0], [-1.0]],
@@ -113,6 +125,7 @@ def test_repeated_responses_are_dropped(tmp_path: Path) -> None:
     assert check.count == 0
     assert dropped.log is not None
     assert dropped.log.repairs[0].startswith("10 responses that came before")
+    assert dropped.log.repairs[0].endswith("Those that could be drawn twice, short or certain ones, stay.")
     assert dropped.log.rejected == {}
 
 

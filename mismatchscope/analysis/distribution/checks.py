@@ -51,13 +51,13 @@ class DistributionChecks:
         self.kept_set.merge(other.kept_set)
 
     def results(
-        self, pair: PolicyPair, rejected: Rejected, *, selects: str | None = None
+        self, pair: PolicyPair, rejected: Rejected, *, selects: str | None = None, moved: int = 0
     ) -> list[DistributionCheck]:
         """In the order of `_CODES`. `pair` and `rejected` are of the same responses; `selects` is what the format's
-        masks have left out."""
+        masks have left out, `moved` by how many tokens the reference was shifted before it came here."""
         statistics, examined = pair.statistics, self.sample.examined()
         checks = [
-            shift_check(examined),
+            shift_check(examined, moved),
             *row_checks(examined),
             *law_checks(pair, examined, self.kept_set),
             *value_checks(statistics.fillers, rejected, examined),

@@ -16,8 +16,11 @@ _POOLED_TOKENS = 64
 _POOLED_CLEARLY = 2.0  # a right alignment beats a wrong one by a factor of ten and more
 
 
-def shift_check(examined: ExaminedResponses) -> DistributionCheck:
-    """How many responses fit better at another shift; where they are too short to tell, all of them together."""
+def shift_check(examined: ExaminedResponses, moved: int = 0) -> DistributionCheck:
+    """How many responses fit better at another shift; where they are too short to tell, all of them together.
+
+    `moved` is the shift that the log was already read with.
+    """
     from scipy.special import bdtrc
 
     shift_C, tells_C = examined.shifts
@@ -46,7 +49,7 @@ def shift_check(examined: ExaminedResponses) -> DistributionCheck:
             of=telling,
             evidence=evidence | {"share_low": interval.low, "share_high": interval.high},
             fix=f"log p of token t comes from the logits at t − 1; mend what writes the column, or, where all are "
-            f"off, --shift {most}",
+            f"off, {_option(moved + most)}",
         )
     if pooled:
         return DistributionCheck(
@@ -55,7 +58,7 @@ def shift_check(examined: ExaminedResponses) -> DistributionCheck:
             sentence=f"Over all responses mean |Δ log p| is {number(scores[0])}, but {number(scores[pooled])} when "
             f"the reference's log-probs are read {_moved(pooled)}; single responses are too short to tell.",
             evidence=evidence,
-            fix=f"log p of token t comes from the logits at t − 1; mend what writes it, or --shift {pooled}",
+            fix=f"log p of token t comes from the logits at t − 1; mend what writes it: {_option(moved + pooled)}",
         )
     if not telling:
         return DistributionCheck(
@@ -76,6 +79,10 @@ def shift_check(examined: ExaminedResponses) -> DistributionCheck:
         of=telling,
         evidence=evidence,
     )
+
+
+def _option(shift: int) -> str:
+    return f"--shift {shift}" if shift else "leave --shift out"
 
 
 def _moved(shift: int) -> str:

@@ -46,7 +46,8 @@ def padding_check(examined: ExaminedResponses) -> DistributionCheck:
             count=padded,
             of=len(examined),
             evidence=evidence,
-            fix="record a mask or the lengths (Recorder.log: mask=, lengths= or cu_seqlens=)",
+            fix="record a mask or the lengths (Recorder.log: mask=, lengths= or cu_seqlens=); --mask scored leaves "
+            "out all tokens with a log-prob of 0",
         )
     both_CW = examined.counts_CW & (examined.scored_mu_CW == 0) & (examined.scored_pi_CW == 0)
     zeros, of = int(both_CW.sum()), int(examined.tokens_C.sum())
@@ -113,10 +114,10 @@ class _Zeros:
 
     @property
     def sentence(self) -> str:
-        beside = f"of the {self.near:,} others above {_NEAR} it does of {self.near_unlikely:,}"
         return (
-            f"{self.zeros:,} log-probs examined of the {self.side} are exactly 0, and the {self.other} is below "
-            f"{_UNLIKELY} at {self.unlikely:,} of them ({share(self.unlikely / self.zeros)}); {beside}."
+            f"{self.zeros:,} log-probs examined of the {self.side} are exactly 0, and at {self.unlikely:,} of "
+            f"them ({share(self.unlikely / self.zeros)}) the {self.other} is below {_UNLIKELY}; of the "
+            f"{self.near:,} next to 0, above {_NEAR}, at {self.near_unlikely:,}."
         )
 
 
@@ -138,7 +139,7 @@ def scattered_check(examined: ExaminedResponses) -> DistributionCheck:
             count=sum(column.unlikely for column in filled),
             of=len(logp_mu_N),
             evidence=evidence,
-            fix="leave tokens that nobody scored out with a mask; --mask COLUMN takes another column for it",
+            fix="leave tokens that nobody scored out with a mask; --mask scored leaves out all that have a 0",
         )
     if suspect:
         return DistributionCheck(

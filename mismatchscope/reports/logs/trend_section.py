@@ -38,10 +38,8 @@ def _trend_row(label: str, trend: Trend) -> tuple[str, ...]:
 def _passed(label: str, trend: Trend) -> Line:
     if trend.passed_at is None:
         return Line(f"{label} is not shown to pass {number(trend.tolerance)} at any step.")
-    return Line(
-        f"{label} passes {number(trend.tolerance)} at step {trend.passed_at:,}: there its whole interval is beyond.",
-        "caution",
-    )
+    there = f"at step {trend.passed_at:,}: there its whole interval is beyond"
+    return Line(f"{label} passes {number(trend.tolerance)} {there}.", "caution")
 
 
 def _mean_between(trend: Trend, steps: tuple[int, int]) -> float | None:

@@ -83,6 +83,14 @@ def test_a_quarter_that_is_shifted_is_counted() -> None:
     assert "1 token further" in check.sentence
 
 
+@pytest.mark.parametrize(("moved", "advice"), [(0, "--shift 1"), (1, "--shift 2"), (-1, "leave --shift out")])
+def test_a_shift_is_advised_of_the_log_as_it_was_written(moved: int, advice: str) -> None:
+    columns = shifted(sound(np.random.default_rng(3), Size(64, (64, 200))), 1, 1.0)
+    checks = DistributionChecks()
+    checks.add(block_of(columns))
+    assert (shift_check(checks.sample.examined(), moved).fix or "").endswith(advice)
+
+
 @pytest.mark.parametrize("temperature", [0.6, 0.8, 1.2])
 def test_the_temperature_is_in_its_interval(temperature: float) -> None:
     columns = tempered(sound(np.random.default_rng(4), Size(400)), temperature)
