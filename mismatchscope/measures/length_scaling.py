@@ -1,16 +1,21 @@
 """Does what tokens of a response add up to spread like a random walk, or like a bias that all of them share?
 
+The exponent of the spread says how, not why: errors that are larger at later positions, and rare large ones that
+are in few bins of length, bend it as a bias does. What only a bias does is to make early and late tokens of a
+response err alike.
+
 Shape suffixes: E rows, one a pair of length bin and cluster that occurs; B bins, C clusters.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
 
-from .intervals import jackknife_ends
+from .intervals import jackknife_ends, ratio_interval
 from .log_results import LengthScaling
 from .results import Interval
 
@@ -29,10 +34,11 @@ def length_scaling(
 
     Responses are taken as if normal about m T with variance σ² T^2h, m the mean of d over all tokens: the fit
     needs no normality, and its error is a sandwich over prompts. `columns` has sums over responses by bin and
-    prompt: "responses", "log_ratio" Σ x, "square" Σ x², "product" Σ x T, "length" Σ T, "length_square" Σ T² and
-    "log_length" Σ log T, x = Σ d of a response.
+    prompt: "responses", "log_ratio" Σ x, "square" Σ x², "product" Σ x T, "length" Σ T, "length_square" Σ T²,
+    "log_length" Σ log T, "early" Σ a and "early_late" Σ a (x − a), x = Σ d of a response and a that of its early
+    tokens, of which each response of a bin has as many.
 
-    None with no response; `cannot_tell` where lengths or responses are too few, or the interval holds both ½ and 1.
+    None with no response; `cannot_tell` where lengths or responses are too few, or the interval is too wide.
     """
     count_E, x_E, length_E = (columns[name] for name in ("responses", "log_ratio", "length"))
     total = float(count_E.sum())
@@ -62,9 +68,15 @@ def length_scaling(
     fitted = _exponent(
         place_B[bin_E][usable_E], cluster_E[usable_E], count_E[usable_E], square_E[usable_E], confidence
     )
-    return unknown("no-fit") if fitted is None else LengthScaling(fitted, _code(fitted), int(total))
+    if fitted is None:
+        return unknown("no-fit")
+    shared = _shared(bin_E, cluster_E, columns, count_B, confidence)
+    return LengthScaling(fitted, _code(fitted, shared), int(total), shared)
 
 
+_FEWEST_THAT_TELL = 4.0
+"""Where the error of the exponent comes from fewer prompts, (Σ i²)² / Σ i⁴ of their influences, it is a matter of a
+few extreme responses, and its interval misses every second time."""
 _NEAR_WALK = (0.25, 0.75)
 """An interval that holds ½ says "random walk" where it lies in between: a wide one rules nothing out."""
 
@@ -87,16 +99,41 @@ def _exponent(
         return None
     _, index_E = np.unique(cluster_E, return_inverse=True)
     score_E2 = (scaled_E - count_E)[:, None] * design_E2
-    influence_E = score_E2 @ np.linalg.inv(hessian)[:, 1]
     count_C = np.bincount(index_E, count_E)
+    influence_C = np.bincount(index_E, score_E2 @ np.linalg.inv(hessian)[:, 1])
+    square_C = (influence_C / np.abs(influence_C).max()) ** 2
+    value, n, clusters = float(found[1]), int(count_C.sum()), len(count_C)
+    if square_C.sum() ** 2 < _FEWEST_THAT_TELL * (square_C @ square_C):
+        return Interval(value, None, None, confidence, n, clusters, "few-prompts-make-it")
     effective = float(count_C.sum()) ** 2 / float(count_C @ count_C)
-    low, high = jackknife_ends(float(found[1]), np.bincount(index_E, influence_E), effective, confidence)
-    return Interval(
-        float(found[1]), low, high, confidence, int(count_C.sum()), len(count_C), "quasi-likelihood-by-prompt"
-    )
+    low, high = jackknife_ends(value, influence_C, effective, confidence)
+    return Interval(value, low, high, confidence, n, clusters, "quasi-likelihood-by-prompt")
 
 
-def _code(exponent: Interval) -> Literal["below", "random_walk", "between", "biased", "cannot_tell"]:
+def _shared(
+    bin_E: Array, cluster_E: Array, columns: dict[str, Array], count_B: Array, confidence: float
+) -> Interval | None:
+    """4 Cov(a, x − a) / Var(x), of deviations from the mean of the bin; the covariance of independent errors is 0
+    whatever their tails, sizes and means by position."""
+    count_E, early_E = columns["responses"], columns["early"]
+    late_E = columns["log_ratio"] - early_E
+    early_B, late_B = (np.bincount(bin_E, sum_E) / np.maximum(count_B, 1) for sum_E in (early_E, late_E))
+    mean_early_E, mean_late_E = early_B[bin_E], late_B[bin_E]
+    covariance_E = columns["early_late"] - mean_early_E * late_E - mean_late_E * early_E
+    covariance_E += count_E * mean_early_E * mean_late_E
+    mean_E = mean_early_E + mean_late_E
+    square_E = columns["square"] - 2 * mean_E * columns["log_ratio"] + count_E * mean_E**2
+    _, index_E = np.unique(cluster_E, return_inverse=True)
+    square_C = np.maximum(np.bincount(index_E, square_E), 0.0)
+    if not square_C.any():
+        return None
+    share = ratio_interval(4 * np.bincount(index_E, covariance_E), square_C, confidence=confidence)
+    return replace(share, n=int(count_E.sum()))
+
+
+def _code(
+    exponent: Interval, shared: Interval | None
+) -> Literal["below", "random_walk", "between", "biased", "above", "cannot_tell"]:
     low, high = exponent.low, exponent.high
     if low is None or high is None or (low <= 0.5 <= high and not _NEAR_WALK[0] < low <= high < _NEAR_WALK[1]):
         return "cannot_tell"
@@ -104,4 +141,6 @@ def _code(exponent: Interval) -> Literal["below", "random_walk", "between", "bia
         return "below"
     if low <= 0.5:
         return "random_walk"
+    if shared is None or shared.low is None or shared.low <= 0:
+        return "above"
     return "between" if high < 1 else "biased"

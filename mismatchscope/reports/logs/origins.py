@@ -52,6 +52,8 @@ _SCALING = {
     "random_walk": "as a random walk does: errors of a response's tokens do not add up beyond it",
     "biased": "in proportion: responses differ in the mean of their tokens' d",
     "between": "between a random walk and a bias within responses",
+    "above": "more than a random walk does, though early and late tokens of a response do not show a common error: "
+    "later tokens may err more, or a few tokens by much",
     "cannot_tell": "and which of a random walk and a bias within responses it is cannot be told",
 }
 
