@@ -33,12 +33,59 @@ def test_a_change_of_three_standard_deviations_is_found_where_it_is() -> None:
     rng = np.random.default_rng(2)
     value_RT = autoregressive(rng, 0.3, (100, 60)) + 3.0 * (np.arange(60) >= 40)
     found = [change_points(np.arange(60) * 10, value_T) for value_T in value_RT]
-    assert np.mean([bool(each) for each in found]) > 0.85
+    assert np.mean([bool(each) for each in found]) > 0.7
     nearest = [min(abs(change.step - 400) for change in each) for each in found if each]
     assert np.mean(np.array(nearest) <= 20) > 0.9
     change = found[0][0]
     assert change.after - change.before == pytest.approx(3, abs=1)
     assert change.p_value < 0.01
+
+
+def shrinking(rng: np.random.Generator, runs: int, steps: int) -> np.ndarray:
+    """Means of batches that become 32 times as large at half the run, of a figure with a heavy tail."""
+    half = (runs, steps // 2)
+    return np.concatenate([rng.gamma(0.5, 2, half), rng.gamma(16, 1 / 16, half)], axis=1)
+
+
+def test_noise_that_shrinks_is_no_change() -> None:
+    """Of 60 runs 0 to 3; of the logarithms alone 50."""
+    assert share_with_a_change(shrinking(np.random.default_rng(6), 60, 200)) <= 0.1
+
+
+SMOOTH = {
+    "saturates": lambda t: 1.5 - np.exp(-6 * t),
+    "rises in a quarter": lambda t: 1 + 1 / (1 + np.exp(-12 * (t - 0.5))),
+    "rises at the end": lambda t: 1 + 2 * t**3,
+    "a season": lambda t: 1 + 0.5 * np.sin(12 * t),
+}
+
+
+@pytest.mark.parametrize("name", SMOOTH)
+def test_a_smooth_course_is_no_change(name: str) -> None:
+    """Of 60 runs 0 to 3; of a step against a line alone up to 42."""
+    value_RT = SMOOTH[name](np.linspace(0, 1, 100)) + 0.05 * np.random.default_rng(7).normal(size=(60, 100))
+    assert share_with_a_change(value_RT) <= 0.1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("steps", [20, 50, 200])
+@pytest.mark.parametrize("spread", ["grows", "shrinks", "of both signs"])
+def test_a_change_of_noise_is_rarely_taken_for_one_of_level(spread: str, steps: int) -> None:
+    """Of 300 runs at most 3 % (up to 82 % of the logarithms alone)."""
+    rng = np.random.default_rng([8, steps])
+    value_RT = shrinking(rng, 300, steps)
+    if spread == "grows":
+        value_RT = value_RT[:, ::-1]
+    if spread == "of both signs":
+        value_RT = rng.normal(size=(300, steps)) * np.where(np.arange(steps) < steps // 2, 1, 0.1)
+    assert share_with_a_change(value_RT) <= 0.05
+
+
+@pytest.mark.parametrize("level", [1e-300, 1e300])
+def test_a_change_is_found_at_any_size(level: float) -> None:
+    value_T = level * (1 + 0.1 * np.random.default_rng(9).normal(size=40) + 2 * (np.arange(40) >= 20))
+    with np.errstate(all="raise", under="ignore"):
+        assert [change.step for change in change_points(np.arange(40), value_T)] == [20]
 
 
 def test_two_changes_are_both_found() -> None:
