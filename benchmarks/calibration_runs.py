@@ -110,9 +110,9 @@ def _trends(runs: int, seed: int) -> Iterator[RunRow]:
         tv, ess = found.token.tv, found.sequence.ess_fraction
         return {
             "TV's slope is above 0": tv.slope.low > 0,
-            "TV's last over first is above 1": tv.relative.low > 1,
+            "TV's last over first is above 1": tv.relative.low is not None and tv.relative.low > 1,
             "TV has a change point": bool(tv.change_points),
-            "ESS's last over first is below 1": ess.relative.high < 1,
+            "ESS's last over first is below 1": ess.relative.high is not None and ess.relative.high < 1,
         }
 
     for name, design in {

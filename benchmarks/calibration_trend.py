@@ -42,6 +42,20 @@ class NoiseRow:
     slope: float
     width: float
     relative: float
+    open_ended: float
+    changes: float
+
+
+@dataclass(frozen=True)
+class ExtremeRow:
+    """Of a figure that does not change: shares of `runs` whose last over first has an interval without 1, has no
+    ends, and that have a change point."""
+
+    kind: str
+    steps: int
+    runs: int
+    wrong: float
+    open_ended: float
     changes: float
 
 
@@ -91,8 +105,47 @@ def noise_row(kind: str, correlation: float, steps: int, runs: int, seed: int) -
         runs=runs,
         slope=float(np.mean([each.low <= 0 <= each.high for each in slopes])),
         width=float(np.median([each.high for each in slopes] - np.array([each.value for each in slopes])) / known),
-        relative=float(np.mean([each.low <= truth <= each.high for each in ratios])),
+        relative=float(np.mean([each.low is None or each.low <= truth <= each.high for each in ratios])),
+        open_ended=float(np.mean([each.low is None for each in ratios])),
         changes=float(np.mean(found)),
+    )
+
+
+EXTREMES = (
+    "lognormal, sd 0.5",
+    "lognormal, sd 1.5",
+    "lognormal, sd 2",
+    "3 % spikes of 20",
+    "Pareto, 1.5",
+    "batches grow 32 times at half",
+    "batches shrink 32 times at half",
+)
+
+
+def extremes(rng: np.random.Generator, kind: str, shape: tuple[int, int]) -> np.ndarray:
+    """Figures of steps of the same mean, [R, T]."""
+    if kind.startswith("lognormal"):
+        return np.exp(float(kind.split()[-1]) * rng.normal(size=shape))
+    if kind.startswith("3 %"):
+        return np.exp(0.1 * rng.normal(size=shape)) * np.where(rng.random(shape) < 0.03, 20, 1)
+    if kind.startswith("Pareto"):
+        return rng.pareto(1.5, shape) + 0.1
+    half = (shape[0], shape[1] // 2)
+    value_RT = np.concatenate([rng.gamma(0.5, 2, half), rng.gamma(16, 1 / 16, half)], axis=1)
+    return value_RT[:, ::-1] if "shrink" in kind else value_RT
+
+
+def extreme_row(kind: str, steps: int, runs: int, seed: int) -> ExtremeRow:
+    rng = np.random.default_rng([seed, steps, *kind.encode()])
+    value_RT, step_T = extremes(rng, kind, (runs, steps)), np.arange(steps, dtype=float)
+    ratios = [relative_change(value_T, max(3, steps // 5)) for value_T in value_RT]
+    return ExtremeRow(
+        kind=kind,
+        steps=steps,
+        runs=runs,
+        wrong=float(np.mean([each.low is not None and not each.low <= 1 <= each.high for each in ratios])),
+        open_ended=float(np.mean([each.low is None for each in ratios])),
+        changes=float(np.mean([bool(change_points(step_T, value_T)) for value_T in value_RT])),
     )
 
 
@@ -110,7 +163,14 @@ def shift_row(correlation: float, steps: int, shift: float, runs: int, seed: int
     return ShiftRow(correlation=correlation, steps=steps, shift=shift, runs=runs, **found)
 
 
-def _document(noises: list[NoiseRow], shifts: list[ShiftRow], runs: list[RunRow], seed: int, seconds: float) -> str:
+def _document(
+    noises: list[NoiseRow],
+    extreme: list[ExtremeRow],
+    shifts: list[ShiftRow],
+    runs: list[RunRow],
+    seed: int,
+    seconds: float,
+) -> str:
     noise_columns = {
         "kind": "AR(1) noise",
         "correlation": "ρ",
@@ -118,6 +178,14 @@ def _document(noises: list[NoiseRow], shifts: list[ShiftRow], runs: list[RunRow]
         "slope": "slope's interval holds",
         "width": "its width over that of known noise",
         "relative": "interval of last over first holds",
+        "open_ended": "or has no ends",
+        "changes": "runs with a change point",
+    }
+    extreme_columns = {
+        "kind": "noise",
+        "steps": "steps",
+        "wrong": "interval of last over first without 1",
+        "open_ended": "without ends",
         "changes": "runs with a change point",
     }
     shift_columns = {
@@ -142,6 +210,13 @@ to the first fifth is of a level that doubles, with noise in proportion to it. T
 is over that of the AR(1) process alone.
 
 {table(noises, noise_columns)}
+
+## Extreme steps, and noise that changes
+
+{extreme[0].runs} runs a row of a figure whose mean never changes. A ratio has no ends where a few steps make the
+means.
+
+{table(extreme, extreme_columns)}
 
 ## A change of level, and a line
 
@@ -168,6 +243,7 @@ def main() -> None:
     noises = [
         noise_row(kind, rho, steps, of.runs, of.seed) for kind in KINDS for rho in CORRELATIONS for steps in STEPS
     ]
+    extreme = [extreme_row(kind, steps, of.runs, of.seed) for kind in EXTREMES for steps in (10, 20, 50, 100, 300)]
     shifts = [
         shift_row(rho, steps, shift, of.shifts, of.seed)
         for rho in (0.0, 0.5, 0.8)
@@ -175,8 +251,8 @@ def main() -> None:
         for shift in SHIFTS
     ]
     runs = run_rows(of.logs, of.seed)
-    document = _document(noises, shifts, runs, of.seed, time.process_time() - start)
-    write(of.output, "calibration_trend", document, of.seed, [*noises, *shifts, *runs])
+    document = _document(noises, extreme, shifts, runs, of.seed, time.process_time() - start)
+    write(of.output, "calibration_trend", document, of.seed, [*noises, *extreme, *shifts, *runs])
 
 
 if __name__ == "__main__":

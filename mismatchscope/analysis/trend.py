@@ -40,7 +40,8 @@ from .groups import (
 Array = np.ndarray
 
 WINDOW = 1 / 5
-"""Share of the steps that are the first ones, and the last ones; at least `FEWEST` of each."""
+"""Share of the steps that are the first ones, and the last ones; at least `FEWEST` of each where there are twice as
+many."""
 FEWEST = 3
 
 
@@ -160,10 +161,7 @@ def trend(
         return None
     value_F = np.array([each.value for each in at_T], dtype=float)[finite_T]
     step_F = step_T[finite_T]
-    window = max(FEWEST, round(WINDOW * len(value_F)))
-    apart = 2 * window <= len(value_F)
-    unknown = Interval(None, None, None, confidence, len(value_F), 0, "too-few-steps")
-    window = min(window, len(value_F))
+    window = min(max(FEWEST, round(WINDOW * len(value_F))), len(value_F) // 2)
     changes = change_points(step_F, value_F)
     breaks = tuple(int(np.searchsorted(step_F, each.step)) for each in changes)
     return Trend(
@@ -172,7 +170,7 @@ def trend(
         low=tuple(each.low for each in at_T),
         high=tuple(each.high for each in at_T),
         slope=slope(step_F.astype(float), value_F, breaks=breaks, confidence=confidence),
-        relative=relative_change(value_F, window, breaks=breaks, confidence=confidence) if apart else unknown,
+        relative=relative_change(value_F, window, breaks=breaks, confidence=confidence),
         first_steps=(int(step_F[0]), int(step_F[window - 1])),
         last_steps=(int(step_F[-window]), int(step_F[-1])),
         change_points=changes,
@@ -182,8 +180,20 @@ def trend(
 
 
 def _passed_at(step_T: Array, at_T: list[Interval], tolerance: float, below: bool) -> int | None:
-    for step, each in zip(step_T.tolist(), at_T, strict=True):
-        end = each.high if below else each.low
-        if end is not None and (end < tolerance if below else end > tolerance):
-            return int(step)
+    """The first of as many steps in a row as `steps_beyond` asks for; those without an interval are passed over."""
+    confidence = at_T[0].confidence
+    ends = [(int(step), each.high if below else each.low) for step, each in zip(step_T, at_T, strict=True)]
+    known = [(step, end < tolerance if below else end > tolerance) for step, end in ends if end is not None]
+    needed = steps_beyond(len(known), confidence)
+    for place in range(len(known) - needed + 1):
+        if all(beyond for _, beyond in known[place : place + needed]):
+            return known[place][0]
     return None
+
+
+def steps_beyond(steps: int, confidence: float) -> int:
+    """How many steps in a row have to be beyond a tolerance, so that a run that stays at it shows as many at all in
+    at most 1 − confidence of cases. One step's interval is beyond it, at one end, in (1 − confidence) / 2."""
+    if steps == 0:
+        return 1
+    return max(1, math.ceil(math.log((1 - confidence) / steps) / math.log((1 - confidence) / 2)))

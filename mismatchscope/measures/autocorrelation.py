@@ -48,26 +48,40 @@ def relative_change(
 ) -> Interval:
     """Mean of the last `window` values over that of the first ones, which do not overlap.
 
-    `breaks` as for `slope`. The interval is that of the change of the logarithm, so that it suits noise in
-    proportion to the level. Its ends are None where a value is 0, and so is the ratio where one is negative or the
-    first ones are all 0.
+    `breaks` as for `slope`. The run is brought to one level, where noise in proportion to the level is alike, and
+    the contrast of its last and first values there gives the error of both means. The interval is Fieller's (1954,
+    "Some problems in interval estimation") of two means with that error: on an extreme value, which moves a mean
+    and its error alike, it widens until it has no end. No end is given then.
+
+    No ratio where a value is negative or the first ones are all 0.
     """
     steps = len(value_T)
+    value_T = value_T / (np.abs(value_T).max() or 1.0)  # squares of the largest floats overflow
     first, last = float(value_T[:window].mean()), float(value_T[-window:].mean())
     if value_T.min() < 0 or first == 0:
         return Interval(None, None, None, confidence, steps, 0, "not-positive")
     ratio = last / first
-    if value_T.min() == 0:
-        return Interval(ratio, None, None, confidence, steps, 0, "zero-at-some-steps")
+    if last == 0:
+        return Interval(ratio, None, None, confidence, steps, 0, "last-steps-zero")
     weight_T = np.zeros(steps)
     weight_T[:window], weight_T[-window:] = -1 / window, 1 / window
-    logarithm = contrast(np.log(value_T), weight_T, breaks=breaks, confidence=confidence)
-    if logarithm.low is None or logarithm.high is None or logarithm.value is None:
-        return Interval(ratio, None, None, confidence, steps, 0, logarithm.method)
-    half = logarithm.high - logarithm.value
-    with np.errstate(over="ignore"):
-        low, high = ratio * math.exp(-half), float(ratio * np.exp(half))
-    return Interval(ratio, low, high, confidence, steps, logarithm.clusters, logarithm.method)
+    place_T = np.arange(steps)
+    if breaks:  # the level changed there, and else by as much with every step
+        progress_T = np.searchsorted(breaks, place_T, side="right") / len(breaks)
+    else:
+        progress_T = np.clip((place_T - (window - 1)) / (steps - 2 * window + 1), 0, 1)
+    levelled_T = value_T / first * ratio**-progress_T
+    difference = contrast(levelled_T, weight_T, breaks=breaks, confidence=confidence)
+    if difference.low is None or difference.high is None:
+        return Interval(ratio, None, None, confidence, steps, 0, difference.method)
+    error = (difference.high - difference.low) / 2
+    if error**2 >= 2:
+        return Interval(ratio, None, None, confidence, steps, difference.clusters, "noise-hides-the-ratio")
+    # (1 − θ)² ≤ (1 + θ²) error² / 2 for θ the true ratio over the estimated one.
+    factor = math.exp(math.acosh(1 / (1 - error**2 / 2)))
+    return Interval(
+        ratio, ratio / factor, ratio * factor, confidence, steps, difference.clusters, difference.method
+    )
 
 
 def contrast(
@@ -77,21 +91,21 @@ def contrast(
     `slope`."""
     from scipy.special import stdtrit
 
-    steps = len(value_T)
-    constant = bool(np.ptp(value_T) <= 1e-12 * np.abs(value_T).max())
-    value = 0.0 if constant else float(weight_T @ value_T)  # and not what rounding makes of it
+    steps, scale = len(value_T), float(np.abs(value_T).max()) or 1.0
+    value_T = value_T / scale  # squares of the largest floats overflow
+    constant = bool(np.ptp(value_T) <= 1e-12)
+    value = 0.0 if constant else float(weight_T @ value_T) * scale  # and not what rounding makes of it
     if steps < MIN_STEPS:
         return Interval(value, None, None, confidence, steps, 0, "too-few-steps")
     if constant:
         return Interval(value, value, value, confidence, steps, 0, "constant")
     trend_TK, wave_TQ = _bases(steps, breaks)
-    residual_T = value_T - trend_TK @ (trend_TK.T @ value_T)
-    rho = persistence(residual_T, fitted=trend_TK.shape[1])
+    rho = persistence(value_T - trend_TK @ (trend_TK.T @ value_T), fitted=trend_TK.shape[1])
     waves = wave_TQ.shape[1]
     energy = float(np.mean((value_T @ wave_TQ) ** 2))
     of_waves = float(np.mean(np.sum(wave_TQ * ar1_product(wave_TQ, rho), axis=0)))
     of_contrast = float(weight_T @ ar1_product(weight_T, rho))
-    half = float(stdtrit(waves, 0.5 + confidence / 2)) * math.sqrt(energy * of_contrast / of_waves)
+    half = scale * float(stdtrit(waves, 0.5 + confidence / 2)) * math.sqrt(energy * of_contrast / of_waves)
     return Interval(value, value - half, value + half, confidence, steps, waves, "low-frequency-cosines")
 
 

@@ -37,7 +37,8 @@ class Trend:
     change_points: tuple[ChangePoint, ...] = ()
     tolerance: float | None = None
     passed_at: int | None = None
-    """The first step whose whole interval is beyond the tolerance; None where none is."""
+    """The first of a few steps in a row whose whole intervals are beyond the tolerance: as many as show in at most
+    1 − confidence of runs that stay at it, two in up to 80 steps at 0.95. None where there are none."""
 
 
 @result
@@ -161,9 +162,13 @@ class LengthScaling:
     """Spread of Σ d over a response against its length: exponent ½ is a random walk, 1 a mean of d by response."""
 
     exponent: Interval
-    code: Literal["below", "random_walk", "between", "biased", "cannot_tell"]
-    """`below` ½: errors of a response cancel."""
+    code: Literal["below", "random_walk", "between", "biased", "above", "cannot_tell"]
+    """`below` ½: errors of a response cancel. `above` ½, and not shown to be a bias: later tokens may err more, or
+    a few tokens by much."""
     sequences: int
+    shared: Interval | None = None
+    """Share of the variance of responses of like length that their early tokens have in common with their late
+    ones: 0 where errors are independent, whatever their sizes."""
 
 
 @result

@@ -7,7 +7,7 @@ import pytest
 from simulated_runs import RunDesign, simulated_run
 
 from mismatchscope.analysis.groups import GroupSums
-from mismatchscope.analysis.trend import run_scalars, scalar_trend, trend, trends_of
+from mismatchscope.analysis.trend import run_scalars, scalar_trend, steps_beyond, trend, trends_of
 from mismatchscope.measures.log_results import Trends
 from mismatchscope.measures.results import Interval
 
@@ -77,12 +77,39 @@ def test_runs_in_which_nothing_happens_rarely_show_anything() -> None:
     assert np.mean([each.relative.low <= 1 <= each.relative.high for each in found]) > 0.88  # type: ignore[union-attr, operator]
 
 
-def test_the_first_step_beyond_a_tolerance_has_its_whole_interval_there() -> None:
-    at_T = [Interval(value, value - 0.1, value + 0.1) for value in (0.1, 0.35, 0.45, 0.6)]
-    assert trend(np.arange(4), at_T, tolerance=0.3).passed_at == 2  # type: ignore[union-attr]
-    assert trend(np.arange(4), at_T, tolerance=0.3, below=True).passed_at == 0  # type: ignore[union-attr]
-    assert trend(np.arange(4), at_T, tolerance=0.9).passed_at is None  # type: ignore[union-attr]
-    assert trend(np.arange(4), at_T).passed_at is None  # type: ignore[union-attr]
+def test_steps_in_a_row_have_their_whole_intervals_beyond_a_tolerance() -> None:
+    at_T = [Interval(value, value - 0.1, value + 0.1) for value in (0.45, 0.1, 0.35, 0.45, 0.6)]
+
+    def passed_at(tolerance: float | None, below: bool = False) -> int | None:
+        return trend(np.arange(5), at_T, tolerance=tolerance, below=below).passed_at  # type: ignore[union-attr]
+
+    assert passed_at(0.3) == 3
+    assert passed_at(0.46, below=True) == 1
+    assert passed_at(0.3, below=True) is None
+    assert passed_at(0.9) is None
+    assert passed_at(None) is None
+
+
+def test_steps_without_an_interval_are_passed_over() -> None:
+    at_T = [Interval(0.1, 0.0, 0.2), Interval(0.5, 0.4, 0.6), Interval(None), Interval(0.5, 0.4, 0.6)]
+    assert trend(np.arange(4), at_T, tolerance=0.3).passed_at == 1  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("steps", [2, 10, 80, 1000])
+def test_a_run_at_the_tolerance_rarely_passes_it(steps: int) -> None:
+    """At most 5 % of 2,000 runs do; the first single step beyond it is there in 5, 22, 87 and 100 %."""
+    rng = np.random.default_rng(steps)
+    needed = steps_beyond(steps, 0.95)
+    beyond_RT = rng.random((2000, steps)) < 0.025
+    rows_RT = sum(beyond_RT[:, i : steps - needed + 1 + i].astype(int) for i in range(needed)) == needed
+    assert rows_RT.any(axis=1).mean() <= 0.065
+
+
+def test_the_first_and_the_last_steps_of_a_short_run_are_apart() -> None:
+    for steps in (2, 3, 4, 5, 6, 20):
+        found = trend(np.arange(steps), [Interval(1.0 + step) for step in range(steps)])
+        assert found is not None and found.first_steps[1] < found.last_steps[0]
+        assert found.relative.value is not None and found.relative.value > 1
 
 
 def test_unknown_and_infinite_steps_keep_their_place_and_are_in_no_slope() -> None:

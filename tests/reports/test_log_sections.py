@@ -76,17 +76,25 @@ def test_what_fails_is_said_first_with_its_remedy(report: Report) -> None:
 
 
 def test_a_figure_is_said_to_have_moved_where_its_interval_says_so(report: Report) -> None:
-    assert "ESS / N is 0.478 of what it was in steps 0–3" in said(section(report, "trend"))
+    moved = said(section(report, "trend"))
+    assert "ESS / N goes from 0.863 in steps 0–3 to 0.467 in steps 16–19: 0.478 [0.454, 0.502] times" in moved
+    assert "any of 4 figures is named by chance in 5 % of runs" in moved
     still = replace(trend(0.9, 0.43), relative=interval(0.98, 0.05))
     quiet = Trends(sequence=replace(report.trend.sequence, ess_fraction=still))
     assert said(section(report.model_copy(update={"trend": quiet}), "trend")) == ""
+
+
+def test_an_end_above_one_does_not_read_one(report: Report) -> None:
+    wide = replace(trend(0.01, 0.03), relative=Interval(6.02, 1.04, 34.8))
+    moved = Trends(token=replace(report.trend.token, tv=wide))
+    assert "6.02 [1.040, 34.8] times as much" in said(section(report.model_copy(update={"trend": moved}), "trend"))
 
 
 def test_whether_a_tolerance_was_passed_is_a_sentence(report: Report) -> None:
     """A narrow terminal has no room for the last columns of the table."""
     found = trend(0.01, 0.03, change_at=9)
     tv = Trends(token=replace(report.trend.token, tv=found, kl=None, k1=None, abs_logprob_diff=None, ratio=None))
-    assert "TV passes 0.0100 at step 9: there its whole" in said(
+    assert "TV passes 0.0100 at step 9, the first of a few in a row" in said(
         section(report.model_copy(update={"trend": tv}), "trend")
     )
     tv = Trends(token=replace(tv.token, tv=replace(found, passed_at=None)))

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from ...measures.log_results import Trend
+from ...measures.results import Interval
 from ..document import Report
-from ..text import number
+from ..text import number, share
 from .section import Line, Section, interval_text, range_text
 from .trends import known_trends
 
@@ -19,7 +18,10 @@ def trend_section(report: Report) -> Section:
     steps = f"steps {range_text(first.first_steps)} against {range_text(first.last_steps)}"
     header = ("", "first", "last", "last / first", "slope a step", "changes at", "passed at")
     rows = tuple(_trend_row(*each) for each in named)
-    lines = (*_moved(named), *(_passed(label, trend) for label, trend in named if trend.tolerance is not None))
+    moved = tuple(_moved(label, trend) for label, trend in named if _has_moved(trend.relative))
+    chance = (_by_chance(first, len(named)),) if moved else ()
+    passed = (_passed(label, trend) for label, trend in named if trend.tolerance is not None)
+    lines = (*moved, *chance, *passed)
     return Section("trend", f"{steps}; it places, it does not judge", lines, header, rows)
 
 
@@ -28,7 +30,7 @@ def _trend_row(label: str, trend: Trend) -> tuple[str, ...]:
         label,
         number(_mean_between(trend, trend.first_steps)),
         number(_mean_between(trend, trend.last_steps)),
-        interval_text(trend.relative),
+        _ratio_text(trend.relative),
         interval_text(trend.slope),
         ", ".join(f"{change.step:,}" for change in trend.change_points),
         "" if trend.passed_at is None else f"{trend.passed_at:,}",
@@ -38,8 +40,11 @@ def _trend_row(label: str, trend: Trend) -> tuple[str, ...]:
 def _passed(label: str, trend: Trend) -> Line:
     if trend.passed_at is None:
         return Line(f"{label} is not shown to pass {number(trend.tolerance)} at any step.")
-    there = f"at step {trend.passed_at:,}: there its whole interval is beyond"
-    return Line(f"{label} passes {number(trend.tolerance)} {there}.", "caution")
+    return Line(
+        f"{label} passes {number(trend.tolerance)} at step {trend.passed_at:,}, the first of a few in a row whose "
+        "whole interval is beyond.",
+        "caution",
+    )
 
 
 def _mean_between(trend: Trend, steps: tuple[int, int]) -> float | None:
@@ -51,12 +56,25 @@ def _mean_between(trend: Trend, steps: tuple[int, int]) -> float | None:
     return sum(values) / len(values) if values else None
 
 
-def _moved(named: list[tuple[str, Trend]]) -> Iterator[Line]:
-    """A sentence of each figure whose ratio to its own first steps is not 1, to its confidence."""
-    for label, trend in named:
-        relative = trend.relative
-        if relative.value is None or relative.low is None or relative.high is None:
-            continue
-        if relative.low > 1 or relative.high < 1:
-            of_it = f"{number(relative.value)} {'times' if relative.value >= 1 else 'of'} what it was in steps"
-            yield Line(f"{label} is {of_it} {range_text(trend.first_steps)} ({interval_text(relative)}).")
+def _has_moved(relative: Interval) -> bool:
+    return relative.low is not None and relative.high is not None and not relative.low <= 1 <= relative.high
+
+
+def _moved(label: str, trend: Trend) -> Line:
+    first, last = (
+        f"{number(_mean_between(trend, steps))} in steps {range_text(steps)}"
+        for steps in (trend.first_steps, trend.last_steps)
+    )
+    return Line(f"{label} goes from {first} to {last}: {_ratio_text(trend.relative)} times as much.")
+
+
+def _by_chance(trend: Trend, figures: int) -> Line:
+    chance = share(1 - trend.relative.confidence)
+    return Line(f"Intervals hold one by one: any of {figures} figures is named by chance in {chance} of runs.")
+
+
+def _ratio_text(ratio: Interval) -> str:
+    """Each end to its own digits: to those that the width leaves, an end above 1 could read 1."""
+    if ratio.low is None or ratio.high is None:
+        return number(ratio.value)
+    return f"{number(ratio.value)} [{number(ratio.low)}, {number(ratio.high)}]"
