@@ -21,6 +21,7 @@ EMPTY = "no response token"
 OTHER_LENGTHS = "lists of other lengths"
 NO_BEHAVIOR = "no log-probs of the sampler"
 NO_NUMBERS = "values that are no numbers"
+NO_MASK = "a mask with other values than 0 and 1"
 NO_TOKENS = "token ids that are negative or beyond 32 bits"
 
 
@@ -37,8 +38,8 @@ class CheckedRows:
     def add(self, row: Mapping[str, Any]) -> bool:
         """Take in a response: values by column, None where it has none.
 
-        Those by token are arrays [R]; `kept_ids` is (ids end to end, offsets [R + 1]), `experts` [R, E]. False
-        where it is rejected.
+        Those by token are arrays [R], a mask may be one of numbers; `kept_ids` is (ids end to end, offsets
+        [R + 1]), `experts` [R, E]. False where it is rejected.
         """
         found = {name: value for name, value in row.items() if value is not None}
         why = _reason(found)
@@ -73,6 +74,9 @@ def _reason(row: Mapping[str, Any]) -> str | None:
         return NO_TOKENS
     if any(other != length for other in lengths):
         return OTHER_LENGTHS
+    mask = np.asarray(lists.get("mask", True))
+    if mask.dtype != bool and ((mask != 0) & (mask != 1)).any():
+        return NO_MASK
     return None if length else EMPTY
 
 

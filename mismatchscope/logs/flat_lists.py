@@ -28,7 +28,7 @@ class FlatLists:
 
 
 def flat_lists(column: Any, name: str, kind: str) -> FlatLists:
-    """A column of lists of numbers, `kind` being one of "float", "int" and "bool"; texts are lists in JSON.
+    """A column of lists of numbers, `kind` being one of "float", "int" and "mask"; texts are lists in JSON.
 
     Raises `ValueError` for a column of anything else, by its name.
     """
@@ -94,9 +94,9 @@ def _numbers(values: pa.Array, kind: str) -> np.ndarray:
         return values.cast(wanted).to_numpy(zero_copy_only=False)
     if kind == "int":
         return values.cast(pa.int32()).fill_null(-1).to_numpy(zero_copy_only=False)
-    if types.is_boolean(values.type):
-        return values.fill_null(False).to_numpy(zero_copy_only=False)
-    return np.nan_to_num(values.cast(pa.float64()).to_numpy(zero_copy_only=False)) != 0
+    if types.is_boolean(values.type) and not values.null_count:
+        return values.to_numpy(zero_copy_only=False)
+    return values.cast(pa.float32()).to_numpy(zero_copy_only=False)  # null becomes NaN
 
 
 def _parsed(column: Any, name: str) -> Any:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _UNITS: Final = {"log2": math.log(2), "log10": math.log(10)}
-_KINDS: Final = {"float": "float", "int32": "int", "bool": "bool"}
+_KINDS: Final = {"float": "float", "int32": "int", "bool": "mask"}
 
 
 def mapped_rows(
@@ -94,6 +94,12 @@ def _responses(
         length_S = _lengths(batch, columns.response_length)
     reject((first_S < 0) | (length_S < 0) | (first_S + length_S > tokens_S), "a length beyond the lists")
     reject(length_S == 0, "no response tokens")
+    if "mask" in lists:
+        row_K = np.flatnonzero(kept_S)
+        mask_R = cut(lists["mask"], row_K, first_S[row_K] - columns.columns["mask"].shift, length_S[row_K])
+        other_S = np.zeros(rows, dtype=bool)
+        other_S[np.repeat(row_K, length_S[row_K])[(mask_R != 0) & (mask_R != 1)]] = True
+        reject(other_S & lists["mask"].there_S, f"{columns.columns['mask'].column} has other values than 0 and 1")
     row_K = np.flatnonzero(kept_S)
     return row_K, first_S[row_K], length_S[row_K]
 
@@ -117,7 +123,7 @@ def _lengths(batch: pa.RecordBatch, name: str) -> np.ndarray:
 
 def _first_kept(mask: FlatLists, tokens_S: np.ndarray, columns: ColumnMap) -> np.ndarray:
     """The first token of each row that the mask keeps; behind the last one where it keeps none."""
-    kept_V = mask.value_V == bool(columns.columns["mask"].kept)
+    kept_V = mask.value_V == columns.columns["mask"].kept
     place_V = np.flatnonzero(kept_V)
     next_S = np.searchsorted(place_V, mask.start_S)
     place_V = np.append(place_V, np.iinfo(np.int64).max)
@@ -128,7 +134,7 @@ def _first_kept(mask: FlatLists, tokens_S: np.ndarray, columns: ColumnMap) -> np
 def _as_meant(value_R: np.ndarray, name: str, columns: ColumnMap) -> np.ndarray:
     mapped = columns.columns[name]
     if name == "mask":
-        return value_R == bool(mapped.kept)
+        return value_R == mapped.kept
     if mapped.scale == "probability":
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.log(value_R.astype(np.float64))
@@ -141,8 +147,10 @@ def _by_row(column: pa.Array, name: str) -> pa.Array:
 
     if name == "prompt":
         return labels_of(column)
-    if name == "sequence_id" and not types.is_integer(column.type):
-        return pa.nulls(len(column), pa.int64())
+    if name == "sequence_id":
+        if not types.is_integer(column.type):
+            return pa.nulls(len(column), pa.int64())
+        return column.cast(pa.int64(), safe=False)  # unsigned ones stay as many as they are
     try:
         return column.cast(column_type(name))
     except pa.ArrowException:
@@ -150,23 +158,29 @@ def _by_row(column: pa.Array, name: str) -> pa.Array:
 
 
 def labels_of(column: pa.Array) -> pa.Array:
-    """Labels of prompts, int64: of integers, of lists of tokens, or of texts. Equal prompts have equal labels."""
+    """Labels of prompts, int64: of integers, of lists of tokens, of texts or of conversations. Equal prompts have
+    equal labels."""
+    import orjson
     import pyarrow as pa
     import pyarrow.types as types
 
     if types.is_integer(column.type):
-        ids = column.cast(pa.int64())
+        ids = column.cast(pa.int64(), safe=False)
         labels = pa.array(labels_of_ids(ids.fill_null(0).to_numpy(zero_copy_only=False)))
         return pa.compute.if_else(ids.is_valid(), labels, None)
-    if types.is_list(column.type) or types.is_large_list(column.type):
+    is_list = types.is_list(column.type) or types.is_large_list(column.type)
+    if is_list and types.is_integer(column.type.value_type):
         flat = flat_lists(column, "prompt", "int")
         return pa.array(labels_of_tokens(flat.value_V, flat.length_S), mask=~flat.there_S)
-    texts = column.cast(pa.string()).dictionary_encode()
+    if is_list or types.is_struct(column.type):  # a conversation
+        texts = [None if value is None else orjson.dumps(value).decode() for value in column.to_pylist()]
+        column = pa.array(texts, pa.string())
+    encoded = column.cast(pa.string()).dictionary_encode()
     labels = [
         None if text is None else int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little", signed=True)
-        for text in texts.dictionary.to_pylist()
+        for text in encoded.dictionary.to_pylist()
     ]
-    return pa.array(labels, pa.int64()).take(texts.indices)
+    return pa.array(labels, pa.int64()).take(encoded.indices)
 
 
 def _add_prompts(

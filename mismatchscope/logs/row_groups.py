@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,7 +24,7 @@ def parts_of(path: Path, columns: Collection[str]) -> list[Part]:
     Raises `ValueError` for a file that decodes to far more than its size, and what pyarrow raises for a broken one.
     """
     file = open_parquet(path)
-    check_expansion(path, file, _present(file, columns))
+    check_expansion(path, file, present(file.schema_arrow.names, columns))
     parts: list[Part] = []
     start = size = 0
     for group in range(file.num_row_groups):
@@ -39,14 +40,20 @@ def batches_of(part: Part, columns: Collection[str]) -> Iterator[tuple[int, pa.R
     file = open_parquet(part.path)
     groups = list(range(part.start, file.num_row_groups if part.stop is None else part.stop))
     row = sum(file.metadata.row_group(group).num_rows for group in range(part.start))
-    for batch in file.iter_batches(_rows_at_once(file, groups), row_groups=groups, columns=_present(file, columns)):
+    for batch in file.iter_batches(
+        _rows_at_once(file, groups), row_groups=groups, columns=present(file.schema_arrow.names, columns)
+    ):
         yield row, batch
         row += batch.num_rows
 
 
-def _present(file: pq.ParquetFile, columns: Collection[str]) -> list[str]:
-    names = file.schema_arrow.names
-    return [name for name in columns if name in names]
+def present(names: Collection[str], columns: Collection[str]) -> list[str]:
+    """Those columns that are among the names of a table; `ValueError` where one is there twice."""
+    count = Counter(names)
+    found = [name for name in columns if name in count]
+    if twice := [name for name in found if count[name] > 1]:
+        raise ValueError(f"it has {count[twice[0]]} columns {twice[0]}")
+    return found
 
 
 def _rows_at_once(file: pq.ParquetFile, groups: list[int]) -> int:

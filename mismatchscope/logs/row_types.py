@@ -15,6 +15,35 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
+def is_nearly_ours(name: str, found: pa.DataType) -> bool:
+    """Whether a column of another type may hold the same: numbers as wide or wider, texts, lists of them."""
+    wanted = column_type(name)
+    while _is_list(wanted) and _is_list(found):
+        wanted, found = wanted.value_type, found.value_type  # type: ignore[attr-defined]
+    return _kind(found) in (_kind(wanted), "null")
+
+
+def _is_list(type: pa.DataType) -> bool:
+    import pyarrow.types as types
+
+    return types.is_list(type) or types.is_large_list(type) or types.is_fixed_size_list(type)
+
+
+def _kind(type: pa.DataType) -> str:
+    import pyarrow.types as types
+
+    if types.is_dictionary(type):
+        return _kind(type.value_type)  # type: ignore[attr-defined]
+    kinds = {
+        "null": types.is_null,
+        "bool": types.is_boolean,
+        "int": lambda type: types.is_integer(type) and not types.is_uint64(type),
+        "float": types.is_floating,
+        "text": lambda type: types.is_string(type) or types.is_large_string(type),
+    }
+    return next((kind for kind, is_of in kinds.items() if is_of(type)), str(type))
+
+
 def in_our_types(batch: pa.RecordBatch) -> pa.RecordBatch:
     """The same rows with every column in the type that `columns` gives it; floats by token may be double too.
 

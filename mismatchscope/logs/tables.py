@@ -28,6 +28,8 @@ _CHUNK_BYTES = 2**20
 _JSON_VALUES = 2**18
 _CSV_BLOCK_BYTES = 16 * 2**20
 _ARROW_MAGIC = b"ARROW1"
+_BYTE_ORDER_MARK = codecs.BOM_UTF8
+_HEADER_BYTES = 2**20
 _KINDS = {
     list: "a list",
     np.ndarray: "a list",
@@ -40,6 +42,8 @@ _KINDS = {
 
 Batch = tuple[np.ndarray, "pa.RecordBatch"]
 """Rows, and before them a number for each of them that no other row of the file has."""
+_JsonRow = tuple[int, list[Any]]
+"""The byte at which the row's line begins, and its value of each column."""
 
 
 def column_names(path: Path, head: bytes) -> frozenset[str]:
@@ -52,9 +56,14 @@ def column_names(path: Path, head: bytes) -> frozenset[str]:
         with open_regular(path) as file:
             return frozenset(_open_stream(file).schema.names)
     if path.suffix == ".csv":
-        line = head.removeprefix(b"\xef\xbb\xbf").splitlines()[:1]
-        return frozenset(name.strip(' "') for name in b"".join(line).decode(errors="replace").split(","))
+        return frozenset(_csv_names(head))
     return frozenset()
+
+
+def _csv_names(head: bytes) -> list[str]:
+    """The names in the first line of a CSV file."""
+    line = b"".join(head.removeprefix(_BYTE_ORDER_MARK).splitlines()[:1])
+    return [name.strip(' "') for name in line.decode(errors="replace").split(",")]
 
 
 def parts_of(path: Path, columns: Collection[str], *, whole: bool = False) -> list[Part]:
@@ -95,31 +104,40 @@ def _numbered(batches: Iterator[tuple[int, pa.RecordBatch]]) -> Iterator[Batch]:
 def _json_batches(
     part: Part, columns: Collection[str], rejected: Counter[str], remarks: list[str]
 ) -> Iterator[Batch]:
+    wanted = list(columns)
+    rows: list[_JsonRow] = []
+    values = 0
+    for place, row in jsonl.rows_of(part, rejected, remarks):
+        rows.append((place, [_compact(row.get(name)) for name in wanted]))
+        values += sum(value.size for value in rows[-1][1] if isinstance(value, np.ndarray))
+        if len(rows) == _JSON_ROWS or values > _JSON_VALUES:
+            yield from _json_batch(_alike(rows, wanted, rejected), wanted, rejected)
+            rows, values = [], 0
+    yield from _json_batch(_alike(rows, wanted, rejected), wanted, rejected)
+
+
+def _json_batch(rows: list[_JsonRow], columns: list[str], rejected: Counter[str]) -> Iterator[Batch]:
+    """Rows as columns; where Arrow has no type for all of a column, the halves of the rows for which it has one."""
     import pyarrow as pa
 
-    wanted = list(columns)
-    places: list[int] = []
-    rows: list[list[Any]] = []
-    values = 0
-
-    def batch() -> Batch:
-        kept = _alike(rows, wanted, rejected)
+    if not rows:
+        return
+    places, values = zip(*rows, strict=True)
+    try:
         arrays = {
-            name: _json_column([rows[index][place] for index in kept])
-            for place, name in enumerate(wanted)
-            if any(row[place] is not None for row in rows)
+            name: _json_column(list(column))
+            for name, column in zip(columns, zip(*values, strict=True), strict=True)
+            if any(value is not None for value in column)
         }
-        return np.array(places)[kept], pa.RecordBatch.from_arrays(list(arrays.values()), names=list(arrays))
-
-    for place, row in jsonl.rows_of(part, rejected, remarks):
-        places.append(place)
-        rows.append([_compact(row.get(name)) for name in wanted])
-        values += sum(value.size for value in rows[-1] if isinstance(value, np.ndarray))
-        if len(rows) == _JSON_ROWS or values > _JSON_VALUES:
-            yield batch()
-            places, rows, values = [], [], 0
-    if rows:
-        yield batch()
+    except (pa.ArrowException, OverflowError):
+        if len(rows) == 1:
+            rejected["values that no column can hold"] += 1
+            return
+        middle = len(rows) // 2
+        yield from _json_batch(rows[:middle], columns, rejected)
+        yield from _json_batch(rows[middle:], columns, rejected)
+        return
+    yield np.array(places), pa.RecordBatch.from_arrays(list(arrays.values()), names=list(arrays))
 
 
 def _compact(value: Any) -> Any:
@@ -135,21 +153,22 @@ def _json_column(values: list[Any]) -> pa.Array:
 
     if all(value is None or isinstance(value, np.ndarray) for value in values):
         return list_array(values)
-    return pa.array([value.tolist() if isinstance(value, np.ndarray) else value for value in values])
+    values = [value.tolist() if isinstance(value, np.ndarray) else value for value in values]
+    has_unsigned = any(type(value) is int and value >= 2**63 for value in values)
+    return pa.array(values, pa.uint64() if has_unsigned else None)
 
 
-def _alike(rows: list[list[Any]], columns: list[str], rejected: Counter[str]) -> list[int]:
+def _alike(rows: list[_JsonRow], columns: list[str], rejected: Counter[str]) -> list[_JsonRow]:
     """The rows in which every column is of the same kind as in most: null, numbers, texts, flags, lists."""
-    kept = list(range(len(rows)))
     for place, name in enumerate(columns):
-        kinds = [_KINDS.get(type(rows[index][place]), "") for index in kept]
+        kinds = [_KINDS.get(type(values[place]), "") for _, values in rows]
         known = Counter(kind for kind in kinds if kind)
         if len(known) > 1:
             usual = known.most_common(1)[0][0]
-            strays = [index for index, kind in zip(kept, kinds, strict=True) if kind not in ("", usual)]
-            rejected[f"{name} is not {usual}, as it is in most rows"] += len(strays)
-            kept = [index for index in kept if index not in set(strays)]
-    return kept
+            kept = [row for row, kind in zip(rows, kinds, strict=True) if kind in ("", usual)]
+            rejected[f"{name} is not {usual}, as it is in most rows"] += len(rows) - len(kept)
+            rows = kept
+    return rows
 
 
 def _csv_batches(
@@ -162,6 +181,8 @@ def _csv_batches(
         return "skip"
 
     _check_utf8(file)
+    row_groups.present(_csv_names(file.readline(_HEADER_BYTES)), columns)
+    file.seek(0)
     reader = csv.open_csv(
         file,
         read_options=csv.ReadOptions(block_size=_CSV_BLOCK_BYTES, use_threads=False),
@@ -185,7 +206,7 @@ def _check_utf8(file: Any) -> None:
 
 def _stream_batches(file: Any, columns: Collection[str]) -> Iterator[tuple[int, pa.RecordBatch]]:
     reader = _open_stream(file)
-    present = [name for name in columns if name in reader.schema.names]
+    present = row_groups.present(reader.schema.names, columns)
     row = 0
     for batch in reader:
         # What is in the file is taken for memory as it is: offsets that lead out of it would end the process.

@@ -171,7 +171,7 @@ def _row(sample: Values) -> dict[str, Any] | str:
         "reference_logprobs": reference,
         "target_logprobs": target,
         "advantages": advantages if advantages is not None and advantages.shape == (length,) else None,
-        "mask": None if mask is None else mask != 0,
+        "mask": mask,
     }
 
 

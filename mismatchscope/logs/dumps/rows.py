@@ -74,7 +74,7 @@ def row_of(sample: Values, trained: Values, step: int | None, remarks: Counter[s
         "truncated": _truncated(sample, trained),
         "rank": _int(trained.get("data_parallel_rank", trained.get("rank"))),
         "token_ids": tokens[start:],
-        "mask": np.ones(length, dtype=bool) if mask is None else mask != 0,
+        "mask": np.ones(length, dtype=bool) if mask is None else mask,
         "behavior_logprobs": behavior,
         "reference_logprobs": reference,
         "target_logprobs": _by_token(trained.get("train_log_probs"), length),

@@ -8,18 +8,20 @@ from pathlib import Path
 from ...parquet_files import open_parquet
 from .. import row_groups
 from ..columns import COLUMNS, LOGPROBS
-from ..row_types import in_our_types
+from ..row_types import in_our_types, is_nearly_ours
 from ..source import ColumnOrigin, LogBatch, LogFormat, Part
 
 PARQUET_MAGIC = b"PAR1"
 
 
 def recognises(path: Path, head: bytes) -> bool:
-    """Whether a Parquet file has log-probs under our names. Raises what pyarrow raises for a broken one."""
+    """Whether a Parquet file has log-probs under our names, and nothing under them of another kind: that is any
+    table's. Raises what pyarrow raises for a broken one."""
     if not head.startswith(PARQUET_MAGIC):
         return False
-    names = open_parquet(path).schema_arrow.names
-    return len(set(LOGPROBS.values()).intersection(names)) > 1
+    schema = open_parquet(path).schema_arrow
+    has_two = len(set(LOGPROBS.values()).intersection(schema.names)) > 1
+    return has_two and all(is_nearly_ours(field.name, field.type) for field in schema if field.name in COLUMNS)
 
 
 def parts_of(path: Path) -> list[Part]:

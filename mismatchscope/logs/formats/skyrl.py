@@ -158,13 +158,12 @@ def _values(tensors: Mapping[str, np.ndarray], row: int, prompt: int, response: 
     sequence_S = tensors["sequences"][row]
     start = len(sequence_S) - response
     prompt_P = sequence_S[start - prompt : start]
-    mask_A = _of_row(tensors.get("loss_mask"), row, response)
     rewards_A = _of_row(tensors.get("rewards"), row, response)
     return {
         "prompt": int(label_of([prompt_P])[0]) if prompt else None,
         "prompt_token_ids": prompt_P if prompt else None,
         "token_ids": sequence_S[start:],
-        "mask": None if mask_A is None else mask_A != 0,
+        "mask": _of_row(tensors.get("loss_mask"), row, response),
         "reward": None if rewards_A is None else float(rewards_A.sum()),
         "experts": _experts(tensors, row, start, response),
         **{column: _of_row(tensors.get(name), row, response) for column, name in _BY_TOKEN.items()},
