@@ -69,7 +69,7 @@ def report_of(
         tokens=statistics.pair.tokens, confidence=settings.confidence
     )
     checks = statistics.distribution.results(
-        pair, statistics.rejected, selects=log.format.selects, moved=settings.repairs.shift
+        pair, statistics.rejected, selects=_selects(log, statistics), moved=settings.repairs.shift
     )
     metrics, not_compared = statistics.native_metrics.results(trainers, logged), None
     if logged is not None:
@@ -254,7 +254,7 @@ def _facts(
         columns=column_policies(present, statistics.distribution.sample.examined()),
         rejected=dict(statistics.rejected.responses + statistics.rejected.tokens),
         steps=statistics.native_metrics.steps,
-        selection="; ".join(filter(None, [log.format.selects, *reduced])) or None,
+        selection="; ".join(filter(None, [_selects(log, statistics), *reduced])) or None,
         repairs=settings.repairs.sentences,
         remarks=tuple(
             filter(None, [*log.remarks, *statistics.remarks, *_left_out(statistics, settings), not_compared])
@@ -262,8 +262,13 @@ def _facts(
     )
 
 
+def _selects(log: Log, statistics: LogStatistics) -> str | None:
+    """What the format's masks have left out; None where the log's mask nothing, so that nothing can be left out."""
+    return log.format.selects if statistics.rejected.masked else None
+
+
 def _left_out(statistics: LogStatistics, settings: AnalysisSettings) -> list[str]:
-    """Corrections that lack something of the log; those that no log can show are named where they were asked for."""
+    """Corrections that lack something of the log; those that no log can show are named where somebody asked."""
     asked = {setting.name for text in settings.corrections for setting in settings_asked(text)}
     names: dict[str, list[str]] = {}
     for name, reason in statistics.corrections.left_out().items():

@@ -86,7 +86,7 @@ def find_logs(
         [(name, files)] = found.items()
         log_format = next(known for known in formats if known.name == name)
         files.sort(key=natural_order)
-        files, copies = without_copies(files, log_format.holds)
+        files, copies = (files, []) if log_format.compares_files else without_copies(files, log_format.holds)
         repeated = repeated_pieces(files, log_format.holds)
     remarks = [*_said(left_out), *_said_unfinished(unfinished), *copies, *repeated]
     return FoundFiles(log_format, tuple(files), tuple(remarks))

@@ -21,23 +21,37 @@ LINE_BYTES = 512 * 2**20
 """Of one row: a million tokens with every column that a trainer writes."""
 
 _CHUNK_BYTES = 2**20
-_FIRST_LINE_BYTES = 64 * 2**20
+_FIRST_LINES, _FIRST_LINES_BYTES = 4, 64 * 2**20
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_BEGINS_OBJECT = re.compile(rb"(?:\A(?:\xef\xbb\xbf)?|\n)\s*\{")
 _KEY = re.compile(rb'"(\w+)"\s*:')
 _NUMBERS_ABROAD = re.compile(rb"[^\w\"](?:NaN|-?Infinity)")
 
 
 def keys_of(path: Path, head: bytes) -> frozenset[str]:
-    """The keys of the objects in the first line of a file that begins with `head`; none where that is no JSON."""
-    if not head.removeprefix(_BYTE_ORDER_MARK).lstrip().startswith(b"{"):
-        return frozenset()
+    """The keys of the objects in the first lines of a file that begins with `head`; none where that is no JSON.
+
+    A first line may be blank, of somebody's tool, or the end of one that was cut off.
+    """
+    return keys_in(path) if _BEGINS_OBJECT.search(head) else frozenset()
+
+
+def keys_in(path: Path) -> frozenset[str]:
+    """The same of a file that is JSON lines."""
     return _first_keys(path, check_regular(path))
 
 
 @lru_cache(maxsize=1)
 def _first_keys(path: Path, size: int) -> frozenset[str]:
+    keys: set[str] = set()
+    left = _FIRST_LINES_BYTES
     with open_regular(path) as file:
-        return frozenset(key.decode() for key in _KEY.findall(file.readline(_FIRST_LINE_BYTES)))
+        for _ in range(_FIRST_LINES):
+            line = file.readline(left)
+            left -= len(line)
+            if line.removeprefix(_BYTE_ORDER_MARK).lstrip().startswith(b"{"):
+                keys.update(key.decode() for key in _KEY.findall(line))
+    return frozenset(keys)
 
 
 def parts_of(path: Path, start: int = 0, stop: int | None = None) -> list[Part]:

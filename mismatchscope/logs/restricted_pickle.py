@@ -32,6 +32,10 @@ class RefusedFileError(ValueError):
     """A file that is not of the expected kind, or names what no log needs; the text is a clause."""
 
 
+class ForeignNameError(RefusedFileError):
+    """A file that names what no log needs, as for an object that somebody put into it."""
+
+
 class Unbuilt:
     """What a stand-in makes of something whose state follows: `build` is given the state and makes the value."""
 
@@ -202,7 +206,7 @@ class _Reader:
         key = f"{module} {name}"
         if key not in self.stand_ins:
             shown = printable(f"{module}.{name}")[:_MAX_NAME]
-            raise RefusedFileError(f"it names {shown}, which no log needs; nothing of it was run")
+            raise ForeignNameError(f"it names {shown}, which no log needs; nothing of it was run")
         found = self.stand_ins[key]
         self.push(_Name(found) if callable(found) else found)
 

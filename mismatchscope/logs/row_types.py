@@ -33,7 +33,7 @@ def _kind(type: pa.DataType) -> str:
     import pyarrow.types as types
 
     if types.is_dictionary(type):
-        return _kind(type.value_type)  # type: ignore[attr-defined]
+        return _kind(type.value_type)
     kinds = {
         "null": types.is_null,
         "bool": types.is_boolean,

@@ -13,6 +13,7 @@ import mmap
 import struct
 import zipfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,11 +87,9 @@ def pickle_edges(path: Path) -> bytes | None:
 
 def is_complete(path: Path) -> bool:
     """Whether the end of the archive is there, which is written last."""
-    try:
-        _entries(_mapped(path))
-    except (RefusedFileError, OSError):
-        return False
-    return True
+    with suppress(RefusedFileError, OSError):
+        return zipfile.is_zipfile(_View(_mapped(path)))
+    return False
 
 
 def _mapped(path: Path) -> memoryview:

@@ -14,6 +14,9 @@ from log_reading import read_all
 from log_writers.nemo_rl import write_step
 from log_writers.samples import Sample, samples
 
+import mismatchscope as ms
+from mismatchscope.errors import EmptyComparisonError
+from mismatchscope.logs.formats.nemo_rl import NO_MASK
 from mismatchscope.logs.reading import open_logs
 from mismatchscope.measures.prompt_hash import label_of
 
@@ -109,6 +112,7 @@ def spoil(row: dict[str, Any], key: str, value: object) -> None:
 
 CHANGES = {
     "no prev_logprobs": lambda row: row.pop("prev_logprobs"),
+    NO_MASK: lambda row: row.pop("token_loss_mask"),
     "prev_logprobs is no list of one element": lambda row: row.update(prev_logprobs=row["prev_logprobs"] * 2),
     "lists of other lengths": lambda row: row.update(prev_logprobs=[row["prev_logprobs"][0][:5]]),
     "generation_logprobs has values that are no numbers": lambda row: spoil(row, "generation_logprobs", "x"),
@@ -146,6 +150,29 @@ def test_numbers_that_json_does_not_have_are_kept_for_the_checks_of_tokens(tmp_p
         start = 10 - len(row["prompt_token_ids"])
         assert np.isnan(row["reference_logprobs"][start])
         assert row["reference_logprobs"][start + 1 : start + 4] == [-np.inf, 0.5, np.inf]
+
+
+def test_a_log_from_before_there_were_masks_is_told_by_what_it_lacks(tmp_path: Path) -> None:
+    """A log-prob of 0.0 is a token that was not generated, or one that was certain."""
+    path = write_step(tmp_path, 1, samples(3))
+    change_rows(path, lambda row: [row.pop(key) for key in ("token_loss_mask", "sample_loss_mask", "token_ids")])
+    with pytest.raises(EmptyComparisonError, match="token_loss_mask, which NeMo-RL writes since February 2026"):
+        ms.analyze(tmp_path)
+
+
+@pytest.mark.parametrize("first", ["", "\n  \n", "garbage", '{"meta": 1}', '{"generation_logprobs": [[0.0, '])
+def test_a_first_line_that_is_no_row_hides_no_other(tmp_path: Path, first: str) -> None:
+    path = write_step(tmp_path, 1, samples(3))
+    path.write_text(f"{first}\n{path.read_text(encoding='utf-8')}", encoding="utf-8")
+    rows, rejected, _ = read_all(open_logs([tmp_path]))
+    assert (len(rows), rejected.total()) == (3, int(bool(first.strip())))
+
+
+def test_a_selection_is_said_where_a_mask_leaves_something_out(tmp_path: Path) -> None:
+    write_step(tmp_path / "a", 1, samples(4))
+    assert ms.analyze(tmp_path / "a").log.selection is None
+    write_step(tmp_path / "b", 1, samples(4), dropped=[2])
+    assert "sample_loss_mask" in str(ms.analyze(tmp_path / "b").log.selection)
 
 
 def test_a_file_of_another_name_has_no_step(tmp_path: Path) -> None:

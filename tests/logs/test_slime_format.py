@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime
+import zipfile
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -198,6 +200,29 @@ def test_a_list_that_is_there_many_times_is_refused(tmp_path: Path) -> None:
     assert path.stat().st_size < 800_000
     with pytest.raises(TraceError, match="more tokens than it has bytes"):
         read_all(open_logs([path]))
+
+
+def test_what_was_trained_on_a_rollout_that_names_a_class_is_read(tmp_path: Path) -> None:
+    """Such as miles' reference to an adapter, or what somebody's environment put into the metadata."""
+    written = samples(3)
+    rollout = write_rollout(
+        tmp_path / "rollout_data/0.pt", 0, written, metadata={"time": datetime.date(2026, 8, 1)}
+    )
+    write_train(tmp_path / "train_data/0.pt", 0, written)
+    rows, rejected, [remark] = read_all(open_logs([tmp_path]))
+    assert not rejected
+    for row, sample in zip(rows.to_pylist(), written, strict=True):
+        check_row(row, sample)
+    assert "names datetime.date, which no log needs" in remark and "The trainer's dump of it is read" in remark
+    with pytest.raises(TraceError, match=r"0\.pt cannot be read: it names datetime\.date"):
+        read_all(open_logs([rollout]))
+
+
+def test_an_archive_of_another_kind_is_not_cut_off(tmp_path: Path) -> None:
+    write_run(tmp_path, {0: samples(2)})
+    with zipfile.ZipFile(tmp_path / "weights.pt", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("weights/data.pkl", b"\x80\x02N.")
+    assert open_logs([tmp_path]).remarks == ("Files that were left out: 1 of another kind.",)
 
 
 def test_an_empty_response_is_no_row(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ import numpy as np
 
 from ..checked_rows import CheckedRows
 from ..refusals import readable
-from ..restricted_pickle import RefusedFileError
+from ..restricted_pickle import ForeignNameError, RefusedFileError
 from ..source import LogBatch, Part
 from ..torch_files import Tensor, read_torch_file
 from .rows import array_of, group_of, row_of, tokens_of
@@ -40,9 +40,15 @@ class Step:
         self.rollout_id: int | None = None
         self.samples: list[Values] = []
         self.ranks: list[Values] = []
+        self.remarks: list[str] = []
         for path in paths:
             with readable(path):
-                self._add(read_torch_file(path))
+                try:
+                    self._add(read_torch_file(path))
+                except ForeignNameError as error:
+                    if not self.ranks:
+                        raise
+                    self.remarks.append(f"A rollout's dump is left out: {error}. The trainer's dump of it is read.")
         self._taken: set[int] = set()
         self._tokens_left = sum(path.stat().st_size for path in paths)
 
@@ -186,7 +192,7 @@ def read_step(part: Part, merged: Merge) -> Iterator[LogBatch]:
         if values > BATCH_VALUES:
             yield LogBatch(builder.batch(), part, builder.rejected)
             builder, values = CheckedRows(), 0
-    said = tuple(f"{count:,} responses {what}." for what, count in remarks.items())
+    said = (*step.remarks, *(f"{count:,} responses {what}." for what, count in remarks.items()))
     yield LogBatch(builder.batch(), part, builder.rejected, said)
 
 

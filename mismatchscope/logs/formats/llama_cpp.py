@@ -191,6 +191,7 @@ FORMAT = LogFormat(
     recognises=recognises,
     parts=parts_of,
     read=read,
+    compares_files=True,
     columns=(
         ColumnOrigin("behavior_logprobs", "the first file", "behavior"),
         ColumnOrigin("reference_logprobs", "the second file", "reference"),

@@ -21,7 +21,10 @@ from ..masks import first_kept, turns_of
 from ..row_builder import RowBuilder, batches_of_lines
 from ..source import ColumnOrigin, LogBatch, LogFormat, Part
 
-_KEYS = {"generation_logprobs", "prev_logprobs", "token_loss_mask"}
+_KEYS = {"generation_logprobs", "prev_logprobs"}
+NO_MASK = (
+    "no token_loss_mask, which NeMo-RL writes since February 2026: which tokens the policy generated is not known"
+)
 _LARGEST_INDEX = 2**40
 _STEP = re.compile(r"step_?(\d{1,18})\.jsonl$")
 
@@ -46,6 +49,8 @@ def _step_of(path: Path) -> int | None:
 
 
 def _add(builder: RowBuilder, row: dict[str, Any], place: int, step: int | None) -> None:
+    if "token_loss_mask" not in row:
+        raise ValueError(NO_MASK)
     mask_T = flags_of(_only(row, "token_loss_mask"), "token_loss_mask")
     start = first_kept(mask_T)
     length = _only(row, "input_lengths") if "input_lengths" in row else len(mask_T)

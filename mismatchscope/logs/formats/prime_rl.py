@@ -18,7 +18,6 @@ from typing import Any, Final
 
 import numpy as np
 
-from ...input_files import open_regular
 from .. import jsonl
 from ..json_lists import flags_of, floats_of, ints_of
 from ..masks import NOTHING_GENERATED, first_kept, turns_of
@@ -54,8 +53,7 @@ def holds(path: Path) -> str | None:
 
 def _is_older_than_stable(path: Path) -> bool:
     """The version that wrote the first `STABLE` wrote the first `export_step`, and still a `training_mode`."""
-    with open_regular(path) as file:
-        keys = jsonl.keys_of(path, file.read(1))
+    keys = jsonl.keys_in(path)
     return "training_mode" in keys and "export_step" not in keys
 
 
