@@ -62,13 +62,11 @@ def blocks_of(batch: LogBatch, rejected: Rejected, file: int = 0) -> Iterator[Lo
     `file` is the number of the file among those of the log: with the row's own id it makes an id that no other file
     has.
     """
-    import pyarrow.compute as pc
-
     rejected.responses.update(batch.rejected)
     rows = _usable(batch.rows, rejected.responses)
     if not rows.num_rows:
         return
-    length_S = pc.list_value_length(rows.column(_REQUIRED[0])).to_numpy(zero_copy_only=False).astype(np.int64)
+    length_S = _lengths(rows.column(_REQUIRED[0]))
     for start, stop in _slices(length_S):
         block = _block(rows.slice(start, stop - start), batch, length_S[start:stop], file, rejected)
         if block is not None:
@@ -77,28 +75,42 @@ def blocks_of(batch: LogBatch, rejected: Rejected, file: int = 0) -> Iterator[Lo
 
 def _usable(rows: pa.RecordBatch, rejected: Counter[str]) -> pa.RecordBatch:
     """The rows that have tokens with the log-probs of both policies, and lists of one length."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     names = set(rows.schema.names)
     for name in _REQUIRED:
         if name not in names:
             rejected.update({f"no {name}": rows.num_rows} if rows.num_rows else {})
             return rows.slice(0, 0)
-    length_S = pc.fill_null(pc.list_value_length(rows.column(_REQUIRED[0])), 0)
-    reasons = {f"no {name}": pc.is_null(rows.column(name)) for name in _REQUIRED}
-    reasons["no response tokens"] = pc.equal(length_S, pa.scalar(0, length_S.type))
+    length_S = _lengths(rows.column(_REQUIRED[0]))
+    reasons = {f"no {name}": ~_present(rows.column(name)) for name in _REQUIRED}
+    reasons["no response tokens"] = length_S == 0
     for name in BY_TOKEN:
         if name in names and name != _REQUIRED[0]:
-            other_S = pc.list_value_length(rows.column(name))
-            reasons[f"{name} has another length"] = pc.fill_null(pc.not_equal(other_S, length_S), False)
+            other_S = _lengths(rows.column(name))
+            reasons[f"{name} has another length"] = _present(rows.column(name)) & (other_S != length_S)
     usable_S = np.ones(rows.num_rows, dtype=bool)
-    for reason, fails in reasons.items():
-        fails_S = usable_S & fails.to_numpy(zero_copy_only=False)
+    for reason, fails_S in reasons.items():
+        fails_S = usable_S & fails_S
         if fails_S.any():
             rejected[reason] += int(fails_S.sum())
             usable_S &= ~fails_S
     return rows if usable_S.all() else rows.filter(usable_S)
+
+
+def _lengths(lists: pa.Array[Any]) -> np.ndarray:
+    """Of each list, 0 of one that is null, int64 [S]."""
+    import pyarrow.compute as pc
+
+    length_S = pc.list_value_length(lists)
+    if length_S.null_count:
+        length_S = length_S.fill_null(0)
+    return length_S.to_numpy().astype(np.int64)
+
+
+def _present(column: pa.Array[Any]) -> np.ndarray:
+    """Whether each row has a value, bool [S]."""
+    if not column.null_count:
+        return np.ones(len(column), dtype=bool)
+    return column.is_valid().to_numpy(zero_copy_only=False)
 
 
 def _slices(length_S: np.ndarray) -> Iterator[tuple[int, int]]:
@@ -121,15 +133,9 @@ def _block(
     mask_R = (
         _by_token(rows.column("mask"), length_S, True) if "mask" in names else np.ones(length_S.sum(), dtype=bool)
     )
-    illegal = _illegal(logp_R)
-    legal_R = ~np.logical_or.reduce(list(illegal.values()))
-    for reason, bad_R in illegal.items():
-        if bad_R.any() and (count := int((bad_R & mask_R).sum())):
-            rejected.tokens[reason] += count
-            if reason.endswith("above 0"):
-                rejected.probabilities += _count_probabilities(logp_R, bad_R & mask_R)
+    legal_R = _legal(logp_R, mask_R, rejected)
+    counts_R = mask_R if legal_R is None else mask_R & legal_R
     rejected.masked += len(mask_R) - int(np.count_nonzero(mask_R))
-    counts_R = mask_R & legal_R
     start_S = np.cumsum(length_S) - length_S
     kept_S = np.logical_or.reduceat(counts_R, start_S)
     if not kept_S.all():
@@ -150,16 +156,17 @@ def _block(
     }
     for columns in (by_row, by_token):
         for name in _VERSIONS.intersection(columns):
-            columns[name] = np.where(columns[name] < 0, UNKNOWN, columns[name])
+            version = columns[name].astype(np.int64)
+            columns[name] = np.where(version < 0, UNKNOWN, version)
     sequence_id_S = _identities(by_row.get("sequence_id"), len(length_S), file)
     return LogBlock(
         sequence_id_S=sequence_id_S,
         cluster_S=_clusters(by_row.get("prompt"), sequence_id_S),
         recorded_S=length_S,
-        whole_S=np.logical_and.reduceat(counts_R | ~mask_R, start_S),
+        whole_S=~np.logical_or.reduceat(counts_R != mask_R, start_S),
         counts_R=counts_R,
         mask_R=mask_R,
-        token_id_R=by_token.pop("token_ids", np.full(len(mask_R), -1, dtype=np.int64)),
+        token_id_R=by_token.pop("token_ids") if "token_ids" in by_token else np.full(len(mask_R), -1),
         logp_R=logp_R,
         by_row=by_row,
         by_token=by_token,
@@ -184,47 +191,64 @@ def _count_probabilities(logp_R: dict[str, np.ndarray], of_R: np.ndarray) -> int
     return int(np.count_nonzero(largest_R <= 1))
 
 
-def _illegal(logp_R: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Which tokens no policy can have, by reason; a token that only π_θ lacks keeps its place in the other pair."""
-    found = {}
-    for role, side in (("behavior", "μ"), ("reference", "π_old")):
+def _legal(logp_R: dict[str, np.ndarray], mask_R: np.ndarray, rejected: Rejected) -> np.ndarray | None:
+    """Which tokens policies can have; None where all are. Others that the mask keeps are counted by reason.
+
+    A token that only π_θ lacks keeps its place in the other pair.
+    """
+    mu_R, pi_R = logp_R["behavior"], logp_R["reference"]
+    if mu_R.max() <= LOG_TOLERANCE and pi_R.max() <= LOG_TOLERANCE and mu_R.min() > -np.inf:  # NaN is neither
+        return None
+    illegal = {}
+    for value_R, side in ((mu_R, "μ"), (pi_R, "π_old")):
         with np.errstate(invalid="ignore"):
-            found[f"log-prob of {side} is not a number"] = np.isnan(logp_R[role])
-            found[f"log-prob of {side} is above 0"] = logp_R[role] > LOG_TOLERANCE
-    found["μ gives its own token no probability"] = np.isneginf(logp_R["behavior"])
-    return found
+            illegal[f"log-prob of {side} is not a number"] = np.isnan(value_R)
+            illegal[f"log-prob of {side} is above 0"] = value_R > LOG_TOLERANCE
+    illegal["μ gives its own token no probability"] = np.isneginf(mu_R)
+    for reason, bad_R in illegal.items():
+        if count := int(np.count_nonzero(bad_R & mask_R)):
+            rejected.tokens[reason] += count
+            if reason.endswith("above 0"):
+                rejected.probabilities += _count_probabilities(logp_R, bad_R & mask_R)
+    return ~np.logical_or.reduce(list(illegal.values()))
 
 
 def _by_token(column: pa.Array[Any], length_S: np.ndarray, filler: object) -> np.ndarray:
     """The values of a list column end to end, [R]; `filler` for rows without a list and where a value is null."""
-    import pyarrow as pa
     import pyarrow.types as types
 
     values = cast("pa.ListArray[Any]", column).flatten()
-    if types.is_boolean(values.type):
-        flat = values.fill_null(True).to_numpy(zero_copy_only=False)
-    elif types.is_integer(values.type):
-        flat = values.cast(pa.int64()).fill_null(UNKNOWN).to_numpy(zero_copy_only=False)
+    if types.is_floating(values.type):
+        flat = values.to_numpy(zero_copy_only=False).astype(np.float64, copy=False)  # null becomes NaN
+    elif values.null_count or column.null_count:
+        flat = _filled(values, filler)
     else:
-        flat = values.cast(pa.float64()).to_numpy(zero_copy_only=False)  # null becomes NaN
+        flat = values.to_numpy(zero_copy_only=False)
     if len(flat) == length_S.sum():
         return flat
-    present_R = np.repeat(column.is_valid().to_numpy(zero_copy_only=False), length_S)
-    spread = np.full(len(present_R), filler, dtype=flat.dtype)
-    spread[present_R] = flat
+    spread = np.full(int(length_S.sum()), filler, dtype=flat.dtype)
+    spread[np.repeat(_present(column), length_S)] = flat
     return spread
 
 
-def _by_row(column: pa.Array, kind: str) -> np.ndarray:
-    import pyarrow as pa
-
+def _by_row(column: pa.Array[Any], kind: str) -> np.ndarray:
     if kind == "string":
         return np.array([value or "" for value in column.to_pylist()], dtype=object)
     if kind == "double":
-        return column.cast(pa.float64()).to_numpy(zero_copy_only=False)
-    if kind == "bool":
-        return column.fill_null(False).to_numpy(zero_copy_only=False)
-    return column.cast(pa.int64()).fill_null(UNKNOWN).to_numpy(zero_copy_only=False)
+        return column.to_numpy(zero_copy_only=False).astype(np.float64, copy=False)
+    return _filled(column, False if kind == "bool" else UNKNOWN)
+
+
+def _filled(values: pa.Array[Any], filler: object) -> np.ndarray:
+    """Booleans, or integers as int64, with `filler` where there is none."""
+    import pyarrow as pa
+    import pyarrow.types as types
+
+    if not types.is_boolean(values.type):
+        values = values.cast(pa.int64())
+    if values.null_count:
+        values = values.fill_null(filler)
+    return values.to_numpy(zero_copy_only=False)
 
 
 def _identities(recorded_S: np.ndarray | None, rows: int, file: int) -> np.ndarray:
