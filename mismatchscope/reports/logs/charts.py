@@ -11,14 +11,14 @@ from ..charts import Chart
 from ..document import Report
 from ..svg import FLOOR, INK, SECOND, SERIES, STYLE, inline_svg
 from ..text import number
-from .axes import WIDTH, name_panel
+from .axes import name_panel, stacked_panels
 from .correction_charts import correction_charts
 from .trends import known_trends
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_MAIN, _SMALL, _AXIS = 105, 62, 45  # heights of a panel, of a small one, of the x axis
+_MAIN, _SMALL = 81, 38  # heights of a panel
 _POINTS = 300
 """Steps that are drawn; a longer run is drawn in groups of steps."""
 _CAPTION = (
@@ -53,17 +53,12 @@ def _drawable(trend: Trend) -> bool:
 def _trend_chart(
     name: str, title: str, caption: str, main: Sequence[tuple[str, Trend]], small: Sequence[tuple[str, Trend]]
 ) -> Chart:
-    from matplotlib.figure import Figure
-
-    heights = [_MAIN] * len(main) + [_SMALL] * len(small)
-    figure = Figure(figsize=(WIDTH / 72, (sum(heights) + _AXIS) / 72), dpi=72, layout="constrained")
-    panels = figure.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
+    figure, panels = stacked_panels([_MAIN] * len(main) + [_SMALL] * len(small))
     for axes, (label, trend), color in zip(
         panels, [*main, *small], [SERIES] * len(main) + [SECOND] * len(small), strict=True
     ):
         _draw_trend(axes, label, trend, color)
     panels[-1].set_xlabel("step")
-    figure.align_ylabels()
     described = "; ".join(f"{label} ends at {number(_last(trend))}" for label, trend in main or small)
     return Chart(name, title, caption, inline_svg(figure, name, title, described + "."))
 

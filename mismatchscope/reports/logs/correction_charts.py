@@ -12,7 +12,7 @@ from ..charts import Chart
 from ..document import Report
 from ..svg import FLOOR, INK, SECOND, SERIES, inline_svg
 from ..text import setting
-from .axes import WIDTH, name_panel
+from .axes import name_panel, stacked_panels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,6 +22,7 @@ _RULES = 8
 """Lines that one picture has at most."""
 _POINTS = 300
 """Steps that one line has at most."""
+_PANEL, _LEGEND_ROW = 110, 18  # heights
 _UNIT = {"token": "tokens", "sequence": "responses"}
 
 
@@ -46,7 +47,7 @@ def _kept(point: Correction) -> float:
 
 
 def _trade_off(name: str, unit: str, plural: str, sweeps: Sequence[CorrectionSweep], left_out: int) -> Chart:
-    figure, (retained, clipped) = _two_panels("mean TV of what is kept", "clipped mass, E (ρ − w)₊")
+    figure, (retained, clipped) = _two_panels("mean TV of what is kept", "clipped mass, E (ρ − w)₊", len(sweeps))
     for place, sweep in enumerate(sweeps):
         points = sorted(_points_of(sweep, unit), key=_kept)
         kept = [_kept(point) for point in points]
@@ -64,7 +65,7 @@ def _trade_off(name: str, unit: str, plural: str, sweeps: Sequence[CorrectionSwe
 
 
 def _over_run(name: str, by: str, series: Sequence[CorrectionSeries], left_out: int) -> Chart:
-    figure, (kept, weight) = _two_panels("share of tokens kept", "mean weight")
+    figure, (kept, weight) = _two_panels("share of tokens kept", "mean weight", len(series))
     stride = 1
     for place, each in enumerate(series):
         stride = math.ceil(len(each.labels) / _POINTS)
@@ -81,11 +82,9 @@ def _over_run(name: str, by: str, series: Sequence[CorrectionSeries], left_out: 
     return Chart(name, title, caption + _left_out(left_out), inline_svg(figure, name, title, described))
 
 
-def _two_panels(upper: str, lower: str) -> tuple[Figure, tuple[Axes, Axes]]:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(WIDTH / 72, WIDTH / 72), dpi=72, layout="constrained")
-    first, second = figure.subplots(2, 1, sharex=True)
+def _two_panels(upper: str, lower: str, lines: int) -> tuple[Figure, tuple[Axes, Axes]]:
+    """`lines` that the legend names, two a row."""
+    figure, (first, second) = stacked_panels([_PANEL] * 2, above=math.ceil(lines / 2) * _LEGEND_ROW)
     name_panel(first, upper)
     name_panel(second, lower)
     second.locator_params(axis="x", nbins=5)
@@ -106,7 +105,7 @@ def _rule(name: str) -> str:
 
 def _legend(figure: Figure, axes: Axes) -> None:
     handles, labels = axes.get_legend_handles_labels()
-    legend = figure.legend(handles, labels, loc="outside upper left", ncols=2, handlelength=2.4, columnspacing=1.0)
+    legend = figure.legend(handles, labels, loc="upper left", ncols=2, handlelength=2.4, columnspacing=1.0)
     for text in legend.get_texts():
         text.set_parse_math(False)  # names of rules can be foreign
 
