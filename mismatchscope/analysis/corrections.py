@@ -19,7 +19,7 @@ from ..measures.corrections import RatioBlock
 from ..measures.corrections.accumulator import Corrections
 from ..measures.corrections.catalogue import EVERY
 from ..measures.corrections.requests import settings_asked
-from ..measures.corrections.second_moment import BINNED_AT, SecondMoment
+from ..measures.corrections.second_moment import M2PO, THRESHOLD, SecondMoment
 from ..measures.corrections.series import ClusterWeights, LabelSums
 from ..measures.corrections.setting import Setting
 from ..measures.corrections.sweeps import Sweeps, sweep_settings
@@ -39,9 +39,12 @@ class LogCorrections:
 
     def __init__(self, settings: AnalysisSettings) -> None:
         self._confidence = settings.confidence
-        self._settings = tuple(_settings(settings.corrections))
-        self._all = Corrections(self._settings, [*sweep_settings(), BINNED_AT])
-        self._sweeps, self._second_moment = Sweeps(), SecondMoment()
+        asked = [setting for text in settings.corrections for setting in settings_asked(text)]
+        self._settings = tuple(_settings([setting for setting in asked if setting.name != M2PO]))
+        thresholds = [THRESHOLD, *(setting.parameters["threshold"] for setting in asked if setting.name == M2PO)]
+        self._second_moments = [SecondMoment(threshold) for threshold in dict.fromkeys(thresholds)]
+        binned_at = [moment.binned_at for moment in self._second_moments]
+        self._all, self._sweeps = Corrections(self._settings, [*sweep_settings(), *binned_at]), Sweeps()
         self._by_label = {by: LabelSums(len(self._settings)) for by in _BY}
         self._clusters = ClusterWeights(len(self._settings))
         self._waiting: list[_Responses] = []
@@ -53,7 +56,8 @@ class LogCorrections:
         ratios = _ratios(block, whole_S)
         ratios.thresholds = self._all.thresholds
         labels = {by: _labels(block.label_S(by), whole_S) for by in _BY}
-        self._second_moment.add(ratios, labels["step"])
+        for moment in self._second_moments:
+            moment.add(ratios, labels["step"])
         self._waiting.append(_Responses(RatioBlock.joined([ratios]), block.cluster_S[whole_S], labels))
         if sum(len(each.cluster_S) for each in self._waiting) >= _RESPONSES:
             self._add_waiting()
@@ -61,8 +65,10 @@ class LogCorrections:
     def merge(self, other: LogCorrections) -> None:
         self._add_waiting()
         other._add_waiting()
-        for name in ("_all", "_sweeps", "_second_moment", "_clusters"):
+        for name in ("_all", "_sweeps", "_clusters"):
             getattr(self, name).merge(getattr(other, name))
+        for moment, theirs in zip(self._second_moments, other._second_moments, strict=True):
+            moment.merge(theirs)
         for by, sums in self._by_label.items():
             sums.merge(other._by_label[by])
 
@@ -100,8 +106,8 @@ class LogCorrections:
                         kept_tokens_high=kept.high,
                     )
                 )
-        second_moment = self._second_moment.correction()
-        return (*found, *([] if second_moment is None else [second_moment]))
+        found += [each for moment in self._second_moments if (each := moment.correction()) is not None]
+        return tuple(found)
 
     def sweeps(self) -> tuple[CorrectionSweep, ...]:
         self._add_waiting()
@@ -123,12 +129,10 @@ class LogCorrections:
         return self._all.left_out()
 
 
-def _settings(asked: tuple[str, ...]) -> Iterator[Setting]:
+def _settings(asked: Sequence[Setting]) -> Iterator[Setting]:
+    """Every rule at its thresholds, then what was asked for, each once."""
     seen = set()
-    for setting in (
-        *(Setting(name, parameters) for name, settings in EVERY for parameters in settings),
-        *(setting for text in asked for setting in settings_asked(text)),
-    ):
+    for setting in (*(Setting(name, parameters) for name, settings in EVERY for parameters in settings), *asked):
         key = (setting.name, tuple(sorted(setting.parameters.items())))
         if key not in seen:
             seen.add(key)

@@ -41,7 +41,8 @@ def analyze(
         compare_with: what the run logged of its own metrics: JSONL of wandb, or TensorBoard's directory.
         trainer: whose metrics are recomputed; by default the one's that the format is of, or all.
         tolerance: of a mean TV: the step, and the lag, that pass it are reported.
-        max_rejected: the share of rejected tokens, or of responses left out whole, above which `verdict` is "inconclusive".
+        max_rejected: the share of rejected tokens, or of responses left out whole, above which `verdict` is
+            "inconclusive".
         convert: a new directory for traces of the log's policies: `behavior`, `reference` and perhaps `target`.
         shift: a repair: the trainer's log-probs of token t are read at t + shift.
         mask: which tokens count: "recorded", "all" that have log-probs of both policies, "scored" without those

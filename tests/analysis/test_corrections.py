@@ -72,6 +72,17 @@ def test_figures_are_those_of_the_tokens() -> None:
     assert found["m2po", 0.04].kept_tokens < 1
 
 
+def test_m2po_is_shown_at_the_thresholds_that_are_asked_for() -> None:
+    asked = ("m2po:threshold=0.01", "m2po", "m2po:threshold=0.2")
+    halves = [analysed(RUN.block(72 * i, 72 * i + 72), asked=asked) for i in range(2)]
+    halves[0].merge(pickle.loads(pickle.dumps(halves[1])))
+    found = {
+        each.parameters["threshold"]: each.kept_tokens for each in halves[0].corrections() if each.name == "m2po"
+    }
+    assert list(found) == [0.04, 0.01, 0.2]
+    assert found[0.01] < found[0.04] < found[0.2]
+
+
 def test_series_are_the_steps_one_by_one() -> None:
     series = {(each.name, each.by, *each.parameters.values()): each for each in analysed(RUN.block()).series()}
     tis = series["token_tis", "step", 2.0]

@@ -225,7 +225,7 @@ _RULES = (
 )
 
 RULES: dict[str, Rule] = {rule.name: rule for rule in _RULES}
-"""By name. `second_moment.M2PO` is the one rule that looks at a whole batch and stands apart."""
+"""By name. `second_moment` has M2PO, the one rule that looks at a whole batch and stands apart."""
 
 _OF_AN_AUDIT = (
     "token_tis",

@@ -8,6 +8,7 @@ import math
 from ...errors import UsageError
 from .catalogue import RULES
 from .presets import BY_KEY, PRESETS, TRAINERS
+from .second_moment import M2PO, THRESHOLD
 from .setting import Setting
 
 
@@ -19,7 +20,7 @@ def settings_asked(text: str) -> tuple[Setting, ...]:
     """
     name, _, rest = text.strip().partition(":")
     name = name.strip().replace("-", "_")
-    if name in RULES:
+    if name in RULES or name == M2PO:
         return (Setting(name, _parameters(name, rest)),)
     presets = [preset for preset in PRESETS if name in (preset.key, preset.trainer)]
     if not presets:
@@ -33,36 +34,44 @@ def settings_asked(text: str) -> tuple[Setting, ...]:
 
 
 def _nearest(name: str) -> str:
-    known = [*RULES, *TRAINERS, *BY_KEY]
+    known = [*RULES, M2PO, *TRAINERS, *BY_KEY]
     found = difflib.get_close_matches(name, known, n=3)
     return (
         f"did you mean {' or '.join(found)}?"
         if found
-        else f"rules: {', '.join(RULES)}; presets: {', '.join(TRAINERS)}"
+        else f"rules: {', '.join([*RULES, M2PO])}; presets: {', '.join(TRAINERS)}"
     )
 
 
 def _parameters(rule_name: str, text: str) -> dict[str, float]:
-    rule = RULES[rule_name]
+    usual, known, of_ratio = _thresholds(rule_name)
     given: dict[str, float] = {}
     for item in filter(None, (part.strip() for part in text.split(","))):
         key, equals, value = item.partition("=")
         key = key.strip()
-        if not equals or key not in rule.parameters:
+        if not equals or key not in known:
             raise UsageError(
                 f"The correction {rule_name} has no threshold '{key}'.",
-                hint=f"it has {', '.join(rule.parameters)}, as in {_example(rule_name)}",
+                hint=f"it has {', '.join(known)}, as in {_example(rule_name)}",
             )
         if key in given:
             raise UsageError(f"The correction {rule_name} has the threshold {key} twice.", hint="give it once")
         given[key] = _number(rule_name, key, value)
-    found = {**rule.usual[0], **given}
-    if found.get("low", 0.0) > found.get("high", found.get("cap", math.inf)) and not rule.needs:
+    found = {**usual, **given}
+    if found.get("low", 0.0) > found.get("high", found.get("cap", math.inf)) and of_ratio:
         raise UsageError(
             f"The band of {rule_name} is empty: low {found['low']:g} is above its upper bound.",
             hint="bounds are on the ratio π_old/μ itself, not on its negative logarithm, which swaps them",
         )
     return found
+
+
+def _thresholds(rule_name: str) -> tuple[dict[str, float], tuple[str, ...], bool]:
+    """(the usual thresholds of a rule, the names of all that it takes, whether they are of ρ itself)."""
+    if rule_name == M2PO:
+        return {"threshold": THRESHOLD}, ("threshold",), False
+    rule = RULES[rule_name]
+    return rule.usual[0], rule.parameters, not rule.needs
 
 
 def _number(rule_name: str, key: str, text: str) -> float:
@@ -79,4 +88,4 @@ def _number(rule_name: str, key: str, text: str) -> float:
 
 
 def _example(rule_name: str) -> str:
-    return f"{rule_name}:{','.join(f'{key}={value:g}' for key, value in RULES[rule_name].usual[0].items())}"
+    return f"{rule_name}:{','.join(f'{key}={value:g}' for key, value in _thresholds(rule_name)[0].items())}"

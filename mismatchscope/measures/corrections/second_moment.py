@@ -21,19 +21,24 @@ from .effect import RuleSums
 
 Array = np.ndarray
 
+M2PO = "m2po"
 THRESHOLD = 0.04
 """Of the paper and of AReaL's example."""
-_SMALLEST = math.sqrt(THRESHOLD)
-BINNED_AT = ("icepop", {"low": math.exp(-_SMALLEST), "high": math.exp(_SMALLEST)})
-"""A rule at whose thresholds blocks must be binned."""
-_LOW, _HIGH = (float(np.log(bound)) for bound in BINNED_AT[1].values())
 _PER_OCTAVE = 16
 _BINS = 1 + 10 * _PER_OCTAVE  # the last one has |d| beyond 1024 times the smallest
 _VALUES = ("tokens", "log_square", "ratio", "square", "shortfall", "k3")
 
 
 class SecondMoment:
-    def __init__(self) -> None:
+    """M2PO at one threshold. Raises `ValueError` for one that is not positive."""
+
+    def __init__(self, threshold: float = THRESHOLD) -> None:
+        if not 0 < threshold < math.inf:
+            raise ValueError(f"a mean of d² is positive, not {threshold}")
+        self._threshold, self._smallest = threshold, math.sqrt(threshold)
+        self.binned_at = ("icepop", {"low": math.exp(-self._smallest), "high": math.exp(self._smallest)})
+        """A rule at whose thresholds blocks must be binned."""
+        self._low, self._high = (float(np.log(bound)) for bound in self.binned_at[1].values())
         self._batches = Clusters()
         self._table_LBV = np.zeros((0, 1 + _BINS, len(_VALUES)))  # bin 0 has what is never masked
         self._sequences_LB = np.zeros((0, 1 + _BINS), dtype=np.int64)
@@ -43,11 +48,11 @@ class SecondMoment:
         """`batch_S` is the batch that each sequence of the block was in."""
         row_S = self._batches.rows(batch_S)
         self._grow(int(row_S.max()) + 1)
-        log_ratio_F, sequence_F = block.far_tokens(_LOW, _HIGH)
+        log_ratio_F, sequence_F = block.far_tokens(self._low, self._high)
         size_F = np.abs(log_ratio_F)
-        bin_F, row_F = _bins(size_F), row_S[sequence_F]
-        bins = block.bins("ratio", [_LOW], [_HIGH])
-        near_B = bins.within(_LOW, _HIGH)
+        bin_F, row_F = self._bins(size_F), row_S[sequence_F]
+        bins = block.bins("ratio", [self._low], [self._high])
+        near_B = bins.within(self._low, self._high)
         with np.errstate(over="ignore"):
             ratio_F = np.exp(log_ratio_F)
             far = (np.ones(len(size_F)), size_F**2, ratio_F, ratio_F**2, shortfall(log_ratio_F), k3(log_ratio_F))
@@ -58,7 +63,7 @@ class SecondMoment:
         smallest_S = np.zeros(len(row_S))
         np.minimum.at(found := np.full(len(row_S), np.inf), sequence_F, size_F)
         smallest_S[no_near_S] = found[no_near_S]
-        np.add.at(self._sequences_LB, (row_S, np.where(smallest_S > 0, _bins(smallest_S), 0)), 1)
+        np.add.at(self._sequences_LB, (row_S, np.where(smallest_S > 0, self._bins(smallest_S), 0)), 1)
 
     def merge(self, other: SecondMoment) -> None:
         batches = len(other._batches)
@@ -77,7 +82,7 @@ class SecondMoment:
         for row in range(len(self._batches)):
             total.merge(self._masked(self._table_LBV[row], self._sequences_LB[row]))
         remark = "by step, as the batch; w = ρ while kept; the cut is known to a sixteenth of an octave of |d|"
-        return total.correction("m2po", {"threshold": THRESHOLD}, remark)
+        return total.correction(M2PO, {"threshold": self._threshold}, remark)
 
     def _masked(self, table_BV: Array, sequences_B: Array) -> RuleSums:
         """Of one batch: bins from the smallest |d| up are kept while the mean of d^2 allows."""
@@ -88,12 +93,12 @@ class SecondMoment:
             if not count:
                 share_B[b] = 1.0
                 continue
-            if square_d + square <= THRESHOLD * (tokens + count):
+            if square_d + square <= self._threshold * (tokens + count):
                 share_B[b] = 1.0
                 tokens, square_d = tokens + count, square_d + square
                 continue
-            excess = square / count - THRESHOLD
-            share_B[b] = max(0.0, (THRESHOLD * tokens - square_d) / (excess * count))
+            excess = square / count - self._threshold
+            share_B[b] = max(0.0, (self._threshold * tokens - square_d) / (excess * count))
             break
         kept_BV = np.where(share_B[:, None] > 0, table_BV, 0.0) * share_B[:, None]
         kept_V = kept_BV.sum(axis=0)
@@ -121,8 +126,7 @@ class SecondMoment:
         self._table_LBV = grown(self._table_LBV, rows, 0.0)
         self._sequences_LB = grown(self._sequences_LB, rows, 0)
 
-
-def _bins(size_F: Array) -> Array:
-    """From 1, by |d| above the smallest."""
-    octaves_F = np.log2(np.maximum(size_F, _SMALLEST) / _SMALLEST)
-    return 1 + np.minimum(octaves_F * _PER_OCTAVE, _BINS - 1).astype(np.int64)
+    def _bins(self, size_F: Array) -> Array:
+        """From 1, by |d| above the smallest."""
+        octaves_F = np.log2(np.maximum(size_F, self._smallest) / self._smallest)
+        return 1 + np.minimum(octaves_F * _PER_OCTAVE, _BINS - 1).astype(np.int64)

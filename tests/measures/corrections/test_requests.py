@@ -51,6 +51,18 @@ def test_every_rule_can_be_asked_for_by_its_name_alone(name: str) -> None:
     assert dict(setting.parameters) == RULES[name].usual[0]
 
 
+def test_the_rule_of_whole_batches_can_be_asked_for_too() -> None:
+    assert [
+        dict(setting.parameters) for text in ("m2po", "m2po:threshold=0.1") for setting in settings_asked(text)
+    ] == [
+        {"threshold": 0.04},
+        {"threshold": 0.1},
+    ]
+    with pytest.raises(UsageError, match="m2po has no threshold 'cap'") as caught:
+        settings_asked("m2po:cap=1")
+    assert caught.value.hint == "it has threshold, as in m2po:threshold=0.04"
+
+
 def test_a_trainer_has_all_its_presets_and_each_can_be_asked_for() -> None:
     assert {
         "verl",

@@ -9,17 +9,19 @@ from mismatchscope.measures.corrections import RatioBlock
 from mismatchscope.measures.corrections.second_moment import THRESHOLD, SecondMoment
 
 
-def kept_by_sorting(d: np.ndarray) -> np.ndarray:
+def kept_by_sorting(d: np.ndarray, threshold: float) -> np.ndarray:
     order = np.argsort(-(d**2))
     for dropped in range(len(d)):
         kept = order[dropped:]
-        if np.mean(d[kept] ** 2) <= THRESHOLD:
+        if np.mean(d[kept] ** 2) <= threshold:
             return np.isin(np.arange(len(d)), kept)
     return np.zeros(len(d), dtype=bool)
 
 
-@pytest.mark.parametrize("spread", [0.05, 0.2, 0.4, 1.5])
-def test_it_keeps_what_sorting_each_batch_keeps(spread: float) -> None:
+@pytest.mark.parametrize(
+    ("spread", "threshold"), [(0.05, THRESHOLD), (0.2, THRESHOLD), (0.4, THRESHOLD), (1.5, THRESHOLD), (0.4, 0.1)]
+)
+def test_it_keeps_what_sorting_each_batch_keeps(spread: float, threshold: float) -> None:
     rng = np.random.default_rng(int(spread * 100))
     lengths = rng.integers(20, 60, 200)
     offsets, batch_S = np.concatenate([[0], np.cumsum(lengths)]), rng.integers(0, 4, 200)
@@ -27,10 +29,10 @@ def test_it_keeps_what_sorting_each_batch_keeps(spread: float) -> None:
     batch_T = np.repeat(batch_S, lengths)
     keep = np.zeros(len(d), dtype=bool)
     for batch in range(4):
-        keep[batch_T == batch] = kept_by_sorting(d[batch_T == batch])
+        keep[batch_T == batch] = kept_by_sorting(d[batch_T == batch], threshold)
     parts = []
     for low, high in ((0, 90), (90, 200)):
-        part = SecondMoment()
+        part = SecondMoment(threshold)
         part.add(
             RatioBlock(d[offsets[low] : offsets[high]], offsets[low : high + 1] - offsets[low]), batch_S[low:high]
         )
