@@ -79,12 +79,12 @@ def find_logs(
                 unfinished.append(why)
             else:
                 found[log_format.name].append(path)
-        if len(found) > 1:
-            raise _mixed(found)
         if not found:
             raise _nothing(paths, formats, left_out, unfinished)
-        [(name, files)] = found.items()
-        log_format = next(known for known in formats if known.name == name)
+        log_format = next((known for known in formats if found.keys() <= {known.name, *known.also_reads}), None)
+        if log_format is None:
+            raise _mixed(found)
+        files = [path for of_format in found.values() for path in of_format]
         files.sort(key=natural_order)
         files, copies = (files, []) if log_format.compares_files else without_copies(files, log_format.holds)
         repeated = repeated_pieces(files, log_format.holds)

@@ -32,8 +32,8 @@ class RefusedFileError(ValueError):
     """A file that is not of the expected kind, or names what no log needs; the text is a clause."""
 
 
-class ForeignNameError(RefusedFileError):
-    """A file that names what no log needs, as for an object that somebody put into it."""
+class ForeignObjectError(RefusedFileError):
+    """A file with an object that no log needs, which somebody put beside what a log does."""
 
 
 class Unbuilt:
@@ -206,7 +206,7 @@ class _Reader:
         key = f"{module} {name}"
         if key not in self.stand_ins:
             shown = printable(f"{module}.{name}")[:_MAX_NAME]
-            raise ForeignNameError(f"it names {shown}, which no log needs; nothing of it was run")
+            raise ForeignObjectError(f"it names {shown}, which no log needs; nothing of it was run")
         found = self.stand_ins[key]
         self.push(_Name(found) if callable(found) else found)
 

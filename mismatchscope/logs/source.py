@@ -86,6 +86,8 @@ class LogFormat:
     finished_parts: Callable[[list[Part]], list[Part]] | None = None
     """Of all parts of a log that is being written, those that no further file will be joined to. None where a part
     is one file."""
+    also_reads: frozenset[str] = frozenset()
+    """Other formats whose files it reads too, where a log has both."""
     compares_files: bool = False
     """Whether a log is two files that are held against each other, of which equal ones are two."""
     holds: Callable[[Path], str | None] = _unknown

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from ..input_files import open_regular
-from .restricted_pickle import RefusedFileError, Unbuilt, parse
+from .restricted_pickle import ForeignObjectError, RefusedFileError, Unbuilt, parse
 
 MAGIC = b"PK\x03\x04"
 _PICKLE = "/data.pkl"
@@ -266,7 +266,7 @@ def _encoded(text: Any, codec: Any) -> bytes:
 def _dtype(name: Any, *_: Any) -> Unbuilt:
     """A numpy type, whose byte order follows as its state."""
     if name not in _NUMPY_TYPES:
-        raise RefusedFileError("it has a numpy array of something else than numbers")
+        raise ForeignObjectError("it has a numpy array of something else than numbers")
 
     def with_order(state: Any) -> np.dtype:
         order = state[1] if type(state) is tuple and len(state) > 1 else None

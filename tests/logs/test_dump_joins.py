@@ -100,12 +100,13 @@ def test_samples_that_share_number_and_tokens_keep_their_own_log_probs(tmp_path:
     assert responses(rows) == expected(written)
 
 
-def test_samples_without_a_number_are_joined_by_their_tokens(tmp_path: Path) -> None:
+@pytest.mark.parametrize("of_rollout", [{"index": None}, {}])
+def test_samples_without_a_number_are_joined_by_their_tokens(tmp_path: Path, of_rollout: dict[str, None]) -> None:
     written = samples(6)
-    slime.write_rollout(tmp_path / "rollout_data/0.pt", 0, written[::-1], index=None)
+    slime.write_rollout(tmp_path / "rollout_data/0.pt", 0, written[::-1], **of_rollout)
     slime.write_old_train(tmp_path / "train_data", 0, written, sample_indices=[None] * 3)
-    rows, rejected, _ = read_all(open_logs([tmp_path]))
-    assert not rejected
+    rows, rejected, remarks = read_all(open_logs([tmp_path]))
+    assert (rejected, remarks) == (Counter(), ())
     assert responses(rows) == expected(written)
     assert rows["policy_version"].to_pylist() == [0] * 6
 
@@ -205,6 +206,17 @@ def test_an_empty_response_with_routing_is_no_row_and_ends_nothing(tmp_path: Pat
     slime.write_train(tmp_path / "train_data/0.pt", 0, [whole, empty])
     rows, rejected, _ = read_all(open_logs([tmp_path]))
     assert (len(rows), rejected) == (1, Counter({"no response token": 1}))
+
+
+def test_a_loss_without_a_move_is_no_twin_of_others(tmp_path: Path) -> None:
+    """The trainer gave the first response the sampler's very log-probs, so its loss might have taken those."""
+    written = alike(0)
+    written[0].pi_T[:] = written[0].mu_T
+    write_miles_run(tmp_path, {0: written})
+    rows, _, remarks = read_all(open_logs([tmp_path]))
+    assert remarks == ()
+    for row in rows.to_pylist():
+        assert row["target_logprobs"] == miles.theta_of(written[row["sequence_id"]]).tolist()
 
 
 def alike(step: int, count: int = 4) -> list[Sample]:

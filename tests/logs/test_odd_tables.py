@@ -89,6 +89,15 @@ def test_columns_of_our_names_and_another_kind_are_any_tables(tmp_path: Path, co
         assert rows["mask"].to_pylist() == [[True, False]] * 4
 
 
+def test_tables_with_our_names_are_one_log_whatever_kinds_some_have(tmp_path: Path) -> None:
+    for name, step in (("a", [1, 2, 3, 4]), ("b", ["5", "6", "7", "8"])):
+        pq.write_table(pa.table(COLUMNS | {"step": step}), tmp_path / f"{name}.parquet")
+    log = open_logs([tmp_path])
+    assert log.format.name == "generic"
+    rows, rejected, _ = read_all(log)
+    assert (rows["step"].to_pylist(), rejected) == (list(range(1, 9)), Counter())
+
+
 @pytest.mark.parametrize("name", ["reference_logprobs", "step"])
 def test_a_column_that_is_there_twice_is_refused(tmp_path: Path, name: str) -> None:
     table = pa.table(COLUMNS | {"step": [1, 2, 3, 4]})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import re
 import zipfile
 from collections import Counter
 from dataclasses import replace
@@ -202,7 +203,8 @@ def test_a_list_that_is_there_many_times_is_refused(tmp_path: Path) -> None:
         read_all(open_logs([path]))
 
 
-def test_what_was_trained_on_a_rollout_that_names_a_class_is_read(tmp_path: Path) -> None:
+@pytest.mark.parametrize("thing", [datetime.date(2026, 8, 1), np.array(["a"], dtype=object), np.str_("a")])
+def test_what_was_trained_on_a_rollout_with_foreign_objects_is_read(tmp_path: Path, thing: object) -> None:
     """Such as miles' reference to an adapter, or what somebody's environment put into the metadata."""
     written = samples(3)
     rollout = write_rollout(
@@ -213,8 +215,9 @@ def test_what_was_trained_on_a_rollout_that_names_a_class_is_read(tmp_path: Path
     assert not rejected
     for row, sample in zip(rows.to_pylist(), written, strict=True):
         check_row(row, sample)
-    assert "names datetime.date, which no log needs" in remark and "The trainer's dump of it is read" in remark
-    with pytest.raises(TraceError, match=r"0\.pt cannot be read: it names datetime\.date"):
+    assert re.search("names datetime.date, which no log needs|something else than numbers", remark)
+    assert remark.endswith("The trainer's dump of it is read.")
+    with pytest.raises(TraceError, match=r"0\.pt cannot be read: it (names|has a numpy array)"):
         read_all(open_logs([rollout]))
 
 

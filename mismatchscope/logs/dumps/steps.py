@@ -18,7 +18,7 @@ import numpy as np
 
 from ..checked_rows import CheckedRows
 from ..refusals import readable
-from ..restricted_pickle import ForeignNameError, RefusedFileError
+from ..restricted_pickle import ForeignObjectError, RefusedFileError
 from ..source import LogBatch, Part
 from ..torch_files import Tensor, read_torch_file
 from .rows import array_of, group_of, row_of, tokens_of
@@ -45,7 +45,7 @@ class Step:
             with readable(path):
                 try:
                     self._add(read_torch_file(path))
-                except ForeignNameError as error:
+                except ForeignObjectError as error:
                     if not self.ranks:
                         raise
                     self.remarks.append(f"A rollout's dump is left out: {error}. The trainer's dump of it is read.")
@@ -83,11 +83,13 @@ class Step:
         number, place = number_of(trained), trained.get("rollout_position")
         if type(place) is int and 0 <= place < len(self.samples) and number_of(self.samples[place]) == number:
             found = [self.samples[place]]
+        elif number is not None and len(self._by_number[number]) == 1:
+            found = self._by_number[number]
         else:
-            found = self._by_number.get(number, [])
-            if len(found) > 1:
-                found = self._by_response.get(self._response(trained), found)
-                found = sorted(found, key=lambda sample: (id(sample) in self._taken, not _same_mu(sample, trained)))
+            alike = self._by_response.get(self._response(trained), [])
+            found = [sample for sample in alike if number in (None, number_of(sample))]
+            found.sort(key=lambda sample: (id(sample) in self._taken, not _same_mu(sample, trained)))
+            found = found or ([] if number is None else self._by_number[number])
         self._taken.update(id(sample) for sample in found[:1])
         return found[0] if found else {}
 
@@ -112,15 +114,15 @@ class Step:
 
     def _content(self, rows: Iterable[Values]) -> bytes:
         """What tells a rank's rows from those of a rank that has others."""
-        return b"".join(self._response(row) + repr(row.get("rollout_position")).encode() for row in rows)
+        places = [(number_of(row), row.get("rollout_position")) for row in rows]
+        return repr(places).encode() + b"".join(map(self._response, rows))
 
     def _response(self, sample: Values) -> bytes:
-        """What tells a response from others: its sample's number, its length and all tokens."""
+        """What tells a response from others: its length and all tokens."""
         tokens, length = tokens_of({}, sample)
         known = np.empty(0) if tokens is None or tokens.dtype.kind not in "iu" else tokens
         self.count(known.size)
-        label = repr((number_of(sample), length)).encode()
-        return hashlib.blake2b(label + known.astype(np.int64).tobytes(), digest_size=16).digest()
+        return hashlib.blake2b(b"%d " % length + known.astype(np.int64).tobytes(), digest_size=16).digest()
 
     def count(self, tokens: int) -> None:
         """Raise `RefusedFileError` for more tokens than the files have bytes: some list is there many times."""
@@ -207,7 +209,7 @@ def _rows(step: Step, merged: Merge, remarks: Counter[str]) -> Iterator[dict[str
     samples = [step.sample_of(rows[0]) for rows in trained] if step.ranks else step.samples
     numbers = Counter(number_of(rows[0] or sample) for rows, sample in zip(trained, samples, strict=True))
     are_numbered = all(type(number) is int and count == 1 for number, count in numbers.items())
-    if not are_numbered and (shared := sum(count for number, count in numbers.items() if count > 1)):
+    if shared := sum(count for number, count in numbers.items() if count > 1 and number is not None):
         remarks["share the number of another one of their rollout, and are numbered by their place in it"] += shared
     labels: dict[tuple[str, int], int] = {}
     whole_rows = merged(trained, samples, remarks) if step.ranks else [({}, None) for _ in samples]

@@ -34,6 +34,7 @@ def format_of(columns: ColumnMap) -> LogFormat:
         parts=partial(_parts, columns),
         read=partial(_read, columns),
         grows=columns.rows == "responses",
+        also_reads=frozenset({"recorder"}) if columns == our_own_names() else frozenset(),
         columns=tuple(ColumnOrigin(LOGPROBS[role], mapped.column, role) for role, mapped in origins.items()),
     )
 
