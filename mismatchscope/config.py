@@ -235,7 +235,7 @@ def _config_error(error: ValidationError) -> ConfigError:
     key = ".".join(str(part) for part in first["loc"])
     if first["type"] != "extra_forbidden":
         return ConfigError(
-            f"{key} = {first['input']!r} is not valid: {first['msg']}.", hint="mismatchscope audit --help"
+            f"{key} = {first['input']!r} is not valid: {first['msg']}.", hint="--help says what each option takes"
         )
     tables: dict[str, type[Settings]] = {"sampling": SamplingSettings, "gate": GateSettings}
     parent, _, last = key.rpartition(".")

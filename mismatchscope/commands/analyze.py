@@ -33,7 +33,7 @@ def command(
         str | None, typer.Option(help="Whose metrics to recompute.  \\[the format's, or all]")
     ] = None,
     tolerance: Annotated[
-        float | None, typer.Option(help="Of a mean TV: report the step and the lag that pass it.")
+        float | None, typer.Option(help="Of the mean TV: report the step and the lag that pass it.")
     ] = None,
     convert: Annotated[
         Path | None, typer.Option(help="New directory for traces of the log's policies, to compare.")
@@ -60,11 +60,13 @@ def command(
     correction: Annotated[
         list[str] | None,
         typer.Option(
-            help="Another correction: RULE:key=value, a trainer, or a preset of one. Repeatable.",
+            help="Another correction: RULE:key=value, a trainer, or one of its presets. Repeatable.",
             show_default=False,
         ),
     ] = None,
-    processes: Annotated[int | None, typer.Option(min=1, help="That share the reading.  \\[one a core]")] = None,
+    processes: Annotated[
+        int | None, typer.Option(min=1, help="Processes that share the reading.  \\[one a core]")
+    ] = None,
     ray: Ray = None,
     follow: Annotated[
         bool, typer.Option("--follow", help="Go on looking, until Ctrl-C or a gate that fails.")
@@ -120,7 +122,8 @@ def command(
 
     outlets = Outlets(prometheus, tensorboard)
     resume = follow and not force and (output / CHECKPOINT).exists()
-    with output_directory(output, force=force, resume=resume, inputs=logs):
+    hint = "choose another -o, or add --force"
+    with output_directory(output, force=force, resume=resume, inputs=logs, hint=hint):
         if follow:
             follower = Follower(
                 logs,

@@ -262,9 +262,9 @@ def _show_corrections(report: Report, console: Console) -> None:
         table.add_column(name, justify="right")
     for correction in report.corrections:
         settings = ", ".join(f"{key}={setting(value)}" for key, value in correction.parameters.items())
-        named = printable(correction.name.replace("_", " ")) + (f" ({settings})" if settings else "")
+        named = printable(correction.name) + (f" ({settings})" if settings else "")
         table.add_row(
-            Text(f"  {named}"),
+            Padding(Text(named), (0, 0, 0, 2)),
             share(correction.kept_tokens),
             share(correction.kept_sequences),
             number(correction.mean_weight),

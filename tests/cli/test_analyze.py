@@ -164,3 +164,12 @@ def test_too_many_rejected_responses_leave_it_open(tmp_path: Path) -> None:
     done = run("-q", "analyze", file, "-o", tmp_path / "out", "--fail-on", "alpha1.mean.high > 0.9")
     assert done.returncode == 4
     assert ms.analyze(file, max_rejected=0.2).verdict == "none"
+
+
+@pytest.mark.slow
+def test_what_is_advised_is_an_option_of_the_verb(log: Path) -> None:
+    taken = run("analyze", log, "-o", log)
+    assert taken.returncode == 2
+    assert "add --force" in taken.stderr and "--resume" not in taken.stderr
+    wrong = run("analyze", log, "-o", log / "out", "--confidence", "2")
+    assert wrong.returncode == 2 and "audit" not in wrong.stderr

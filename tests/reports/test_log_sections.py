@@ -167,3 +167,13 @@ def shown_whole(report: Report) -> str:
     out = io.StringIO()
     show(report, Console(file=out, width=200, color_system=None))
     return out.getvalue()
+
+
+def test_a_preset_is_shown_as_it_is_asked_for(report: Report) -> None:
+    preset = replace(report.corrections[0], name="verl.decoupled_token_is", parameters={})
+    line = next(
+        line
+        for line in shown_whole(report.model_copy(update={"corrections": [preset]})).splitlines()
+        if "verl" in line
+    )
+    assert line.startswith("  verl.decoupled_token_is  ") and "()" not in line

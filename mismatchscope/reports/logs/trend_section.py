@@ -16,7 +16,7 @@ def trend_section(report: Report) -> Section:
         return Section("trend")
     first = named[0][1]
     steps = f"steps {range_text(first.first_steps)} against {range_text(first.last_steps)}"
-    header = ("", "first", "last", "last / first", "slope a step", "changes at", "passed at")
+    header = ("", "first", "last", "last / first", "changes at", "slope a step", "passed at")
     rows = tuple(_trend_row(*each) for each in named)
     moved = tuple(_moved(label, trend) for label, trend in named if _has_moved(trend.relative))
     chance = (_by_chance(first, len(named)),) if moved else ()
@@ -31,8 +31,8 @@ def _trend_row(label: str, trend: Trend) -> tuple[str, ...]:
         number(_mean_between(trend, trend.first_steps)),
         number(_mean_between(trend, trend.last_steps)),
         _ratio_text(trend.relative),
-        interval_text(trend.slope),
         ", ".join(f"{change.step:,}" for change in trend.change_points),
+        interval_text(trend.slope),
         "" if trend.passed_at is None else f"{trend.passed_at:,}",
     )
 
