@@ -14,14 +14,19 @@ import math
 import numpy as np
 
 from ..measures.correction_results import CorrectionAudit
-from ..measures.weight_evidence import Edges, Following
+from ..measures.scattered import Scatter
+from ..measures.weight_evidence import INFORMATIVE, Edges, Following
 from ..reports.text import count, number
 from .block import LogBlock
 from .settings import AnalysisSettings
 
 _ENOUGH = 30
 _AGREES = 0.99
-_PUBLISHED_BANDS = ((0.5, 5.0), (0.5, 2.0), (0.8, 1.25), (0.999, 1.002), (0.999, 1.001), (0.99, 1.01))
+_ASYMMETRIC_BANDS = ((0.5, 5.0),)
+"""Published ones, whose bounds differ from those of the inverse."""
+_NARROW, _CLEAR = 1.1, 1.25
+"""By how many times the ratios on either side of a threshold may differ where it is read off, and where it is taken
+for a published one upside down."""
 
 _RATIOS = {
     "token": "π_old/μ of the token",
@@ -41,8 +46,8 @@ class CorrectionAudits:
         self._following = {name: Following() for name in _RATIOS}
         self._weights = self._constant = 0
         self._sum_weight = self._sum_ratio = 0.0
-        self._largest = -math.inf
-        self._masked, self._mask_edges = 0, Edges()
+        self._smallest, self._largest = math.inf, -math.inf
+        self._mask_edges, self._scatter = Edges(), Scatter()
 
     def add(self, block: LogBlock) -> None:
         self._add_mask(block)
@@ -56,6 +61,7 @@ class CorrectionAudits:
         self._sum_weight += float(weight_N[known_N].sum())
         with np.errstate(over="ignore"):
             self._sum_ratio += float(np.exp(log_ratio_N[known_N]).sum())
+        self._smallest = min(self._smallest, float(weight_N[known_N].min()))
         self._largest = max(self._largest, float(weight_N[known_N].max()))
         for name, ratio_N in _ratios(block, log_ratio_N).items():
             self._following[name].add(weight_N, ratio_N)
@@ -67,13 +73,13 @@ class CorrectionAudits:
         self._constant += other._constant
         self._sum_weight += other._sum_weight
         self._sum_ratio += other._sum_ratio
-        self._largest = max(self._largest, other._largest)
-        self._masked += other._masked
+        self._smallest, self._largest = min(self._smallest, other._smallest), max(self._largest, other._largest)
         self._mask_edges.merge(other._mask_edges)
+        self._scatter.merge(other._scatter)
 
     def results(self) -> tuple[CorrectionAudit, ...]:
         found = [self._of_weights()] if self._weights else []
-        return (*found, *([self._of_mask()] if self._masked else []))
+        return (*found, *([self._of_mask()] if self._scatter.left else []))
 
     def _add_mask(self, block: LogBlock) -> None:
         """Tokens that the mask leaves out although both policies have a log-prob of them, beside those it keeps."""
@@ -81,8 +87,10 @@ class CorrectionAudits:
         left_R = ~block.mask_R & (mu_R < 0) & (pi_R < 0)  # 0 is what stands where there is no log-prob
         if not left_R.any():
             return
-        self._masked += int(np.count_nonzero(left_R))
         seen_R = left_R | block.counts_R
+        first_R = np.zeros(len(left_R), dtype=bool)
+        first_R[np.cumsum(block.recorded_S) - block.recorded_S] = True
+        self._scatter.add(left_R, seen_R, first_R)
         self._mask_edges.add((pi_R - mu_R)[seen_R], block.counts_R[seen_R])
 
     def _of_weights(self) -> CorrectionAudit:
@@ -108,6 +116,9 @@ class CorrectionAudits:
 
         if self._constant == self._weights:
             return audit("no_weight", "pass", "Every weight is 1: none corrects.", rule="none", agree=self._weights)
+        if self._smallest == self._largest:
+            sentence = f"Every weight is {number(self._largest)}: it follows no ratio."
+            return audit("constant_weight", "unknown", sentence, agree=self._weights)
         informative = max(following.informative for following in self._following.values())
         if informative < _ENOUGH:
             return audit(
@@ -149,12 +160,21 @@ class CorrectionAudits:
                 agree=agree,
                 fix="exchange the log-probs in the ratio",
             )
-        rule, text, inverted = _rule_of(name, following)
-        if inverted:
+        if (factor := following.factor) is not None:
+            return audit(
+                "not_reproduced",
+                "unknown",
+                f"The weights are {number(factor)} times {_RATIOS[name]} on average: they may have been divided by "
+                "their mean over a batch, or rounded to one side.",
+                agree=agree,
+            )
+        rule, text = _rule_of(name, following)
+        if following.zero and following.clamps == (None, None) and (published := _inverse_of(following.edges)):
             return audit(
                 "inverted_band",
                 "fail",
-                f"The band is inverted: {text}.",
+                f"The weights are {text}: that is the band {published} of the inverse. If {published} was meant "
+                "for the ratio, the band is upside down.",
                 rule=rule,
                 agree=agree,
                 fix="bound the ratio itself: bounds on its negative logarithm swap",
@@ -168,16 +188,15 @@ class CorrectionAudits:
         return audit(rule, "pass", f"The weights are {text}.{means}", rule=rule, agree=agree)
 
     def _of_mask(self) -> CorrectionAudit:
-        edges = self._mask_edges
-        of = self._masked
-        if edges.separates and of >= _ENOUGH:
-            text, inverted = _band(edges)
+        edges, of = self._mask_edges, self._scatter.left
+        varied = edges.kept_high - edges.kept_low > INFORMATIVE
+        if edges.separates and varied and of >= _ENOUGH and self._scatter.is_scattered:
             return CorrectionAudit(
                 column="mask",
-                code="inverted_band" if inverted else "reduced_by_rejection",
+                code="reduced_by_rejection",
                 status="fail",
-                sentence=f"The mask was reduced by a rejection: it leaves out {count(of, 'token')}, all of a ratio "
-                f"outside {text}. Figures are of what is left, a selection.",
+                sentence=f"The mask leaves out {count(of, 'token')} among those it keeps, all of a ratio "
+                f"{_outside(edges)}, as a rejection does. Figures are of what is left, a selection.",
                 rule="token_band",
                 count=of,
                 of=of,
@@ -187,8 +206,8 @@ class CorrectionAudits:
             column="mask",
             code="cannot_tell",
             status="unknown",
-            sentence=f"The mask leaves out {count(of, 'token')} that have log-probs of both policies; no band of "
-            "their ratios explains it.",
+            sentence=f"The mask leaves out {count(of, 'token')} that have log-probs of both policies; that "
+            "a band of their ratios did is not shown.",
             count=of,
             of=of,
         )
@@ -212,40 +231,60 @@ def _ratios(block: LogBlock, log_ratio_N: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-def _rule_of(name: str, following: Following) -> tuple[str, str, bool]:
-    """(rule, what the weights are, whether a published band is inverted)."""
+def _rule_of(name: str, following: Following) -> tuple[str, str]:
+    """(rule, what the weights are)."""
+    floor, cap = following.clamps or (None, None)
     what = _RATIOS[name]
-    rules = {"token": ("token_tis", "icepop"), "sequence": ("sequence_tis", "sequence_mis")}
-    truncated, masked = rules.get(name, (f"{name}_truncated", f"{name}_masked"))
-    if following.zero:
-        text, inverted = _band(following.edges)
-        return masked, f"{what} within {text}, else 0", inverted
-    clamps = following.clamps or ()
-    if not clamps:
-        return f"{name}_ratio", what, False
-    if len(clamps) == 2:
-        return truncated, f"{what}, between {number(clamps[0])} and {number(clamps[1])}", False
-    side = "at most" if following.other_above else "at least"
-    return truncated, f"{what}, {side} {number(clamps[0])}", False
+    if floor is not None and cap is not None:
+        what += f", between {number(floor)} and {number(cap)}"
+    elif cap is not None:
+        what += f", at most {number(cap)}"
+    elif floor is not None:
+        what += f", at least {number(floor)}"
+    clamped = floor is not None or cap is not None
+    edges = following.edges
+    unseen = [] if floor is not None or edges.below else [f"below {number(math.exp(following.lowest))}"]
+    unseen += [] if cap is not None or edges.above else [f"above {number(math.exp(following.highest))}"]
+    zeros = f", and 0 where that is {_outside(edges)}" if following.zero else ""
+    text = f"{what}{zeros}" + (f"; what the rule does {' and '.join(unseen)} is not seen" if unseen else "")
+    if not following.zero:
+        truncated = {"token": "token_tis", "sequence": "sequence_tis"}.get(name, f"{name}_truncated")
+        return truncated if clamped else f"{name}_ratio", text
+    if clamped:
+        return f"{name}_masked_truncated", text
+    if name == "token" and edges.below and edges.above:
+        return "icepop", text
+    if name == "sequence" and not edges.below:
+        return "sequence_mis", text
+    return f"{name}_masked", text
 
 
-def _band(edges: Edges) -> tuple[str, bool]:
-    """The band in words, and whether it is a published one upside down and not the right way up."""
-    for low, high in _PUBLISHED_BANDS:
-        if edges.below and edges.above and edges.allows(low, high):
-            return f"{low:g} – {high:g}", False
-    for low, high in _PUBLISHED_BANDS:
-        asymmetric = not math.isclose(low * high, 1, rel_tol=1e-2)
-        if asymmetric and edges.below and edges.above and edges.allows(1 / high, 1 / low):
-            return f"{1 / high:.4g} – {1 / low:.4g}, which is {low:g} – {high:g} of the inverse", True
-    return (
-        f"{_threshold(edges.dropped_below, edges.kept_low)} – {_threshold(edges.kept_high, edges.dropped_above)}",
-        False,
-    )
+def _inverse_of(edges: Edges) -> str | None:
+    """The published band whose bounds, turned upside down, are the only ones that these can be."""
+    for low, high in _ASYMMETRIC_BANDS:
+        inverse = (1 / high, 1 / low)
+        if all(
+            end - start <= math.log(_CLEAR) and start <= math.log(bound) <= end
+            for (start, end), bound in zip(edges.brackets, inverse, strict=True)
+        ):
+            return f"{low:g} – {high:g}"
+    return None
+
+
+def _outside(edges: Edges) -> str:
+    """Where nothing was kept; of a side on which nothing was dropped, nothing is said."""
+    (below, low), (high, above) = edges.brackets
+    if not edges.above:
+        return f"below {_threshold(below, low)}"
+    if not edges.below:
+        return f"above {_threshold(high, above)}"
+    return f"outside {_threshold(below, low)} – {_threshold(high, above)}"
 
 
 def _threshold(low: float, high: float) -> str:
-    """Where a threshold lies, between two ratios in their logarithms; one that dropped nothing is not seen."""
-    if math.isinf(low) or math.isinf(high):
-        return "(none seen)"
-    return f"({number(math.exp(low))} to {number(math.exp(high))})"
+    """The shortest number between two ratios, given by their logarithms; both where they are far apart."""
+    if high - low > math.log(_NARROW):
+        return f"({number(math.exp(low))} to {number(math.exp(high))})"
+    centre = math.exp((low + high) / 2)
+    roundings = (float(f"{centre:.{digits}g}") for digits in range(1, 9))
+    return f"{next((value for value in roundings if low <= math.log(value) <= high), centre):g}"

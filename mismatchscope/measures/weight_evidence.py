@@ -1,7 +1,7 @@
 """Does a recorded weight follow a ratio, up to a cap, a floor and a band? Counts and extremes that say so.
 
-Nothing is known of the thresholds beforehand: a cap is the one value that the weights have where they leave the
-ratio, a band lies between the ratios that were kept and those that got weight 0. All of it merges.
+Nothing is known of the thresholds beforehand: a cap is the one value that the weights have below their ratio, a
+floor the one above it, a band lies between the ratios that were kept and those that got weight 0. All of it merges.
 
 Shapes: N tokens.
 """
@@ -20,6 +20,10 @@ TOLERANCE = 5e-3
 INFORMATIVE = 0.02
 """A token says which ratio a weight follows where that ratio is so far from 1, in its logarithm."""
 _MANY = 32
+_SMALLEST = 1e-7
+"""A ratio as small is written as 0 in some formats: a weight 0 says nothing there."""
+_LEAST_OFFSET = 1e-4
+"""By how much weights are off a ratio on average, where nothing but rounding is between them."""
 
 
 @dataclass
@@ -59,18 +63,48 @@ class Edges:
         """Whether some band has every kept ratio within and every dropped one without."""
         return (
             self.below + self.above > 0
-            and self.dropped_below <= self.kept_low
-            and self.dropped_above >= self.kept_high
+            and self.dropped_below < self.kept_low
+            and self.dropped_above > self.kept_high
         )
 
-    def allows(self, low: float, high: float) -> bool:
-        """Whether the band [low, high] of the ratio does so; a side on which nothing was dropped allows any
-        threshold beyond what was kept."""
-        slack = math.log1p(TOLERANCE)
-        return (
-            self.dropped_below - slack <= math.log(low) <= self.kept_low + slack
-            and self.kept_high - slack <= math.log(high) <= self.dropped_above + slack
-        )
+    @property
+    def brackets(self) -> tuple[tuple[float, float], tuple[float, float]]:
+        """Logarithms of the ratios between which the lower threshold lies, and the upper one; infinite where
+        nothing was dropped on that side."""
+        return (self.dropped_below, self.kept_low), (self.kept_high, self.dropped_above)
+
+
+class Levels:
+    """The distinct values of some weights, to three digits, as long as they are few."""
+
+    def __init__(self) -> None:
+        self._values: set[float] = set()
+        self._many = False
+
+    def add(self, weight_N: Array) -> None:
+        distinct = np.unique(weight_N)[: 50 * _MANY]
+        self._take({float(f"{value:.3g}") for value in distinct.tolist()}, False)
+
+    def merge(self, other: Levels) -> None:
+        self._take(other._values, other._many)
+
+    def _take(self, values: set[float], many: bool) -> None:
+        self._values = self._values | values
+        self._many = self._many or many or len(self._values) > _MANY
+        if self._many:
+            self._values = set()
+
+    @property
+    def none(self) -> bool:
+        return not self._values and not self._many
+
+    @property
+    def only(self) -> float | None:
+        """The one value there is."""
+        return next(iter(self._values)) if len(self._values) == 1 else None
+
+
+_COUNTS = ("equal", "zero", "other", "informative", "informative_equal", "informative_zero", "informative_other")
 
 
 @dataclass
@@ -84,22 +118,28 @@ class Following:
     informative_equal: int = 0
     informative_zero: int = 0
     informative_other: int = 0
-    values: set[float] = field(default_factory=set)
-    """Of weights that are neither the ratio nor 0, to three digits; empty once there are many."""
-    many: bool = False
-    other_above: int = 0
-    """Of them, those with a ratio above 1."""
+    caps: Levels = field(default_factory=Levels)
+    """Of weights below their ratio, and not 0."""
+    floors: Levels = field(default_factory=Levels)
+    """Of weights above it."""
     edges: Edges = field(default_factory=Edges)
+    lowest: float = math.inf
+    """Logarithm of the smallest ratio that a weight equals."""
+    highest: float = -math.inf
+    offset: float = 0.0
+    """Σ (weight / ratio − 1) over weights that equal their ratio."""
+    offset_square: float = 0.0
 
     def add(self, weight_N: Array, log_ratio_N: Array) -> None:
-        known_N = np.isfinite(weight_N) & ~np.isnan(log_ratio_N)
-        weight_N, log_ratio_N = weight_N[known_N], log_ratio_N[known_N]
         with np.errstate(over="ignore"):
             ratio_N = np.exp(log_ratio_N)
+        known_N = np.isfinite(weight_N) & ~np.isnan(ratio_N) & ((weight_N != 0) | (ratio_N > _SMALLEST))
+        weight_N, log_ratio_N, ratio_N = weight_N[known_N], log_ratio_N[known_N], ratio_N[known_N]
         zero_N = weight_N == 0
         equal_N = ~zero_N & (np.abs(weight_N - ratio_N) <= TOLERANCE * ratio_N)
         other_N = ~zero_N & ~equal_N
         informative_N = np.abs(log_ratio_N) > INFORMATIVE
+        offset_N = weight_N[equal_N] / ratio_N[equal_N] - 1
         found = Following(
             equal=_count(equal_N),
             zero=_count(zero_N),
@@ -108,28 +148,35 @@ class Following:
             informative_equal=_count(equal_N & informative_N),
             informative_zero=_count(zero_N & informative_N),
             informative_other=_count(other_N & informative_N),
-            other_above=_count(other_N & (log_ratio_N > 0)),
+            lowest=float(log_ratio_N[equal_N].min(initial=math.inf)),
+            highest=float(log_ratio_N[equal_N].max(initial=-math.inf)),
+            offset=float(offset_N.sum()),
+            offset_square=float(offset_N @ offset_N),
         )
-        rounded = np.unique([float(f"{value:.3g}") for value in np.unique(weight_N[other_N])[: 50 * _MANY]])
-        found.values, found.many = set(rounded.tolist()), len(rounded) > _MANY
-        found.edges.add(log_ratio_N[zero_N | equal_N], equal_N[zero_N | equal_N])
+        found.caps.add(weight_N[other_N & (weight_N < ratio_N)])
+        found.floors.add(weight_N[other_N & (weight_N > ratio_N)])
+        found.edges.add(log_ratio_N, ~zero_N)
         self.merge(found)
 
     def merge(self, other: Following) -> None:
-        for name in ("equal", "zero", "other", "informative", "other_above"):
+        for name in (*_COUNTS, "offset", "offset_square"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
-        for name in ("informative_equal", "informative_zero", "informative_other"):
-            setattr(self, name, getattr(self, name) + getattr(other, name))
-        self.values |= other.values
-        self.many = self.many or other.many or len(self.values) > _MANY
-        if self.many:
-            self.values = set()
+        self.lowest, self.highest = min(self.lowest, other.lowest), max(self.highest, other.highest)
+        self.caps.merge(other.caps)
+        self.floors.merge(other.floors)
         self.edges.merge(other.edges)
 
     @property
-    def clamps(self) -> tuple[float, ...] | None:
-        """The values at which weights stop to follow, a floor, a cap or both; None where there are more."""
-        return tuple(sorted(self.values)) if not self.many and len(self.values) <= 2 else None
+    def clamps(self) -> tuple[float | None, float | None] | None:
+        """(Floor, cap) at which weights stop to follow, each None where no weight did; None where other weights
+        than those leave the ratio."""
+        floor, cap = self.floors.only, self.caps.only
+        one_each = (self.floors.none or floor is not None) and (self.caps.none or cap is not None)
+        slack = math.log1p(2 * TOLERANCE)
+        floor_holds = floor is None or math.log(floor) <= self.lowest + slack
+        cap_holds = cap is None or math.log(cap) >= self.highest - slack
+        in_order = floor is None or cap is None or floor < cap
+        return (floor, cap) if one_each and in_order and floor_holds and cap_holds else None
 
     @property
     def agreement(self) -> float | None:
@@ -142,6 +189,15 @@ class Following:
         if not self.zero or self.edges.separates:
             found += self.informative_zero
         return found / self.informative if self.informative_equal else 0.0
+
+    @property
+    def factor(self) -> float | None:
+        """Mean of weight / ratio where it is not 1 beyond its error; None where it is."""
+        if self.equal < 2:
+            return None
+        mean = self.offset / self.equal
+        variance = max(self.offset_square / self.equal - mean**2, 0.0)
+        return 1 + mean if abs(mean) > max(_LEAST_OFFSET, 4 * math.sqrt(variance / self.equal)) else None
 
 
 def _count(chosen_N: Array) -> int:

@@ -56,7 +56,9 @@ CASES: list[tuple[str, str, Weights]] = [
     ("token_tis", "pass", lambda r, b: np.minimum(r, 2)),
     ("token_tis", "pass", lambda r, b: np.clip(r, 0.5, 1.5)),
     ("icepop", "pass", lambda r, b: np.where((r >= 0.5) & (r <= 2), r, 0)),
-    ("inverted_band", "fail", lambda r, b: np.where((r >= 0.2) & (r <= 2), r, 0)),
+    ("icepop", "pass", lambda r, b: np.where((r >= 0.3) & (r <= 2), r, 0)),
+    ("token_masked_truncated", "pass", lambda r, b: np.where(r < 0.5, 0, np.minimum(r, 2))),
+    ("token_masked", "pass", lambda r, b: np.where(r < 0.5, 0, r)),
     ("sequence_tis", "pass", lambda r, b: np.minimum(by_sequence(r, b), 2)),
     ("sequence_mis", "pass", lambda r, b: np.where(by_sequence(r, b) <= 3, by_sequence(r, b), 0)),
     ("geometric_ratio", "pass", lambda r, b: by_sequence(r, b) ** (1 / np.repeat(b.length_S, b.length_S))),
@@ -64,6 +66,10 @@ CASES: list[tuple[str, str, Weights]] = [
     ("wrong_token", "fail", shifted),
     ("no_weight", "pass", lambda r, b: np.ones_like(r)),
     ("not_reproduced", "unknown", lambda r, b: r**0.5),
+    ("not_reproduced", "unknown", lambda r, b: np.minimum(r, 2) / np.minimum(r, 2).mean()),
+    ("not_reproduced", "unknown", lambda r, b: np.minimum(r, 2) / 1.003),
+    ("not_reproduced", "unknown", lambda r, b: ((r > 0.5) & (r < 2)).astype(float)),
+    ("constant_weight", "unknown", lambda r, b: np.full_like(r, 0.7)),
 ]
 
 
@@ -78,12 +84,27 @@ def test_what_the_weights_are_is_found(code: str, status: str, weights: Weights,
 
 def test_thresholds_are_read_off() -> None:
     (found,) = audited(*(with_weights(block_of(seed), lambda r, b: np.minimum(r, 2)) for seed in range(3)))
-    assert "at most 2." in found.sentence and "is not the mean ratio" in found.sentence
+    assert "at most 2" in found.sentence and "is not the mean ratio" in found.sentence
     assert found.count == found.of
     (found,) = audited(
-        with_weights(block_of(1), lambda r, b: np.where((r >= 0.2) & (r <= 2), r, 0)),
+        *(with_weights(block_of(seed), lambda r, b: np.where(r < 0.5, 0, np.minimum(r, 2))) for seed in range(3))
     )
-    assert "0.5 – 5 of the inverse" in found.sentence and "swap" in found.fix
+    assert "at most 2, and 0 where that is below 0.5" in found.sentence
+
+
+def test_a_published_band_upside_down_is_named_where_nothing_else_fits() -> None:
+    blocks = [with_weights(block_of(seed), lambda r, b: np.where((r >= 0.2) & (r <= 2), r, 0)) for seed in range(4)]
+    (found,) = audited(*blocks)
+    assert (found.code, found.status) == ("inverted_band", "fail")
+    assert "If 0.5 – 5 was meant" in found.sentence and "swap" in (found.fix or "")
+
+
+def test_zeros_of_a_short_format_are_no_band() -> None:
+    """float16 has nothing below 6e-8."""
+    block = block_of(0)
+    block.logp_R["reference"][:40] = -60.0
+    (found,) = audited(with_weights(block, lambda r, b: np.minimum(r, 2).astype(np.float16)))
+    assert found.code == "token_tis"
 
 
 def test_near_identical_policies_tell_nothing() -> None:
@@ -102,13 +123,32 @@ def test_a_mask_that_a_rejection_reduced_is_named() -> None:
         assert kept_S.all()
         (found,) = audited(replace(block, mask_R=mask_R, counts_R=mask_R))
         assert (found.column, found.code) == ("mask", "reduced_by_rejection")
-        assert "0.5 – 2" in found.sentence and "selection" in found.sentence
+        assert "outside 0.5 – " in found.sentence and "selection" in found.sentence
 
 
-def test_a_mask_of_tool_output_is_not_taken_for_a_rejection() -> None:
-    for seed in SEEDS:
-        turns = simulated_run(replace(DESIGN, turns=3), seed=seed).block()
-        assert {found.code for found in audited(turns)} <= {"cannot_tell"}
+@pytest.mark.parametrize("kind", ["alike", "identical", "tools far apart", "only tools apart"])
+def test_a_mask_of_tool_output_is_not_taken_for_a_rejection(kind: str) -> None:
+    block = block_of(0)
+    mask_R = (np.arange(len(block.mask_R)) % 16) < 12
+    mu_R, pi_R = block.logp_R["behavior"], block.logp_R["reference"]
+    if kind == "identical":
+        pi_R = mu_R
+    if kind == "tools far apart":
+        pi_R = np.where(mask_R, mu_R + 0.2 * (pi_R - mu_R), mu_R - 5)
+    if kind == "only tools apart":
+        pi_R = np.where(mask_R, mu_R, pi_R)
+    logp_R = {**block.logp_R, "reference": np.minimum(pi_R, -1e-9)}
+    (found,) = audited(replace(block, mask_R=mask_R, counts_R=mask_R, logp_R=logp_R))
+    assert found.code == "cannot_tell"
+
+
+def test_a_mask_that_leaves_out_last_tokens_is_not_taken_for_a_rejection() -> None:
+    block = block_of(0)
+    mask_R = np.ones(len(block.mask_R), dtype=bool)
+    mask_R[np.cumsum(block.recorded_S) - 1] = False
+    pi_R = np.where(mask_R, block.logp_R["reference"], block.logp_R["behavior"] - 30)
+    (found,) = audited(replace(block, mask_R=mask_R, counts_R=mask_R, logp_R={**block.logp_R, "reference": pi_R}))
+    assert found.code == "cannot_tell"
 
 
 def test_a_log_without_either_says_nothing() -> None:
@@ -118,6 +158,7 @@ def test_a_log_without_either_says_nothing() -> None:
 def test_a_threshold_that_dropped_nothing_is_not_made_up() -> None:
     block = with_weights(block_of(3), lambda r, b: np.where(r <= 1.7, r, 0))
     (found,) = audited(block)
-    ratio_N = np.exp(block.logp_pi_N - block.logp_mu_N)
-    below, above = ratio_N[ratio_N <= 1.7].max(), ratio_N[ratio_N > 1.7].min()
-    assert found.code == "icepop" and f"(none seen) – ({number(below)} to {number(above)})" in found.sentence
+    smallest = np.exp(block.logp_pi_N - block.logp_mu_N).min()
+    assert found.code == "token_masked"
+    assert "0 where that is above 1.7;" in found.sentence
+    assert f"what the rule does below {number(smallest)} is not seen" in found.sentence

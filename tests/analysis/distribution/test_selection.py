@@ -6,6 +6,7 @@ Shapes: S responses, T tokens.
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from log_rows import log_batch
 
 from mismatchscope.analysis.distribution.selection import selection_check
@@ -69,3 +70,29 @@ def test_tokens_that_nobody_scored_say_nothing() -> None:
     check = checked(mask_ST, np.where(mask_ST, mu_ST, 0.0), pi_ST, "sample_loss_mask")
     assert check.status == "unknown"
     assert check.sentence.endswith("In this format: sample_loss_mask.")
+
+
+@pytest.mark.parametrize("kind", ["identical", "far apart", "fillers of μ", "fillers of π", "at the end"])
+def test_tool_output_that_differs_most_is_no_selection(kind: str) -> None:
+    mu_ST, pi_ST = columns(5)
+    mask_ST = np.broadcast_to(np.arange(40) % 16 < 11, mu_ST.shape)
+    if kind == "identical":
+        pi_ST = np.where(mask_ST, mu_ST, pi_ST)
+    if kind == "far apart":
+        pi_ST = np.where(mask_ST, pi_ST, mu_ST - 3)
+    if kind == "fillers of μ":
+        mu_ST = np.where(mask_ST, mu_ST, -100.0)
+    if kind == "fillers of π":
+        pi_ST = np.where(mask_ST, pi_ST, -1e-8)
+    if kind == "at the end":
+        mask_ST = np.broadcast_to(np.arange(40) < 39, mu_ST.shape)
+        pi_ST = np.where(mask_ST, pi_ST, mu_ST - 3)
+    check = checked(mask_ST, mu_ST, pi_ST)
+    assert check.status == ("unknown" if kind.startswith("fillers") else "pass")
+
+
+def test_nearly_identical_tokens_are_not_selected() -> None:
+    mu_ST, _ = columns(6)
+    mask_ST = np.random.default_rng(6).random(mu_ST.shape) > 0.05
+    check = checked(mask_ST, mu_ST, np.where(mask_ST, mu_ST, mu_ST - 1e-4))
+    assert check.status == "pass"
