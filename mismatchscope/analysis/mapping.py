@@ -14,7 +14,7 @@ from .joined_batches import joined
 from .settings import AnalysisSettings
 from .statistics import LogStatistics
 
-CHUNK_BYTES = 16 * 2**20
+CHUNK_BYTES = 32 * 2**20
 
 Chunk = list[tuple[int, Part]]
 """Parts of a log, each with the number of its file."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import itertools
 import multiprocessing
 import os
@@ -14,6 +15,9 @@ from ..errors import EngineError
 from ..supervisor import end_with
 from .mapping import Chunk, Mapper, ReadChunk, in_this_process
 from .statistics import LogStatistics
+
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
+_KEPT_BYTES = 2**29
 
 
 def in_processes(processes: int) -> Mapper:
@@ -72,3 +76,12 @@ def _begin(parent: int) -> None:
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
     end_with(parent)
+    _keep_memory()
+
+
+def _keep_memory() -> None:
+    """Let the next block have the memory of the last one, instead of pages that are new and have to be zeroed."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # glibc has it
+    if mallopt is not None:
+        for parameter in (_MMAP_THRESHOLD, _TRIM_THRESHOLD):
+            mallopt(parameter, _KEPT_BYTES)

@@ -59,11 +59,17 @@ STYLE: dict[RcKeyType, Any] = {
 def inline_svg(figure: Figure, name: str, title: str, description: str) -> str:
     """The figure as an `<svg>` element; `name` makes its ids unique, `title` and `description` are read aloud."""
     import matplotlib
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
 
     out = io.StringIO()
+    FigureCanvasSVG(figure)
     # The layout is tried out without the metadata, and would take a date of this variable, whatever it holds.
     epoch = os.environ.pop("SOURCE_DATE_EPOCH", None)
     with matplotlib.rc_context({"svg.hashsalt": name}):
+        layout = figure.get_layout_engine()
+        if layout is not None:
+            layout.execute(figure)  # once: to save a figure that has one would do it twice
+            figure.set_layout_engine(None)
         figure.savefig(out, format="svg", transparent=True, metadata={"Date": None})
     if epoch is not None:
         os.environ["SOURCE_DATE_EPOCH"] = epoch
