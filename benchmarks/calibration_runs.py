@@ -13,7 +13,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "support"))
 from simulated_runs import RunDesign, simulated_run
 
 from mismatchscope.analysis.groups import GroupSums
-from mismatchscope.analysis.staleness import stale_cache_of, staleness_of
+from mismatchscope.analysis.prefix_cache import stale_cache_of
+from mismatchscope.analysis.staleness import staleness_of
 from mismatchscope.analysis.trend import trends_of
 from mismatchscope.analysis.workers import labels_apart
 
@@ -54,7 +55,7 @@ def _shares(name: str, design: RunDesign, runs: int, seed: int, said: Said) -> I
 def _caches(runs: int, seed: int) -> Iterator[RunRow]:
     def said(sums: GroupSums) -> dict[str, bool]:
         code = stale_cache_of(sums).code
-        return {each: code == each for each in ("stale_cache", "stale_weights", "neither")}
+        return {each: code == each for each in ("stale_cache", "neither", "cannot_tell")}
 
     for name, design in {
         "neither": CACHE,
@@ -67,7 +68,7 @@ def _caches(runs: int, seed: int) -> Iterator[RunRow]:
 
 def _workers(runs: int, seed: int) -> Iterator[RunRow]:
     def said(sums: GroupSums) -> dict[str, bool]:
-        apart = labels_apart(sums.tables["worker"])
+        apart = labels_apart(sums.cells, "worker")
         names = {sums.texts[label] for label, each in apart.items() if each.differs}
         return {"worker 5 differs": "worker-5" in names, "another worker differs": bool(names - {"worker-5"})}
 
@@ -91,6 +92,7 @@ def _split(per_lag: float) -> Said:
     lag_N = np.repeat(large.step_S + 2, large.length_S) - large.version_N
     numerics = large.tv_N[lag_N == 0].mean()
     slope = np.polyfit(lag_N, large.tv_N, 1)[0]
+    ratio = large.tv_N[lag_N > 0].mean() / numerics
 
     def said(sums: GroupSums) -> dict[str, bool]:
         found = staleness_of(sums)
@@ -99,6 +101,8 @@ def _split(per_lag: float) -> Said:
             "excess's interval holds": found.excess.low <= large.tv_N.mean() - numerics <= found.excess.high,
             "interval a version holds": found.per_lag.low <= slope <= found.per_lag.high,
             "excess is above 0": found.excess.low > 0,
+            "ratio at like conditions holds": found.alike.low <= ratio <= found.alike.high,
+            "ratio at like conditions is above 1": found.alike.low > 1,
         }
 
     return said

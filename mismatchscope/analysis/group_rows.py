@@ -16,12 +16,11 @@ from ..measures.log_results import GroupKind, GroupRow, Groups
 from ..measures.results import Interval
 from .groups import KINDS, OF_RESPONSES, RESPONSES, TEXTS, WHOLE, WHOLE_LOG_RATIO, GroupSums
 from .segments import POSITION_EDGES, PROBABILITY_EDGES
-from .workers import Apart, labels_apart
+from .workers import TESTED, Apart, labels_apart
 
 Array = np.ndarray
 
 MAX_ROWS = 64
-_TESTED: tuple[GroupKind, ...] = ("worker", "rank")
 
 
 def groups_of(sums: GroupSums, *, confidence: float = 0.95) -> tuple[Groups, ...]:
@@ -30,13 +29,15 @@ def groups_of(sums: GroupSums, *, confidence: float = 0.95) -> tuple[Groups, ...
     for kind in KINDS:
         table = sums.tables[kind]
         if len(table.labels()[0]) > 1:
-            found.append(_table(kind, table, sums.texts, confidence))
+            apart = labels_apart(sums.cells, kind, confidence=confidence) if kind in TESTED else {}
+            found.append(_table(kind, table, sums.texts, apart, confidence))
     return tuple(found)
 
 
-def _table(kind: GroupKind, table: LabelSums, texts: dict[int, str], confidence: float) -> Groups:
+def _table(
+    kind: GroupKind, table: LabelSums, texts: dict[int, str], apart: dict[int, Apart], confidence: float
+) -> Groups:
     label_L, start_L1 = table.labels()
-    apart = labels_apart(table, confidence=confidence) if kind in _TESTED else {}
     tokens_L = table.by_label()[:, TOKENS]
     shown = np.sort(np.argsort(-tokens_L, kind="stable")[:MAX_ROWS]).tolist()
     rows = [

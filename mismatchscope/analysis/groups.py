@@ -17,6 +17,8 @@ from ..measures.binned_sums import FIGURES, TOKENS
 from ..measures.label_sums import MAX_ROWS, LabelSums
 from ..measures.log_results import GroupKind
 from .block import UNKNOWN, LogBlock
+from .cells import FIGURES as FIGURES_OF_CELLS
+from .cells import CellSums
 from .length_scaling import LengthScalingSums
 from .prompt_effect import PromptEffectSums
 from .segments import Segments, segments_of
@@ -34,7 +36,8 @@ REWARD, REWARDS, ENTROPY, ENTROPIES, LAG, LAGS = range(FIGURES + 4, FIGURES + 10
 """Columns after those of `segments`: responses; whole ones, their log ρ(y) and (1 − ρ(y))₊; and of steps alone what
 is not about the two policies, each with how many values there are."""
 EARLY, LATE = 3, 4
-"""Bins of position: those below the first are near the prompt, those from the second on are not (from 64)."""
+"""Bins of position: those below the first are near the prompt, the second is not and most responses reach it (64 to
+255)."""
 
 
 class GroupSums:
@@ -46,9 +49,8 @@ class GroupSums:
             columns = LAGS + 1 if kind == "step" else WHOLE_TV + 1 if kind in OF_RESPONSES else RESPONSES + 1
             rows = 2 * MAX_ROWS if kind == "step" else MAX_ROWS  # a thousand steps of 256 prompts each
             self.tables[kind] = LabelSums(columns, 2 if kind in OF_RESPONSES else 0, rows)
-        # Labels of these are 2 · step, and one more for: late positions, tokens with a lag.
-        self.tables["place"] = LabelSums(RESPONSES + 1)
-        self.tables["stale"] = LabelSums(RESPONSES + 1)
+        self.tables["place"] = LabelSums(RESPONSES + 1)  # by 2 · step, and one more for late positions
+        self.cells = CellSums()
         self.texts: dict[int, str] = {}
         self.prompt_effect, self.length_scaling = PromptEffectSums(), LengthScalingSums()
 
@@ -57,33 +59,45 @@ class GroupSums:
         self.prompt_effect.add(segments)
         self.length_scaling.add(segments)
         lag_U = _lags(segments)
-        self._add_responses(segments, lag_U)
-        step_S = block.by_row.get("step")
-        step_U = None if step_S is None else step_S[segments.sequence_U]
+        label_KS = {kind: self._labels(kind, block) for kind in OF_RESPONSES}
+        self._add_responses(segments, label_KS, lag_U)
+        of_segments: dict[str, Array | None] = {
+            kind: None if label_S is None else label_S[segments.sequence_U] for kind, label_S in label_KS.items()
+        }
         for kind, label_U in (
             ("version", _versions(segments)),
             ("lag", lag_U),
             ("turn", segments.turn_U),
             ("position", segments.position_bin_U),
-            ("place", _twice(step_U, _places(segments))),
-            ("stale", _twice(step_U, None if lag_U is None else np.where(lag_U == UNKNOWN, UNKNOWN, lag_U > 0))),
+            ("place", _twice(of_segments["step"], _places(segments))),
         ):
             if label_U is not None:
                 self._add_segments(kind, label_U, segments)
         self._add_logprobs(segments)
+        self.cells.add(
+            {
+                **of_segments,
+                "lag": lag_U,
+                "position": np.maximum(segments.position_bin_U, EARLY - 1),
+                "prompt": block.cluster_S[segments.sequence_U],
+            },
+            segments.sum_UF[:, FIGURES_OF_CELLS],
+        )
 
     def merge(self, other: GroupSums) -> None:
         for kind, table in self.tables.items():
             table.merge(other.tables[kind])
+        self.cells.merge(other.cells)
         self.texts |= other.texts
         self.prompt_effect.merge(other.prompt_effect)
         self.length_scaling.merge(other.length_scaling)
 
-    def _add_responses(self, segments: Segments, lag_U: Array | None) -> None:
+    def _add_responses(
+        self, segments: Segments, label_KS: dict[GroupKind, Array | None], lag_U: Array | None
+    ) -> None:
         block = segments.block
         sum_SF, log_SG = _whole(segments)
-        for kind in OF_RESPONSES:
-            label_S = self._labels(kind, block)
+        for kind, label_S in label_KS.items():
             if label_S is None:
                 continue
             known_S = label_S != UNKNOWN
@@ -196,7 +210,7 @@ def _lags(segments: Segments) -> Array | None:
 
 def _places(segments: Segments) -> Array:
     bin_U = segments.position_bin_U
-    return np.where(bin_U < EARLY, 0, np.where(bin_U >= LATE, 1, UNKNOWN))
+    return np.where(bin_U < EARLY, 0, np.where(bin_U == LATE, 1, UNKNOWN))
 
 
 def _twice(step_U: Array | None, which_U: Array | None) -> Array | None:

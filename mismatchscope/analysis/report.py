@@ -37,8 +37,9 @@ from .finding import log_finding
 from .group_rows import groups_of
 from .groups import GroupSums
 from .native_metrics import at_steps_of_log, trainers_of, why_not_compared
+from .prefix_cache import stale_cache_of
 from .settings import AnalysisSettings
-from .staleness import stale_cache_of, staleness_of
+from .staleness import staleness_of
 from .statistics import LogStatistics
 from .trend import run_scalars, trends_of
 

@@ -1,7 +1,7 @@
 /* Sums over segments of sampled tokens by bins of log mu; see binned_sums.py. */
 #include "token_figures.h"
 
-enum { PIECE = 256, FIGURES = 6 };
+enum { PIECE = 256, FIGURES = 7 };
 
 static void figures_of_piece(const double *mu, const double *pi, int64_t tokens, double figure[FIGURES][PIECE]) {
 #pragma omp simd
@@ -12,12 +12,13 @@ static void figures_of_piece(const double *mu, const double *pi, int64_t tokens,
         figure[2][i] = t.d;
         figure[3][i] = t.size;
         figure[4][i] = t.ratio;
-        figure[5][i] = t.gap;
+        figure[5][i] = 1 - t.m;
+        figure[6][i] = t.gap;
     }
 }
 
 /* Segment u is tokens offsets[u] up to offsets[u + 1]. A token's bin is the number of edges at or below log mu. `sums`
-   is [segments, bins, 6]: how many tokens, then the first five figures; `largest`, of the sixth, is
+   is [segments, bins, 7]: how many tokens, then the first six figures; `largest`, of the seventh, is
    [segments, bins], -inf where there is no token. */
 void binned_sums(const double *mu, const double *pi, const int64_t *offsets, int64_t n_segments, const double *edges,
                  int64_t n_edges, double *sums, double *largest) {
@@ -46,7 +47,8 @@ void binned_sums(const double *mu, const double *pi, const int64_t *offsets, int
                 at[3] += figure[2][i];
                 at[4] += figure[3][i];
                 at[5] += figure[4][i];
-                top[bin[i]] = figure[5][i] > top[bin[i]] ? figure[5][i] : top[bin[i]];
+                at[6] += figure[5][i];
+                top[bin[i]] = figure[6][i] > top[bin[i]] ? figure[6][i] : top[bin[i]];
             }
         }
     }

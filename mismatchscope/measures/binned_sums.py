@@ -14,9 +14,10 @@ from .token_sums import token_sums
 
 Array = np.ndarray
 
-TOKENS, TV, KL, LOG_RATIO, ABS, RATIO = range(6)
-"""What is summed: 1, (1 − ρ)₊, k3, d, |d| and ρ. Under μ means of the second and third are unbiased for TV, KL."""
-FIGURES = 6
+TOKENS, TV, KL, LOG_RATIO, ABS, RATIO, IMPURITY = range(7)
+"""What is summed: 1, (1 − ρ)₊, k3, d, |d|, ρ and 1 − μ(a). Under μ means of the second and third are unbiased for
+TV and KL, and that of the last for the Gini impurity 1 − Σ μ², which says how uncertain the states are."""
+FIGURES = 7
 
 
 def binned_sums(logp_mu_N: Array, logp_pi_N: Array, offsets_U1: Array, edge_E: Array) -> tuple[Array, Array]:
@@ -43,6 +44,14 @@ def _by_sorting(logp_mu_N: Array, logp_pi_N: Array, offsets_U1: Array, edge_E: A
     order_N = np.argsort(bin_N, kind="stable")
     lengths = [np.add.reduceat(bin_N == each, offsets_U1[:-1], dtype=np.int64) for each in range(bins)]
     sums = token_sums(logp_mu_N[order_N], logp_pi_N[order_N], np.append(0, np.cumsum(lengths)))
-    columns = (sums.tokens, sums.shortfall, sums.k3, sums.log_ratio, sums.abs_logprob_diff, sums.ratio)
+    columns = (
+        sums.tokens,
+        sums.shortfall,
+        sums.k3,
+        sums.log_ratio,
+        sums.abs_logprob_diff,
+        sums.ratio,
+        sums.tokens - sums.prob_mu,
+    )
     sum_UBF = np.stack(columns, axis=-1).reshape(bins, segments, FIGURES).swapaxes(0, 1)
     return sum_UBF, sums.largest_abs_prob_diff.reshape(bins, segments).T

@@ -94,8 +94,9 @@ class GroupRow:
     """Of whole responses; None where a label is of tokens."""
     ess_fraction: float | None = None
     differs: bool | None = None
-    """Whether its mean TV is apart from the other rows'; None where that was not asked. In at most 1 − confidence
-    of the logs without such a row does any row of a table say so."""
+    """Whether its mean TV is apart from the other rows' at like step, environment, lag, position, response length
+    and certainty; None where that was not asked, or cannot be told. In at most 1 − confidence of the logs without
+    such a row does any row of a table say so."""
     p_value: float | None = None
     """Adjusted for the number of rows."""
 
@@ -115,22 +116,25 @@ class Groups:
 
 @result
 class Staleness:
-    """How much of the mismatch is numerics (tokens at lag 0) and how much is older weights."""
+    """How far tokens sampled by older weights differ from those at lag 0, whose mismatch is numerics alone."""
 
     numerics: Interval
     """Mean TV at lag 0."""
     total: Interval
     excess: Interval
-    """Mean TV over all tokens less that at lag 0: older weights alone have at least this, if numerics are alike."""
+    """Mean TV over all tokens less that at lag 0, whatever else differs between them."""
     per_lag: Interval
-    """Change of mean TV with one more version of lag."""
+    """Change of mean TV with one more version of lag, whatever else goes with it."""
     tolerance: float | None = None
     passed_at: int | None = None
     """From this lag on the whole interval of every lag is beyond the tolerance."""
     within_steps: Interval | None = None
-    """Mean TV of tokens with a lag less that at lag 0, in steps that have both."""
+    """Mean TV of tokens with a lag less what `alike` says tokens at lag 0 would have in their place."""
     remark: str | None = None
-    """Why the excess may be another one's than that of older weights."""
+    """What else goes with lag, so that the excess may be its own."""
+    alike: Interval | None = None
+    """Mean TV of tokens with a lag over that of tokens at lag 0 alike in step, worker, environment, position and
+    response length, per unit of Gini impurity; None where lag goes with these alone."""
 
 
 @result
@@ -139,11 +143,12 @@ class StaleCache:
     keys and values of older weights."""
 
     code: Literal["stale_cache", "stale_weights", "neither", "cannot_tell"]
+    """`stale_weights` is no longer said: what all positions show, a log cannot tell from other causes."""
     sentence: str
     early: Interval | None = None
-    """Mean TV at positions below 16 in the last steps, over that in the first ones."""
+    """Mean TV per unit of Gini impurity at positions below 16 in the last steps, over that in the first ones."""
     late: Interval | None = None
-    """The same at positions from 64 on."""
+    """The same at positions from 64 to 255."""
     since: int | None = None
     """The first step at the new level."""
 

@@ -32,7 +32,10 @@ def test_each_bin_of_a_segment_has_the_sums_of_its_tokens(
     sum_UBF, max_UB = binned_sums(mu_N, pi_N, offsets_U1, EDGES)
     d_N = pi_N - mu_N
     figure_NF = np.column_stack(
-        [np.ones(tokens), -np.expm1(np.minimum(d_N, 0)), np.exp(d_N) - 1 - d_N, d_N, np.abs(d_N), np.exp(d_N)]
+        [
+            *(np.ones(tokens), -np.expm1(np.minimum(d_N, 0)), np.exp(d_N) - 1 - d_N, d_N, np.abs(d_N), np.exp(d_N)),
+            -np.expm1(mu_N),
+        ]
     )
     gap_N = np.abs(np.exp(mu_N) - np.exp(pi_N))
     bin_N = np.searchsorted(EDGES, mu_N, side="right")
@@ -48,6 +51,6 @@ def test_a_token_outside_pis_support_is_counted() -> None:
     sum_UBF, max_UB = binned_sums(
         np.log([0.5, 0.25]), np.array([-np.inf, np.log(0.25)]), np.array([0, 2]), np.log([0.4])
     )
-    np.testing.assert_array_equal(sum_UBF[0, 1], [1, 1, np.inf, -np.inf, np.inf, 0])
-    np.testing.assert_array_equal(sum_UBF[0, 0], [1, 0, 0, 0, 0, 1])
+    np.testing.assert_array_equal(sum_UBF[0, 1], [1, 1, np.inf, -np.inf, np.inf, 0, 0.5])
+    np.testing.assert_array_equal(sum_UBF[0, 0], [1, 0, 0, 0, 0, 1, 0.75])
     assert max_UB.tolist() == [[0.0, 0.5]]

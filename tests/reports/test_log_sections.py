@@ -18,6 +18,7 @@ from mismatchscope.reports.console import show
 from mismatchscope.reports.console_log import show_log
 from mismatchscope.reports.document import Alarm, Report
 from mismatchscope.reports.log_sections import log_sections, other_alarms
+from mismatchscope.reports.logs.origins import origins_of
 from mismatchscope.reports.logs.section import Section
 from mismatchscope.reports.markdown import render
 
@@ -177,3 +178,10 @@ def test_a_preset_is_shown_as_it_is_asked_for(report: Report) -> None:
         if "verl" in line
     )
     assert line.startswith("  verl.decoupled_token_is  ") and "()" not in line
+
+
+def test_of_a_single_lag_no_others_are_said_to_be_above(report: Report) -> None:
+    for lags, ending in ((("0", "1"), "."), (("0", "1", "2"), " and above.")):
+        groups = [Groups("lag", tuple(group(lag, 0.01) for lag in lags))]
+        lines = [line.text for line in origins_of(report.model_copy(update={"groups": groups}))]
+        assert f"Mean TV is above 0.0150 at lag 1{ending}" in lines

@@ -8,6 +8,7 @@ from .section import Line, Section, interval_text
 
 _MOST_ROWS = 8
 """Where a table is to be short."""
+_ALIKE = "at like step, environment, lag, position, length and certainty"
 
 
 def group_section(groups: Groups, short: bool) -> Section:
@@ -18,7 +19,11 @@ def group_section(groups: Groups, short: bool) -> Section:
         shown = [row for row in rows if row in shown]
     apart = [row.label for row in rows if row.differs]
     named = "each" if len(apart) == len(rows) else ", ".join(apart)
-    lines = [Line(f"{named}: mean TV apart from the others'", "caution")] if apart else []
+    lines = [Line(f"{named}: mean TV apart from the others' {_ALIKE}", "caution")] if apart else []
+    unknown = [row.label for row in rows if row.differs is None]
+    if 0 < len(unknown) < len(rows):
+        named = f"{', '.join(unknown[:_MOST_ROWS])}{' …' if len(unknown) > _MOST_ROWS else ''}"
+        lines.append(Line(f"{named}: cannot be compared {_ALIKE}, or too few prompts"))
     if len(shown) < len(rows):
         lines.append(Line(f"{len(rows) - len(shown):,} more: those shown have the largest mean TV"))
     if groups.omitted:

@@ -11,14 +11,9 @@ from .section import Line, interval_text
 
 
 def origins_of(report: Report) -> Iterator[Line]:
-    if (stale := report.staleness) is not None:
-        yield Line(f"At lag 0, numerics alone: mean TV {interval_text(stale.numerics)}.")
-        yield Line(f"Over all lags it is {interval_text(stale.excess)} more, {_more_by_lag(stale)}.")
-        yield Line("Staleness is what that is of tokens alike in prompts, workers, positions and steps.")
-        if stale.remark is not None:
-            yield Line(stale.remark, "caution")
-        if stale.passed_at is not None:
-            yield Line(f"Mean TV is above {number(stale.tolerance)} from lag {stale.passed_at} on.", "caution")
+    if report.staleness is not None:
+        of_lags = [groups for groups in report.groups if groups.by == "lag" and not groups.omitted]
+        yield from _staleness(report.staleness, [int(row.label) for groups in of_lags for row in groups.rows])
     if (cache := report.stale_cache) is not None:
         yield Line(cache.sentence, "caution" if cache.code == "stale_cache" else "neutral")
     if report.prompt_effect is not None:
@@ -32,9 +27,21 @@ def origins_of(report: Report) -> Iterator[Line]:
         )
 
 
-def _more_by_lag(stale: Staleness) -> str:
-    within = "" if stale.within_steps is None else f"; within steps {interval_text(stale.within_steps)}"
-    return f"{interval_text(stale.per_lag)} a version{within}"
+def _staleness(stale: Staleness, lags: list[int]) -> Iterator[Line]:
+    """What was observed; no sentence says that older weights are the cause. `lags` are all that occur, if known."""
+    yield Line(f"At lag 0, numerics alone: mean TV {interval_text(stale.numerics)}.")
+    yield Line(f"Over all lags it is {interval_text(stale.excess)} more.")
+    if stale.alike is not None and stale.alike.value is not None:
+        yield Line(
+            f"Tokens with a lag have {interval_text(stale.alike)} times the mean TV of tokens at lag 0 that are "
+            "alike in step, worker, environment, position, response length and certainty. What else their prompts "
+            "differ in is part of it."
+        )
+    if stale.remark is not None:
+        yield Line(stale.remark, "caution")
+    if stale.passed_at is not None:
+        others = "" if stale.passed_at == max(lags, default=None) else " and above"
+        yield Line(f"Mean TV is above {number(stale.tolerance)} at lag {stale.passed_at}{others}.", "caution")
 
 
 def _prompt_effect(effect: PromptEffect) -> Line:
