@@ -15,16 +15,17 @@ def log_finding(
 ) -> Finding:
     """Whether the columns are what they should be; then how far apart the policies are, and whether that moved.
 
-    `identical` says that no recorded log-prob differs in a bit. No level is called safe or unsafe. A policy that
-    training has sharpened is said beside the rest: its columns are what they should be.
+    `identical` says that no recorded log-prob differs in a bit. Illegal values are in no figure, so they cast doubt
+    on none. No level is called safe or unsafe. A policy that training has sharpened is said beside the rest: its
+    columns are what they should be.
     """
     sample = f"({count(counts.tokens, 'token')} of {count(counts.prompts, 'prompt')})"
     mean = estimate(alpha.mean.value, alpha.mean.low, alpha.mean.high)
     measured = f"mean TV {mean}, α₁ ≥ {number(alpha.observed_max)}"
-    failed = [check for check in checks if check.status == "fail"]
+    failed = [check for check in checks if check.status == "fail" and check.code != "illegal_values"]
     if failed:
         more = f" {count(len(failed) - 1, 'other check')} failed too." if len(failed) > 1 else ""
-        doubt = f"The columns may not be of one distribution: {failed[0].sentence.rstrip('.')}.{more}"
+        doubt = f"The figures are in doubt: {failed[0].sentence.rstrip('.')}.{more}"
         return Finding(code="log_in_doubt", sentence=f"{doubt} As they are, {measured} {sample}.")
     if identical:
         return Finding(code="identical", sentence=f"Bit-identical: no logged log-prob differs at all {sample}.")

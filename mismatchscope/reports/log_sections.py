@@ -17,7 +17,7 @@ from ..measures.log_results import (
 from .document import Alarm, Report
 from .logs.group_section import group_section
 from .logs.origins import origins_of
-from .logs.section import Line, Section
+from .logs.section import Line, Section, range_text
 from .logs.strips import CHOSEN
 from .logs.trend_section import trend_section
 from .text import count, number
@@ -94,7 +94,8 @@ def _columns(report: Report) -> Section:
     rows = tuple(
         (_POLICIES[column.policy], column.source, _how_known(column), column.remark) for column in log.columns
     )
-    steps = "" if log.steps is None else f", steps {log.steps[0]:,}–{log.steps[1]:,}"
+    several = log.steps is not None and log.steps[0] < log.steps[1]
+    steps = "" if log.steps is None else f", {'steps' if several else 'step'} {range_text(log.steps)}"
     note = f"{log.format}: {count(log.files, 'file')}, {count(log.rows, 'row')}{steps}"
     return Section("the log", note, tuple(lines), ("policy", "column", "", "remark"), rows)
 

@@ -75,7 +75,7 @@ def _on_the_verdict(report: Report) -> str | None:
         lost, what = max((rows, "rows"), (responses, "responses"))
         return f"Nothing passes: {share(lost)} of the {what} are rejected, more than {share(counts.max_rejected)}."
     if report.verdict in ("pass", "fail") and report.finding.code == "log_in_doubt":
-        return "The gates are decided on figures that are in doubt."
+        return "By the gates alone."
     return None
 
 

@@ -34,6 +34,11 @@ def test_a_failed_check_comes_first() -> None:
     assert "fit better at shift +1. 1 other check failed too. As they are, mean TV 0.0100" in found.sentence
 
 
+def test_what_was_left_out_casts_no_doubt_on_the_rest() -> None:
+    illegal = DistributionCheck("illegal_values", "fail", "3 of 4,099 tokens are in no figure.")
+    assert log_finding(ALPHA, COUNTS, [illegal], None, identical=False).code == "log"
+
+
 def test_without_doubt_or_change_the_level_is_said() -> None:
     found = log_finding(ALPHA, COUNTS, [], None, identical=False)
     assert found.code == "log"

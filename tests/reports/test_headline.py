@@ -68,10 +68,10 @@ def test_too_many_rejected_rows_are_the_reason_of_an_open_verdict(full: Report) 
 
 @pytest.mark.parametrize(("verdict", "tone"), [("pass", "caution"), ("fail", "bad")])
 def test_a_verdict_on_figures_in_doubt_says_so(full: Report, verdict: str, tone: str) -> None:
-    finding = Finding(code="log_in_doubt", sentence="The columns may not be of one distribution.")
+    finding = Finding(code="log_in_doubt", sentence="The figures are in doubt.")
     head = headline(full.model_copy(update={"verdict": verdict, "finding": finding}))
     assert (head.badge, head.tone) == (verdict.upper(), tone)
-    assert head.sentence == f"The gates are decided on figures that are in doubt. {finding.sentence}"
+    assert head.sentence == f"By the gates alone. {finding.sentence}"
 
 
 def test_it_names_the_model_and_both_engines(full: Report) -> None:

@@ -121,6 +121,12 @@ def test_the_bounds_that_were_asked_for_are_shown(report: Report) -> None:
         assert "no less than the range of rewards; γ 0.9" in text
 
 
+@pytest.mark.parametrize(("steps", "said_"), [((7, 7), "step 7"), ((0, 19), "steps 0–19"), (None, "rows")])
+def test_the_steps_of_a_log_are_said(report: Report, steps: tuple[int, int] | None, said_: str) -> None:
+    facts = replace(report.log, steps=steps)
+    assert section(report.model_copy(update={"log": facts}), "the log").note.endswith(said_)
+
+
 def test_a_column_whose_policy_is_not_known_says_so(report: Report) -> None:
     rows = section(report, "the log").rows
     assert rows[1][0] == "π_old or π_θ, cannot tell"

@@ -162,7 +162,7 @@ def log_report() -> Report:
     ]
     return full().model_copy(
         update={
-            "finding": Finding(code="log_in_doubt", sentence="The columns may not be of one distribution."),
+            "finding": Finding(code="log_in_doubt", sentence="The figures are in doubt."),
             "log": facts,
             "distribution": checks,
             "trend": Trends(
