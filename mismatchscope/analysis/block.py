@@ -12,6 +12,7 @@ from functools import cached_property
 import numpy as np
 
 from ..logs.source import LogBatch
+from ..measures.token_sums import TokenFigures, token_figures
 
 UNKNOWN = np.iinfo(np.int64).min
 """An integer label that the log does not have: a step, a version, a lag."""
@@ -94,9 +95,9 @@ class LogBlock:
         return self.kept(self.logp_R["reference"])
 
     @cached_property
-    def log_ratio_N(self) -> np.ndarray:
-        """log π_old − log μ; −inf at a token that π_old cannot draw."""
-        return self.logp_pi_N - self.logp_mu_N
+    def figures(self) -> TokenFigures:
+        """What the tokens that count say of μ and π_old, by token and summed by response."""
+        return token_figures(self.logp_mu_N, self.logp_pi_N, self.offsets_S1)
 
     @cached_property
     def logp_theta_N(self) -> np.ndarray | None:

@@ -166,7 +166,7 @@ def _ratios(block: LogBlock, whole_S: np.ndarray) -> RatioBlock:
     pi_N = block.logp_pi_N[whole_N]
     target_N = None if theta_N is None else _complete(theta_N[whole_N] - np.where(np.isfinite(pi_N), pi_N, 0.0))
     return RatioBlock(
-        block.log_ratio_N[whole_N],
+        block.figures.log_ratio_N[whole_N],
         np.concatenate([[0], np.cumsum(length_S)]),
         target_log_ratio_T=target_N,
         advantage_T=None if advantage_N is None else _complete(advantage_N[whole_N]),

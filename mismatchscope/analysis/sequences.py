@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from ..measures.log_results import LoggedSequence, LoggedToken
-from ..measures.token_sums import TokenSums
 from .block import UNKNOWN, LogBlock
 
 KEPT = 5
@@ -38,8 +37,9 @@ class SequenceSamples:
         self._worst: list[_Candidate] = []
         self._random: list[_Candidate] = []
 
-    def add(self, block: LogBlock, sums: TokenSums) -> None:
-        """Take in whole responses, none of them twice; `sums` are of their tokens that count, by response."""
+    def add(self, block: LogBlock) -> None:
+        """Take in whole responses, none of them twice."""
+        sums = block.figures.sums
         mean_tv_S, log_ratio_S = sums.shortfall / block.length_S, sums.log_ratio
         place_S = np.flatnonzero(block.whole_S)
         for kept, chosen, order_S in (

@@ -9,12 +9,14 @@ import numpy as np
 
 from ..comparison.states import States
 from ..measures.sampled import LOG_TOLERANCE, sampled_estimators
+from ..measures.token_sums import TokenFigures
 from .block import LogBlock
 
 
 def states_of(block: LogBlock) -> States:
     """μ against π_old."""
-    return _states(block, block.logp_mu_N, block.logp_pi_N, np.ones(len(block.length_S), dtype=bool))
+    every_S = np.ones(len(block.length_S), dtype=bool)
+    return _states(block, block.logp_mu_N, block.logp_pi_N, every_S, known_figures=block.figures)
 
 
 def target_states(block: LogBlock) -> tuple[States, States] | None:
@@ -47,6 +49,7 @@ def _states(
     chosen_S: np.ndarray,
     *,
     weight_N: np.ndarray | None = None,
+    known_figures: TokenFigures | None = None,
 ) -> States:
     columns = {}
     if weight_N is not None:
@@ -67,5 +70,6 @@ def _states(
         tv_upper_N=None,
         columns=columns,
         topk=False,
+        known_figures=known_figures,
     )
     return states.only(chosen_S)

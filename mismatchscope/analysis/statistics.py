@@ -29,7 +29,7 @@ class LogStatistic(Protocol):
     def merge(self, other: Self) -> None: ...
 
 
-_STATISTICS = ("corrections", "correction_audit", "distribution", "groups", "native_metrics")
+_STATISTICS = ("corrections", "correction_audit", "distribution", "groups", "native_metrics", "sequences_shown")
 """The attributes of `LogStatistics` that keep to `LogStatistic`."""
 
 
@@ -65,7 +65,6 @@ class LogStatistics:
     def _add(self, block: LogBlock) -> None:
         states = states_of(block)
         self.pair.add(states)
-        self.sequences_shown.add(block, states.figures.sums)
         of_target = target_states(block)
         if of_target is not None:
             self.alpha0.add(of_target[0])
@@ -78,7 +77,7 @@ class LogStatistics:
 
     def merge(self, other: LogStatistics) -> None:
         """Take in what another one has seen of other responses."""
-        for name in ("pair", "alpha0", "beta", "rejected", "sequences_shown", *_STATISTICS):
+        for name in ("pair", "alpha0", "beta", "rejected", *_STATISTICS):
             getattr(self, name).merge(getattr(other, name))
         self.rows += other.rows
         self.sequences += other.sequences

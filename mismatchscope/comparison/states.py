@@ -77,10 +77,14 @@ class States:
     tv_upper_N: np.ndarray | None
     columns: dict[str, np.ndarray]
     topk: bool
+    known_figures: TokenFigures | None = None
+    """`figures`, where they have been computed."""
 
     @cached_property
     def figures(self) -> TokenFigures:
         """What the sampled tokens say, by token and summed by sequence."""
+        if self.known_figures is not None:
+            return self.known_figures
         return token_figures(self.logp_mu_N, self.logp_pi_N, self.offsets_S1)
 
     @cached_property
@@ -153,7 +157,9 @@ class States:
     def identical(self) -> bool:
         """Whether no recorded log-prob differs in a single bit."""
         seen = np.nan_to_num(self.columns.get("max_abs_dlogp", np.zeros(0)), nan=0.0)
-        return bool(np.array_equal(self.logp_mu_N, self.logp_pi_N) and not seen.any() and not self.tv_lower_N.any())
+        equal = not self.figures.sums.largest_abs_logprob_diff.any()
+        certified_N = self.certified_lower_N
+        return bool(equal and not seen.any() and (certified_N is None or not np.nan_to_num(certified_N).any()))
 
 
 def measured(

@@ -22,9 +22,6 @@ from .fillers import Fillers
 from .log_odds import LogOddsFit, add_log_odds, fit_log_odds
 from .states import ESTIMATES, EXACT, LOWER_BOUNDS, States
 
-# The band outside which the share of ratios is reported: one clipping step of PPO's usual ε.
-RATIO_BAND = (0.8, 1.2)
-
 _SAMPLED = (
     "k1",
     "k2",
@@ -66,7 +63,7 @@ class PairStatistics:
         self.fillers = Fillers()
         self._sequences: list[SequenceSums] = []
         self.outside_band = ClusterSums()
-        """Of 1 where the ratio is outside `RATIO_BAND`, else 0: its mean is a share."""
+        """Of 1 where the ratio is outside `token_sums.RATIO_BAND`, else 0: its mean is a share."""
         self.tokens = self.impossible = 0
         self.topk = False
         self.identical = True
@@ -107,7 +104,8 @@ class PairStatistics:
         if len(whole.length_S):
             self._add_responses(whole)
         self.tokens += len(tv_N)
-        self.impossible += int(np.count_nonzero(states.logp_pi_N == -np.inf))
+        if np.isneginf(figures.sums.smallest_log_ratio).any():
+            self.impossible += int(np.count_nonzero(states.logp_pi_N == -np.inf))
         self.topk = self.topk or states.topk
         self.identical = self.identical and states.identical
 
@@ -135,11 +133,8 @@ class PairStatistics:
         }
         for name, (sum_S, smallest, largest) in found.items():
             self.sums[name].add_sums(row_S, sum_S, states.length_S, smallest, largest)
-        low, high = np.log(RATIO_BAND)
-        log_ratio_N = states.figures.log_ratio_N
-        outside_N = (log_ratio_N < low) | (log_ratio_N > high)
-        outside_S = np.add.reduceat(outside_N, states.start_S, dtype=np.float64)
-        ends = float(outside_S.sum() == len(outside_N)), float(outside_N.any())
+        outside_S = sums.outside_band
+        ends = float((outside_S == states.length_S).all()), float(outside_S.any())
         self.outside_band.add_sums(row_S, outside_S, states.length_S, *ends)
 
     def _add_responses(self, states: States) -> None:

@@ -27,11 +27,11 @@ INLINE double log_cosh_half(double s, double e) {
 /* The layouts are read by numpy: see `_EXTRA` and `_LIMITS` of native/batch_sums.py. */
 typedef struct {
     double changed, js, safe_ratio, square_safe_ratio, ratio_within, square_ratio_within, above, below, clamped_k3,
-        ratio_distance;
+        ratio_distance, capped_ratio;
 } native_result;
 
 typedef struct {
-    double changed, exponent, low, high, k3;
+    double changed, exponent, low, high, k3, cap;
 } native_limits;
 
 /* `counts` NULL counts every token. */
@@ -40,9 +40,9 @@ void native_sums(const double *logp_mu, const double *logp_pi, const uint8_t *co
     native_limits l = *limits;
     for (int64_t s = 0; s < n_responses; s++) {
         double changed = 0, js = 0, safe_ratio = 0, square_safe_ratio = 0, ratio_within = 0, square_ratio_within = 0;
-        double above = 0, below = 0, clamped_k3 = 0, ratio_distance = 0;
+        double above = 0, below = 0, clamped_k3 = 0, ratio_distance = 0, capped_ratio = 0;
 #pragma omp simd reduction(+ : changed, js, safe_ratio, square_safe_ratio, ratio_within, square_ratio_within, above, \
-        below, clamped_k3, ratio_distance)
+        below, clamped_k3, ratio_distance, capped_ratio)
         for (int64_t i = offsets[s]; i < offsets[s + 1]; i++) {
             int64_t used = counts ? counts[i] : 1;
             double d = used ? logp_pi[i] - logp_mu[i] : 0;
@@ -63,8 +63,10 @@ void native_sums(const double *logp_mu, const double *logp_pi, const uint8_t *co
             below += used & (safe < l.low) ? 1 : 0;
             clamped_k3 += t.k3 < l.k3 ? t.k3 : l.k3;
             ratio_distance += size > l.exponent ? far : t.distance;
+            double least = size > l.exponent && d < 0 ? e : safe;
+            capped_ratio += least < l.cap ? least : l.cap;
         }
         out[s] = (native_result){changed, js, safe_ratio, square_safe_ratio, ratio_within, square_ratio_within, above,
-                                 below, clamped_k3, ratio_distance};
+                                 below, clamped_k3, ratio_distance, capped_ratio};
     }
 }

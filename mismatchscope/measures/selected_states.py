@@ -94,19 +94,12 @@ class SampledPoints:
 
     def _candidates(self, sequence_id_S: Array, offsets_S1: Array, position_N: Array) -> Array:
         """The rows of the states that may be among those with the smallest hash."""
-        full, library = len(self._hash_P) == POINTS, kernel.library()
-        if not full or library is None:
-            hash_N = _hash(np.repeat(sequence_id_S, np.diff(offsets_S1)), position_N)
-            if full:
-                return np.flatnonzero(hash_N < self._hash_P.max())
-            return np.argpartition(hash_N, POINTS)[:POINTS] if len(hash_N) > POINTS else np.arange(len(hash_N))
-        row_N = np.empty(len(position_N), dtype=np.int64)
-        found = library.places_below(
-            *(kernel.address(np.ascontiguousarray(sequence_id_S, np.int64), np.int64),),
-            *(kernel.address(position_N, np.int64), kernel.address(offsets_S1, np.int64)),
-            *(len(sequence_id_S), int(self._hash_P.max()), kernel.address(row_N, np.int64)),
-        )
-        return row_N[:found]
+        if len(self._hash_P) == POINTS:
+            return _rows_below(int(self._hash_P.max()), sequence_id_S, offsets_S1, position_N)
+        # A hash is as likely to be anywhere, so that four times as many as are needed lie below this one.
+        likely = 4 * POINTS * 2**64 // max(len(position_N), 1)
+        row_M = _rows_below(min(likely, 2**64 - 1), sequence_id_S, offsets_S1, position_N)
+        return row_M if len(row_M) >= POINTS else np.arange(len(position_N))
 
     def merge(self, other: SampledPoints) -> None:
         self.n += other.n
@@ -123,6 +116,21 @@ class SampledPoints:
     def points(self) -> Array:
         """[P, 4] in order of sequence and position: sequence id, position, x, y."""
         return self._column_PX[np.lexsort((self._column_PX[:, 1], self._column_PX[:, 0]))]
+
+
+def _rows_below(limit: int, sequence_id_S: Array, offsets_S1: Array, position_N: Array) -> Array:
+    """The rows of the states whose place has a hash below a limit."""
+    library = kernel.library()
+    if library is None:
+        hash_N = _hash(np.repeat(sequence_id_S, np.diff(offsets_S1)), position_N)
+        return np.flatnonzero(hash_N < np.uint64(limit))
+    row_N = np.empty(len(position_N), dtype=np.int64)
+    found = library.places_below(
+        *(kernel.address(np.ascontiguousarray(sequence_id_S, np.int64), np.int64),),
+        *(kernel.address(position_N, np.int64), kernel.address(offsets_S1, np.int64)),
+        *(len(sequence_id_S), limit, kernel.address(row_N, np.int64)),
+    )
+    return row_N[:found]
 
 
 def _hash(sequence_id_N: Array, position_N: Array) -> Array:

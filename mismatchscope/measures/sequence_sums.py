@@ -70,8 +70,8 @@ class SequenceSums:
         """
         offsets_S1 = checked_offsets(offsets_S1)
         log_ratio_T = checked_tokens(log_ratio_T, offsets_S1, "log_ratio")
-        if (infinite_T := np.isposinf(log_ratio_T)).any():
-            raise ValueError(f"log_ratio at token {int(np.argmax(infinite_T))} is +inf: mu cannot have sampled it")
+        if log_ratio_T.max() == np.inf:
+            raise ValueError(f"log_ratio at token {int(np.argmax(log_ratio_T))} is +inf: mu cannot have sampled it")
         start_S, number_S = offsets_S1[:-1], np.arange(len(offsets_S1) - 1)
         if ratio_pairs_S is None:
             ratio_pairs_S = order_sums(log_ratio_T, offsets_S1).ratio_pairs_S

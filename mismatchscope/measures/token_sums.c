@@ -4,7 +4,7 @@
 /* The layout is read by numpy: see `TOKEN_SUMS` in token_sums.py. */
 typedef struct {
     double tokens, rejected;
-    double log_ratio, log_ratio_square, abs_logprob_diff, k3, reverse_k3, ratio, ratio_square, capped_ratio,
+    double log_ratio, log_ratio_square, abs_logprob_diff, k3, reverse_k3, ratio, ratio_square, outside_band,
             shortfall, prob_diff, prob_diff_square, abs_prob_diff, exp_abs_diff, prob_mu, prob_pi, prob_mu_square,
             prob_pi_square, prob_product, logp_mu, logp_pi;
     double smallest_log_ratio, smallest_abs_logprob_diff, smallest_k3, smallest_prob_diff, smallest_abs_prob_diff,
@@ -16,6 +16,11 @@ typedef struct {
     double *log_ratio, *k3, *prob_diff;
 } token_columns;
 
+/* Of d; see `RATIO_BAND` of token_sums.py. */
+typedef struct {
+    double low, high;
+} log_band;
+
 static const double TOLERANCE = 1e-5; /* `LOG_TOLERANCE` of sampled.py */
 
 INLINE double logp_at(const void *logp, int64_t i, int is_float) {
@@ -23,17 +28,17 @@ INLINE double logp_at(const void *logp, int64_t i, int is_float) {
 }
 
 INLINE token_sums_result segment_sums(const void *mu, const void *pi, int is_float, const uint8_t *counts,
-                                      int64_t begin, int64_t end, double cap, token_columns kept) {
+                                      int64_t begin, int64_t end, log_band band, token_columns kept) {
     int64_t tokens = 0, rejected = 0;
     double log_ratio = 0, log_ratio_square = 0, abs_logprob_diff = 0, k3 = 0, reverse_k3 = 0, ratio = 0,
-           ratio_square = 0, capped_ratio = 0, shortfall = 0, prob_diff = 0, prob_diff_square = 0,
+           ratio_square = 0, outside_band = 0, shortfall = 0, prob_diff = 0, prob_diff_square = 0,
            abs_prob_diff = 0, exp_abs_diff = 0, prob_mu = 0, prob_pi = 0, prob_mu_square = 0, prob_pi_square = 0,
            prob_product = 0, logp_mu = 0, logp_pi = 0;
     double smallest_log_ratio = INFINITY, smallest_abs_logprob_diff = INFINITY, smallest_k3 = INFINITY,
             smallest_prob_diff = INFINITY, smallest_abs_prob_diff = INFINITY;
     double largest_log_ratio = -INFINITY, largest_k3 = -INFINITY, largest_prob_diff = -INFINITY;
 #pragma omp simd reduction(+ : tokens, rejected, log_ratio, log_ratio_square, abs_logprob_diff, k3, \
-        reverse_k3, ratio, ratio_square, capped_ratio, shortfall, prob_diff, prob_diff_square, \
+        reverse_k3, ratio, ratio_square, outside_band, shortfall, prob_diff, prob_diff_square, \
         abs_prob_diff, exp_abs_diff, prob_mu, prob_pi, prob_mu_square, prob_pi_square, prob_product, \
         logp_mu, logp_pi) \
     reduction(min : smallest_log_ratio, smallest_abs_logprob_diff, smallest_k3, smallest_prob_diff, \
@@ -59,7 +64,7 @@ INLINE token_sums_result segment_sums(const void *mu, const void *pi, int is_flo
         reverse_k3 += t.reverse_k3;
         ratio += rho;
         ratio_square += rho * rho;
-        capped_ratio += rho < cap ? rho : cap;
+        outside_band += (t.d < band.low) | (t.d > band.high) ? 1 : 0;
         shortfall += t.shortfall;
         prob_diff += change;
         prob_diff_square += t.gap * t.gap;
@@ -82,7 +87,7 @@ INLINE token_sums_result segment_sums(const void *mu, const void *pi, int is_flo
         largest_prob_diff = used & (change > largest_prob_diff) ? change : largest_prob_diff;
     }
     return (token_sums_result){
-        tokens, rejected, log_ratio, log_ratio_square, abs_logprob_diff, k3, reverse_k3, ratio, ratio_square, capped_ratio,
+        tokens, rejected, log_ratio, log_ratio_square, abs_logprob_diff, k3, reverse_k3, ratio, ratio_square, outside_band,
         shortfall, prob_diff, prob_diff_square, abs_prob_diff, exp_abs_diff, prob_mu, prob_pi,
         prob_mu_square, prob_pi_square, prob_product, logp_mu, logp_pi,
         smallest_log_ratio, smallest_abs_logprob_diff, smallest_k3, smallest_prob_diff,
@@ -93,28 +98,28 @@ INLINE token_sums_result segment_sums(const void *mu, const void *pi, int is_flo
 /* Segment u is tokens offsets[u] up to offsets[u + 1]. `counts` NULL counts every token; a token that it counts and
    that has no legal log-probs is `rejected` and in no other sum. */
 void token_sums(const void *logp_mu, const void *logp_pi, int is_float, const uint8_t *counts, const int64_t *offsets,
-                int64_t n_segments, double cap, token_sums_result *out) {
+                int64_t n_segments, const log_band *band, token_sums_result *out) {
     token_columns none = {NULL, NULL, NULL};
     for (int64_t u = 0; u < n_segments; u++) {
         int64_t begin = offsets[u], end = offsets[u + 1];
         if (is_float && counts)
-            out[u] = segment_sums(logp_mu, logp_pi, 1, counts, begin, end, cap, none);
+            out[u] = segment_sums(logp_mu, logp_pi, 1, counts, begin, end, *band, none);
         else if (is_float)
-            out[u] = segment_sums(logp_mu, logp_pi, 1, NULL, begin, end, cap, none);
+            out[u] = segment_sums(logp_mu, logp_pi, 1, NULL, begin, end, *band, none);
         else if (counts)
-            out[u] = segment_sums(logp_mu, logp_pi, 0, counts, begin, end, cap, none);
+            out[u] = segment_sums(logp_mu, logp_pi, 0, counts, begin, end, *band, none);
         else
-            out[u] = segment_sums(logp_mu, logp_pi, 0, NULL, begin, end, cap, none);
+            out[u] = segment_sums(logp_mu, logp_pi, 0, NULL, begin, end, *band, none);
     }
 }
 
 /* The same of columns in double that all count, and each token's figures beside. */
 void token_figures_and_sums(const double *logp_mu, const double *logp_pi, const int64_t *offsets, int64_t n_segments,
-                            double cap, double *log_ratio, double *k3, double *prob_diff,
+                            const log_band *band, double *log_ratio, double *k3, double *prob_diff,
                             token_sums_result *out) {
     token_columns kept = {log_ratio, k3, prob_diff};
     for (int64_t u = 0; u < n_segments; u++)
-        out[u] = segment_sums(logp_mu, logp_pi, 0, NULL, offsets[u], offsets[u + 1], cap, kept);
+        out[u] = segment_sums(logp_mu, logp_pi, 0, NULL, offsets[u], offsets[u + 1], *band, kept);
 }
 
 /* rho - 1 - log rho; NaN stays NaN. */

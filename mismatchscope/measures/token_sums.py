@@ -24,6 +24,10 @@ from .sampled import LOG_TOLERANCE, SampledEstimators, k3, sampled_estimators
 
 Array = np.ndarray
 
+RATIO_BAND = (0.8, 1.2)
+"""Outside which ratios are counted: one clipping step of PPO's usual ε."""
+_LOG_BAND = np.log(RATIO_BAND)
+
 
 @dataclass(frozen=True, eq=False)
 class TokenSums:
@@ -49,8 +53,8 @@ class TokenSums:
     """rho."""
     ratio_square: Array
     """rho^2."""
-    capped_ratio: Array
-    """min(rho, cap)."""
+    outside_band: Array
+    """Tokens whose rho is outside `RATIO_BAND`."""
     shortfall: Array
     """(1 - rho)_+."""
     prob_diff: Array
@@ -120,7 +124,6 @@ def token_sums(
     offsets_U1: ArrayLike,
     *,
     counts_N: ArrayLike | None = None,
-    cap: float = 2.0,
     threads: int = 1,
 ) -> TokenSums:
     """Sums of each segment: tokens `offsets_U1[u]` up to `offsets_U1[u + 1]`, which may be none.
@@ -129,7 +132,6 @@ def token_sums(
         logp_mu_N, logp_pi_N: log-probs of the sampled tokens; float32 is read as it is, other types as float64.
         counts_N: which tokens count, a boolean [N]; None where all do. Arrays [B, T] of padded responses are
             `ravel()`ed with their mask, and their boundaries are multiples of T.
-        cap: of `capped_ratio`.
         threads: share the segments; other threads run meanwhile, whatever it is.
 
     Raises:
@@ -145,9 +147,9 @@ def token_sums(
             )
     library = kernel.library()
     if library is None:
-        table_U = _sums_by_numpy(mu_N, pi_N, offsets_U1, counts_N, cap)
+        table_U = _sums_by_numpy(mu_N, pi_N, offsets_U1, counts_N)
     else:
-        table_U = _sums_by_kernel(library, mu_N, pi_N, offsets_U1, counts_N, cap, threads)
+        table_U = _sums_by_kernel(library, mu_N, pi_N, offsets_U1, counts_N, threads)
     return TokenSums(**{name: table_U[name] for name in _NAMES})
 
 
@@ -160,7 +162,7 @@ class TokenFigures(NamedTuple):
     sums: TokenSums
 
 
-def token_figures(logp_mu_N: Array, logp_pi_N: Array, offsets_U1: Array, *, cap: float = 2.0) -> TokenFigures:
+def token_figures(logp_mu_N: Array, logp_pi_N: Array, offsets_U1: Array) -> TokenFigures:
     """Figures of every token, and their sums by segment; all count, and the segments hold them all.
 
     Raises what `sampled.sampled_estimators` does, and `ValueError` for boundaries as `token_sums` does.
@@ -170,12 +172,18 @@ def token_figures(logp_mu_N: Array, logp_pi_N: Array, offsets_U1: Array, *, cap:
     library = kernel.library()
     if library is None:
         sampled = sampled_estimators(mu_N, pi_N)
-        sums = token_sums(mu_N, pi_N, offsets_U1, cap=cap)
+        sums = token_sums(mu_N, pi_N, offsets_U1)
         return TokenFigures(sampled.log_ratio, sampled.k3, sampled.prob_diff, sums)
     log_ratio_N, k3_N, prob_diff_N = (np.empty(len(mu_N)) for _ in range(3))
     table_U = np.empty(len(offsets_U1) - 1, TOKEN_SUMS)
     library.token_figures_and_sums(
-        *(kernel.address(mu_N), kernel.address(pi_N), kernel.address(offsets_U1, np.int64), len(table_U), cap),
+        *(
+            kernel.address(mu_N),
+            kernel.address(pi_N),
+            kernel.address(offsets_U1, np.int64),
+            len(table_U),
+            _LOG_BAND.ctypes.data,
+        ),
         *(each.ctypes.data for each in (log_ratio_N, k3_N, prob_diff_N, table_U)),
     )
     sums = TokenSums(**{name: table_U[name] for name in _NAMES})
@@ -185,7 +193,7 @@ def token_figures(logp_mu_N: Array, logp_pi_N: Array, offsets_U1: Array, *, cap:
 
 
 def _sums_by_kernel(
-    library: CDLL, mu_N: Array, pi_N: Array, offsets_U1: Array, counts_N: Array | None, cap: float, threads: int
+    library: CDLL, mu_N: Array, pi_N: Array, offsets_U1: Array, counts_N: Array | None, threads: int
 ) -> Array:
     table_U = np.empty(len(offsets_U1) - 1, TOKEN_SUMS)
     is_float = int(mu_N.dtype == np.float32)
@@ -194,7 +202,7 @@ def _sums_by_kernel(
 
     def measure(begin: int, end: int) -> None:
         offsets, out = offsets_U1[begin:].ctypes.data, table_U[begin:].ctypes.data
-        library.token_sums(*columns, offsets, end - begin, cap, out)
+        library.token_sums(*columns, offsets, end - begin, _LOG_BAND.ctypes.data, out)
 
     if threads == 1:
         measure(0, len(table_U))
@@ -203,7 +211,7 @@ def _sums_by_kernel(
     return table_U
 
 
-def _sums_by_numpy(mu_N: Array, pi_N: Array, offsets_U1: Array, counts_N: Array | None, cap: float) -> Array:
+def _sums_by_numpy(mu_N: Array, pi_N: Array, offsets_U1: Array, counts_N: Array | None) -> Array:
     first, last = offsets_U1[[0, -1]]
     mu_N, pi_N = mu_N[first:last].astype(np.float64), pi_N[first:last].astype(np.float64)
     counts_N = np.ones(len(mu_N), dtype=bool) if counts_N is None else counts_N[first:last]
@@ -211,7 +219,7 @@ def _sums_by_numpy(mu_N: Array, pi_N: Array, offsets_U1: Array, counts_N: Array 
     segment_N = np.repeat(np.arange(len(offsets_U1) - 1), np.diff(offsets_U1))
     used_N = counts_N & legal_N
     segment_L, groups = segment_N[used_N], len(offsets_U1) - 1
-    found = _figures(mu_N[used_N], pi_N[used_N], cap)
+    found = _figures(mu_N[used_N], pi_N[used_N])
     table_U = np.empty(groups, TOKEN_SUMS)
     for name in _NAMES:
         figure = name.removeprefix("smallest_").removeprefix("largest_")
@@ -222,7 +230,7 @@ def _sums_by_numpy(mu_N: Array, pi_N: Array, offsets_U1: Array, counts_N: Array 
     return table_U
 
 
-def _figures(mu_L: Array, pi_L: Array, cap: float) -> dict[str, Array]:
+def _figures(mu_L: Array, pi_L: Array) -> dict[str, Array]:
     """By the names of `TokenSums`; L tokens, maybe none."""
     sampled = sampled_estimators(mu_L, pi_L) if len(mu_L) else SampledEstimators(*[np.zeros(0)] * 11)
     p_mu_L, p_pi_L = np.exp(mu_L), np.exp(pi_L)
@@ -237,7 +245,7 @@ def _figures(mu_L: Array, pi_L: Array, cap: float) -> dict[str, Array]:
             "reverse_k3": reverse_k3_L,
             "ratio": sampled.ratio,
             "ratio_square": sampled.ratio**2,
-            "capped_ratio": np.minimum(sampled.ratio, cap),
+            "outside_band": (sampled.log_ratio < _LOG_BAND[0]) | (sampled.log_ratio > _LOG_BAND[1]),
             "shortfall": sampled.shortfall,
             "prob_diff": sampled.prob_diff,
             "prob_diff_square": sampled.prob_diff**2,

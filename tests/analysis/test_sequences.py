@@ -13,20 +13,15 @@ from simulated_runs import RunDesign, SimulatedRun, simulated_run
 
 from mismatchscope.analysis.block import LogBlock
 from mismatchscope.analysis.sequences import KEPT, LONGEST, SequenceSamples
-from mismatchscope.analysis.states import states_of
 
 RUN = simulated_run(RunDesign(steps=4, prompts=8, turns=2), seed=2)
 BLOCK = RUN.block()
 
 
-def add(samples: SequenceSamples, block: LogBlock) -> None:
-    samples.add(block, states_of(block).figures.sums)
-
-
 def found(blocks: list[LogBlock]) -> list[tuple[str, int]]:
     samples = SequenceSamples()
     for block in blocks:
-        add(samples, block)
+        samples.add(block)
     return [(each.chosen, each.sequence_id) for each in samples.results()]
 
 
@@ -41,7 +36,7 @@ def mean_tv(run: SimulatedRun, at: int) -> float:
 def test_the_worst_are_those_of_the_largest_mean_tv() -> None:
     by_tv = sorted(range(len(RUN.length_S)), key=lambda at: -mean_tv(RUN, at))
     samples = SequenceSamples()
-    add(samples, BLOCK)
+    samples.add(BLOCK)
     worst = [each for each in samples.results() if each.chosen == "worst"]
     assert [each.sequence_id for each in worst] == by_tv[:KEPT]
     for each in worst:
@@ -54,7 +49,7 @@ def test_the_worst_are_those_of_the_largest_mean_tv() -> None:
 
 def test_a_response_is_shown_as_the_log_has_it() -> None:
     samples = SequenceSamples()
-    add(samples, BLOCK)
+    samples.add(BLOCK)
     for each in samples.results():
         at = each.sequence_id
         of = slice(int(RUN.start_S[at]), int(RUN.start_S[at] + RUN.length_S[at]))
@@ -75,7 +70,7 @@ def test_any_split_and_order_chooses_the_same(cuts: set[int], turned: bool, apar
         whole = SequenceSamples()
         for block in blocks:
             one = SequenceSamples()
-            add(one, block)
+            one.add(block)
             whole.merge(one)
         assert [(each.chosen, each.sequence_id) for each in whole.results()] == found([BLOCK])
     else:
@@ -99,7 +94,7 @@ def test_long_responses_are_cut_and_parts_are_not_shown() -> None:
     run = simulated_run(RunDesign(steps=1, prompts=2, samples=1, length=(LONGEST + 7, LONGEST + 7)))
     block = run.block()
     samples = SequenceSamples()
-    add(samples, replace(block, whole_S=np.array([True, False])))
+    samples.add(replace(block, whole_S=np.array([True, False])))
     assert [each.sequence_id for each in samples.results()] == [0, 0]
     assert {len(each.tokens) for each in samples.results()} == {LONGEST}
     assert {each.omitted for each in samples.results()} == {7}

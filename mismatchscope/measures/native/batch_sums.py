@@ -12,7 +12,7 @@ import numpy as np
 
 from .. import kernel
 from ..sampled import k3
-from ..token_sums import token_sums
+from ..token_sums import TokenSums, token_sums
 
 Array = np.ndarray
 
@@ -53,14 +53,21 @@ class BatchSums:
 
 
 def sums_by_batch(
-    logp_mu_N: Array, logp_pi_N: Array, offsets_S1: Array, batch_S: Array, *, counts_N: Array | None = None
+    logp_mu_N: Array,
+    logp_pi_N: Array,
+    offsets_S1: Array,
+    batch_S: Array,
+    *,
+    counts_N: Array | None = None,
+    sums: TokenSums | None = None,
 ) -> dict[int, BatchSums]:
     """The sums of each batch of these responses; `batch_S` is the number of the batch of each, [S].
 
-    `counts_N` says which tokens count, where others lie between them, as padding does. Log-probs that count are
-    natural and legal: see `sampled.sampled_estimators`. No response is empty.
+    `counts_N` says which tokens count, where others lie between them, as padding does; `sums` are those of the
+    responses, where they are known. Log-probs that count are natural and legal: see `sampled.sampled_estimators`.
+    No response is empty.
     """
-    total, largest, smallest = _of_responses(logp_mu_N, logp_pi_N, offsets_S1, counts_N)
+    total, largest, smallest = _of_responses(logp_mu_N, logp_pi_N, offsets_S1, counts_N, sums)
     batch_B, which_S = np.unique(batch_S, return_inverse=True)
     added = {name: np.bincount(which_S, weights=value_S) for name, value_S in total.items()}
     highest = {name: _extremes(np.maximum, value_S, which_S, -np.inf) for name, value_S in largest.items()}
@@ -80,12 +87,14 @@ def _extremes(join: np.ufunc, value_S: Array, which_S: Array, start: float) -> A
 
 
 def _of_responses(
-    logp_mu_N: Array, logp_pi_N: Array, offsets_S1: Array, counts_N: Array | None
+    logp_mu_N: Array, logp_pi_N: Array, offsets_S1: Array, counts_N: Array | None, known: TokenSums | None
 ) -> tuple[Mapping[str, Array], Mapping[str, Array], Mapping[str, Array]]:
     """Sums, maxima and minima of each response, [S] each."""
-    of_tokens = _by_numpy if kernel.library() is None else _by_kernel
     with np.errstate(over="ignore", invalid="ignore"):  # a leak makes some of these infinite, or unknown
-        sums, largest, smallest = of_tokens(logp_mu_N, logp_pi_N, offsets_S1, counts_N)
+        if kernel.library() is None:
+            sums, largest, smallest = _by_numpy(logp_mu_N, logp_pi_N, offsets_S1, counts_N)
+        else:
+            sums, largest, smallest = _by_kernel(logp_mu_N, logp_pi_N, offsets_S1, counts_N, known)
         length_S, d_S = sums["tokens"], sums["log_ratio"]
         divisor_S = length_S + EPSILON
         of_mu_S, of_pi_S = sums.pop("log_p_mu") / divisor_S, sums.pop("log_p_pi") / divisor_S
@@ -132,19 +141,19 @@ def _of_responses(
 
 _EXTRA = (
     *("changed", "js", "safe_ratio", "square_safe_ratio", "ratio_within", "square_ratio_within", "above", "below"),
-    *("clamped_k3", "ratio_distance"),
+    *("clamped_k3", "ratio_distance", "ratio_to_3"),
 )
 """What native_sums.c adds to `TokenSums`: the layout of its result."""
-_LIMITS = np.array([_CHANGED, _EXPONENT, _LOW, _HIGH, _KL])
+_LIMITS = np.array([_CHANGED, _EXPONENT, _LOW, _HIGH, _KL, _CAP])
 
 
 def _by_kernel(
-    logp_mu_N: Array, logp_pi_N: Array, offsets_S1: Array, counts_N: Array | None
+    logp_mu_N: Array, logp_pi_N: Array, offsets_S1: Array, counts_N: Array | None, known: TokenSums | None
 ) -> tuple[dict[str, Array], dict[str, Array], dict[str, Array]]:
     """Sums, maxima and minima over the tokens of each response."""
     mu_N, pi_N = (np.ascontiguousarray(each, np.float64) for each in (logp_mu_N, logp_pi_N))
     offsets_S1 = np.ascontiguousarray(offsets_S1, np.int64)
-    found = token_sums(mu_N, pi_N, offsets_S1, counts_N=counts_N, cap=_CAP)
+    found = token_sums(mu_N, pi_N, offsets_S1, counts_N=counts_N) if known is None else known
     extra_SX, library = np.empty((len(offsets_S1) - 1, len(_EXTRA))), kernel.library()
     assert library is not None
     library.native_sums(
@@ -162,7 +171,6 @@ def _by_kernel(
         "abs_prob_diff": found.abs_prob_diff,
         "square_prob_diff": found.prob_diff_square,
         "ratio": found.ratio,
-        "ratio_to_3": found.capped_ratio,
         "p_mu": found.prob_mu,
         "p_pi": found.prob_pi,
         "square_p_mu": found.prob_mu_square,
