@@ -23,6 +23,9 @@ ANY = (-math.inf, math.inf)
 NONNEGATIVE = (0.0, math.inf)
 UNIT = (0.0, 1.0)
 
+ALIKE = ("all-zero", "constant")
+"""Methods of intervals without width, of values that are all the same."""
+
 
 def cluster_index(cluster_N: np.ndarray) -> np.ndarray:
     """Renumber arbitrary cluster labels as 0 … C-1, in the order of the labels."""
@@ -90,7 +93,7 @@ def sums_interval(
         infinite = largest if math.isinf(largest) else smallest
         return Interval(infinite, infinite, infinite, confidence, n, clusters, "infinite")
     if smallest == largest and clusters > 1:
-        method = "all-zero" if largest == 0 else "constant"
+        method = ALIKE[0] if largest == 0 else ALIKE[1]
         return Interval(largest, largest, largest, confidence, n, clusters, method)
     return ratio_interval(sum_C, count_C, confidence=confidence, bounds=bounds)
 

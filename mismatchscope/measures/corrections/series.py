@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from ..accumulators import Clusters, ClusterSums, grown
 from ..correction_results import CorrectionSeries
-from ..intervals import NONNEGATIVE, UNIT
+from ..intervals import ALIKE, NONNEGATIVE, UNIT, unseen_share
 from ..results import Interval
 from .effect import Effect
 
@@ -121,8 +122,24 @@ class ClusterWeights:
                 sums.merge(added, row_C)
 
     def intervals(self, k: int, confidence: float) -> tuple[Interval, Interval]:
-        """Of the mean weight, and of the kept share of the tokens, of setting `k`."""
-        return (
-            self._weights[k].interval(confidence=confidence, bounds=NONNEGATIVE),
-            self._kept[k].interval(confidence=confidence, bounds=UNIT),
-        )
+        """Of the mean weight, and of the kept share of the tokens, of setting `k`.
+
+        Values that are all alike show no spread, which is not to have none: a mean weight has no ends then, and a
+        share of none or all has what as large a part of the prompts may do otherwise as so many can fail to show.
+        """
+        weight = self._weights[k].interval(confidence=confidence, bounds=NONNEGATIVE)
+        kept = self._kept[k].interval(confidence=confidence, bounds=UNIT)
+        if weight.method in ALIKE:
+            weight = replace(weight, low=None, high=None)
+        if kept.method in ALIKE:
+            kept = _of_none_or_all(kept, confidence)
+        return weight, kept
+
+
+def _of_none_or_all(share: Interval, confidence: float) -> Interval:
+    unseen = unseen_share(share.clusters, confidence)
+    if share.value == 0:
+        return replace(share, high=unseen, method="rule-of-three")
+    if share.value == 1:
+        return replace(share, low=1 - unseen, method="rule-of-three")
+    return replace(share, low=None, high=None)
