@@ -1,7 +1,7 @@
 """Is the same response in the log twice, as where two ranks write what both hold?
 
 A response is told by its length and by tokens and log-probs at places all along it. A long one does not come twice
-by chance; a greedy sampler repeats itself, and is told by prompts that never have two different responses.
+by chance; a greedy sampler repeats itself, and is told by prompts whose responses are mostly one.
 
 Shapes: S responses of a block, P places, R recorded tokens, H distinct contents.
 """
@@ -21,6 +21,8 @@ CONTENTS = 2**15
 _SURPRISE = 30.0
 """Nats: two draws of a response that is less likely than e⁻³⁰ do not happen in a log."""
 _LEAST, _LEAST_SHARE = 2, 0.001
+_OF_A_SAMPLER = 0.6
+"""A larger share of a prompt's responses that are the same one is a greedy sampler's."""
 _ROW = np.dtype(
     [
         ("key", np.uint64),
@@ -94,8 +96,9 @@ class RepeatedResponses:
             f"{count(extra, 'response')} ({share(extra / kept)}) came before with the same tokens and log-probs; "
             f"of the {len(repeated):,} that did, {elsewhere:,} are in several files or ranks ({examined})."
         )
-        varied = len(np.unique(rows["cluster"])) < len(rows)
-        if varied or 2 * elsewhere >= len(repeated):
+        alike = _alike_within_prompts(rows, complete=kept == self.responses)
+        by_rank = 2 * elsewhere >= len(repeated) and int(rows["copies"].max()) == 2
+        if (alike is not None and alike <= _OF_A_SAMPLER) or by_rank:
             return DistributionCheck(
                 code="duplicates",
                 status="fail",
@@ -108,11 +111,24 @@ class RepeatedResponses:
         return DistributionCheck(
             code="duplicates",
             status="unknown",
-            sentence=f"{sentence} No prompt has two different responses: a greedy sampler repeats itself.",
+            sentence=f"{sentence} Most responses of a prompt are alike: a greedy sampler repeats itself.",
             count=extra,
             of=kept,
             evidence=evidence,
         )
+
+
+def _alike_within_prompts(rows: np.ndarray, *, complete: bool) -> float | None:
+    """Share of the responses of prompts with several that are the prompt's most frequent one.
+
+    Where contents were left out, of the prompts that show two of them: others may have had more.
+    """
+    _, prompt_H = np.unique(rows["cluster"], return_inverse=True)
+    copies_P, contents_P = np.bincount(prompt_H, rows["copies"]), np.bincount(prompt_H)
+    largest_P = np.zeros(len(copies_P))
+    np.maximum.at(largest_P, prompt_H, rows["copies"])
+    several_P = copies_P > 1 if complete else contents_P > 1
+    return float(largest_P[several_P].sum() / copies_P[several_P].sum()) if several_P.any() else None
 
 
 def rare(surprise_S: np.ndarray) -> np.ndarray:

@@ -83,18 +83,45 @@ def test_a_log_of_one_short_response_knows_little() -> None:
         assert checks[code].status == "unknown", code
 
 
-def test_a_greedy_sampler_that_repeats_itself_is_no_fault() -> None:
-    mu_ST, pi_ST = columns(np.random.default_rng(5), responses=20, tokens=60)
-    rows = np.repeat(np.arange(20), 4)
+def repeated(prompt_S: np.ndarray, content_S: np.ndarray, rank_S: np.ndarray | None = None) -> DistributionCheck:
+    """Responses of which those of one content are the same to the bit."""
+    mu_ST, pi_ST = columns(np.random.default_rng(5), responses=int(content_S.max()) + 1, tokens=60)
+    ranks = {} if rank_S is None else {"rank": rank_S.tolist()}
     batch = log_batch(
-        prompt=rows.tolist(),
-        token_ids=[np.arange(60) + row for row in rows],
-        behavior_logprobs=list(mu_ST[rows]),
-        reference_logprobs=list(pi_ST[rows]),
+        prompt=prompt_S.tolist(),
+        token_ids=[np.arange(60) + content for content in content_S],
+        behavior_logprobs=list(mu_ST[content_S]),
+        reference_logprobs=list(pi_ST[content_S]),
+        **ranks,
     )
-    check = found(batch)["duplicates"]
+    return found(batch)["duplicates"]
+
+
+def test_a_greedy_sampler_that_repeats_itself_is_no_fault() -> None:
+    prompt_S = np.repeat(np.arange(20), 4)
+    check = repeated(prompt_S, prompt_S)
     assert (check.status, check.count, check.of) == ("unknown", 60, 80)
     assert "greedy" in check.sentence
+
+
+@pytest.mark.parametrize("samples", [2, 4, 8])
+def test_nor_is_one_of_whose_responses_some_diverge(samples: int) -> None:
+    prompt_S = np.repeat(np.arange(20), samples)
+    diverges_S = np.random.default_rng(samples).random(len(prompt_S)) < 0.2
+    content_S = np.where(diverges_S, 20 + np.arange(len(prompt_S)), prompt_S)
+    check = repeated(prompt_S, content_S)
+    assert (check.status, "greedy" in check.sentence) == ("unknown", True)
+    if samples > 2:  # two copies of each on two ranks could be what both hold
+        assert repeated(prompt_S, content_S, np.arange(len(prompt_S)) % samples).status == "unknown"
+
+
+@pytest.mark.parametrize("samples", [1, 2, 4])
+def test_ranks_that_write_what_both_hold_are_a_fault(samples: int) -> None:
+    content_S = np.arange(20 * samples)
+    twice_S = np.tile(content_S, 2)
+    check = repeated(twice_S // samples, twice_S, np.repeat([0, 1], len(content_S)))
+    assert check.status == "fail"
+    assert check.count == check.of / 2  # type: ignore[operator]
 
 
 def test_probabilities_are_named(tmp_path: Path) -> None:
