@@ -23,7 +23,7 @@ NOT_FIGURES = re.compile(
     r"schema_version|(log|sequences|correction_sweeps|correction_series|figures|reading|evidence_choice|worst|provenance|gates|alarms|baseline\.(provenance|difference))\b.*"
     r"|(trend|native_metrics)\..*\.(steps|values|low|high|first_steps|last_steps|change_points|logged)\..*"
     r"|(trend\..*|staleness)\.tolerance|distribution\..*\.evidence\..*"
-    r"|.*\b(confidence|quantile|tau|threshold|n_needed|step_offset|passed_at|parameters(\..*)?)|sequence\.by_length\.\w+\.(low|high)"
+    r"|.*\b(confidence|quantile|tau|threshold|n_needed|step_offset|passed_at|at_responses|parameters(\..*)?)|sequence\.by_length\.\w+\.(low|high)"
 )
 
 

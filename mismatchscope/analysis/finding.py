@@ -39,22 +39,38 @@ def log_finding(
 
 def _moved(trends: Trends) -> str | None:
     """What became of the first of these figures that is worse than in its own first steps."""
-    for label, trend, falls in (
-        ("ESS / N", trends.sequence.ess_fraction, True),
-        ("Mean TV", trends.token.tv, False),
-        ("KL(μ‖π)", trends.token.kl, False),
+    for label, trend, falls_to in (
+        ("ESS / N", trends.sequence.ess_fraction, _ess_of_length(trends)),
+        ("Mean TV", trends.token.tv, None),
+        ("KL(μ‖π)", trends.token.kl, None),
     ):
-        if trend is not None and _is_apart(trend, falls=falls):
+        if trend is not None and _is_apart(trend, falls_to):
             (first, last), (late, latest) = trend.first_steps, trend.last_steps
             of_it = f"is {number(trend.relative.value)} of what it was in steps {first:,}–{last:,}"
             return f"{label} of steps {late:,}–{latest:,} {of_it}"
     return None
 
 
-def _is_apart(trend: Trend, *, falls: bool) -> bool:
+def _is_apart(trend: Trend, falls_to: float | None) -> bool:
     """Whether the last steps are worse than the first ones, and the slope says so too: either alone is wrong more
-    often."""
+    often. A figure that is worse when it falls has to fall below `falls_to` times its first level."""
     relative, slope = trend.relative, trend.slope
-    if falls:
-        return relative.high is not None and relative.high < 1 and slope.high is not None and slope.high < 0
+    if falls_to is not None:
+        return relative.high is not None and relative.high < falls_to and slope.high is not None and slope.high < 0
     return relative.low is not None and relative.low > 1 and slope.low is not None and slope.low > 0
+
+
+def _ess_of_length(trends: Trends) -> float:
+    """How far longer responses alone may take ESS / N down, relative to its first level.
+
+    Of log-normal weights −log ESS / N is the variance of log ρ(y), which grows with the length of a random walk, or
+    with its square where the error of a response is of one sign.
+    """
+    ess, length = trends.sequence.ess_fraction, trends.run.response_length
+    if ess is None or length is None:
+        return 1.0
+    times = max(length.relative.value or 1.0, length.relative.high or 1.0, 1.0)
+    first = [
+        value for step, value in zip(ess.steps, ess.values, strict=True) if step <= ess.first_steps[1] and value
+    ]
+    return float((sum(first) / len(first)) ** (times**2 - 1)) if first else 1.0

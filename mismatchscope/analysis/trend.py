@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -22,7 +22,7 @@ from ..measures.interval_rows import label_intervals
 from ..measures.intervals import ANY, NONNEGATIVE, UNIT
 from ..measures.log_results import RunTrends, SequenceTrends, TokenTrends, Trend, Trends
 from ..measures.results import Interval
-from ..measures.step_weights import ess_interval, mean_weight
+from ..measures.step_weights import comparable_size, ess_interval, ess_of_groups, mean_weight
 from .groups import (
     ENTROPIES,
     ENTROPY,
@@ -113,11 +113,9 @@ def trends_of(
     sequence = means("sequence", _SEQUENCE)
     log_EG, whole_E = table.log_EG, sum_EF[:, WHOLE]
     whole_T = [(log_EG[start:stop], whole_E[start:stop]) for start, stop in pairwise(start_T1.tolist())]
-    for name, figure, below in (("ess_fraction", ess_interval, True), ("ratio", mean_weight, False)):
-        at_T = [figure(log_CG, whole_C, confidence=confidence) for log_CG, whole_C in whole_T]
-        sequence[name] = trend(
-            step_T, at_T, tolerance=limits.get(f"sequence.{name}"), below=below, confidence=confidence
-        )
+    weight_T = [mean_weight(log_CG, whole_C, confidence=confidence) for log_CG, whole_C in whole_T]
+    sequence["ratio"] = trend(step_T, weight_T, tolerance=limits.get("sequence.ratio"), confidence=confidence)
+    sequence["ess_fraction"] = _ess(step_T, whole_T, limits.get("sequence.ess_fraction"), confidence)
     run = means("run", _RUN)
     for name, value in (scalars or {}).items():
         if name in RunTrends.__dataclass_fields__ and run.get(name) is None:
@@ -125,6 +123,20 @@ def trends_of(
     return Trends(
         token=TokenTrends(**means("token", _TOKEN)), sequence=SequenceTrends(**sequence), run=RunTrends(**run)
     )
+
+
+def _ess(
+    step_T: Array, whole_T: list[tuple[Array, Array]], tolerance: float | None, confidence: float
+) -> Trend | None:
+    size = comparable_size([whole_C for _, whole_C in whole_T])
+    at_T = [
+        ess_interval(log_CG, whole_C, confidence=confidence)
+        if size is None
+        else ess_of_groups(log_CG, whole_C, size, confidence=confidence)
+        for log_CG, whole_C in whole_T
+    ]
+    found = trend(step_T, at_T, tolerance=tolerance, below=True, confidence=confidence)
+    return None if found is None else replace(found, at_responses=size)
 
 
 def run_scalars(logged: Mapping[str, Mapping[int, float]] | None) -> dict[str, Mapping[int, float]]:

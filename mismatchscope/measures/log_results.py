@@ -39,6 +39,8 @@ class Trend:
     passed_at: int | None = None
     """The first of a few steps in a row whose whole intervals are beyond the tolerance: as many as show in at most
     1 − confidence of runs that stay at it, two in up to 80 steps at 0.95. None where there are none."""
+    at_responses: int | None = None
+    """Of ESS / N where steps have different numbers of responses: it is that of groups of so many."""
 
 
 @result

@@ -23,7 +23,7 @@ from .figure_ends import CENTERS, Figure, known_ends, why_open
 if TYPE_CHECKING:
     from .document import Report
 
-_SETTINGS = {"confidence", "quantile", "threshold", "n_needed", "step_offset", "passed_at"}
+_SETTINGS = {"confidence", "quantile", "threshold", "n_needed", "step_offset", "passed_at", "at_responses"}
 _THRESHOLD = "tolerance"
 """A setting where it is one number; a list of figures where it is a list."""
 

@@ -8,7 +8,7 @@ from simulated_runs import RunDesign, SimulatedRun, simulated_run
 from mismatchscope.analysis.finding import log_finding
 from mismatchscope.analysis.groups import GroupSums
 from mismatchscope.analysis.trend import trends_of
-from mismatchscope.measures.log_results import DistributionCheck, Trends
+from mismatchscope.measures.log_results import DistributionCheck, RunTrends, SequenceTrends, Trend, Trends
 from mismatchscope.measures.results import Alpha, Interval
 from mismatchscope.reports.document import Counts
 
@@ -66,6 +66,26 @@ def test_a_sharpened_policy_is_said_beside_what_has_moved() -> None:
     moved = log_finding(ALPHA, COUNTS, [sharper], trends(run), identical=False)
     assert moved.code == "log_moved"
     assert moved.sentence.endswith(said)
+
+
+@pytest.mark.parametrize(("times", "code"), [(1.0, "log_moved"), (1.3, "log_moved"), (3.0, "log")])
+def test_ess_that_longer_responses_lower_has_not_moved(times: float, code: str) -> None:
+    """From 0.9 a constant error of one sign takes ESS to 0.43 where responses are three times as long."""
+    ess, length = (
+        Trend(
+            steps=tuple(range(10)),
+            values=(first,) * 5 + (last,) * 5,
+            low=(None,) * 10,
+            high=(None,) * 10,
+            slope=Interval(last - first, -0.1, -0.01),
+            relative=Interval(last / first, last / first, last / first),
+            first_steps=(0, 2),
+            last_steps=(7, 9),
+        )
+        for first, last in ((0.9, 0.6), (100.0, 100.0 * times))
+    )
+    moved = Trends(sequence=SequenceTrends(ess_fraction=ess), run=RunTrends(response_length=length))
+    assert log_finding(ALPHA, COUNTS, [], moved, identical=False).code == code
 
 
 @pytest.mark.slow

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from simulated_runs import RunDesign, simulated_run
@@ -146,3 +148,15 @@ def test_the_trainers_own_names_of_run_figures_are_known() -> None:
     logged = {"actor/grad_norm": {0: 1.0}, "critic/rewards/mean": {0: 2.0}, "actor/entropy_loss": {0: 3.0}}
     assert run_scalars(logged) == {"grad_norm": {0: 1.0}, "reward": {0: 2.0}}
     assert run_scalars(None) == {}
+
+
+def test_ess_of_steps_of_different_sizes_is_that_of_groups_of_one_size() -> None:
+    block = simulated_run(RunDesign(steps=1, prompts=440, error=1.0, length=(20, 30))).block()
+    size_T = np.repeat([16, 72], 10)
+    sums = GroupSums()
+    sums.add(replace(block, by_row=block.by_row | {"step": np.repeat(np.arange(20), size_T)}))
+    found = trends_of(sums)
+    assert found is not None and found.sequence.ess_fraction is not None
+    assert found.sequence.ess_fraction.at_responses == 16
+    relative = found.sequence.ess_fraction.relative
+    assert relative.low is not None and relative.high is not None and relative.low < 1 < relative.high

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mismatchscope.measures.intervals import clustered_mean
-from mismatchscope.measures.step_weights import ess_interval, mean_weight
+from mismatchscope.measures.step_weights import comparable_size, ess_interval, ess_of_groups, mean_weight
 from mismatchscope.measures.weights import weight_figures
 
 
@@ -42,3 +42,28 @@ def test_no_weight_is_no_figure() -> None:
     assert ess_interval(nothing, np.ones(3)).value is None
     assert mean_weight(nothing, np.zeros(3)).value is None
     assert mean_weight(np.full((3, 2), 800.0), np.ones(3)).value is None
+
+
+def test_groups_of_one_size_compare_steps_of_different_sizes() -> None:
+    """ESS / N of heavy weights falls with N; that of groups does not."""
+    rng = np.random.default_rng(2)
+    steps = {
+        size: [by_prompt(rng.normal(scale=2.0, size=size), np.arange(size) // 4) for _ in range(960 // size * 16)]
+        for size in (16, 512)
+    }
+    assert comparable_size([whole_C for _, whole_C in steps[16][:20] + steps[512][:20]]) == 16
+    assert comparable_size([whole_C for _, whole_C in steps[16]]) is None
+    pooled, grouped = (
+        {size: np.mean([ess(*step).value for step in each]) for size, each in steps.items()}
+        for ess in (ess_interval, lambda *step: ess_of_groups(*step, 16))
+    )
+    assert pooled[512] < 0.6 * pooled[16]
+    assert grouped[512] == pytest.approx(grouped[16], rel=0.15)
+    held = [(each := ess_of_groups(*step, 16)).low <= grouped[512] <= each.high for step in steps[512]]
+    assert np.mean(held) > 0.85
+    assert ess_of_groups(*steps[16][0], 100).value is None
+
+
+def test_a_short_last_step_does_not_decide_the_size() -> None:
+    assert comparable_size([np.full(8, 4.0)] * 15 + [np.ones(1)]) == 32
+    assert comparable_size([np.ones(0)] * 3) is None

@@ -21,7 +21,8 @@ def trend_section(report: Report) -> Section:
     moved = tuple(_moved(label, trend) for label, trend in named if _has_moved(trend.relative))
     chance = (_by_chance(first, len(named)),) if moved else ()
     passed = (_passed(label, trend) for label, trend in named if trend.tolerance is not None)
-    lines = (*moved, *chance, *passed)
+    sizes = (_size(label, trend.at_responses) for label, trend in named if trend.at_responses is not None)
+    lines = (*moved, *chance, *sizes, *passed)
     return Section("trend", f"{steps}; it places, it does not judge", lines, header, rows)
 
 
@@ -34,6 +35,12 @@ def _trend_row(label: str, trend: Trend) -> tuple[str, ...]:
         ", ".join(f"{change.step:,}" for change in trend.change_points),
         interval_text(trend.slope),
         "" if trend.passed_at is None else f"{trend.passed_at:,}",
+    )
+
+
+def _size(label: str, responses: int) -> Line:
+    return Line(
+        f"Steps have different numbers of responses, so {label} is that of groups of {responses:,} of them."
     )
 
 
