@@ -31,9 +31,9 @@ _NUMBERS_ABROAD = re.compile(rb"[^\w\"](?:NaN|-?Infinity)")
 def keys_of(path: Path, head: bytes) -> frozenset[str]:
     """The keys of the objects in the first lines of a file that begins with `head`; none where that is no JSON.
 
-    A first line may be blank, of somebody's tool, or the end of one that was cut off.
+    A first line may be blank, of somebody's tool, or what a crash left.
     """
-    return keys_in(path) if _BEGINS_OBJECT.search(head) else frozenset()
+    return keys_in(path) if path.suffix == ".jsonl" or _BEGINS_OBJECT.search(head) else frozenset()
 
 
 def keys_in(path: Path) -> frozenset[str]:

@@ -30,15 +30,7 @@ _CSV_BLOCK_BYTES = 16 * 2**20
 _ARROW_MAGIC = b"ARROW1"
 _BYTE_ORDER_MARK = codecs.BOM_UTF8
 _HEADER_BYTES = 2**20
-_KINDS = {
-    list: "a list",
-    np.ndarray: "a list",
-    str: "a text",
-    int: "a number",
-    float: "a number",
-    bool: "a flag",
-    dict: "an object",
-}
+_KINDS = {list: list, np.ndarray: list, str: str, int: float, float: float, bool: bool, dict: dict}
 
 Batch = tuple[np.ndarray, "pa.RecordBatch"]
 """Rows, and before them a number for each of them that no other row of the file has."""
@@ -77,8 +69,16 @@ def parts_of(path: Path, columns: Collection[str], *, whole: bool = False) -> li
     return [Part(path, parts[0].start, parts[-1].stop)] if whole and parts else parts
 
 
-def batches_of(part: Part, columns: Collection[str], rejected: Counter[str], remarks: list[str]) -> Iterator[Batch]:
-    """Those of these columns that a part has, some rows at a time.
+def batches_of(
+    part: Part,
+    columns: Collection[str],
+    rejected: Counter[str],
+    remarks: list[str],
+    *,
+    texts: Collection[str] = (),
+) -> Iterator[Batch]:
+    """Those of these columns that a part has, some rows at a time. `texts` are those that a CSV, which says of no
+    value what it is, is to have as they are written.
 
     Lines that are no row go to `rejected`, and what a person should know of the part to `remarks`.
     """
@@ -89,7 +89,7 @@ def batches_of(part: Part, columns: Collection[str], rejected: Counter[str], rem
     else:
         with open_regular(part.path) as file:
             read = (
-                _csv_batches(file, columns, rejected)
+                _csv_batches(file, columns, rejected, texts)
                 if part.path.suffix == ".csv"
                 else _stream_batches(file, columns)
             )
@@ -111,17 +111,20 @@ def _json_batches(
         rows.append((place, [_compact(row.get(name)) for name in wanted]))
         values += sum(value.size for value in rows[-1][1] if isinstance(value, np.ndarray))
         if len(rows) == _JSON_ROWS or values > _JSON_VALUES:
-            yield from _json_batch(_alike(rows, wanted, rejected), wanted, rejected)
+            yield from _json_batches_of(rows, wanted, rejected)
             rows, values = [], 0
-    yield from _json_batch(_alike(rows, wanted, rejected), wanted, rejected)
+    yield from _json_batches_of(rows, wanted, rejected)
+
+
+def _json_batches_of(rows: list[_JsonRow], columns: list[str], rejected: Counter[str]) -> Iterator[Batch]:
+    for alike in _alike(rows):
+        yield from _json_batch(alike, columns, rejected)
 
 
 def _json_batch(rows: list[_JsonRow], columns: list[str], rejected: Counter[str]) -> Iterator[Batch]:
     """Rows as columns; where Arrow has no type for all of a column, the halves of the rows for which it has one."""
     import pyarrow as pa
 
-    if not rows:
-        return
     places, values = zip(*rows, strict=True)
     try:
         arrays = {
@@ -158,22 +161,24 @@ def _json_column(values: list[Any]) -> pa.Array:
     return pa.array(values, pa.uint64() if has_unsigned else None)
 
 
-def _alike(rows: list[_JsonRow], columns: list[str], rejected: Counter[str]) -> list[_JsonRow]:
-    """The rows in which every column is of the same kind as in most: null, numbers, texts, flags, lists."""
-    for place, name in enumerate(columns):
-        kinds = [_KINDS.get(type(values[place]), "") for _, values in rows]
-        known = Counter(kind for kind in kinds if kind)
+def _alike(rows: list[_JsonRow]) -> list[list[_JsonRow]]:
+    """Rows in which every column is of one kind, or null: numbers, texts, flags, lists. The most rows first."""
+    for place in range(len(rows[0][1]) if rows else 0):
+        kinds = [_KINDS.get(type(values[place])) for _, values in rows]
+        known = Counter(kind for kind in kinds if kind is not None).most_common()
         if len(known) > 1:
-            usual = known.most_common(1)[0][0]
-            kept = [row for row, kind in zip(rows, kinds, strict=True) if kind in ("", usual)]
-            rejected[f"{name} is not {usual}, as it is in most rows"] += len(rows) - len(kept)
-            rows = kept
-    return rows
+            usual = known[0][0]
+            of_kind = [
+                [row for row, kind in zip(rows, kinds, strict=True) if (kind or usual) == own] for own, _ in known
+            ]
+            return [alike for share in of_kind for alike in _alike(share)]
+    return [rows] if rows else []
 
 
 def _csv_batches(
-    file: Any, columns: Collection[str], rejected: Counter[str]
+    file: Any, columns: Collection[str], rejected: Counter[str], texts: Collection[str]
 ) -> Iterator[tuple[int, pa.RecordBatch]]:
+    import pyarrow as pa
     import pyarrow.csv as csv
 
     def skip(row: Any) -> Literal["skip"]:
@@ -187,7 +192,12 @@ def _csv_batches(
         file,
         read_options=csv.ReadOptions(block_size=_CSV_BLOCK_BYTES, use_threads=False),
         parse_options=csv.ParseOptions(newlines_in_values=True, invalid_row_handler=skip),
-        convert_options=csv.ConvertOptions(include_columns=list(columns), include_missing_columns=True),
+        convert_options=csv.ConvertOptions(
+            include_columns=list(columns),
+            include_missing_columns=True,
+            column_types=dict.fromkeys(texts, pa.string()),
+            strings_can_be_null=True,
+        ),
     )
     row = 0
     for batch in reader:

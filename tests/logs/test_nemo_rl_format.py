@@ -160,7 +160,9 @@ def test_a_log_from_before_there_were_masks_is_told_by_what_it_lacks(tmp_path: P
         ms.analyze(tmp_path)
 
 
-@pytest.mark.parametrize("first", ["", "\n  \n", "garbage", '{"meta": 1}', '{"generation_logprobs": [[0.0, '])
+@pytest.mark.parametrize(
+    "first", ["", "\n  \n", "garbage", "\0" * 5000, '{"meta": 1}', '{"generation_logprobs": [[0.0, ']
+)
 def test_a_first_line_that_is_no_row_hides_no_other(tmp_path: Path, first: str) -> None:
     path = write_step(tmp_path, 1, samples(3))
     path.write_text(f"{first}\n{path.read_text(encoding='utf-8')}", encoding="utf-8")

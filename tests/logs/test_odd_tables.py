@@ -13,6 +13,7 @@ import pytest
 from log_reading import read_all
 
 from mismatchscope.errors import TraceError
+from mismatchscope.logs import tables
 from mismatchscope.logs.reading import Log, open_logs
 
 ROW = {"behavior_logprobs": [-1.0, -2.0], "reference_logprobs": [-1.5, -2.0]}
@@ -45,6 +46,27 @@ def test_a_bad_row_of_json_ends_nothing(tmp_path: Path, changes: dict[str, Any])
     good = ROW | {"step": 1, "reward": 0.5, "token_ids": [1, 2]}
     rows, rejected, _ = read_all(jsonl(tmp_path, good, good, good | changes, good))
     assert (len(rows), rejected.total()) == (3, 1)
+
+
+@pytest.mark.parametrize("rows_at_once", [2, 256])
+def test_a_stray_kind_of_value_costs_its_own_row_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows_at_once: int
+) -> None:
+    """However few rows are put together, and whichever kind has the most of them."""
+    monkeypatch.setattr(tables, "_JSON_ROWS", rows_at_once)
+    good = ROW | {"step": 1}
+    log = jsonl(tmp_path, good, good | {"step": [1]}, good | {"step": "one"}, good, good | {"step": {}}, good)
+    rows, rejected, _ = read_all(log)
+    assert (rows["step"].to_pylist(), rejected.total()) == ([1, 1, 1], 3)
+
+
+def test_prompts_of_a_csv_may_be_numbers_of_any_size(tmp_path: Path) -> None:
+    prompts = [2**63 + 1, 2**63 + 2, 2**63 + 1, 7]
+    lines = [f'"[-1.0]","[-1.5]",{prompt}\n' for prompt in prompts]
+    path = tmp_path / "log.csv"
+    path.write_text("behavior_logprobs,reference_logprobs,prompt\n" + "".join(lines), encoding="utf-8")
+    first, second, third, last = read_all(open_logs([path]))[0]["prompt"].to_pylist()
+    assert first == third and len({first, second, last}) == 3
 
 
 def test_ids_of_64_bits_without_a_sign_are_ids(tmp_path: Path) -> None:

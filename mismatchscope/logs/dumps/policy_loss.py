@@ -28,23 +28,34 @@ from .runs import run_of
 from .steps import BATCH_VALUES, Values
 
 
-def with_losses(parts: Iterable[Part], losses: Iterable[DumpFile]) -> list[Part]:
+def with_losses(parts: Sequence[Part], losses: Iterable[DumpFile]) -> list[Part]:
     """Parts of steps, each joined with the losses that were written after the step before it, and no later than its
-    own files, or else with the run's first. What is not there, because copies have other times, is looked for among
-    all of the run."""
-    waiting: dict[Path, list[tuple[int, Path]]] = defaultdict(list)
-    for dump in losses:
-        waiting[run_of(dump.path)].append((dump.path.stat().st_mtime_ns, dump.path))
-    first = {run: min(calls)[1] for run, calls in waiting.items()}
+    own files. Where times do not say it, as of a copy, a part has the run's first, and `Losses` looks among all."""
+    waiting: dict[Path, list[DumpFile]] = defaultdict(list)
+    for dump in sorted(losses, key=lambda dump: (dump.rank or 0, dump.call or 0)):
+        waiting[run_of(dump.path)].append(dump)
+    first = {run: calls[0].path for run, calls in waiting.items()}
+    ends: dict[Path, list[int]] = defaultdict(list)
+    for part in parts:
+        ends[run_of(part.path)].append(max(_time(path) for path in (part.path, *part.joined)))
+    for run, calls in waiting.items():
+        by_rank: dict[int | None, list[int]] = defaultdict(list)
+        for dump in calls:
+            by_rank[dump.rank].append(_time(dump.path))
+        if any(times != sorted(times) for times in (ends[run], *by_rank.values())):
+            waiting[run] = []
     joined = []
     for part in parts:
         run = run_of(part.path)
-        end = max(path.stat().st_mtime_ns for path in (part.path, *part.joined))
-        calls = sorted(path for time, path in waiting[run] if time <= end)
-        waiting[run] = [(time, path) for time, path in waiting[run] if time > end]
-        calls = calls or ([first[run]] if run in first else [])
-        joined.append(replace(part, joined=(*part.joined, *calls)))
+        end = ends[run].pop(0)
+        calls = sorted(dump.path for dump in waiting[run] if _time(dump.path) <= end)
+        waiting[run] = [dump for dump in waiting[run] if _time(dump.path) > end]
+        joined.append(replace(part, joined=(*part.joined, *(calls or [first[run]] if run in first else []))))
     return joined
+
+
+def _time(path: Path) -> int:
+    return path.stat().st_mtime_ns
 
 
 class Losses:
@@ -57,13 +68,14 @@ class Losses:
         """Rows of a train dump with the log-probs that the loss saw of each, of several epochs the first's."""
         if not self.paths:
             return list(rows)
-        of_step, of_run = _indexed(self.paths), None
+        of_run = self._of_run() if len(self.paths) == 1 else None
+        of_step = of_run or _indexed(self.paths)
         alike = Counter((_key(row), _bits(row, "advantages")) for row in rows)
         joined = []
         for row in rows:
             index, seen = of_step, of_step.of(row)
             if not seen:
-                index = of_run = of_run or _indexed(frozenset(next(iter(self.paths)).parent.glob("*.pt")))
+                index = of_run = of_run or self._of_run()
                 seen = index.of(row)
             has_twin = alike[_key(row), _bits(row, "advantages")] > 1
             if not seen:
@@ -75,6 +87,9 @@ class Losses:
                 row = {**row, **{name: seen[0][name] for name in names if name in seen[0]}}
             joined.append(row)
         return joined
+
+    def _of_run(self) -> _Index:
+        return _indexed(frozenset(next(iter(self.paths)).parent.glob("*.pt")))
 
 
 class _Index:

@@ -51,11 +51,14 @@ def _parts(columns: ColumnMap, path: Path) -> list[Part]:
 def _read(columns: ColumnMap, part: Part) -> Iterator[LogBatch]:
     rejected: Counter[str] = Counter()
     remarks: list[str] = []
-    batches = batches_of(part, columns.names(), rejected, remarks)
+    prompts = [columns.columns["prompt"].column] if "prompt" in columns.columns else []  # of any number of digits
+    batches = batches_of(part, columns.names(), rejected, remarks, texts=prompts)
     if columns.rows == "tokens":
         batches = responses_of(batches, columns)
+    has_rows = False
     for number_S, batch in batches:
-        for rows in _mapped(batch, number_S, columns, rejected):
+        for rows in _mapped(batch, number_S, columns, rejected, has_rows):
+            has_rows = True
             yield LogBatch(rows, part, Counter(rejected), tuple(remarks))
             rejected.clear()
             remarks.clear()
@@ -64,11 +67,12 @@ def _read(columns: ColumnMap, part: Part) -> Iterator[LogBatch]:
 
 
 def _mapped(
-    batch: pa.RecordBatch, number_S: np.ndarray, columns: ColumnMap, rejected: Counter[str]
+    batch: pa.RecordBatch, number_S: np.ndarray, columns: ColumnMap, rejected: Counter[str], has_rows: bool
 ) -> Iterator[pa.RecordBatch]:
     """The responses of a batch; where some of its rows can be none, as with a text that is no list, of the rest.
 
-    Raises `ValueError` where neither the first row nor the last can: then it is the column that is wrong.
+    Raises `ValueError` where neither the first row nor the last can, and no row before them could: then it is the
+    column that is wrong.
     """
 
     def fits(row: int) -> bool:
@@ -81,7 +85,7 @@ def _mapped(
     try:
         rows = mapped_rows(batch, number_S, columns, found)
     except ValueError:
-        if batch.num_rows > 1 and not fits(0) and not fits(batch.num_rows - 1):
+        if not has_rows and batch.num_rows > 1 and not fits(0) and not fits(batch.num_rows - 1):
             raise
         yield from _mapped_by_halves(batch, number_S, columns, rejected)
         return
