@@ -135,7 +135,8 @@ def test_a_step_of_several_ranks_is_read_when_all_are_there(tmp_path: Path, trai
             slime.write_rollout(run / f"rollout_data/{step}.pt", step, written)
             ranks = slime.write_old_train(ready, step, written)
         else:
-            miles.write_rollout(run, step, written, parquet=False)
+            miles.write_rollout(run, step, written)
+            assert following.look() == 0
             miles.write_losses(run, written[0::2], rank=0, first_call=step)
             miles.write_losses(run, written[1::2], rank=1, first_call=step)
             miles.write_train(ready, step, written)

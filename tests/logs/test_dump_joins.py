@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections import Counter
 from collections.abc import Callable
@@ -213,6 +214,25 @@ def test_a_loss_without_a_move_is_no_twin_of_others(tmp_path: Path) -> None:
     written = alike(0)
     written[0].pi_T[:] = written[0].mu_T
     write_miles_run(tmp_path, {0: written})
+    rows, _, remarks = read_all(open_logs([tmp_path]))
+    assert remarks == ()
+    for row in rows.to_pylist():
+        assert row["target_logprobs"] == miles.theta_of(written[row["sequence_id"]]).tolist()
+
+
+def test_times_in_another_order_than_the_calls_say_nothing(tmp_path: Path) -> None:
+    """Of a copy whose first epoch is the newer, the first epoch is still what the update's forward was."""
+    written = samples(4)
+    miles.write_train(tmp_path, 0, written)
+    for epoch in (0, 1):
+        for rank in (0, 1):
+            moved = [replace(sample, pi_T=sample.pi_T - np.float32(epoch)) for sample in written[rank::2]]
+            own = {id(new): old.pi_T[old.response] for new, old in zip(moved, written[rank::2], strict=True)}
+            miles.write_losses(
+                tmp_path, moved, rank=rank, first_call=epoch, old=lambda sample, own=own: own[id(sample)]
+            )
+            file = tmp_path / f"policy_loss_debug/rank_{rank}_call_{epoch}.pt"
+            os.utime(file, (2**40, 2**40) if epoch == 0 else (1, 1))
     rows, _, remarks = read_all(open_logs([tmp_path]))
     assert remarks == ()
     for row in rows.to_pylist():

@@ -29,28 +29,34 @@ from .steps import BATCH_VALUES, Values
 
 
 def with_losses(parts: Sequence[Part], losses: Iterable[DumpFile]) -> list[Part]:
-    """Parts of steps, each joined with the losses that were written after the step before it, and no later than its
-    own files. Where times do not say it, as of a copy, a part has the run's first, and `Losses` looks among all."""
+    """Parts of steps, those that were trained on joined with the losses that were written after the step before and
+    no later than their own files. Where times do not say it, as of a copy, a part has the run's first, and `Losses`
+    looks among all."""
     waiting: dict[Path, list[DumpFile]] = defaultdict(list)
     for dump in sorted(losses, key=lambda dump: (dump.rank or 0, dump.call or 0)):
         waiting[run_of(dump.path)].append(dump)
     first = {run: calls[0].path for run, calls in waiting.items()}
-    ends: dict[Path, list[int]] = defaultdict(list)
-    for part in parts:
-        ends[run_of(part.path)].append(max(_time(path) for path in (part.path, *part.joined)))
+    ends = {
+        part: max(_time(path) for path in (part.path, *part.joined))
+        for part in parts
+        if dump_file(part.path).kind == "train"
+    }
     for run, calls in waiting.items():
-        by_rank: dict[int | None, list[int]] = defaultdict(list)
+        times: dict[int | None, list[int]] = defaultdict(list)
         for dump in calls:
-            by_rank[dump.rank].append(_time(dump.path))
-        if any(times != sorted(times) for times in (ends[run], *by_rank.values())):
+            times[dump.rank].append(_time(dump.path))
+        of_steps = [end for part, end in ends.items() if run_of(part.path) == run]
+        if any(each != sorted(each) for each in (of_steps, *times.values())):
             waiting[run] = []
     joined = []
     for part in parts:
         run = run_of(part.path)
-        end = ends[run].pop(0)
-        calls = sorted(dump.path for dump in waiting[run] if _time(dump.path) <= end)
-        waiting[run] = [dump for dump in waiting[run] if _time(dump.path) > end]
-        joined.append(replace(part, joined=(*part.joined, *(calls or [first[run]] if run in first else []))))
+        if part in ends and run in first:
+            calls = [dump for dump in waiting[run] if _time(dump.path) <= ends[part]]
+            waiting[run] = [dump for dump in waiting[run] if _time(dump.path) > ends[part]]
+            paths = sorted(dump.path for dump in calls) or [first[run]]
+            part = replace(part, joined=(*part.joined, *paths))
+        joined.append(part)
     return joined
 
 

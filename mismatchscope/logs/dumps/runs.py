@@ -48,10 +48,12 @@ def finished_parts(parts: Iterable[Part]) -> list[Part]:
         if dump is not None and dump.kind == "train":
             latest[dump.path.parent] = max(latest[dump.path.parent], dump.rollout_id or 0)
 
-    def is_finished(dump: DumpFile) -> bool:
-        return dump.kind == "train" and (dump.has_all_ranks or (dump.rollout_id or 0) < latest[dump.path.parent])
+    def is_finished(dump: DumpFile | None) -> bool:
+        if dump is None or dump.kind != "train":
+            return False  # nothing to compare is in what comes before the trainer's
+        return dump.has_all_ranks or (dump.rollout_id or 0) < latest[dump.path.parent]
 
-    return [part for part, dump in led.items() if dump is None or is_finished(dump)]
+    return [part for part, dump in led.items() if is_finished(dump)]
 
 
 def run_of(path: Path) -> Path:
