@@ -17,7 +17,7 @@ import numpy as np
 from ..measures.correction_results import Correction, CorrectionSeries, CorrectionSweep
 from ..measures.corrections import RatioBlock
 from ..measures.corrections.accumulator import Corrections
-from ..measures.corrections.catalogue import EVERY
+from ..measures.corrections.catalogue import EVERY, NEEDS
 from ..measures.corrections.requests import settings_asked
 from ..measures.corrections.second_moment import M2PO, THRESHOLD, SecondMoment
 from ..measures.corrections.series import ClusterWeights, LabelSums
@@ -48,12 +48,15 @@ class LogCorrections:
         self._by_label = {by: LabelSums(len(self._settings)) for by in _BY}
         self._clusters = ClusterWeights(len(self._settings))
         self._waiting: list[_Responses] = []
+        self._responses = self._with_target = 0
 
     def add(self, block: LogBlock) -> None:
         whole_S = block.whole_S
         if not whole_S.any():
             return
         ratios = _ratios(block, whole_S)
+        self._responses += int(whole_S.sum())
+        self._with_target += _with_target(block, whole_S)
         ratios.thresholds = self._all.thresholds
         labels = {by: _labels(block.label_S(by), whole_S) for by in _BY}
         for moment in self._second_moments:
@@ -71,6 +74,8 @@ class LogCorrections:
             moment.merge(theirs)
         for by, sums in self._by_label.items():
             sums.merge(other._by_label[by])
+        self._responses += other._responses
+        self._with_target += other._with_target
 
     def __getstate__(self) -> dict[str, object]:
         self._add_waiting()
@@ -92,9 +97,8 @@ class LogCorrections:
 
     def corrections(self) -> tuple[Correction, ...]:
         """Every rule that the log has the columns for, at the thresholds in use, then what was asked for."""
-        self._add_waiting()
         found = []
-        for k, correction in enumerate(self._all.all_results()):
+        for k, correction in enumerate(self._results()):
             if correction is not None:
                 weight, kept = self._clusters.intervals(k, self._confidence)
                 found.append(
@@ -111,14 +115,13 @@ class LogCorrections:
 
     def sweeps(self) -> tuple[CorrectionSweep, ...]:
         self._add_waiting()
-        return self._sweeps.results()
+        return tuple(sweep for sweep in self._sweeps.results() if not self._mixes(Setting(sweep.name)))
 
     def series(self) -> tuple[CorrectionSeries, ...]:
         """By step and by lag, where the log has them, of every setting that `corrections` has."""
-        self._add_waiting()
         found = []
         for by, sums in self._by_label.items():
-            for k, correction in enumerate(self._all.all_results()):
+            for k, correction in enumerate(self._results()):
                 if correction is not None:
                     found.append(sums.series(k, correction.name, correction.parameters, correction.unit, by))
         return tuple(each for each in found if each is not None)
@@ -126,7 +129,19 @@ class LogCorrections:
     def left_out(self) -> dict[str, str]:
         """Rules that could not be applied, by name, and what the log lacks."""
         self._add_waiting()
-        return self._all.left_out()
+        mixed = {each.name: f"needs {NEEDS['target']} of all responses or none" for each in self._settings}
+        return {name: why for name, why in mixed.items() if self._mixes(Setting(name))} | self._all.left_out()
+
+    def _results(self) -> list[Correction | None]:
+        """One a setting; None where it lacks something."""
+        self._add_waiting()
+        results = zip(self._settings, self._all.all_results(), strict=True)
+        return [None if self._mixes(setting) else result for setting, result in results]
+
+    def _mixes(self, setting: Setting) -> bool:
+        """Whether a rule that looks at π_θ where there is one would take π_old in its place for some responses."""
+        stands_in = setting.remark(frozenset(NEEDS)) != setting.remark(frozenset(NEEDS) - {"target"})
+        return stands_in and 0 < self._with_target < self._responses
 
 
 def _settings(asked: Sequence[Setting]) -> Iterator[Setting]:
@@ -172,6 +187,13 @@ def _ratios(block: LogBlock, whole_S: np.ndarray) -> RatioBlock:
         advantage_T=None if advantage_N is None else _complete(advantage_N[whole_N]),
         logp_mu_T=block.logp_mu_N[whole_N],
     )
+
+
+def _with_target(block: LogBlock, whole_S: np.ndarray) -> int:
+    """How many whole responses have π_θ at every token."""
+    if block.logp_theta_N is None:
+        return 0
+    return int((whole_S & ~np.logical_or.reduceat(np.isnan(block.logp_theta_N), block.start_S)).sum())
 
 
 def _complete(values_N: np.ndarray) -> np.ndarray | None:

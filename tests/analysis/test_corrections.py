@@ -120,6 +120,18 @@ def test_decoupled_weights_are_told_apart_by_lag() -> None:
     assert "ppo_clip" in analysed(three).left_out() and "advantages" in analysed(three).left_out()["ppo_clip"]
 
 
+def test_no_rule_takes_the_target_of_some_responses_and_the_old_policy_of_others() -> None:
+    block = RUN.block()
+    half_R = block.sequence_R % 2 == 0
+    theta_R = np.where(half_R, np.minimum(block.logp_R["reference"] + 0.02, -1e-9), np.nan)
+    mixed = analysed(replace(block, logp_R={**block.logp_R, "target": theta_R}))
+    named = [each.name for each in (*mixed.corrections(), *mixed.series(), *mixed.sweeps())]
+    assert "ipo_mask" not in named and "token_tis" in named
+    assert mixed.left_out()["ipo_mask"] == "needs log-probs of π_θ of all responses or none"
+    whole = analysed(replace(block, logp_R={**block.logp_R, "target": block.logp_R["reference"]}))
+    assert "ipo_mask" in [each.name for each in whole.corrections()]
+
+
 def test_rules_that_lack_a_column_are_left_out_with_the_reason() -> None:
     found = analysed(RUN.block())
     assert found.left_out()["ppo_clip"] == "needs log-probs of π_θ and advantages"
