@@ -74,7 +74,7 @@ def _distribution(report: Report, short: bool) -> Section:
     if not short:
         lines += [_check(check) for check in checks if check.status != "fail"]
     elif checks:
-        left = f"; {len(unknown)} cannot be told from this log" if unknown else ""
+        left = f"; {len(unknown)} cannot be told from this log (-v says why)" if unknown else ""
         lines.append(Line(f"{count(passed, 'check')} passed{left}", "good" if not lines else "neutral"))
     return Section("same distribution?", "are both columns log-probs of these tokens", lines=tuple(lines))
 

@@ -23,8 +23,9 @@ _UNLIKELY = -0.5
 _TIMES, _FEWEST = 4, 4
 _PRIOR = 1, 100
 """Unlikely ones and all of them, added to the values next to 0: a log may have none."""
-_SPLIT = 0.9
-"""A sampler that keeps one id keeps the likeliest one, so its zeros are more likely than its other tokens."""
+_SPLIT = 0.75
+"""A sampler that keeps one id keeps the likeliest one, so its zeros are likelier than its other tokens: in 0.87 of
+comparisons at min-p 0.5, in more with other samplers. Tokens whose values were filled in are as likely."""
 
 
 def zero_checks(examined: ExaminedResponses) -> list[DistributionCheck]:

@@ -11,7 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from log_rows import log_batch
+from scipy.special import logsumexp
 
+from mismatchscope.analysis.distribution.zeros import zero_checks
+from mismatchscope.analysis.settings import AnalysisSettings
+from mismatchscope.analysis.statistics import LogStatistics
 from mismatchscope.measures.log_results import DistributionCheck
 
 sys.path.append(str(Path(__file__).resolve().parents[3] / "benchmarks"))
@@ -70,6 +75,47 @@ def test_a_sampler_that_keeps_one_id_is_no_proof(responses: Columns) -> None:
 def test_a_truncating_sampler_keeps_what_is_likeliest(responses: Columns) -> None:
     for top_p in (0.55, 0.7, 0.9):
         assert zeros_of(truncated(responses, top_p))[1].status != "fail"
+
+
+def kept_and_scaled(logits_RV: np.ndarray, sampler: str, setting: float) -> np.ndarray:
+    """The logits that a sampler draws from, −inf at ids that it cuts off."""
+    if sampler == "temperature":
+        return logits_RV / setting
+    p_RV = np.exp(logits_RV - logsumexp(logits_RV, axis=1, keepdims=True))
+    if sampler == "min-p":
+        return np.where(p_RV >= setting * p_RV.max(axis=1, keepdims=True), logits_RV, -np.inf)
+    falling_RV = -np.sort(-p_RV, axis=1)
+    before_RV = falling_RV.cumsum(axis=1) - falling_RV
+    least_R = np.where(before_RV < setting, falling_RV, 1.0).min(axis=1)
+    return np.where(p_RV >= least_R[:, None], logits_RV, -np.inf)
+
+
+@pytest.mark.parametrize(
+    ("sampler", "setting"),
+    [("min-p", 0.1), ("min-p", 0.5), ("top-p", 0.2), ("top-p", 0.5), ("temperature", 0.03), ("temperature", 0.1)],
+)
+def test_a_sampler_that_keeps_few_ids_fills_in_nothing(sampler: str, setting: float) -> None:
+    """Its log-probs are of what it drew from, the trainer's are raw; many of its tokens have log-prob 0."""
+    rng = np.random.default_rng(4)
+    logits_RV = rng.normal(size=(2000, 120)) * rng.gamma(2, 1.2, (2000, 1))
+    drawn_from_RV = kept_and_scaled(logits_RV, sampler, setting)
+    token_R = (drawn_from_RV + rng.gumbel(size=logits_RV.shape)).argmax(axis=1)
+    at_R = np.arange(2000), token_R
+    noisy_RV = logits_RV + rng.normal(0, 0.03, logits_RV.shape)
+    mu_ST = softmax32_of(drawn_from_RV)[at_R].reshape(40, 50)
+    pi_ST = (noisy_RV - logsumexp(noisy_RV, axis=1, keepdims=True))[at_R].reshape(40, 50)
+    statistics = LogStatistics(AnalysisSettings())
+    token_ids = token_R.reshape(40, 50).tolist()
+    statistics.add(log_batch(token_ids=token_ids, behavior_logprobs=list(mu_ST), reference_logprobs=list(pi_ST)))
+    (zeros,) = [check for check in zero_checks(statistics.distribution.sample.examined()) if check.code == "zeros"]
+    assert zeros.evidence["zeros"]["behaviour"] > 50
+    assert zeros.status != "fail"
+
+
+def softmax32_of(logits_RV: np.ndarray) -> np.ndarray:
+    """log p in float32, as an engine has it: 0 where the other ids have less than 2⁻²⁴ of the mass."""
+    from_top_RV = (logits_RV - logits_RV.max(axis=1, keepdims=True)).astype(np.float32)
+    return (from_top_RV - np.log(np.exp(from_top_RV).sum(axis=1, keepdims=True))).astype(np.float64)
 
 
 def test_heavy_tails_at_certain_tokens_are_no_fillers(responses: Columns) -> None:
