@@ -76,6 +76,8 @@ def intraclass(
     with np.errstate(divide="ignore", invalid="ignore"):
         msb_C, msw_C = mean_squares(*others)
         shift_C = 0.5 * math.log(msb / msw) - 0.5 * np.log(msb_C / msw_C)
+    # Means that were taken out leave a group less of its own, and its shift is smaller by as much.
+    shift_C *= math.sqrt((groups - 1) / (groups - fitted[0]))
     if not np.isfinite(shift_C).all():
         return Interval(value, None, None, confidence, int(total), groups, "one-group-has-all")
     effective = total**2 / float(count_C @ count_C)

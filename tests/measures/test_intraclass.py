@@ -50,3 +50,16 @@ def test_what_cannot_be_told_is_none() -> None:
     assert intraclass(*constant).value is None
     few = intraclass(np.array([2.0, 2, 2]), np.array([1.0, 2, 3]), np.array([2.0, 3, 6]))
     assert few.value is not None and few.low is None
+
+
+def test_means_of_steps_that_were_taken_out_widen_the_interval() -> None:
+    """Forty steps of two prompts each, of four values: of 300 runs in which prompts are alike 2.6 % say otherwise,
+    and 11 % by the shifts as they are."""
+    rng = np.random.default_rng(4)
+    group_N, wrong = np.repeat(np.arange(80), 4), 0
+    for _ in range(300):
+        value_N = rng.gamma(2, 1, (40, 8))
+        value_N = (value_N - value_N.mean(axis=1, keepdims=True)).ravel()
+        found = intraclass(*sums(value_N, group_N), fitted=(40.0, 0.0))
+        wrong += not found.low <= 0 <= found.high  # type: ignore[operator]
+    assert wrong / 300 <= 0.06
