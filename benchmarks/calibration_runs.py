@@ -5,11 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "support"))
+import confounded_logs
 from simulated_runs import RunDesign, simulated_run
 
 from mismatchscope.analysis.groups import GroupSums
@@ -37,16 +39,24 @@ class RunRow:
 
 
 def run_rows(runs: int, seed: int) -> list[RunRow]:
-    return [*_caches(runs, seed), *_workers(runs, seed), *_lags(runs, seed), *_trends(runs, seed)]
+    parts = (_caches, _workers, _lags, _confounded, _trends)
+    return [row for part in parts for row in part(runs, seed)]
 
 
 def _shares(name: str, design: RunDesign, runs: int, seed: int, said: Said) -> Iterator[RunRow]:
-    found: dict[str, list[bool]] = {}
-    for number in range(runs):
+    def log(number: int) -> GroupSums:
         sums = GroupSums()
         for block in simulated_run(design, 1000 * seed + number).blocks(1000):
             sums.add(block)
-        for sentence, holds in said(sums).items():
+        return sums
+
+    return _shares_of(name, log, runs, said)
+
+
+def _shares_of(name: str, log: Callable[[int], GroupSums], runs: int, said: Said) -> Iterator[RunRow]:
+    found: dict[str, list[bool]] = {}
+    for number in range(runs):
+        for sentence, holds in said(log(number)).items():
             found.setdefault(sentence, []).append(bool(holds))
     for sentence, held in found.items():
         yield RunRow(name, runs, sentence, float(np.mean(held)))
@@ -106,6 +116,35 @@ def _split(per_lag: float) -> Said:
         }
 
     return said
+
+
+def _confounded(runs: int, seed: int) -> Iterator[RunRow]:
+    """Logs in which something else goes with the lag, a worker or the later steps, and the error with neither."""
+
+    def lags(sums: GroupSums) -> dict[str, bool]:
+        found = staleness_of(sums)
+        return {
+            "excess is above 0, unremarked": found.excess.low > 0 and found.remark is None,
+            "ratio at like conditions is above 1": found.alike.low is not None and found.alike.low > 1,
+            "ratio at like conditions is below 1": found.alike.high is not None and found.alike.high < 1,
+        }
+
+    def workers(sums: GroupSums) -> dict[str, bool]:
+        return {"a worker differs": any(each.differs for each in labels_apart(sums.cells, "worker").values())}
+
+    def caches(sums: GroupSums) -> dict[str, bool]:
+        return {"stale_cache": stale_cache_of(sums).code == "stale_cache"}
+
+    designs = [(design, lags) for design in confounded_logs.LAGS]
+    designs += [(design, workers) for design in confounded_logs.WORKERS]
+    named = [(design.__name__.replace("_", " "), design, said) for design, said in designs]
+    for state in (*confounded_logs.STATES, "cache"):
+        changes = partial(confounded_logs.states_change, change=state)
+        named.append((f"from step 12 on: {state}", changes, caches))
+    for name, design, said in named:
+        yield from _shares_of(
+            name, lambda number, design=design: design(np.random.default_rng([seed, number])), runs, said
+        )
 
 
 def _trends(runs: int, seed: int) -> Iterator[RunRow]:

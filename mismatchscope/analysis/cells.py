@@ -19,7 +19,7 @@ Array = np.ndarray
 KEYS = ("step", "worker", "rank", "environment", "lag", "position", "length", "prompt")
 """What a row is of. A position is that of a wide band, a length ⌊log₂⌋ of a response's tokens."""
 CELL_TOKENS, CELL_TV, CELL_IMPURITY = range(3)
-FIGURES = [TOKENS, TV, IMPURITY]
+SUMMED = [TOKENS, TV, IMPURITY]
 """The columns of segments that are added up."""
 
 MAX_ROWS = 2**17
@@ -32,11 +32,11 @@ class CellSums:
 
     def __init__(self, max_rows: int = MAX_ROWS) -> None:
         self._max_rows, self._halvings = max_rows, 0
-        self._key_UK, self._sum_UF = np.zeros((0, len(KEYS)), dtype=np.int64), np.zeros((0, len(FIGURES)))
+        self._key_UK, self._sum_UF = np.zeros((0, len(KEYS)), dtype=np.int64), np.zeros((0, len(SUMMED)))
         self._pending: list[tuple[Array, Array]] = []
 
     def add(self, keys: Mapping[str, Array | None], sum_UF: Array) -> None:
-        """Units with their keys [U], None where the log has no such label, and the sums of `FIGURES`."""
+        """Units with their keys [U], None where the log has no such label, and the sums of `SUMMED`."""
         key_UK = np.full((len(sum_UF), len(KEYS)), UNKNOWN)
         for column, name in enumerate(KEYS):
             if (key_U := keys[name]) is not None:

@@ -17,8 +17,7 @@ from ..measures.binned_sums import FIGURES, TOKENS
 from ..measures.label_sums import MAX_ROWS, LabelSums
 from ..measures.log_results import GroupKind
 from .block import UNKNOWN, LogBlock
-from .cells import FIGURES as FIGURES_OF_CELLS
-from .cells import CellSums
+from .cells import SUMMED, CellSums
 from .length_scaling import LengthScalingSums
 from .prompt_effect import PromptEffectSums
 from .segments import Segments, segments_of
@@ -81,7 +80,7 @@ class GroupSums:
                 "position": np.maximum(segments.position_bin_U, EARLY - 1),
                 "prompt": block.cluster_S[segments.sequence_U],
             },
-            segments.sum_UF[:, FIGURES_OF_CELLS],
+            segments.sum_UF[:, SUMMED],
         )
 
     def merge(self, other: GroupSums) -> None:

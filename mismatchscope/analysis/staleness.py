@@ -81,7 +81,7 @@ def _at_like_conditions(cells: CellSums, confidence: float) -> tuple[Interval, s
     if not stale_E.any() or stale_E.all():
         return Interval(None, None, None, confidence, len(stale_E), 0, "no-overlap"), None
     shares = {
-        _FACTORS[name]: explained_share(stale_E, level_E, sum_EF[:, CELL_TOKENS])
+        _FACTORS[name]: explained_share(stale_E, [level_E], sum_EF[:, CELL_TOKENS])
         for name, level_E in factors.items()
     }
     unlike = [f"{name} ({share(part)})" for name, part in shares.items() if part >= _UNBALANCED]

@@ -33,6 +33,8 @@ def slope_of_means(
     influence_C = np.bincount(cluster_E, centred_E * residual_E)[count_C > 0] / spread
     if clusters < 2 or not np.isfinite(value):
         return Interval(value, None, None, confidence, int(total), clusters, "too-few-clusters")
+    if not influence_C.any():
+        return Interval(value, value, value, confidence, int(total), clusters, "on-a-line")
     count_C = count_C[count_C > 0]
     low, high = jackknife_ends(value, influence_C, total**2 / float(count_C @ count_C), confidence)
     return Interval(value, low, high, confidence, int(total), clusters, "cluster-linearised")

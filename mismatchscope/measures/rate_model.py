@@ -68,22 +68,22 @@ def rate_ratio(
     fitted. No ends where clusters are not more than levels, and no value where the overlap is below `LEAST_OVERLAP`
     or one kind of rows has sums of 0 alone.
     """
+    overlap = 1 - explained_share(is_E, factors, exposure_E)
+    clusters, n = int(cluster_E.max()) + 1, len(sum_E)
     which_E = is_E.astype(np.int64)
+    unknown = Interval(None, None, None, confidence, n, clusters, "no-overlap")
+    if overlap < LEAST_OVERLAP or not np.bincount(which_E, sum_E, minlength=2).all():
+        return RateRatio(unknown, overlap)
     expected_E = expected_sums([*factors, which_E], sum_E, exposure_E)
     apart_E = _within(is_E.astype(np.float64), factors, expected_E)
-    centred_E = is_E - float(is_E @ expected_E) / float(expected_E.sum())
     information = float(expected_E @ apart_E**2)
-    overlap = information / float(expected_E @ centred_E**2)
-    clusters = int(cluster_E.max()) + 1
-    n = len(sum_E)
-    if overlap < LEAST_OVERLAP or not np.bincount(which_E, sum_E, minlength=2).all():
-        return RateRatio(Interval(None, None, None, confidence, n, clusters, "no-overlap"), overlap)
+    if not information > 0:
+        return RateRatio(unknown, overlap)
     logarithm = _effect(which_E, factors, expected_E, exposure_E)
     spare = clusters - 1 - sum(int(level_E.max()) for level_E in factors)
     if spare < 2:
-        return RateRatio(
-            Interval(math.exp(logarithm), None, None, confidence, n, clusters, "too-few-clusters"), overlap
-        )
+        ratio = Interval(math.exp(logarithm), None, None, confidence, n, clusters, "too-few-clusters")
+        return RateRatio(ratio, overlap)
     influence_C = np.bincount(cluster_E, apart_E * (sum_E - expected_E)) / information
     weight_C = np.bincount(cluster_E, apart_E**2 * expected_E)
     effective = float(weight_C.sum()) ** 2 / float(weight_C @ weight_C)
@@ -94,10 +94,10 @@ def rate_ratio(
     )
 
 
-def explained_share(is_E: Array, level_E: Array, weight_E: Array) -> float:
-    """Share of the variation between two kinds of rows that is between the levels of a factor: η²."""
+def explained_share(is_E: Array, factors: Sequence[Array], weight_E: Array) -> float:
+    """Share of the variation between two kinds of rows that the factors explain; of one factor it is η²."""
     value_E = is_E.astype(np.float64)
-    left_E = _within(value_E, [level_E], weight_E)
+    left_E = _within(value_E, factors, weight_E)
     centred_E = value_E - float(value_E @ weight_E) / float(weight_E.sum())
     return 1 - float(weight_E @ left_E**2) / float(weight_E @ centred_E**2)
 

@@ -52,5 +52,11 @@ def test_what_goes_with_a_factor_alone_has_no_effect_of_its_own() -> None:
     found = rate_ratio(factors[0] > 4, factors, cluster_E, sum_E, exposure_E)
     assert found.overlap == pytest.approx(0, abs=1e-6)
     assert found.ratio.value is None
-    assert explained_share(factors[0] > 4, factors[0], exposure_E) == pytest.approx(1)
-    assert explained_share(factors[1] == 0, factors[0], np.ones(600)) == pytest.approx(0, abs=1e-9)
+    assert explained_share(factors[0] > 4, factors[:1], exposure_E) == pytest.approx(1)
+    assert explained_share(factors[1] == 0, factors[:1], np.ones(600)) == pytest.approx(0, abs=1e-9)
+
+
+def test_sums_of_zero_have_no_effect_that_could_be_told() -> None:
+    is_E, factors, cluster_E, sum_E, exposure_E = rows(3, 0.0)
+    for zero_E in (np.zeros(600), np.where(is_E, 0.0, sum_E)):
+        assert rate_ratio(is_E, factors, cluster_E, zero_E, exposure_E).ratio.value is None
