@@ -104,18 +104,17 @@ class _Index:
     def __init__(self, samples: Iterable[Values]) -> None:
         self._by_key: dict[bytes, list[Values]] = defaultdict(list)
         updates: dict[tuple[bytes, ...], set[bytes]] = defaultdict(set)
-        of_sampler: Counter[bool] = Counter()
+        self._takes_sampler = True
+        """Whether the loss takes the sampler's log-probs for the old policy's."""
         for sample in samples:
             key, target, old = _key(sample), _bits(sample, "train_log_probs"), _bits(sample, "old_log_probs")
             self._by_key[key].append(sample)
-            of_sampler[old == _bits(sample, "rollout_log_probs")] += 1
+            self._takes_sampler &= old == _bits(sample, "rollout_log_probs")
             # Without a forward before the update the old policy's are the update's own, others in each epoch.
             updates[key, b"" if old == target else old, _bits(sample, "advantages")].add(target)
         counts = Counter(map(len, updates.values()))
         self.epochs = min((n for n, count in counts.items() if count == max(counts.values())), default=0)
         """In how many updates a response is, as most of them say."""
-        self._takes_sampler = of_sampler[True] > of_sampler[False]
-        """Whether the loss takes the sampler's log-probs for the old policy's."""
 
     def of(self, row: Values) -> list[Values]:
         """What can be a row's, with one log-prob of π_θ each."""
