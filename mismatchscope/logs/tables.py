@@ -76,14 +76,15 @@ def batches_of(
     remarks: list[str],
     *,
     texts: Collection[str] = (),
+    in_order: bool = False,
 ) -> Iterator[Batch]:
     """Those of these columns that a part has, some rows at a time. `texts` are those that a CSV, which says of no
-    value what it is, is to have as they are written.
+    value what it is, is to have as they are written. `in_order` where rows follow from one another.
 
     Lines that are no row go to `rejected`, and what a person should know of the part to `remarks`.
     """
     if part.path.suffix == ".jsonl":
-        yield from _json_batches(part, columns, rejected, remarks)
+        yield from _json_batches(part, columns, rejected, remarks, in_order)
     elif part.path.suffix == ".parquet":
         yield from _numbered(row_groups.batches_of(part, columns))
     else:
@@ -102,23 +103,27 @@ def _numbered(batches: Iterator[tuple[int, pa.RecordBatch]]) -> Iterator[Batch]:
 
 
 def _json_batches(
-    part: Part, columns: Collection[str], rejected: Counter[str], remarks: list[str]
+    part: Part, columns: Collection[str], rejected: Counter[str], remarks: list[str], in_order: bool
 ) -> Iterator[Batch]:
     wanted = list(columns)
     rows: list[_JsonRow] = []
     values = 0
+
+    def batches() -> Iterator[Batch]:
+        usual, *others = _alike(rows)
+        if in_order and others:
+            rejected["values of another kind than in most rows"] += sum(map(len, others))
+        for alike in [usual] if in_order else [usual, *others]:
+            yield from _json_batch(alike, wanted, rejected)
+
     for place, row in jsonl.rows_of(part, rejected, remarks):
         rows.append((place, [_compact(row.get(name)) for name in wanted]))
         values += sum(value.size for value in rows[-1][1] if isinstance(value, np.ndarray))
         if len(rows) == _JSON_ROWS or values > _JSON_VALUES:
-            yield from _json_batches_of(rows, wanted, rejected)
+            yield from batches()
             rows, values = [], 0
-    yield from _json_batches_of(rows, wanted, rejected)
-
-
-def _json_batches_of(rows: list[_JsonRow], columns: list[str], rejected: Counter[str]) -> Iterator[Batch]:
-    for alike in _alike(rows):
-        yield from _json_batch(alike, columns, rejected)
+    if rows:
+        yield from batches()
 
 
 def _json_batch(rows: list[_JsonRow], columns: list[str], rejected: Counter[str]) -> Iterator[Batch]:
@@ -163,7 +168,7 @@ def _json_column(values: list[Any]) -> pa.Array:
 
 def _alike(rows: list[_JsonRow]) -> list[list[_JsonRow]]:
     """Rows in which every column is of one kind, or null: numbers, texts, flags, lists. The most rows first."""
-    for place in range(len(rows[0][1]) if rows else 0):
+    for place in range(len(rows[0][1])):
         kinds = [_KINDS.get(type(values[place])) for _, values in rows]
         known = Counter(kind for kind in kinds if kind is not None).most_common()
         if len(known) > 1:
@@ -172,7 +177,7 @@ def _alike(rows: list[_JsonRow]) -> list[list[_JsonRow]]:
                 [row for row, kind in zip(rows, kinds, strict=True) if (kind or usual) == own] for own, _ in known
             ]
             return [alike for share in of_kind for alike in _alike(share)]
-    return [rows] if rows else []
+    return [rows]
 
 
 def _csv_batches(

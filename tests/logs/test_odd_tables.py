@@ -170,6 +170,17 @@ def test_rows_of_a_response_that_lie_apart_are_refused(tmp_path: Path) -> None:
         read_all(token_table(tmp_path, ["a", "a", "b", "b", "a"], [1] * 5, TOKENS))
 
 
+def test_a_stray_value_leaves_tokens_in_their_order(tmp_path: Path) -> None:
+    values = [-1.0, -2.0, "three", -4.0, -5.0]
+    rows = [{"id": "a", "mu": value, "pi": -1.0} for value in values]
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    (tmp_path / "map.toml").write_text(TOKENS, encoding="utf-8")
+    log = open_logs([tmp_path / "log.jsonl"], column_map=tmp_path / "map.toml")
+    table, rejected, _ = read_all(log)
+    assert table["behavior_logprobs"].to_pylist() == [[-1.0, -2.0, -4.0, -5.0]]
+    assert rejected == Counter({"values of another kind than in most rows": 1})
+
+
 def test_ids_may_begin_anew_with_each_step(tmp_path: Path) -> None:
     log = token_table(tmp_path, ["a", "b", "b", "a", "b"], [1, 1, 2, 2, 2], TOKENS)
     with pytest.raises(TraceError, match="not together"):

@@ -52,8 +52,9 @@ def _read(columns: ColumnMap, part: Part) -> Iterator[LogBatch]:
     rejected: Counter[str] = Counter()
     remarks: list[str] = []
     prompts = [columns.columns["prompt"].column] if "prompt" in columns.columns else []  # of any number of digits
-    batches = batches_of(part, columns.names(), rejected, remarks, texts=prompts)
-    if columns.rows == "tokens":
+    of_tokens = columns.rows == "tokens"
+    batches = batches_of(part, columns.names(), rejected, remarks, texts=prompts, in_order=of_tokens)
+    if of_tokens:
         batches = responses_of(batches, columns)
     has_rows = False
     for number_S, batch in batches:
