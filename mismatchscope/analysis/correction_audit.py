@@ -19,31 +19,17 @@ from ..measures.weight_evidence import INFORMATIVE, Edges, Following
 from ..reports.text import count, number
 from .block import LogBlock
 from .settings import AnalysisSettings
+from .weight_rules import RATIOS, inverse_of, outside, rule_of
 
 _ENOUGH = 30
 _AGREES = 0.99
-_ASYMMETRIC_BANDS = ((0.5, 5.0),)
-"""Published ones, whose bounds differ from those of the inverse."""
-_NARROW, _CLEAR = 1.1, 1.25
-"""By how many times the ratios on either side of a threshold may differ where it is read off, and where it is taken
-for a published one upside down."""
-
-_RATIOS = {
-    "token": "π_old/μ of the token",
-    "sequence": "π_old/μ of the response",
-    "geometric": "the geometric mean of π_old/μ over the response",
-    "inverse": "μ/π_old of the token",
-    "before": "π_old/μ of the token before",
-    "after": "π_old/μ of the token after",
-    "target": "π_θ/μ of the token",
-}
 
 
 class CorrectionAudits:
     """Accumulates whole responses; `results` is the report's `correction_audit`."""
 
     def __init__(self, settings: AnalysisSettings) -> None:
-        self._following = {name: Following() for name in _RATIOS}
+        self._following = {name: Following() for name in RATIOS}
         self._weights = self._constant = 0
         self._sum_weight = self._sum_ratio = 0.0
         self._smallest, self._largest = math.inf, -math.inf
@@ -133,13 +119,13 @@ class CorrectionAudits:
             return audit(
                 "not_reproduced",
                 "unknown",
-                f"No rule that is known gives these weights: the nearest, {_RATIOS[best]}, agrees at "
+                f"No rule that is known gives these weights: the nearest, {RATIOS[best]}, agrees at "
                 f"{agreements[best]:.1%} of the tokens whose ratio is far from 1. Weights that were divided by "
                 "their mean over a batch are not recognised.",
                 agree=self._following[best].equal,
             )
         if len(agreeing) > 1:
-            listed = " and ".join(_RATIOS[name] for name in agreeing)
+            listed = " and ".join(RATIOS[name] for name in agreeing)
             return audit("cannot_tell", "unknown", f"The weights fit {listed} alike.")
         name = agreeing[0]
         following = self._following[name]
@@ -148,7 +134,7 @@ class CorrectionAudits:
             return audit(
                 "wrong_token",
                 "fail",
-                f"The weights are those of a neighbour: {_RATIOS[name]}.",
+                f"The weights are those of a neighbour: {RATIOS[name]}.",
                 agree=agree,
                 fix="shift the weights by one token before they multiply the loss",
             )
@@ -164,12 +150,12 @@ class CorrectionAudits:
             return audit(
                 "not_reproduced",
                 "unknown",
-                f"The weights are {number(factor)} times {_RATIOS[name]} on average: they may have been divided by "
+                f"The weights are {number(factor)} times {RATIOS[name]} on average: they may have been divided by "
                 "their mean over a batch, or rounded to one side.",
                 agree=agree,
             )
-        rule, text = _rule_of(name, following)
-        if following.zero and following.clamps == (None, None) and (published := _inverse_of(following.edges)):
+        rule, text = rule_of(name, following)
+        if following.zero and following.clamps == (None, None) and (published := inverse_of(following.edges)):
             return audit(
                 "inverted_band",
                 "fail",
@@ -196,7 +182,7 @@ class CorrectionAudits:
                 code="reduced_by_rejection",
                 status="fail",
                 sentence=f"The mask leaves out {count(of, 'token')} among those it keeps, all of a ratio "
-                f"{_outside(edges)}, as a rejection does. Figures are of what is left, a selection.",
+                f"{outside(edges)}, as a rejection does. Figures are of what is left, a selection.",
                 rule="token_band",
                 count=of,
                 of=of,
@@ -229,62 +215,3 @@ def _ratios(block: LogBlock, log_ratio_N: np.ndarray) -> dict[str, np.ndarray]:
         "after": after_N,
         "target": np.full(len(log_ratio_N), np.nan) if theta_N is None else theta_N - block.logp_mu_N,
     }
-
-
-def _rule_of(name: str, following: Following) -> tuple[str, str]:
-    """(rule, what the weights are)."""
-    floor, cap = following.clamps or (None, None)
-    what = _RATIOS[name]
-    if floor is not None and cap is not None:
-        what += f", between {number(floor)} and {number(cap)}"
-    elif cap is not None:
-        what += f", at most {number(cap)}"
-    elif floor is not None:
-        what += f", at least {number(floor)}"
-    clamped = floor is not None or cap is not None
-    edges = following.edges
-    unseen = [] if floor is not None or edges.below else [f"below {number(math.exp(following.lowest))}"]
-    unseen += [] if cap is not None or edges.above else [f"above {number(math.exp(following.highest))}"]
-    zeros = f", and 0 where that is {_outside(edges)}" if following.zero else ""
-    text = f"{what}{zeros}" + (f"; what the rule does {' and '.join(unseen)} is not seen" if unseen else "")
-    if not following.zero:
-        truncated = {"token": "token_tis", "sequence": "sequence_tis"}.get(name, f"{name}_truncated")
-        return truncated if clamped else f"{name}_ratio", text
-    if clamped:
-        return f"{name}_masked_truncated", text
-    if name == "token" and edges.below and edges.above:
-        return "icepop", text
-    if name == "sequence" and not edges.below:
-        return "sequence_mis", text
-    return f"{name}_masked", text
-
-
-def _inverse_of(edges: Edges) -> str | None:
-    """The published band whose bounds, turned upside down, are the only ones that these can be."""
-    for low, high in _ASYMMETRIC_BANDS:
-        inverse = (1 / high, 1 / low)
-        if all(
-            end - start <= math.log(_CLEAR) and start <= math.log(bound) <= end
-            for (start, end), bound in zip(edges.brackets, inverse, strict=True)
-        ):
-            return f"{low:g} – {high:g}"
-    return None
-
-
-def _outside(edges: Edges) -> str:
-    """Where nothing was kept; of a side on which nothing was dropped, nothing is said."""
-    (below, low), (high, above) = edges.brackets
-    if not edges.above:
-        return f"below {_threshold(below, low)}"
-    if not edges.below:
-        return f"above {_threshold(high, above)}"
-    return f"outside {_threshold(below, low)} – {_threshold(high, above)}"
-
-
-def _threshold(low: float, high: float) -> str:
-    """The shortest number between two ratios, given by their logarithms; both where they are far apart."""
-    if high - low > math.log(_NARROW):
-        return f"({number(math.exp(low))} to {number(math.exp(high))})"
-    centre = math.exp((low + high) / 2)
-    roundings = (float(f"{centre:.{digits}g}") for digits in range(1, 9))
-    return f"{next((value for value in roundings if low <= math.log(value) <= high), centre):g}"
