@@ -43,15 +43,12 @@ class LogBlock:
     batch: LogBatch
 
     @cached_property
-    def sequence_R(self) -> np.ndarray:
-        """Which response of the block each recorded token is of, int64 [R]."""
-        return np.repeat(np.arange(len(self.recorded_S)), self.recorded_S)
-
-    @cached_property
     def position_R(self) -> np.ndarray:
         """Place of each token in its response, from 0."""
         start_S = np.cumsum(self.recorded_S) - self.recorded_S
-        return np.arange(len(self.sequence_R)) - np.repeat(start_S, self.recorded_S)
+        position_R = np.arange(len(self.counts_R))
+        position_R -= np.repeat(start_S, self.recorded_S)
+        return position_R
 
     @cached_property
     def length_S(self) -> np.ndarray:

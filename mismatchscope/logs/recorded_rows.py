@@ -86,8 +86,8 @@ def recorded_batch(values: Mapping[str, Any], *, keep_prompts: bool = True) -> R
 def padding_of(batch: RecordedBatch) -> int:
     """How many tokens of the batch look like padding; 0 where no more do than may by themselves."""
     mu_R, pi_R = batch.by_token["behavior_logprobs"], batch.by_token["reference_logprobs"]
-    offsets_B1 = np.append(0, np.cumsum(batch.length_B))
-    padding_B = padding_tokens(mu_R, pi_R, batch.by_token["token_ids"], offsets_B1)
+    end_B = np.cumsum(batch.length_B)
+    padding_B = padding_tokens(mu_R, pi_R, batch.by_token["token_ids"], end_B - batch.length_B, end_B)
     return int(padding_B.sum()) if looks_padded(padding_B) else 0
 
 

@@ -196,13 +196,14 @@ _CANCELS = 1e-2
 
 
 class Covariance:
-    """Means and centred products of two quantities, merged as by Chan, Golub and LeVeque (1983); their extremes."""
+    """Means and centred products of two quantities, merged as by Chan, Golub and LeVeque (1983)."""
 
     def __init__(self) -> None:
         self.n = 0
         self._mean = np.zeros(2)
         self._product = np.zeros((2, 2))
-        self._low, self._high = np.full(2, math.inf), np.full(2, -math.inf)
+        self._first: Array | None = None
+        self._varies = np.zeros(2, dtype=bool)
 
     def add(self, x_N: Array, y_N: Array) -> None:
         if not x_N.size:
@@ -212,8 +213,7 @@ class Covariance:
         # Not by BLAS, whose threads wait for each other on a busy machine.
         xx, xy, yy = (float(np.sum(product_N)) for product_N in (dx_N * dx_N, dx_N * dy_N, dy_N * dy_N))
         self._take(x_N.size, mean, np.array([[xx, xy], [xy, yy]]))
-        self._low = np.minimum(self._low, (x_N.min(), y_N.min()))
-        self._high = np.maximum(self._high, (x_N.max(), y_N.max()))
+        self._see(np.array([x_N[0], y_N[0]]), np.array([x_N.min() < x_N.max(), y_N.min() < y_N.max()]))
 
     def add_logarithms(self, log_x_N: Array, log_y_N: Array, sums: TokenSums) -> None:
         """As `add`, of exp(log_x_N) and exp(log_y_N), whose sums by segment are known."""
@@ -226,13 +226,12 @@ class Covariance:
             return
         product = sums.prob_product.sum() - xy[0] * xy[1] / n
         self._take(n, xy / n, np.array([[centred[0], product], [product, centred[1]]]))
-        self._low = np.minimum(self._low, np.exp([log_x_N.min(), log_y_N.min()]))
-        self._high = np.maximum(self._high, np.exp([log_x_N.max(), log_y_N.max()]))
+        self._see(np.exp([log_x_N[0], log_y_N[0]]), np.ones(2, dtype=bool))
 
     def merge(self, other: Covariance) -> None:
-        if other.n:
+        if other._first is not None:
             self._take(other.n, other._mean, other._product)
-            self._low, self._high = np.minimum(self._low, other._low), np.maximum(self._high, other._high)
+            self._see(other._first, other._varies)
 
     def _take(self, n: int, mean: Array, product: Array) -> None:
         shift = mean - self._mean
@@ -240,10 +239,15 @@ class Covariance:
         self._mean = self._mean + shift * (n / (self.n + n))
         self.n += n
 
+    def _see(self, first: Array, varies: Array) -> None:
+        """Of further values of both: the first ones, and whether they vary among themselves."""
+        self._first = first if self._first is None else self._first
+        self._varies = self._varies | varies | (first != self._first)
+
     @property
     def constant(self) -> tuple[bool, bool]:
         """Whether x, and whether y, has one value alone."""
-        return tuple((self._low == self._high).tolist())
+        return not self._varies[0], not self._varies[1]
 
     @property
     def slope(self) -> float:

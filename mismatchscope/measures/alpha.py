@@ -55,8 +55,8 @@ class TotalVariation:
 
         Raises NotComparableError on NaN and on a TV outside [0, 1].
         """
-        _check_range(tv_N)
-        self.sums.add(row_S, np.add.reduceat(tv_N, start_S), np.diff(start_S, append=tv_N.size), tv_N)
+        ends = _checked_range(tv_N)
+        self.sums.add_sums(row_S, np.add.reduceat(tv_N, start_S), np.diff(start_S, append=tv_N.size), *ends)
         self.exceedance.add(row_S, start_S, tv_N)
 
     def merge(self, other: TotalVariation, row_C: Array) -> None:
@@ -210,11 +210,11 @@ def check_ends(lower_N: Array, upper_N: Array | None) -> None:
         raise NotComparableError("A lower end of TV lies above its upper end.")
 
 
-def _check_range(tv_N: Array) -> None:
-    if not tv_N.size:
-        return
+def _checked_range(tv_N: Array) -> tuple[float, float]:
+    """The smallest and the largest of some TVs."""
     low, high = float(tv_N.min()), float(tv_N.max())
     if np.isnan(low):
         raise NotComparableError("A total variation is NaN.")
     if low < -1e-9 or high > 1 + 1e-6:
         raise NotComparableError(f"Total variation lies in [0, 1]; these values run from {low:.3g} to {high:.3g}.")
+    return low, high

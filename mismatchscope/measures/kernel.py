@@ -49,7 +49,7 @@ _ARGUMENTS = {  # of which "pn" of the first three is a row and the bytes to the
     "ratio_bins": "ppnp",
     "k3_values": "pnp",
     "value_range": "pnp",
-    "bin_counts": "pninp",
+    "bin_counts": "pninnpp",
     "half_octave_counts": "pppninnp",
     "exceedance_counts": "pppnpnpp",
     "position_sums": "ppnppp",

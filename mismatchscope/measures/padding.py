@@ -3,7 +3,7 @@
 A certain token has log-prob 0 too. One that is repeated to the end grows certain step by step; what was filled in
 follows another token, or the one end-of-sequence token whose id pads.
 
-Shapes: N tokens of S responses end to end.
+Shapes: N tokens, S responses of them.
 """
 
 from __future__ import annotations
@@ -20,21 +20,22 @@ _CHANCE = 1e-3
 
 
 def padding_tokens(
-    logp_mu_N: np.ndarray, logp_pi_N: np.ndarray, token_id_N: np.ndarray, offsets_S1: np.ndarray
+    logp_mu_N: np.ndarray, logp_pi_N: np.ndarray, token_id_N: np.ndarray, start_S: np.ndarray, end_S: np.ndarray
 ) -> np.ndarray:
-    """How many tokens at both ends of each response look like padding, int64 [S]."""
-    found_S = np.zeros(len(offsets_S1) - 1, dtype=np.int64)
-    long_S = np.flatnonzero(np.diff(offsets_S1) >= LEAST)
-    for ends, step in ((offsets_S1[1:][long_S] - 1, -1), (offsets_S1[:-1][long_S], 1)):
+    """How many tokens at both ends of each response look like padding, int64 [S]; it is tokens `start_S` up to
+    `end_S`."""
+    found_S = np.zeros(len(start_S), dtype=np.int64)
+    long_S = np.flatnonzero(end_S - start_S >= LEAST)
+    for ends, step in ((end_S[long_S] - 1, -1), (start_S[long_S], 1)):
         at_LW = ends[:, None] + step * np.arange(LEAST)
         zero_LW = (
             (logp_mu_N[at_LW] == 0) & (logp_pi_N[at_LW] == 0) & (token_id_N[at_LW] == token_id_N[at_LW[:, :1]])
         )
         for response in long_S[zero_LW.all(axis=1)]:
-            inwards = np.arange(offsets_S1[response], offsets_S1[response + 1])[::step]
+            inwards = np.arange(start_S[response], end_S[response])[::step]
             zero = (logp_mu_N[inwards] == 0) & (logp_pi_N[inwards] == 0)
             found_S[response] += _run(zero, token_id_N[inwards] == token_id_N[inwards[0]])
-    return np.minimum(found_S, np.diff(offsets_S1))  # of one that is padding throughout both ends are the same
+    return np.minimum(found_S, end_S - start_S)  # of one that is padding throughout both ends are the same
 
 
 def looks_padded(padding_S: np.ndarray) -> bool:

@@ -69,24 +69,26 @@ class SequenceSums:
             ValueError: the boundaries do not cover the tokens in order, or a log ratio is NaN or +inf.
         """
         offsets_S1 = checked_offsets(offsets_S1)
-        log_ratio_T = checked_tokens(log_ratio_T, offsets_S1, "log_ratio")
-        if log_ratio_T.max() == np.inf:
-            raise ValueError(f"log_ratio at token {int(np.argmax(log_ratio_T))} is +inf: mu cannot have sampled it")
+        log_ratio_T = np.asarray(log_ratio_T, dtype=np.float64)
         start_S, number_S = offsets_S1[:-1], np.arange(len(offsets_S1) - 1)
+        if sums is None:
+            checked_tokens(log_ratio_T, offsets_S1, "log_ratio")
+            if log_ratio_T.max() == np.inf:
+                token = int(np.argmax(log_ratio_T))
+                raise ValueError(f"log_ratio at token {token} is +inf: mu cannot have sampled it")
+            figures_T = (log_ratio_T, k3(log_ratio_T), shortfall(log_ratio_T))
+            log_ratio_S, sum_k3_S, shortfall_S = (np.add.reduceat(figure_T, start_S) for figure_T in figures_T)
+        else:
+            log_ratio_S, sum_k3_S, shortfall_S = sums.log_ratio, sums.k3, sums.shortfall
         if ratio_pairs_S is None:
             ratio_pairs_S = order_sums(log_ratio_T, offsets_S1).ratio_pairs_S
-        if sums is None:
-            sum_k3_S = np.add.reduceat(k3(log_ratio_T), start_S)
-            shortfall_S = np.add.reduceat(shortfall(log_ratio_T), start_S)
-        else:
-            sum_k3_S, shortfall_S = sums.k3, sums.shortfall
         unknown_S = np.full(len(number_S), np.nan)
         kl_T, tv_T = (None if each is None else np.asarray(each, dtype=np.float64) for each in (kl_T, tv_T))
         return cls(
             sequence_id=number_S if sequence_id_S is None else sequence_id_S,
             prompt_id=number_S if prompt_id_S is None else prompt_id_S,
             length=np.diff(offsets_S1),
-            log_ratio=np.add.reduceat(log_ratio_T, start_S),
+            log_ratio=log_ratio_S,
             ratio_pairs=ratio_pairs_S,
             sum_tv_estimate=shortfall_S if tv_estimate_T is None else np.add.reduceat(tv_estimate_T, start_S),
             sum_k3=sum_k3_S,

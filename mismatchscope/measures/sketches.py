@@ -14,7 +14,7 @@ import math
 
 import numpy as np
 
-from .value_counts import ValueRange, add_bins, value_range
+from .value_counts import ValueRange, add_bins
 
 Array = np.ndarray
 
@@ -25,20 +25,32 @@ RELATIVE_ERROR = 2.0 ** -(MANTISSA_BITS + 1)
 """Of every quantile beyond `EXACT_VALUES` values: half the relative width of a bin, 2.4e-4."""
 
 
+_SPARE_OCTAVES = 8
+"""At both ends of a window, as further values come nearer to zero, and go farther from it."""
+
+
 class _Bins:
     """Counts of finite, nonzero values by sign and bin, in a window that grows over the bins that occur."""
 
     def __init__(self, mantissa_bits: int) -> None:
         self._shift = _FLOAT64_MANTISSA - mantissa_bits
         self._half_width = 2.0 ** -(mantissa_bits + 1)
+        self._room = _SPARE_OCTAVES << mantissa_bits
         self._first = 0
         self._count_B2 = np.zeros((0, 2), dtype=np.int64)  # positive, negative
 
-    def add(self, value_N: Array, found: ValueRange) -> None:
-        if found.most_bits >= 0:
-            first = found.least_bits >> self._shift
-            self._widen(first, (found.most_bits >> self._shift) - first + 1)
+    def add(self, value_N: Array) -> ValueRange:
+        """Take in values; where they lie. Once the window holds nearly all that occurs, it takes one pass."""
+        found = add_bins(value_N, self._shift, self._first, self._count_B2)
+        if found.outside:
+            first, end = self._first, self._first + len(self._count_B2)
+            low = max((found.least_bits >> self._shift) - self._room, 0)
+            self._widen(low, (found.most_bits >> self._shift) + self._room - low)
+            if end > first:
+                bin_N = np.abs(value_N).view(np.int64) >> self._shift
+                value_N = value_N[(bin_N < first) | (bin_N >= end)]
             add_bins(value_N, self._shift, self._first, self._count_B2)
+        return found
 
     def merge(self, other: _Bins) -> None:
         first, length = other._first, len(other._count_B2)
@@ -98,15 +110,14 @@ class QuantileSketch:
         if not value_N.size:
             return
         value_N = np.ascontiguousarray(value_N, dtype=np.float64)
-        found = value_range(value_N)
         self.n += value_N.size
-        self._low, self._high = min(self._low, found.smallest), max(self._high, found.largest)
         if self._chunks is None:
-            self._count(value_N, found)
-        else:
-            self._chunks.append(value_N)
-            if self.n > self._exact_values:
-                self.coarsen()
+            self._count(value_N)
+            return
+        self._low, self._high = min(self._low, float(value_N.min())), max(self._high, float(value_N.max()))
+        self._chunks.append(value_N)
+        if self.n > self._exact_values:
+            self.coarsen()
 
     def merge(self, other: QuantileSketch) -> None:
         """Take in what another one has seen."""
@@ -124,7 +135,7 @@ class QuantileSketch:
         """Give up the values for their bins."""
         chunks, self._chunks = self._chunks or [], None
         for value_N in chunks:
-            self._count(value_N, value_range(value_N))
+            self._count(value_N)
 
     def quantiles(self, levels: tuple[float, ...]) -> tuple[float | None, ...]:
         """The ⌈qn⌉-th smallest value for each q, or within `RELATIVE_ERROR`; None as `sample_quantiles` says."""
@@ -167,10 +178,11 @@ class QuantileSketch:
         finite = values[np.isfinite(values)]
         return float(finite.max()) if finite.size else None
 
-    def _count(self, value_N: Array, found: ValueRange) -> None:
+    def _count(self, value_N: Array) -> None:
+        found = self._bins.add(value_N)
+        self._low, self._high = min(self._low, found.smallest), max(self._high, found.largest)
         for value, n in ((-math.inf, found.minus_infinite), (0.0, found.zeros), (math.inf, found.infinite)):
             self._special[value] += n
-        self._bins.add(value_N, found)
 
     def _sorted_bins(self) -> tuple[Array, Array]:
         """(value that stands for each bin, rising; how many values it has)."""

@@ -9,7 +9,9 @@
 #include <stdint.h>
 #include <string.h>
 
-enum { MOST_BINS = 512, MOST_THRESHOLDS = 64 };
+enum { PIECE = 256, MOST_BINS = 512, MOST_THRESHOLDS = 64 };
+
+#define INLINE static inline __attribute__((always_inline))
 
 static const uint64_t MAGNITUDE = 0x7fffffffffffffff, INFINITE = 0x7ff0000000000000;
 
@@ -24,13 +26,17 @@ typedef struct {
     double smallest, largest;
     int64_t least_bits, most_bits; /* of the magnitudes that are neither zero nor infinite */
     int64_t minus_infinite, zeros, infinite;
+    int64_t outside; /* of the bins that were counted into */
 } range_result;
 
-void value_range(const double *value, int64_t n, range_result *out) {
-    double smallest = INFINITY, largest = -INFINITY;
-    int64_t least = INT64_MAX, most = -1, minus_infinite = 0, zeros = 0, infinite = 0;
+/* Of at most PIECE values; with `place`, where each is counted in a window of `bins` bins from that of bits
+   `first` << `shift`: 2 bin + negative, or -1 of zeros, infinities and what is outside the window. */
+INLINE void add_piece(const double *value, int64_t n, int shift, int64_t first, int64_t bins, int64_t *place,
+                      range_result *out) {
+    double smallest = out->smallest, largest = out->largest;
+    int64_t least = out->least_bits, most = out->most_bits, minus_infinite = 0, zeros = 0, infinite = 0, outside = 0;
 #pragma omp simd reduction(min : smallest, least) reduction(max : largest, most) \
-    reduction(+ : minus_infinite, zeros, infinite)
+    reduction(+ : minus_infinite, zeros, infinite, outside)
     for (int64_t i = 0; i < n; i++) {
         double v = value[i];
         int64_t bits = (int64_t)(bits_of(v) & MAGNITUDE);
@@ -43,18 +49,33 @@ void value_range(const double *value, int64_t n, range_result *out) {
         zeros += zero;
         minus_infinite += endless & negative;
         infinite += endless & (negative ^ 1);
+        if (place) {
+            int64_t bin = (bits >> shift) - first, within = (bin >= 0) & (bin < bins), has = (zero | endless) ^ 1;
+            place[i] = within & has ? 2 * bin + negative : -1;
+            outside += has & (within ^ 1);
+        }
     }
-    *out = (range_result){smallest, largest, least, most, minus_infinite, zeros, infinite};
+    *out = (range_result){smallest, largest, least, most, out->minus_infinite + minus_infinite,
+                          out->zeros + zeros, out->infinite + infinite, out->outside + outside};
 }
 
-/* counts [B, 2], of positive and of negative values; the first bin is that of bits `first` << `shift`. Zeros and
-   infinities have no bin. */
-void bin_counts(const double *value, int64_t n, int shift, int64_t first, int64_t *counts) {
-    for (int64_t i = 0; i < n; i++) {
-        uint64_t bits = bits_of(value[i]) & MAGNITUDE;
-        int64_t has = (bits != 0) & (bits < INFINITE);
-        int64_t at = 2 * ((int64_t)(bits >> shift) - first) + (value[i] < 0);
-        counts[has ? at : 0] += has;
+static const range_result NOTHING = {INFINITY, -INFINITY, INT64_MAX, -1, 0, 0, 0, 0};
+
+void value_range(const double *value, int64_t n, range_result *out) {
+    *out = NOTHING;
+    add_piece(value, n, 0, 0, 0, NULL, out);
+}
+
+/* The same, and adds to counts [B, 2], of positive and of negative values, those that the window holds. */
+void bin_counts(const double *value, int64_t n, int shift, int64_t first, int64_t bins, int64_t *counts,
+                range_result *out) {
+    int64_t place[PIECE];
+    *out = NOTHING;
+    for (int64_t begin = 0; begin < n; begin += PIECE) {
+        int64_t tokens = n - begin < PIECE ? n - begin : PIECE;
+        add_piece(value + begin, tokens, shift, first, bins, place, out);
+        for (int64_t i = 0; bins && i < tokens; i++)
+            counts[place[i] < 0 ? 0 : place[i]] += place[i] >= 0;
     }
 }
 

@@ -1,4 +1,4 @@
-"""One pass over values before they are counted in bins: where they lie, and how many have no bin.
+"""One pass over values that counts them in bins, and says where they lie and how many have no bin.
 
 Shape suffixes: N values.
 """
@@ -17,7 +17,10 @@ _RANGE = np.dtype(
     [
         ("smallest", np.float64),
         ("largest", np.float64),
-        *((name, np.int64) for name in ("least_bits", "most_bits", "minus_infinite", "zeros", "infinite")),
+        *(
+            (name, np.int64)
+            for name in ("least_bits", "most_bits", "minus_infinite", "zeros", "infinite", "outside")
+        ),
     ]
 )
 """The layout of the C struct of value_counts.c."""
@@ -25,7 +28,8 @@ _RANGE = np.dtype(
 
 class ValueRange(NamedTuple):
     """`least_bits` and `most_bits` are those of the magnitudes that are neither zero nor infinite, of which the
-    sign bit is cleared; `most_bits` is negative where there is none. The next three count values."""
+    sign bit is cleared; `most_bits` is negative where there is none. The next three count values, the last those
+    that are finite, not zero and in none of the bins that were counted into."""
 
     smallest: float
     largest: float
@@ -34,6 +38,7 @@ class ValueRange(NamedTuple):
     minus_infinite: int
     zeros: int
     infinite: int
+    outside: int
 
 
 def value_range(value_N: Array) -> ValueRange:
@@ -57,17 +62,26 @@ def _range_by_numpy(value_N: Array) -> ValueRange:
         int(np.count_nonzero(value_N == -np.inf)),
         int(np.count_nonzero(value_N == 0)),
         int(np.count_nonzero(value_N == np.inf)),
+        outside=0,
     )
 
 
-def add_bins(value_N: Array, shift: int, first: int, count_B2: Array) -> None:
-    """Count values into [B, 2], of positive and of negative ones, int64: bin b has the magnitudes whose bits,
-    shifted by `shift`, are `first` + b. Zeros and infinities are in none."""
+def add_bins(value_N: Array, shift: int, first: int, count_B2: Array) -> ValueRange:
+    """Count values into [B, 2], of positive and of negative ones, int64, and say where they lie.
+
+    Bin b has the magnitudes whose bits, shifted by `shift`, are `first` + b. Zeros and infinities are in none.
+    """
     library = kernel.library()
     if library is not None:
+        found = np.empty(1, _RANGE)
         counts = kernel.address(count_B2, np.int64)
-        library.bin_counts(kernel.address(value_N), value_N.size, shift, first, counts)
-        return
-    value_N = value_N[np.isfinite(value_N) & (value_N != 0)]
-    place_N = 2 * ((np.abs(value_N).view(np.int64) >> shift) - first) + (value_N < 0)
-    count_B2 += np.bincount(place_N, minlength=count_B2.size).reshape(-1, 2)
+        library.bin_counts(
+            kernel.address(value_N), value_N.size, shift, first, len(count_B2), counts, found.ctypes.data
+        )
+        return ValueRange(*found[0].item())
+    value_M = value_N[np.isfinite(value_N) & (value_N != 0)]
+    bin_M, negative_M = np.abs(value_M).view(np.int64) >> shift, value_M < 0
+    within_M = (bin_M >= first) & (bin_M < first + len(count_B2))
+    place_M = 2 * (bin_M - first) + negative_M
+    count_B2 += np.bincount(place_M[within_M], minlength=count_B2.size).reshape(-1, 2)
+    return _range_by_numpy(value_N)._replace(outside=int(np.count_nonzero(~within_M)))

@@ -15,7 +15,8 @@ def padding(ids: list[int], logp: list[float], other: list[float] | None = None)
     # Beside other responses, so that nothing is seen beyond a response's own ends.
     ids_N = np.concatenate([[9] * 5, ids, [9] * 5])
     mu_N, pi_N = (np.concatenate([[-1.0] * 5, column, [-1.0] * 5]) for column in columns)
-    return int(padding_tokens(mu_N, pi_N, ids_N, np.array([0, 5, 5 + len(ids), 10 + len(ids)]))[1])
+    start, end = np.array([0, 5, 5 + len(ids)]), np.array([5, 5 + len(ids), 10 + len(ids)])
+    return int(padding_tokens(mu_N, pi_N, ids_N, start, end)[1])
 
 
 @pytest.mark.parametrize(

@@ -138,10 +138,8 @@ def _windows(block: LogBlock, chosen_C: np.ndarray) -> np.ndarray:
 
 def _padding(block: LogBlock, chosen_C: np.ndarray) -> np.ndarray:
     """How many tokens at the ends of each chosen response look like padding; 0 for a log without token ids."""
-    length_C = block.length_S[chosen_C]
-    offsets_C1 = np.append(0, np.cumsum(length_C))
-    at_N = np.arange(offsets_C1[-1]) + np.repeat(block.start_S[chosen_C] - offsets_C1[:-1], length_C)
-    token_id_N = block.token_id_N[at_N]
+    token_id_N, start_C = block.token_id_N, block.start_S[chosen_C]
     if len(token_id_N) and token_id_N.max() < 0:
         return np.zeros(len(chosen_C), dtype=np.int64)
-    return padding_tokens(block.logp_mu_N[at_N], block.logp_pi_N[at_N], token_id_N, offsets_C1)
+    end_C = start_C + block.length_S[chosen_C]
+    return padding_tokens(block.logp_mu_N, block.logp_pi_N, token_id_N, start_C, end_C)
