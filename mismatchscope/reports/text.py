@@ -7,7 +7,7 @@ from typing import Any
 
 UNKNOWN = "–"
 _ROUNDING = 1e-9
-"""An interval that is narrower, relative to the estimate, has the width of rounding errors: its digits mean nothing."""
+"""An interval that is narrower, relative to its ends, has the width of rounding errors: its digits mean nothing."""
 
 
 def number(value: float | None) -> str:
@@ -31,12 +31,12 @@ def estimate(value: float | None, low: float | None = None, high: float | None =
         return f"≥ {number(low)}" if high is None else f"{number(low)} – {number(high)}"
     if value is None or (low is None and high is None):
         return number(value)
-    if low is not None and high is not None and 0 < high - low <= _ROUNDING * abs(value):
-        low = high = value
     ends = [number(low), number(value), number(high)]
     if low is not None and high is not None and math.isfinite(high - low) and high > low:
         largest = max(abs(low), abs(value), abs(high))
-        if 1e-3 <= largest < 1e6:
+        if high - low <= _ROUNDING * largest:
+            ends = [number(value)] * 3
+        elif 1e-3 <= largest < 1e6:
             mantissa, exponent = f"{high - low:.1e}".split("e")
             decimals = 1 - int(exponent)  # two digits of the width
             if mantissa < "2":  # three, where two would be coarse and the figures have as many
