@@ -38,6 +38,8 @@ NO_INTERVAL = "an estimate without an interval decides nothing"
 _METHODS = {
     "too-few-clusters": "one prompt gives no interval: measure more prompts",
     "no-between-cluster-variance": "prompts that do not differ at all give no interval",
+    "noise-hides-the-ratio": "a few extreme steps make the means: more steps are needed",
+    "few-prompts-make-it": "a few extreme responses make it: measure more prompts",
     "lower-ends-only": LOWER_BOUND,
 }
 

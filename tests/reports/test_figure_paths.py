@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 
 from mismatchscope import gate
 from mismatchscope.errors import ConfigError
-from mismatchscope.measures import alpha
+from mismatchscope.measures import alpha, results
 from mismatchscope.measures.correction_results import Correction
 from mismatchscope.measures.corrections.catalogue import EVERY
 from mismatchscope.measures.corrections.presets import PRESETS, TRAINERS
@@ -175,6 +175,16 @@ def test_bins_by_length_go_by_their_edges_and_their_ends() -> None:
 )
 def test_what_a_log_says_is_gated_by_name(expression: str, verdict: str) -> None:
     assert gate.apply(example_reports.log(), [expression]).verdict == verdict
+
+
+def test_a_ratio_that_a_few_extreme_steps_make_decides_nothing() -> None:
+    report = example_reports.log()
+    assert report.trend is not None and report.trend.token.tv is not None
+    spiked = replace(report.trend.token.tv, relative=results.Interval(9.0, method="noise-hides-the-ratio"))
+    trend = replace(report.trend, token=replace(report.trend.token, tv=spiked))
+    found = gate.apply(report.model_copy(update={"trend": trend}), ["trend.token.tv.relative > 1.5"])
+    assert found.verdict == "inconclusive"
+    assert "extreme steps" in str(found)
 
 
 def test_the_label_that_differs_fails_by_its_letters_and_digits() -> None:
