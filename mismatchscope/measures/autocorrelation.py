@@ -130,8 +130,8 @@ def ar1_product(value_T: Array, rho: float) -> Array:
 
 
 def ar1_sums(value_T: Array, rho: float) -> Array:
-    """y_t = x_t + ρ y_(t−1) along the first axis: sums over 1, 2, 4, … steps back. scipy.signal has it, and takes two
-    seconds to import."""
+    """y_t = x_t + ρ y_(t−1) along the first axis: sums over 1, 2, 4, … steps back. scipy.signal has it, and takes
+    two seconds to import."""
     sum_T, reach = np.array(value_T, dtype=np.float64), 1
     while reach < len(sum_T) and rho**reach > 1e-18:
         sum_T[reach:] += rho**reach * sum_T[:-reach]
