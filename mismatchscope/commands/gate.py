@@ -50,6 +50,8 @@ def command(
     if output is not None:
         written = write_forms(decided, output)
         stderr().print(f"Written: {', '.join(written)}", soft_wrap=True)
+    if decided.finding.code == "log_in_doubt":
+        stderr().print(decided.finding.sentence, style="yellow")
     show_gates(decided, stdout())
     append_step_summary(decided)
     raise typer.Exit(EXIT_CODES[decided.verdict])

@@ -62,6 +62,14 @@ def test_a_file_gets_the_form_of_its_suffix(report: Path, tmp_path: Path, name: 
     assert "token.tv.mean" in file.read_text().replace("&#95;", "_")
 
 
+def test_figures_in_doubt_are_said_beside_the_verdict(report: Path, tmp_path: Path) -> None:
+    document = json.loads((report / "report.json").read_text())
+    document["finding"] = {"code": "log_in_doubt", "sentence": "The figures are in doubt: 9 of 64 are shifted."}
+    (tmp_path / "report.json").write_text(json.dumps(document))
+    done = run("gate", tmp_path, "--fail-on", "token.tv.mean > 0.9")
+    assert done.returncode == 0 and "The figures are in doubt: 9 of 64" in done.stderr
+
+
 def test_nothing_is_replaced_without_force(report: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(report, tmp_path / "audit")
     command = ("gate", copy, "--fail-on", "token.tv.mean > 0.9", "-o", copy)

@@ -58,7 +58,7 @@ def padding_check(examined: ExaminedResponses) -> DistributionCheck:
             "Tokens that both sides are certain of look like this, and tokens that nobody scored."
         )
         return DistributionCheck(
-            code="padding", status="unknown", sentence=sentence, count=padded, of=len(examined)
+            code="padding", status="unknown", sentence=sentence, count=padded, of=len(examined), evidence=evidence
         )
     return DistributionCheck(
         code="padding",
