@@ -142,7 +142,7 @@ class PairStatistics:
         log_ratio_N, sums = states.figures.log_ratio_N, states.figures.sums
         if self.corrections.settings:
             self.corrections.add(_ratios(states))
-        in_order = order_sums(log_ratio_N, states.offsets_S1)
+        in_order = order_sums(log_ratio_N, states.figures.k3_N, states.offsets_S1)
         self._sequences.append(
             SequenceSums.of(
                 log_ratio_N,

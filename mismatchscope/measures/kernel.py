@@ -56,7 +56,7 @@ _ARGUMENTS = {  # of which "pn" of the first three is a row and the bytes to the
     "position_bin_counts": "ppniinnpp",
     "log_odds_sums": "pppnddp",
     "column_counts": "ppppnpp",
-    "response_sums": "ppnpp",
+    "response_sums": "pppnpp",
     "places_below": "pppnup",
     "binned_sums": "pppnpnpp",
 }

@@ -1,15 +1,17 @@
 /* What is said of whole responses and needs the order of their tokens; see sequence_sums.py.
  *
- * Legend: response s is tokens offsets[s] up to offsets[s + 1]; d = log rho of a token.
+ * Legend: response s is tokens offsets[s] up to offsets[s + 1]; d = log rho of a token, k3 = rho - 1 - d.
  */
-#include "token_figures.h"
+#include <math.h>
+#include <stdint.h>
 
 enum { PIECE = 256 };
 
 /* pairs[s] = sum over t < j of |rho_t - 1| (1 - rho_j)_+; by_index[t] is added (1 - rho_t)_+ of each response's token
-   t. What is infinite before tokens that are not short adds nothing. */
-void response_sums(const double *log_ratio, const int64_t *offsets, int64_t n_responses, double *pairs,
-                   double *by_index) {
+   t. rho - 1 is k3 + d, which near d = 0 takes no digit from d. What is infinite before tokens that are not short adds
+   nothing. */
+void response_sums(const double *log_ratio, const double *k3, const int64_t *offsets, int64_t n_responses,
+                   double *pairs, double *by_index) {
     double distance[PIECE], shortfall[PIECE];
     for (int64_t s = 0; s < n_responses; s++) {
         double earlier = 0, sum = 0;
@@ -17,9 +19,9 @@ void response_sums(const double *log_ratio, const int64_t *offsets, int64_t n_re
             int64_t n = offsets[s + 1] - begin < PIECE ? offsets[s + 1] - begin : PIECE;
 #pragma omp simd
             for (int64_t i = 0; i < n; i++) {
-                token_figures t = figures_of(0, log_ratio[begin + i], 1);
-                distance[i] = t.distance;
-                shortfall[i] = t.shortfall;
+                double d = log_ratio[begin + i], growth = d > -INFINITY ? k3[begin + i] + d : -1;
+                distance[i] = fabs(growth);
+                shortfall[i] = growth < 0 ? -growth : 0;
             }
             double *of_index = by_index + (begin - offsets[s]);
             for (int64_t i = 0; i < n; i++) {

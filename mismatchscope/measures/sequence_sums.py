@@ -81,7 +81,7 @@ class SequenceSums:
         else:
             log_ratio_S, sum_k3_S, shortfall_S = sums.log_ratio, sums.k3, sums.shortfall
         if ratio_pairs_S is None:
-            ratio_pairs_S = order_sums(log_ratio_T, offsets_S1).ratio_pairs_S
+            ratio_pairs_S = order_sums(log_ratio_T, k3(log_ratio_T), offsets_S1).ratio_pairs_S
         unknown_S = np.full(len(number_S), np.nan)
         kl_T, tv_T = (None if each is None else np.asarray(each, dtype=np.float64) for each in (kl_T, tv_T))
         return cls(
@@ -141,8 +141,8 @@ class OrderSums(NamedTuple):
     shortfall_by_index: Array
 
 
-def order_sums(log_ratio_T: Array, offsets_S1: Array) -> OrderSums:
-    """Of responses that hold all the tokens, at least one each."""
+def order_sums(log_ratio_T: Array, k3_T: Array, offsets_S1: Array) -> OrderSums:
+    """Of responses that hold all the tokens, at least one each; `k3_T` is that of the log ratios."""
     length_S = np.diff(offsets_S1)
     library = kernel.library()
     if library is None:
@@ -153,7 +153,8 @@ def order_sums(log_ratio_T: Array, offsets_S1: Array) -> OrderSums:
         return OrderSums(pairs_S, np.bincount(index_T, weights=shortfall_T))
     pairs_S, by_index = np.empty(len(length_S)), np.zeros(int(length_S.max()))
     library.response_sums(
-        *(kernel.address(np.ascontiguousarray(log_ratio_T)), kernel.address(offsets_S1, np.int64), len(length_S)),
+        *(kernel.address(np.ascontiguousarray(each_T)) for each_T in (log_ratio_T, k3_T)),
+        *(kernel.address(offsets_S1, np.int64), len(length_S)),
         *(kernel.address(pairs_S), kernel.address(by_index)),
     )
     return OrderSums(pairs_S, by_index)

@@ -92,19 +92,25 @@ static inline int64_t half_octaves_below(uint64_t bits, int64_t or_equal, int64_
    the sign counts. */
 void half_octave_counts(const double *value, const int64_t *offsets, const int64_t *row, int64_t n_sequences,
                         int has_sign, int64_t first, int64_t magnitudes, int64_t *counts) {
-    int64_t bins = has_sign ? 2 * magnitudes + 2 : magnitudes + 1;
-    int64_t here[MOST_BINS];
+    int64_t bins = has_sign ? 2 * magnitudes + 2 : magnitudes + 1, bin[PIECE];
+    int64_t here[2][MOST_BINS]; /* neighbours are often in one bin, and would wait for each other */
     for (int64_t s = 0; s < n_sequences; s++) {
         memset(here, 0, sizeof here);
-        for (int64_t i = offsets[s]; i < offsets[s + 1]; i++) {
-            double v = value[i];
-            int64_t rises = v > 0, falls = has_sign & (v < 0);
-            int64_t bin = half_octaves_below(bits_of(v) & MAGNITUDE, falls, first, magnitudes);
-            if (has_sign) bin = magnitudes + rises + (rises - falls) * bin;
-            here[bin] += v == v;
+        for (int64_t begin = offsets[s]; begin < offsets[s + 1]; begin += PIECE) {
+            int64_t n = offsets[s + 1] - begin < PIECE ? offsets[s + 1] - begin : PIECE;
+#pragma omp simd
+            for (int64_t i = 0; i < n; i++) {
+                double v = value[begin + i];
+                int64_t rises = v > 0, falls = has_sign & (v < 0);
+                int64_t below = half_octaves_below(bits_of(v) & MAGNITUDE, falls, first, magnitudes);
+                below = has_sign ? magnitudes + rises + (rises - falls) * below : below;
+                bin[i] = v == v ? below : bins; /* which is no bin */
+            }
+            for (int64_t i = 0; i < n; i++)
+                here[i & 1][bin[i]]++;
         }
         int64_t *of_row = counts + row[s] * bins;
-        for (int64_t b = 0; b < bins; b++) of_row[b] += here[b];
+        for (int64_t b = 0; b < bins; b++) of_row[b] += here[0][b] + here[1][b];
     }
 }
 
