@@ -215,6 +215,9 @@ def _decide(gate: Gate, report: Report, baseline: Report | None) -> GateResult:
         tested = change(report, baseline, gate.path, factor)
         threshold = gate.number if gate.relative == "absolute" else 0.0
     verdict, reason = _verdict(tested, gate.op, threshold)
+    if verdict == "inconclusive" and reason is None:
+        more = "log more steps" if gate.path.startswith("trend.") else "measure more prompts"
+        reason = f"the threshold lies inside the interval: {more}"
     return GateResult(
         expression=gate.expression,
         value=ours.value,
@@ -235,7 +238,10 @@ def _no_baseline(gate: Gate) -> ConfigError:
 
 
 def _verdict(figure: Figure, op: str, threshold: float) -> tuple[GateVerdict, str | None]:
-    """Fail when even the end nearest to passing is beyond the threshold; pass when not even the furthest one is."""
+    """Fail when even the end nearest to passing is beyond the threshold; pass when not even the furthest one is.
+
+    Else why it is open, None where that is because the threshold lies inside the interval.
+    """
     beyond = _OPERATORS[op]
     nearest, furthest = (figure.low, figure.high) if op in (">", ">=") else (figure.high, figure.low)
     if nearest is not None and beyond(nearest, threshold):
@@ -243,5 +249,5 @@ def _verdict(figure: Figure, op: str, threshold: float) -> tuple[GateVerdict, st
     if furthest is not None and not beyond(furthest, threshold):
         return "pass", None
     if nearest is not None and furthest is not None:
-        return "inconclusive", figure.reason or "the threshold lies inside the interval: measure more prompts"
+        return "inconclusive", figure.reason
     return "inconclusive", figure.reason or "not measured (null)"

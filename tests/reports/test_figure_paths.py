@@ -151,6 +151,18 @@ def test_bins_by_length_go_by_their_edges_and_their_ends() -> None:
         assert figure_at(report, path).value == entry.ess_fraction
 
 
+def test_an_open_trend_asks_for_steps() -> None:
+    """Its interval is one over the steps: more prompts in each narrow it less."""
+    asked = ["trend.sequence.ess_fraction.relative < 0.48", "prompt_effect.intraclass > 0.12"]
+    report = example_reports.log()
+    prompts = replace(report.prompt_effect, intraclass=replace(report.prompt_effect.intraclass, low=0.1, high=0.2))
+    trend, effect = gate.apply(report.model_copy(update={"prompt_effect": prompts}), asked).gates
+    assert (trend.verdict, effect.verdict) == ("inconclusive", "inconclusive")
+    assert (trend.reason or "").endswith("log more steps") and (effect.reason or "").endswith(
+        "measure more prompts"
+    )
+
+
 @pytest.mark.parametrize(
     ("expression", "verdict"),
     [
