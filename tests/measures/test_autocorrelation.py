@@ -98,11 +98,11 @@ def heavy(name: str, rng: np.random.Generator, shape: tuple[int, int]) -> np.nda
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("steps", [10, 20, 100, 300])
+@pytest.mark.parametrize("steps", [20, 100])
 @pytest.mark.parametrize("name", ["0.5", "1.5", "2.0", "spikes", "pareto"])
 def test_extreme_steps_are_no_change(name: str, steps: int) -> None:
-    """Of 300 runs with a lognormal spread, spikes or a Pareto tail 0.7 to 6.7 % have an interval without 1; of
-    logarithms it would be up to 66 %. The standard error of 5 % is 1.3 %."""
+    """Of 300 runs with a lognormal spread, spikes or a Pareto tail 0.7 to 5 % have an interval without 1; of
+    logarithms it would be up to 54 %. The standard error of 5 % is 1.3 %."""
     value_RT = heavy(name, np.random.default_rng([steps, len(name)]), (300, steps))
     found = [relative_change(value_T, max(3, steps // 5)) for value_T in value_RT]
     missed = [each.low is not None and not each.low <= 1 <= each.high for each in found]  # type: ignore[operator]

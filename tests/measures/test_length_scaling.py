@@ -78,8 +78,8 @@ def test_later_tokens_that_err_more_are_no_bias() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(("kind", "at_most"), [("normal", 0.03), ("rare", 0.03), ("later", 0.09)])
 def test_independent_errors_are_rarely_called_a_bias(kind: str, at_most: float) -> None:
-    """In 0, 0.3 and 5 % of 300 logs; by the exponent alone in 3, 38 and 100 %."""
-    found = [independent(kind, seed, 200) for seed in range(300)]
+    """In 1, 0 and 4.5 % of 200 logs; the exponent alone is above ½ in 4, 8 and 79 %."""
+    found = [independent(kind, seed, 120) for seed in range(200)]
     assert np.mean([each.code in ("between", "biased") for each in found]) <= at_most
 
 
