@@ -53,7 +53,7 @@ def relative_change(
     "Some problems in interval estimation") of two means with that error: on an extreme value, which moves a mean
     and its error alike, it widens until it has no end. No end is given then.
 
-    No ratio where a value is negative or the first ones are all 0.
+    No ratio where a value is negative, the first ones are all 0, or it is beyond 1e308.
     """
     steps = len(value_T)
     value_T = value_T / (np.abs(value_T).max() or 1.0)  # squares of the largest floats overflow
@@ -61,8 +61,8 @@ def relative_change(
     if value_T.min() < 0 or first == 0:
         return Interval(None, None, None, confidence, steps, 0, "not-positive")
     ratio = last / first
-    if last == 0:
-        return Interval(ratio, None, None, confidence, steps, 0, "last-steps-zero")
+    if not 0 < ratio < math.inf:
+        return Interval(ratio if last == 0 else None, None, None, confidence, steps, 0, "beyond-any-ratio")
     weight_T = np.zeros(steps)
     weight_T[:window], weight_T[-window:] = -1 / window, 1 / window
     place_T = np.arange(steps)
@@ -70,7 +70,10 @@ def relative_change(
         progress_T = np.searchsorted(breaks, place_T, side="right") / len(breaks)
     else:
         progress_T = np.clip((place_T - (window - 1)) / (steps - 2 * window + 1), 0, 1)
-    levelled_T = value_T / first * ratio**-progress_T
+    with np.errstate(over="ignore"):
+        levelled_T = value_T / first * ratio**-progress_T
+    if not np.isfinite(levelled_T).all():
+        return Interval(ratio, None, None, confidence, steps, 0, "noise-hides-the-ratio")
     difference = contrast(levelled_T, weight_T, breaks=breaks, confidence=confidence)
     if difference.low is None or difference.high is None:
         return Interval(ratio, None, None, confidence, steps, 0, difference.method)

@@ -135,6 +135,16 @@ def test_the_largest_and_smallest_floats_keep_an_interval(level: float) -> None:
     assert line.high == pytest.approx(level * slope(np.arange(20), value_T).high)  # type: ignore[operator]
 
 
+@pytest.mark.parametrize(("place", "known"), [(0, True), (10, True), (19, False)])
+def test_what_no_float_holds_has_no_ends(place: int, known: bool) -> None:
+    value_T = np.full(20, 1e-17)
+    value_T[place] = 1e300
+    with np.errstate(all="raise", under="ignore"):
+        found = relative_change(value_T, 4)
+    assert (found.low, found.high) == (None, None)
+    assert (found.value is not None) == known
+
+
 def test_the_product_with_an_ar1_covariance_is_that_of_the_matrix() -> None:
     value_TK = np.random.default_rng(0).normal(size=(30, 3))
     place_T = np.arange(30)
