@@ -58,7 +58,7 @@ class Tensor:
         return (self.raw.astype(np.uint32) << 16).view(np.float32) if self.is_bfloat16 else self.raw
 
     def __len__(self) -> int:
-        return len(self.raw)
+        return len(self.raw) if self.raw.ndim else 0
 
 
 def read_torch_file(path: Path) -> Any:

@@ -6,9 +6,11 @@ import os
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from log_reading import read_all
 from log_writers import miles
 from log_writers.samples import Sample, samples
@@ -152,6 +154,21 @@ def test_slices_whose_order_cannot_be_shown_are_refused(tmp_path: Path, why: str
             (tmp_path / f"train_data/0_{rank}.pt").unlink()
     rows, rejected, _ = read_all(open_logs([tmp_path]))
     assert (len(rows), rejected) == (0, Counter({SLICED: 6}))
+
+
+@pytest.mark.parametrize(
+    "changes", [{"cp_rank": [0]}, {"cp_size": {}}, {"rollout_data": {"rewards": torch.tensor(1)}}]
+)
+def test_values_that_are_none_of_a_rank_end_nothing(tmp_path: Path, changes: dict[str, Any]) -> None:
+    written = samples(4)
+    miles.write_rollout(tmp_path, 0, written)
+    miles.write_train(tmp_path, 0, written, context_parallel=2)
+    file = tmp_path / "train_data/0_0.pt"
+    document = torch.load(file, weights_only=True)
+    columns = document["rollout_data"] | changes.get("rollout_data", {})
+    torch.save(document | changes | {"rollout_data": columns}, file)
+    rows, rejected, _ = read_all(open_logs([tmp_path]))
+    assert len(rows) + rejected.total() == 4
 
 
 def test_the_dashboard_alone_has_the_samplers_side(tmp_path: Path) -> None:

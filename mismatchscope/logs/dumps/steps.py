@@ -60,7 +60,8 @@ class Step:
         columns, samples = document.get("rollout_data"), document.get("samples")
         if type(columns) is dict:
             context = {name: document.get(name) for name in ("rank", "cp_rank", "cp_size", "qkv_format")}
-            self.ranks.append(columns | {"context": context})
+            known = {name: value for name, value in context.items() if type(value) in (int, str)}
+            self.ranks.append(columns | {"context": known})
         elif type(samples) is list and all(type(sample) is dict for sample in samples):
             if "format_version" in document:
                 self.ranks.append({"rows": samples, "raw_reward": document.get("raw_reward")})
