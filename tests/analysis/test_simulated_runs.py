@@ -25,7 +25,8 @@ def test_blocks_are_the_run() -> None:
     run = simulated_run(ASYNCHRONOUS)
     blocks = list(run.blocks(100))
     assert np.array_equal(np.concatenate([block.logp_mu_N for block in blocks]), run.logp_mu_N[run.mask_N])
-    lag = np.concatenate([block.by_row["trainer_version"][block.sequence_R] for block in blocks]) - run.version_N
+    trained = [np.repeat(block.by_row["trainer_version"], block.recorded_S) for block in blocks]
+    lag = np.concatenate(trained) - run.version_N
     assert set(lag.tolist()) == {0, 1, 2}
     assert run.version_N.min() >= 0
     assert (run.tv_N[lag == 2].mean() > 1.5 * run.tv_N[lag == 0].mean()).all()
