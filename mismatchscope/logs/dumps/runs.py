@@ -18,9 +18,11 @@ from .files import DumpFile, dump_file_or_none
 
 
 def parts_by_step(dumps: Iterable[DumpFile]) -> list[Part]:
-    """A part a rollout of a run: the trainer's files first. Rollouts for evaluation are nobody's training data.
+    """A part a rollout of a run: the trainer's files first.
 
-    Raises `UsageError` where names do not say which files are of one run.
+    Rollouts for evaluation are nobody's training data. Where something was trained on others, nothing is read of a
+    rollout that has no such dump: its part is empty. Raises `UsageError` where names do not say which files are of
+    one run.
     """
     rollouts: dict[int, list[DumpFile]] = defaultdict(list)
     trained: dict[int, list[DumpFile]] = defaultdict(list)
@@ -29,13 +31,15 @@ def parts_by_step(dumps: Iterable[DumpFile]) -> list[Part]:
             of_kind = trained if dump.kind == "train" else rollouts
             of_kind[-1 if dump.rollout_id is None else dump.rollout_id].append(dump)
     parts = []
+    stop = 0 if trained else None
     for rollout_id in sorted({*rollouts, *trained}):
         steps = [[dump.path for dump in ranks] for ranks in _by_update(trained[rollout_id])]
         alone = [dump.path for dump in rollouts[rollout_id]]
         for ranks, path in _pairs(steps, alone):
             ranks.append(path)
             alone.remove(path)
-        parts += [Part(paths[0], joined=tuple(paths[1:])) for paths in (*steps, *([path] for path in alone))]
+        parts += [Part(paths[0], joined=tuple(paths[1:])) for paths in steps]
+        parts += [Part(path, stop=stop) for path in alone]
     return parts
 
 

@@ -19,6 +19,7 @@ import numpy as np
 from ..checked_rows import CheckedRows
 from ..refusals import readable
 from ..restricted_pickle import ForeignObjectError, RefusedFileError
+from ..row_types import no_rows
 from ..source import LogBatch, Part
 from ..torch_files import Tensor, read_torch_file
 from .rows import array_of, group_of, row_of, tokens_of
@@ -181,7 +182,12 @@ def _item(values: Any, at: int) -> Any:
 
 
 def read_step(part: Part, merged: Merge) -> Iterator[LogBatch]:
-    """The rows of a step."""
+    """The rows of a step; none of a rollout whose part is empty."""
+    if part.stop == 0:
+        yield LogBatch(
+            no_rows(), part, remarks=("Rollouts without a dump of what was trained on them are left out.",)
+        )
+        return
     step = Step((part.path, *part.joined))
     builder, remarks, values = CheckedRows(), Counter[str](), 0
     for row in _rows(step, merged, remarks):
