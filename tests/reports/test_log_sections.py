@@ -88,7 +88,7 @@ def test_a_figure_is_said_to_have_moved_where_its_interval_says_so(report: Repor
 def test_an_end_above_one_does_not_read_one(report: Report) -> None:
     wide = replace(trend(0.01, 0.03), relative=Interval(6.02, 1.04, 34.8))
     moved = Trends(token=replace(report.trend.token, tv=wide))
-    assert "6.02 [1.040, 34.8] times as much" in said(section(report.model_copy(update={"trend": moved}), "trend"))
+    assert "6.02 [1.04, 34.80] times as much" in said(section(report.model_copy(update={"trend": moved}), "trend"))
 
 
 def test_whether_a_tolerance_was_passed_is_a_sentence(report: Report) -> None:

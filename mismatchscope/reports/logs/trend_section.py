@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from ...measures.log_results import Trend
 from ...measures.results import Interval
 from ..document import Report
@@ -81,7 +83,13 @@ def _by_chance(trend: Trend, figures: int) -> Line:
 
 
 def _ratio_text(ratio: Interval) -> str:
-    """Each end to its own digits: to those that the width leaves, an end above 1 could read 1."""
-    if ratio.low is None or ratio.high is None:
+    """To two digits of the width, and to as many more as keep an end that is not 1 from reading 1."""
+    if ratio.value is None or ratio.low is None or ratio.high is None or ratio.high <= ratio.low:
         return number(ratio.value)
-    return f"{number(ratio.value)} [{number(ratio.low)}, {number(ratio.high)}]"
+    if ratio.low < 1e-3 or ratio.high >= 1e6:
+        return interval_text(ratio)
+    decimals = max(0, 1 - math.floor(math.log10(ratio.high - ratio.low)))
+    while any(round(end, decimals) == 1 != end for end in (ratio.low, ratio.high)):
+        decimals += 1
+    value, low, high = (f"{each:,.{decimals}f}" for each in (ratio.value, ratio.low, ratio.high))
+    return f"{value} [{low}, {high}]"
