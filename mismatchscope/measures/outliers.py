@@ -117,11 +117,11 @@ def _p_values(
 
 
 def _residuals(cluster_E: Array, sum_E: Array, expected_E: Array, alone_E: Array) -> Array:
-    """What each sum has more than expected at the rate of its cluster; at the rate of all of them where it is alone
-    in one."""
+    """What each sum has more than expected at the rate of its cluster, in units of that rate, so that no cluster of
+    a large rate decides; at the rate of all of them where it is alone in one."""
     rate_C = np.bincount(cluster_E, sum_E) / np.maximum(np.bincount(cluster_E, expected_E), 1e-300)
     rate_E = rate_C[cluster_E]
     if alone_E.any():
         rate_E = np.where(alone_E, sum_E[alone_E].sum() / max(expected_E[alone_E].sum(), 1e-300), rate_E)
-    residual_E: Array = sum_E - expected_E * rate_E
+    residual_E: Array = sum_E / np.where(rate_E > 0, rate_E, 1.0) - np.where(rate_E > 0, expected_E, 0.0)
     return residual_E

@@ -10,6 +10,7 @@ from softmax_log import concentrations, softmax_log
 
 from mismatchscope.analysis.group_rows import groups_of
 from mismatchscope.analysis.groups import GroupSums
+from mismatchscope.analysis.staleness import staleness_of
 
 
 def differs(sums: GroupSums) -> dict[str, bool | None]:
@@ -50,3 +51,23 @@ def test_a_worker_alone_in_its_steps_is_not_compared() -> None:
         worker_S=np.where(step_S < 8, 0, rng.integers(1, 3, 128)),
     )
     assert differs(sums) == {"worker-0": None, "worker-1": False, "worker-2": False}
+
+
+def test_a_worker_that_alone_is_late_is_not_told_from_its_lag() -> None:
+    rng = np.random.default_rng(0)
+    step_S, prompt_S, length_S = np.repeat(np.arange(8), 16), np.arange(128) // 2, np.full(128, 16)
+    worker_S = rng.integers(3, size=128)
+    sums = softmax_log(
+        rng,
+        length_S,
+        step_S,
+        prompt_S,
+        concentration_N=concentrations(rng, 2048),
+        error_N=np.repeat(np.where(worker_S == 0, 0.4, 0.1), length_S),
+        worker_S=worker_S,
+        lag_N=np.repeat(np.where(worker_S == 0, 2, 0), length_S),
+    )
+    assert differs(sums)["worker-0"] is None
+    found = staleness_of(sums)
+    assert found is not None and found.alike is not None and found.alike.value is None
+    assert found.remark == "Lag goes with worker (100 %): what it does cannot be told from what they do."
