@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -95,11 +96,14 @@ def _responses(
     reject((first_S < 0) | (length_S < 0) | (first_S + length_S > tokens_S), "a length beyond the lists")
     reject(length_S == 0, "no response tokens")
     if "mask" in lists:
-        row_K = np.flatnonzero(kept_S)
-        mask_R = cut(lists["mask"], row_K, first_S[row_K] - columns.columns["mask"].shift, length_S[row_K])
+        mask = lists["mask"]
+        row_K = np.flatnonzero(kept_S & mask.there_S)
+        first_K = first_S[row_K] - columns.columns["mask"].shift
+        # A token for which the list has no place is not kept; one whose value is null may be.
+        is_other = replace(mask, value_V=(mask.value_V != 0) & (mask.value_V != 1))
         other_S = np.zeros(rows, dtype=bool)
-        other_S[np.repeat(row_K, length_S[row_K])[(mask_R != 0) & (mask_R != 1)]] = True
-        reject(other_S & lists["mask"].there_S, f"{columns.columns['mask'].column} has other values than 0 and 1")
+        other_S[np.repeat(row_K, length_S[row_K])[cut(is_other, row_K, first_K, length_S[row_K])]] = True
+        reject(other_S, f"{columns.columns['mask'].column} has other values than 0 and 1")
     row_K = np.flatnonzero(kept_S)
     return row_K, first_S[row_K], length_S[row_K]
 

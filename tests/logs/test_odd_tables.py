@@ -149,6 +149,17 @@ def test_a_mask_of_other_values_is_rejected(tmp_path: Path, kind: str, value: ob
     assert rows["mask"].to_pylist() == [[True, False], [False, True], [True, True]]
 
 
+def test_a_token_for_which_a_shifted_mask_has_no_place_is_not_kept(tmp_path: Path) -> None:
+    columns = {"mu": "behavior_logprobs", "pi": "reference_logprobs"}
+    lines = [f'{ours} = "{theirs}"' for theirs, ours in columns.items()]
+    text = "\n".join(["[columns]", *lines, 'mask = { column = "m", shift = -1 }'])
+    (tmp_path / "map.toml").write_text(text, encoding="utf-8")
+    row = {"mu": [-1.0, -2.0, -3.0], "pi": [-1.0, -2.0, -3.0], "m": [0, 1, 1]}
+    (tmp_path / "log.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")
+    rows, rejected, _ = read_all(open_logs([tmp_path / "log.jsonl"], column_map=tmp_path / "map.toml"))
+    assert (rows["mask"].to_pylist(), rejected) == ([[True, True, False]], Counter())
+
+
 TOKENS = """
 rows = "tokens"
 [columns]
