@@ -47,8 +47,16 @@ def _moved(trends: Trends) -> str | None:
         if trend is not None and _is_apart(trend, falls_to):
             (first, last), (late, latest) = trend.first_steps, trend.last_steps
             of_it = f"is {number(trend.relative.value)} of what it was in steps {first:,}–{last:,}"
-            return f"{label} of steps {late:,}–{latest:,} {of_it}"
+            return f"{label} of steps {late:,}–{latest:,} {of_it}{_at_like_certainty(trends)}"
     return None
+
+
+def _at_like_certainty(trends: Trends) -> str:
+    """All three are worse of states that are less certain, with errors of the logits alike."""
+    tv = trends.token.tv_of_impurity
+    if tv is None or tv.relative.value is None:
+        return ""
+    return f" (TV at like certainty: {estimate(tv.relative.value, tv.relative.low, tv.relative.high)})"
 
 
 def _is_apart(trend: Trend, falls_to: float | None) -> bool:

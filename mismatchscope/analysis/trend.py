@@ -16,7 +16,7 @@ from itertools import pairwise
 import numpy as np
 
 from ..measures.autocorrelation import relative_change, slope
-from ..measures.binned_sums import ABS, KL, LOG_RATIO, RATIO, TOKENS, TV
+from ..measures.binned_sums import ABS, IMPURITY, KL, LOG_RATIO, RATIO, TOKENS, TV
 from ..measures.change_points import change_points
 from ..measures.interval_rows import label_intervals
 from ..measures.intervals import ANY, NONNEGATIVE, UNIT
@@ -61,6 +61,7 @@ _TOKEN = {
     "k1": _Mean(LOG_RATIO, TOKENS, sign=-1),
     "abs_logprob_diff": _Mean(ABS, TOKENS, NONNEGATIVE),
     "ratio": _Mean(RATIO, TOKENS, NONNEGATIVE),
+    "tv_of_impurity": _Mean(TV, IMPURITY, NONNEGATIVE),
 }
 _SEQUENCE = {"log_ratio": _Mean(WHOLE_LOG_RATIO, WHOLE), "tv": _Mean(WHOLE_TV, WHOLE, UNIT)}
 _RUN = {

@@ -51,6 +51,8 @@ class TokenTrends:
     abs_logprob_diff: Trend | None = None
     ratio: Trend | None = None
     """Of the mean ratio, which is 1 − leak where the tokens are μ's own."""
+    tv_of_impurity: Trend | None = None
+    """Mean TV over the mean Gini impurity of the states: it stays where states become less certain and no more."""
 
 
 @result

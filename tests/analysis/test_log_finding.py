@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
+from confounded_logs import lag_grows_as_prompts_get_harder
 from simulated_runs import RunDesign, SimulatedRun, simulated_run
 
 from mismatchscope.analysis.finding import log_finding
@@ -53,7 +55,8 @@ def test_what_has_changed_is_said_before_the_level() -> None:
     run = simulated_run(RunDesign(steps=30, prompts=24, change_at=15), seed=3)
     found = log_finding(ALPHA, COUNTS, [], trends(run), identical=False)
     assert found.code == "log_moved"
-    assert "of what it was in steps 0–5; over the whole log mean TV 0.0100" in found.sentence
+    assert "of what it was in steps 0–5 (TV at like certainty: " in found.sentence
+    assert "; over the whole log mean TV 0.0100" in found.sentence
 
 
 def test_a_sharpened_policy_is_said_beside_what_has_moved() -> None:
@@ -66,6 +69,16 @@ def test_a_sharpened_policy_is_said_beside_what_has_moved() -> None:
     moved = log_finding(ALPHA, COUNTS, [sharper], trends(run), identical=False)
     assert moved.code == "log_moved"
     assert moved.sentence.endswith(said)
+
+
+def test_of_harder_prompts_tv_rises_and_not_that_at_like_certainty() -> None:
+    found = trends_of(lag_grows_as_prompts_get_harder(np.random.default_rng(0)))
+    assert found is not None and found.token.tv is not None and found.token.tv_of_impurity is not None
+    rise, alike = found.token.tv.relative, found.token.tv_of_impurity.relative
+    assert rise.low is not None and rise.low > 1
+    assert alike.low is not None and alike.high is not None and alike.low < 1 < alike.high
+    sentence = log_finding(ALPHA, COUNTS, [], found, identical=False).sentence
+    assert f"(TV at like certainty: {alike.value:.2f}" in sentence
 
 
 @pytest.mark.parametrize(("times", "code"), [(1.0, "log_moved"), (1.3, "log_moved"), (3.0, "log")])

@@ -7,7 +7,14 @@ from collections.abc import Iterator
 from ...measures.log_results import Trend, Trends
 
 _LABELS = {
-    "token": {"tv": "TV", "kl": "KL(μ‖π)", "k1": "k1", "abs_logprob_diff": "|Δ log p|", "ratio": "mean ρ"},
+    "token": {
+        "tv": "TV",
+        "tv_of_impurity": "TV / impurity",
+        "kl": "KL(μ‖π)",
+        "k1": "k1",
+        "abs_logprob_diff": "|Δ log p|",
+        "ratio": "mean ρ",
+    },
     "sequence": {
         "ess_fraction": "ESS / N",
         "log_ratio": "log ρ(y)",
