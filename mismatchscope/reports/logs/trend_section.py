@@ -17,10 +17,10 @@ def trend_section(report: Report) -> Section:
     if not named:
         return Section("trend")
     first = named[0][1]
-    steps = f"steps {range_text(first.first_steps)} against {range_text(first.last_steps)}"
+    steps = _compared(first)
     header = ("", "first", "last", "last / first", "changes at", "slope a step", "passed at")
     rows = tuple(_trend_row(*each) for each in named)
-    moved = tuple(_moved(label, trend) for label, trend in named if _has_moved(trend.relative))
+    moved = tuple(_moved(label, trend, steps) for label, trend in named if _has_moved(trend.relative))
     chance = (_by_chance(first, len(named)),) if moved else ()
     passed = (_passed(label, trend) for label, trend in named if trend.tolerance is not None)
     sizes = (_size(label, trend.at_responses) for label, trend in named if trend.at_responses is not None)
@@ -69,12 +69,14 @@ def _has_moved(relative: Interval) -> bool:
     return relative.low is not None and relative.high is not None and not relative.low <= 1 <= relative.high
 
 
-def _moved(label: str, trend: Trend) -> Line:
-    first, last = (
-        f"{number(_mean_between(trend, steps))} in steps {range_text(steps)}"
-        for steps in (trend.first_steps, trend.last_steps)
-    )
-    return Line(f"{label} goes from {first} to {last}: {_ratio_text(trend.relative)} times as much.")
+def _compared(trend: Trend) -> str:
+    return f"steps {range_text(trend.first_steps)} against {range_text(trend.last_steps)}"
+
+
+def _moved(label: str, trend: Trend, section_steps: str) -> Line:
+    first, last = (number(_mean_between(trend, steps)) for steps in (trend.first_steps, trend.last_steps))
+    other_steps = "" if _compared(trend) == section_steps else f" ({_compared(trend)})"
+    return Line(f"{label} goes from {first} to {last}, {_ratio_text(trend.relative)} times as much{other_steps}.")
 
 
 def _by_chance(trend: Trend, figures: int) -> Line:
@@ -83,13 +85,19 @@ def _by_chance(trend: Trend, figures: int) -> Line:
 
 
 def _ratio_text(ratio: Interval) -> str:
-    """To two digits of the width, and to as many more as keep an end that is not 1 from reading 1."""
+    """To two digits of the width, or of its half where that makes three in all, and to as many more as keep an end
+    that is not 1 from reading 1."""
     if ratio.value is None or ratio.low is None or ratio.high is None or ratio.high <= ratio.low:
         return number(ratio.value)
     if ratio.low < 1e-3 or ratio.high >= 1e6:
         return interval_text(ratio)
-    decimals = max(0, 1 - math.floor(math.log10(ratio.high - ratio.low)))
+    width = ratio.high - ratio.low
+    decimals = max(_decimals(width, 2), min(_decimals(width / 2, 2), _decimals(ratio.high, 3)), 0)
     while any(round(end, decimals) == 1 != end for end in (ratio.low, ratio.high)):
         decimals += 1
     value, low, high = (f"{each:,.{decimals}f}" for each in (ratio.value, ratio.low, ratio.high))
     return f"{value} [{low}, {high}]"
+
+
+def _decimals(value: float, digits: int) -> int:
+    return digits - 1 - math.floor(math.log10(value))
