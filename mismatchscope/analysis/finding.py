@@ -56,7 +56,7 @@ def _at_like_certainty(trends: Trends) -> str:
     tv = trends.token.tv_of_impurity
     if tv is None or tv.relative.value is None:
         return ""
-    return f" (TV at like certainty: {estimate(tv.relative.value, tv.relative.low, tv.relative.high)})"
+    return f" (TV at like certainty: {estimate(tv.relative.value, tv.relative.low, tv.relative.high)} times)"
 
 
 def _is_apart(trend: Trend, falls_to: float | None) -> bool:
