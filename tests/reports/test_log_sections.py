@@ -155,6 +155,12 @@ def test_what_cannot_be_told_is_said_to_be_so(report: Report) -> None:
     assert "How log ρ(y) spreads with length cannot be told" in text
 
 
+def test_an_exponent_without_an_interval_is_not_said(report: Report) -> None:
+    alone = LengthScaling(Interval(value=-0.235), "cannot_tell", 300)
+    text = said(section(report.model_copy(update={"length_scaling": alone}), "where it comes from"))
+    assert "How log ρ(y) spreads with length cannot be told" in text and "-0.235" not in text
+
+
 def test_only_what_the_run_logged_is_shown_in_short(report: Report) -> None:
     assert [row[2] for row in section(report, "what slime logs").rows] == ["other"]
     assert len(section(report, "what slime logs", short=False).rows) == 2

@@ -66,7 +66,7 @@ _SCALING = {
 
 
 def _length_scaling(scaling: LengthScaling) -> Line:
-    if scaling.exponent.value is None:
+    if scaling.exponent.value is None or scaling.exponent.low is None:
         return Line("How log ρ(y) spreads with length cannot be told from these lengths.")
     return Line(
         f"log ρ(y) spreads with length to the power {interval_text(scaling.exponent)}, {_SCALING[scaling.code]}."
