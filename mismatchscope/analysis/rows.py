@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 BLOCK_TOKENS = 2**19
+BLOCK_RESPONSES = 2**12
+"""Tables by response and bin are larger than the tokens of short responses."""
 NO_TOKEN_COUNTS = "no token counts"
 FILE_BITS = 40
 """Of a response's id those within its file: 10¹² responses."""
@@ -57,7 +59,8 @@ class Rejected:
 
 
 def blocks_of(batch: LogBatch, rejected: Rejected, file: int = 0) -> Iterator[LogBlock]:
-    """Blocks of at most `BLOCK_TOKENS` tokens, unless one response is longer; what is left out goes to `rejected`.
+    """Blocks of at most `BLOCK_TOKENS` tokens, unless one response is longer, and at most `BLOCK_RESPONSES`
+    responses; what is left out goes to `rejected`.
 
     `file` is the number of the file among those of the log: with the row's own id it makes an id that no other file
     has.
@@ -119,6 +122,7 @@ def _slices(length_S: np.ndarray) -> Iterator[tuple[int, int]]:
     while start < len(length_S):
         before = int(end_S[start - 1]) if start else 0
         stop = max(start + 1, int(np.searchsorted(end_S, before + BLOCK_TOKENS, side="right")))
+        stop = min(stop, start + BLOCK_RESPONSES)
         yield start, stop
         start = stop
 

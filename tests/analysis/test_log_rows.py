@@ -110,17 +110,19 @@ def test_lag_is_how_far_the_trainer_is_ahead(versions: tuple[list[int], list[int
     assert found is not None and found.tolist() == [lag]
 
 
-@given(tokens=st.integers(1, 60), seed=st.integers(0, 9))
-def test_small_blocks_hold_the_same_tokens(tokens: int, seed: int) -> None:
+@given(tokens=st.integers(1, 60), responses=st.integers(1, 9), seed=st.integers(0, 9))
+def test_small_blocks_hold_the_same_tokens(tokens: int, responses: int, seed: int) -> None:
     batch = log_batch(**sampled_rows(9, seed=seed))
     whole = list(blocks_of(batch, Rejected()))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rows_module, "BLOCK_TOKENS", tokens)
+        patch.setattr(rows_module, "BLOCK_RESPONSES", responses)
         pieces = list(blocks_of(batch, Rejected()))
     for name in ("logp_mu_N", "logp_pi_N", "token_id_N", "position_N", "sequence_id_S", "cluster_S", "length_S"):
         joined = np.concatenate([getattr(piece, name) for piece in pieces])
         assert np.array_equal(joined, getattr(whole[0], name))
     assert all(len(piece.length_S) == 1 or piece.offsets_S1[-1] <= tokens for piece in pieces)
+    assert all(len(piece.length_S) <= responses for piece in pieces)
 
 
 def test_a_negative_version_is_none() -> None:
