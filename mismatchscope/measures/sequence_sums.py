@@ -191,8 +191,8 @@ def checked_offsets(offsets_S1: ArrayLike) -> Array:
 
 
 def checked_tokens(values_T: ArrayLike, offsets_S1: Array, name: str) -> Array:
-    """Per-token values as float64 that fit the boundaries and hold no NaN."""
-    values_T = np.asarray(values_T, dtype=np.float64)
+    """Per-token values as adjacent float64 that fit the boundaries and hold no NaN."""
+    values_T = np.ascontiguousarray(values_T, dtype=np.float64)
     if values_T.shape != (offsets_S1[-1],):
         raise ValueError(f"{name} has shape {values_T.shape}, the boundaries cover {offsets_S1[-1]} tokens")
     if np.isnan(values_T.min(initial=0.0)):
