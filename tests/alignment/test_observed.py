@@ -76,6 +76,7 @@ def shorten(batch: list[SequenceRecord], seed: int) -> None:
         each.observed.topk_logprobs_TK[cut_TK] = np.nan
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None)
 @given(
     lengths=st.lists(st.integers(1, 6), min_size=1, max_size=4),

@@ -118,6 +118,7 @@ def test_killed_run_resumes_to_the_same_report(tmp_path) -> None:
     assert without_circumstances(report_of(killed)) == without_circumstances(report_of(undisturbed))
 
 
+@pytest.mark.slow
 def test_killed_worker_is_explained_and_resumable(tmp_path) -> None:
     crashing = ["--behavior", "synthetic:noise=0.003,fail_at=7", *SYNTHETIC[2:], *SMALL]
     done = run("audit", *crashing, "-o", tmp_path / "run")
@@ -137,6 +138,7 @@ def test_nan_logprobs_are_rejected_and_counted(tmp_path) -> None:
     assert "rejected" in {alarm["code"] for alarm in report["alarms"]}
 
 
+@pytest.mark.slow
 def test_output_is_never_overwritten_unasked(finished, tmp_path) -> None:
     directory = finished[1]
     done = audit(directory)
@@ -177,6 +179,7 @@ def test_resume_goes_on_with_the_last_audit_where_none_is_named(tmp_path) -> Non
     assert [directory] == list(tmp_path.glob("mismatchscope-audit-*"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [

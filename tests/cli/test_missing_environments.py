@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from command import COMMAND, run
 
+pytestmark = pytest.mark.slow
+
 MISSING = "There is no environment of sglang 0.5.23 yet."
 
 
@@ -48,7 +50,6 @@ def test_no_creates_nothing_and_tells_the_command(tmp_path: Path, verb: list[str
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.slow
 def test_yes_creates_it(tmp_path: Path) -> None:
     """There is no package to be had here, so that the creation ends where pip is asked for the first one."""
     status, seen = ask("y", tmp_path, ["audit", "--behavior", "sglang==0.5.23"])

@@ -77,6 +77,7 @@ def test_an_infinite_state_is_left_out_of_its_figure_alone(tmp_path: Path) -> No
 places = st.sets(st.integers(0, 30), max_size=20).map(sorted)
 
 
+@pytest.mark.slow
 @given(new=places, old=places, cut=st.tuples(st.integers(1, 7), st.integers(1, 7)))
 @settings(max_examples=150, deadline=None)
 def test_every_shared_state_is_met_once_however_the_blocks_lie(

@@ -13,6 +13,8 @@ from mismatchscope.cli import app
 from mismatchscope.environments import Environment, installed
 from mismatchscope.environments.console import CreationProgress, show_environments
 
+pytestmark = pytest.mark.slow
+
 
 def run(*arguments: str) -> Result:
     return CliRunner().invoke(app, ["env", *arguments], env={"COLUMNS": "200", "NO_COLOR": "1"})

@@ -13,6 +13,8 @@ from mismatchscope.environments import Environment, describe, find, installed, r
 from mismatchscope.environments.place import home as home_directory
 from mismatchscope.errors import EnvironmentBrokenError, SpecError
 
+pytestmark = pytest.mark.slow
+
 
 def forge(environment: Environment, name: str, version: str) -> None:
     """A directory that looks like a finished environment of another version, with nothing in it."""

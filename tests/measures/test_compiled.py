@@ -10,6 +10,8 @@ import pytest
 
 from mismatchscope.measures import compiled
 
+pytestmark = pytest.mark.slow
+
 needs_compiler = pytest.mark.skipif(
     shutil.which((os.environ.get("CC") or "cc").split()[0]) is None, reason="there is no C compiler"
 )

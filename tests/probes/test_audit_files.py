@@ -18,6 +18,8 @@ from mismatchscope.probes.audit import run_audit
 from mismatchscope.reports.document import Report
 from mismatchscope.traces import store as store_module
 
+pytestmark = pytest.mark.slow
+
 # Every kind of trace that an audit makes: a raw view beside the sampled one, both repeats and a baseline.
 WHOLE: dict[str, Any] = {
     "behavior": "synthetic:noise=0.003",

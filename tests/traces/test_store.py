@@ -50,6 +50,7 @@ finish(Path(sys.argv[1]))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("where", "count"), [("write", 3), ("rename", 3), ("rename", 6), ("rename", 9), ("unlink", 1), ("unlink", 3)]
 )
