@@ -29,7 +29,7 @@ void log_odds_sums(const double *logp_mu, const double *logp_pi, const int64_t *
             double m = exponential(x), p = exponential(y);
             double odds_mu = x - logarithm(1 - m), odds_pi = y - logarithm(1 - p);
             double mean = (odds_mu + odds_pi) / 2, d = odds_pi - odds_mu;
-            double both = exponential((x + y) / 2), quotient = (y - x) / (1 - both), square = quotient * quotient;
+            double both = sqrt(m * p), quotient = (y - x) / (1 - both), square = quotient * quotient;
             int64_t scales = seen & (both < scaled_below);
             double mm = mean * mean, md = mean * d, dd = d * d;
             tokens += seen ? 1 : 0;

@@ -145,14 +145,18 @@ void exceedance_counts(const double *value, const int64_t *offsets, const int64_
     }
 }
 
-/* Adds to n [T], sum [T] and max [T] at the position of each value. */
+/* Adds to n [T], sum [T] and max [T] at the position of each value; runs of adjacent positions are added as vectors. */
 void position_sums(const double *value, const int64_t *position, int64_t n, int64_t *n_at, double *sum, double *max) {
-    for (int64_t i = 0; i < n; i++) {
-        int64_t at = position[i];
-        double v = value[i];
-        n_at[at]++;
-        sum[at] += v;
-        max[at] = v > max[at] ? v : max[at];
+    for (int64_t begin = 0, end = 1; begin < n; begin = end++) {
+        while (end < n && position[end] == position[end - 1] + 1) end++;
+        int64_t from = position[begin] - begin;
+#pragma omp simd
+        for (int64_t i = begin; i < end; i++) {
+            double v = value[i];
+            n_at[from + i]++;
+            sum[from + i] += v;
+            max[from + i] = v > max[from + i] ? v : max[from + i];
+        }
     }
 }
 
