@@ -86,11 +86,6 @@ class TokenSums:
     largest_prob_diff: Array
 
     @property
-    def smallest_ratio(self) -> Array:
-        with np.errstate(over="ignore"):
-            return np.exp(self.smallest_log_ratio)
-
-    @property
     def largest_ratio(self) -> Array:
         with np.errstate(over="ignore"):
             return np.exp(self.largest_log_ratio)
