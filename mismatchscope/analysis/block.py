@@ -12,6 +12,7 @@ from functools import cached_property
 import numpy as np
 
 from ..logs.source import LogBatch
+from ..measures.sampled import LOG_TOLERANCE
 from ..measures.token_sums import TokenFigures, token_figures
 
 UNKNOWN = np.iinfo(np.int64).min
@@ -98,8 +99,11 @@ class LogBlock:
 
     @cached_property
     def logp_theta_N(self) -> np.ndarray | None:
-        """π_θ's, NaN at tokens that lack it; None where the log has no such column."""
-        return self.kept(self.logp_R["target"]) if "target" in self.logp_R else None
+        """π_θ's, NaN at tokens that lack it or hold what no log-prob is; None where the log has no such column."""
+        if "target" not in self.logp_R:
+            return None
+        logp_N = self.kept(self.logp_R["target"])
+        return np.where(logp_N <= LOG_TOLERANCE, logp_N, np.nan)
 
     def of_tokens(self, name: str) -> np.ndarray | None:
         """A column by token at the tokens that count, [N]; None where the log has none."""

@@ -40,14 +40,15 @@ class Apart:
 def labels_apart(cells: CellSums, kind: GroupKind, *, confidence: float = 0.95) -> dict[int, Apart]:
     """Of each label whether its mean TV is apart from that of the others at like conditions.
 
-    Those with too few prompts are left out, and those that no others share conditions with. In at most
-    1 − `confidence` of the logs whose workers are alike is any of them said to differ.
+    Those with too few prompts are left out, and those that no others share conditions with; all of them where no
+    token has a TV above 0. In at most 1 − `confidence` of the logs whose workers are alike is any of them said to
+    differ.
     """
     key_E, sum_EF = cells.rows()
     of_E = (key_E[kind] != UNKNOWN) & (sum_EF[:, CELL_IMPURITY] > 0)
-    if not of_E.any():
-        return {}
     tv_E, impurity_E = sum_EF[of_E, CELL_TV], sum_EF[of_E, CELL_IMPURITY]
+    if not tv_E.any():
+        return {}
     factors = [levels(key_E[name][of_E]) for name in FACTORS]
     expected_E = expected_sums(factors, tv_E, impurity_E)
     label_L, label_E = np.unique(key_E[kind][of_E], return_inverse=True)

@@ -79,8 +79,8 @@ def write_file(path: Path, text: str) -> None:
         problem = f"{path} cannot be written: {error.strerror or error}."
         if error.errno in NO_ROOM:
             raise DiskFullError(
-                f"{problem} The traces, and what was written before, are kept.",
-                hint="make room, then repeat the command: audit goes on with --resume",
+                f"{problem} What was written before is kept.",
+                hint="make room, then repeat the command, an audit with --resume",
             ) from None
         raise UsageError(problem, hint="choose another -o") from None
 

@@ -115,7 +115,8 @@ class SequenceSums:
     @property
     def geometric_ratio(self) -> Array:
         """rho(y)^(1 / length), the sequence ratio of GSPO."""
-        return np.exp(self.log_ratio / self.length)
+        with np.errstate(over="ignore"):
+            return np.exp(self.log_ratio / self.length)
 
     @property
     def shortfall(self) -> Array:

@@ -120,10 +120,11 @@ def test_decoupled_weights_are_told_apart_by_lag() -> None:
     assert "ppo_clip" in analysed(three).left_out() and "advantages" in analysed(three).left_out()["ppo_clip"]
 
 
-def test_no_rule_takes_the_target_of_some_responses_and_the_old_policy_of_others() -> None:
+@pytest.mark.parametrize("none", [np.nan, 1.0], ids=["missing", "above 0"])
+def test_no_rule_takes_the_target_of_some_responses_and_the_old_policy_of_others(none: float) -> None:
     block = RUN.block()
     half_R = np.repeat(np.arange(len(block.recorded_S)) % 2 == 0, block.recorded_S)
-    theta_R = np.where(half_R, np.minimum(block.logp_R["reference"] + 0.02, -1e-9), np.nan)
+    theta_R = np.where(half_R, np.minimum(block.logp_R["reference"] + 0.02, -1e-9), none)
     mixed = analysed(replace(block, logp_R={**block.logp_R, "target": theta_R}))
     named = [each.name for each in (*mixed.corrections(), *mixed.series(), *mixed.sweeps())]
     assert "ipo_mask" not in named and "token_tis" in named

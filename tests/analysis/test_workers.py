@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from confounded_logs import WORKERS, Design
@@ -35,6 +37,14 @@ def test_what_a_worker_is_given_is_no_difference(design: Design) -> None:
     """At 5 %, more than 3 of 12 logs name a worker in one test of 400."""
     named = [any(differs(design(np.random.default_rng(seed))).values()) for seed in range(12)]
     assert sum(named) <= 3
+
+
+@pytest.mark.filterwarnings("error")
+def test_where_no_token_differs_no_worker_is_compared() -> None:
+    block = simulated_run(RunDesign(steps=4)).block()
+    sums = GroupSums()
+    sums.add(replace(block, logp_R=dict.fromkeys(block.logp_R, block.logp_R["behavior"])))
+    assert set(differs(sums).values()) == {None}
 
 
 def test_a_worker_alone_in_its_steps_is_not_compared() -> None:

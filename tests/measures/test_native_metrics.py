@@ -159,6 +159,15 @@ def test_batches_merge(cut: int, seed: int) -> None:
             assert definition.value(merged) == pytest.approx(whole, rel=1e-9, abs=1e-12), (trainer, definition.name)
 
 
+@pytest.mark.parametrize("step", [2.0, -2.0])
+@pytest.mark.parametrize("trainer", TRAINERS)
+def test_no_gap_is_too_large_for_a_value(trainer: str, step: float) -> None:
+    """A column of zeros beside a thousand log-probs: ρ(y) passes any float."""
+    mu, pi = ([np.full(1000, min(0.0, sign * step))] * 2 for sign in (-1, 1))
+    for definition in TRAINERS[trainer]:
+        definition.value(sums_of(mu, pi))
+
+
 def test_batches_are_kept_apart() -> None:
     mu, pi = responses(seed=2)
     offsets_S1 = np.append(0, np.cumsum([len(row) for row in mu]))

@@ -28,7 +28,7 @@ def illegal_values(rejected: Rejected, counted: int) -> DistributionCheck:
     """NaN, null, positive and impossible values, as they were rejected."""
     tokens = sum(rejected.tokens.values())
     if not tokens:
-        sentence = "No recorded log-prob is null, NaN, above 0 or impossible."
+        sentence = "No log-prob of μ or π_old is null, NaN, above 0 or impossible."
         return DistributionCheck(
             code="illegal_values", status="pass", sentence=sentence, count=0, of=counted, evidence={}
         )

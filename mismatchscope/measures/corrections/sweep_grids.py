@@ -76,6 +76,8 @@ def _icepop_kept(bins: TokenBins, given: Parameters) -> Array:
     return bins.within(float(np.log(given["low"])), float(np.log(given["high"])))
 
 
+_LARGEST = 700.0
+"""The logarithm of about the largest float."""
 _RATIOS = (1.1, 1.25, 1.5, 2.0, 3.0, 5.0, 10.0)
 _SMALL = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
 _SHARES = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5)
@@ -96,7 +98,7 @@ SWEEPS: tuple[Sweep, ...] = (
         "high",
         tuple(1 + each for each in _SMALL),
         SequenceMask(
-            lambda block: np.abs(np.expm1(block.log_ratio_S / block.length_S)),
+            lambda block: np.abs(np.expm1(np.minimum(block.log_ratio_S / block.length_S, _LARGEST))),
             lambda high: (high - 1) * (1 + 1e-12),  # 1 + 1e-4 - 1 is not 1e-4
         ),
         lambda high: {"low": 2 - high},

@@ -36,6 +36,11 @@ def _response_spread(sums: BatchSums) -> float:
     return math.sqrt(max(sums.response_mean("square_weight_deviation") - centre * centre, 0.0) * n / (n - 1))
 
 
+def _exp(logarithm: float) -> float:
+    """Infinite where it passes any float, as on a tensor."""
+    return math.exp(logarithm) if logarithm < 709 else math.inf
+
+
 _TOKEN, _SEQUENCE = "rollout_is=token, threshold 2", "rollout_is=sequence, threshold 2"
 WEIGHTS = (
     Definition(
@@ -144,7 +149,7 @@ WEIGHTS = (
         "rollout_corr/rollout_is_min",
         "smallest ρ(y)",
         "an extreme",
-        lambda sums: math.exp(sums.smallest["sequence_log_ratio"]),
+        lambda sums: _exp(sums.smallest["sequence_log_ratio"]),
         _SEQUENCE,
     ),
     Definition(
