@@ -60,20 +60,28 @@ class NativeMetrics:
         """The metrics of these trainers, each beside what a metrics file has under its name. Step by step are those
         of a single trainer, and those that the run logged.
 
-        Of several settings that a trainer logs under one name, that which reproduces the file's values best.
+        Of several settings that a trainer logs under one name, that which reproduces the file's values best. Where
+        all that reproduce agree on how far the tracker's steps are ahead, so far ahead are those of the others.
         """
+        found = list(self._beside(trainers, logged, _OFFSETS))
+        offset = _agreed_offset(found)
+        return found if offset is None else list(self._beside(trainers, logged, (offset,)))
+
+    def _beside(
+        self, trainers: Sequence[str], logged: LoggedMetrics | None, offsets: Sequence[int]
+    ) -> Iterator[NativeMetric]:
         whole = _Ranks.of(self._sums)
         steps = {step: _Ranks.of(sums) for step, sums in self._by_step().items()}
-        found = []
         for trainer in trainers:
             by_name: dict[str, list[NativeMetric]] = {}
             for definition in TRAINERS[trainer]:
                 values = None if logged is None else _named(logged, definition.name)
                 shown = steps if len(trainers) == 1 or values is not None else {}
-                by_name.setdefault(definition.name, []).append(_metric(trainer, definition, whole, shown, values))
+                by_name.setdefault(definition.name, []).append(
+                    _metric(trainer, definition, whole, shown, values, offsets)
+                )
             for variants in by_name.values():
-                found += variants if variants[0].logged is None else [min(variants, key=_distance)]
-        return found
+                yield from variants if variants[0].logged is None else [min(variants, key=_distance)]
 
     def _by_step(self) -> dict[int, dict[tuple[int, int], BatchSums]]:
         """In rising order; what has no step is left out."""
@@ -115,9 +123,10 @@ def _metric(
     whole: _Ranks,
     steps: Mapping[int, _Ranks],
     logged: Mapping[int, float] | None,
+    offsets: Sequence[int],
 ) -> NativeMetric:
     values = [batches.value(definition) for batches in steps.values()]
-    compared = _Comparison(None) if logged is None else _compared(list(steps), values, logged)
+    compared = _Comparison(None) if logged is None else _compared(list(steps), values, logged, offsets)
     return NativeMetric(
         trainer=trainer,
         name=definition.name if not definition.variant else f"{definition.name} ({definition.variant})",
@@ -135,11 +144,15 @@ def _metric(
 
 def at_steps_of_log(logged: LoggedMetrics, metrics: Sequence[NativeMetric]) -> LoggedMetrics:
     """What the run logged, with the log's step numbers where all metrics that reproduce agree on the offset."""
-    offsets = {metric.step_offset for metric in metrics if metric.reproduces}
-    if len(offsets) != 1:
+    offset = _agreed_offset(metrics)
+    if offset is None:
         return logged
-    (offset,) = offsets
     return {name: {step - offset: value for step, value in by_step.items()} for name, by_step in logged.items()}
+
+
+def _agreed_offset(metrics: Sequence[NativeMetric]) -> int | None:
+    offsets = {metric.step_offset for metric in metrics if metric.reproduces}
+    return offsets.pop() if len(offsets) == 1 else None
 
 
 def why_not_compared(logged: LoggedMetrics, metrics: Sequence[NativeMetric]) -> str | None:
@@ -183,9 +196,11 @@ class _Comparison(NamedTuple):
     offset: int = 0
 
 
-def _compared(steps: Sequence[int], values: Sequence[float | None], logged: Mapping[int, float]) -> _Comparison:
+def _compared(
+    steps: Sequence[int], values: Sequence[float | None], logged: Mapping[int, float], offsets: Sequence[int]
+) -> _Comparison:
     best = _Comparison((None,) * len(steps))
-    for offset in _OFFSETS:
+    for offset in offsets:
         pairs = [(value, logged.get(step + offset)) for step, value in zip(steps, values, strict=True)]
         gaps = list(_gaps(pairs))
         if not gaps:

@@ -62,6 +62,18 @@ def test_a_tracker_that_counts_from_one_is_found() -> None:
     assert metric.step_offset == 1
 
 
+def test_what_does_not_reproduce_is_held_against_the_steps_of_what_does() -> None:
+    metrics, other = metrics_of(COLUMNS), NAME.replace("mean", "max")
+    values = named(metrics.results(["skyrl"]), other).values
+    logged = {
+        NAME: {step + 1: abs_diff_at(COLUMNS, step) for step in range(5)},
+        other: {step + 1: value + 0.25 for step, value in enumerate(values)},
+    }
+    metric = named(metrics.results(["skyrl"], logged), other)
+    assert metric.reproduces is False and metric.step_offset == 1
+    assert metric.largest_difference == pytest.approx(0.25)
+
+
 def test_the_other_figures_of_that_tracker_move_with_its_steps() -> None:
     logged = {NAME: {step + 1: abs_diff_at(COLUMNS, step) for step in range(5)}, "grad_norm": {1: 0.5, 2: 0.7}}
     metrics = metrics_of(COLUMNS).results(["skyrl"], logged)
