@@ -18,6 +18,8 @@ from mismatchscope.input_files import UnusableFileError
 from mismatchscope.parquet_files import ExpandingFileError, check_expansion, open_parquet
 from mismatchscope.parquet_pages import DATA, DICTIONARY, BrokenPageError, pages
 
+pytestmark = pytest.mark.slow
+
 MIB = 2**20
 LAYOUTS: list[dict[str, Any]] = [
     {},

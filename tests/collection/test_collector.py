@@ -19,7 +19,7 @@ from mismatchscope.records import Evidence, Sampling, finished_parts
 from mismatchscope.traces import Trace, read_manifest
 from mismatchscope.traces import store as store_module
 
-pytestmark = pytest.mark.usefixtures("toy")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("toy")]
 
 
 def test_two_traces_in_one_start_of_the_engine(tmp_path: Path) -> None:
@@ -43,7 +43,6 @@ def test_what_is_complete_or_only_not_packed_needs_no_engine(interrupted: Path) 
     assert files(interrupted) == before
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("killed_in", ["first", "again"])
 def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path: Path, killed_in: str) -> None:
     spec = "synthetic:noise=0.01,batch_size=4,slow=0.02"

@@ -17,6 +17,8 @@ from mismatchscope.records import Evidence, Task
 from mismatchscope.reports.document import BaselineComparison
 from mismatchscope.traces import Trace, write_records
 
+pytestmark = pytest.mark.slow
+
 
 def old_engine(
     pair: Pair, directory: Path, options: SyntheticOptions, evidence: Evidence = FULL, path="decode"

@@ -23,6 +23,8 @@ from mismatchscope.engines.spec import parse_spec
 from mismatchscope.errors import EngineError, MissingDependencyError, SpecError, WorkerError
 from mismatchscope.records import Evidence, Request, Sampling, Task, finished_parts, write_requests
 
+pytestmark = pytest.mark.slow
+
 SUPPORT = Path(__file__).resolve().parents[2] / "support"
 
 

@@ -37,6 +37,8 @@ from mismatchscope.records import (
     write_requests,
 )
 
+pytestmark = pytest.mark.slow
+
 SUPPORT = Path(__file__).resolve().parents[2] / "support"
 
 Run = Callable[..., list[dict[str, Any]]]
