@@ -19,11 +19,12 @@ audit: .venv/.installed
 test: .venv/.installed-dev
 	$(PYTEST)
 
+# Snapshots of tests that are left out here are unused, which is no mistake.
 check: .venv/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(PYTEST) -q -x -m "not slow and not browser and not engines"
+	$(PYTEST) -q -x -m "not slow and not browser and not engines" --snapshot-warn-unused
 
 engines: $(ENGINES:%=engine/%)
 
