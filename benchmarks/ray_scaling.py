@@ -92,7 +92,7 @@ def seconds(log: Path, workers: int) -> tuple[float, int]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tokens", type=int, default=40_000_000)
+    parser.add_argument("--tokens", type=int, default=60_000_000)
     parser.add_argument("--runs", type=int, default=3)
     given = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as directory:
