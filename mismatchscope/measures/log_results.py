@@ -120,7 +120,7 @@ class Groups:
 
 @result
 class Staleness:
-    """How far tokens sampled by older weights differ from those at lag 0, whose mismatch is numerics alone."""
+    """How far tokens sampled by older weights differ from those at lag 0, where both policies have one version."""
 
     numerics: Interval
     """Mean TV at lag 0."""

@@ -79,7 +79,7 @@ def test_what_fails_is_said_first_with_its_remedy(report: Report) -> None:
 def test_a_figure_is_said_to_have_moved_where_its_interval_says_so(report: Report) -> None:
     moved = said(section(report, "trend"))
     assert "ESS / N goes from 0.863 to 0.467, 0.478 [0.454, 0.502] times as much." in moved
-    assert "any of 4 figures is named by chance in 5 % of runs" in moved
+    assert "each of 4 figures is named by chance in 5 % of runs" in moved
     still = replace(trend(0.9, 0.43), relative=interval(0.98, 0.05))
     quiet = Trends(sequence=replace(report.trend.sequence, ess_fraction=still))
     assert said(section(report.model_copy(update={"trend": quiet}), "trend")) == ""

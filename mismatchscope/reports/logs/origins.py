@@ -29,7 +29,7 @@ def origins_of(report: Report) -> Iterator[Line]:
 
 def _staleness(stale: Staleness, lags: list[int]) -> Iterator[Line]:
     """What was observed; no sentence says that older weights are the cause. `lags` are all that occur, if known."""
-    yield Line(f"At lag 0, numerics alone: mean TV {interval_text(stale.numerics)}.")
+    yield Line(f"At lag 0, where both sides have one version: mean TV {interval_text(stale.numerics)}.")
     yield Line(f"Over all lags it is {interval_text(stale.excess)} more.")
     if stale.alike is not None and stale.alike.value is not None:
         yield Line(

@@ -81,7 +81,7 @@ def _moved(label: str, trend: Trend, section_steps: str) -> Line:
 
 def _by_chance(trend: Trend, figures: int) -> Line:
     chance = share(1 - trend.relative.confidence)
-    return Line(f"Intervals hold one by one: any of {figures} figures is named by chance in {chance} of runs.")
+    return Line(f"Intervals hold one by one: each of {figures} figures is named by chance in {chance} of runs.")
 
 
 def _ratio_text(ratio: Interval) -> str:
