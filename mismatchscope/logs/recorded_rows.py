@@ -6,7 +6,7 @@ Shapes: B responses, E stored entries, R tokens of the responses.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from ..errors import UsageError
 from ..measures.padding import looks_padded, padding_tokens
 from ..measures.prompt_hash import labels_of_ids, labels_of_tokens
 from .batch_layout import BatchLayout, end_to_end, layout_of, mask_values
-from .columns import BY_ROW, BY_TOKEN, column_type
+from .columns import BY_ROW, BY_TOKEN, LOGPROBS, column_type
 from .host_arrays import on_host
 
 if TYPE_CHECKING:
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 LAYOUT = ("lengths", "cu_seqlens", "prompt_lengths", "prompt_mask")
 """Arguments that say how a batch lies, and are no columns."""
+
+_NEEDED = ("token_ids", *(LOGPROBS[role] for role in ("behavior", "reference")))
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,16 +66,18 @@ def recorded_batch(values: Mapping[str, Any], *, keep_prompts: bool = True) -> R
     Raises `UsageError` for arrays whose shapes or values cannot be right; the argument is named.
     """
     given = on_host({name: value for name, value in values.items() if value is not None})
+    for name in _NEEDED:
+        if name not in given:
+            raise UsageError(
+                f"{name} is None.", hint="give a value for each token; log takes no batch without them"
+            )
     layout = layout_of(given["token_ids"], given.get("mask"), *(given.get(name) for name in LAYOUT[:3]))
     by_token = {name: _of_tokens(given[name], name, layout) for name in BY_TOKEN if name in given}
     by_row = {
-        name: layout.of_responses(value, name)
+        name: _of_responses(value, name, name, layout)
         for name, value in given.items()
         if name in BY_ROW and name not in ("prompt", "policy_version")
     }
-    for name in ("worker", "environment"):
-        if name in by_row:
-            by_row[name] = [None if value is None else str(value) for value in by_row[name]]
     if "policy_version" in given:
         _add_versions(given["policy_version"], layout, by_token, by_row)
     nested: dict[str, tuple[np.ndarray, np.ndarray]] = {
@@ -100,6 +104,35 @@ def _of_tokens(values: Any, name: str, layout: BatchLayout) -> np.ndarray:
     return mask_values(value_R) if kind == "bool" else _integers(value_R, name, np.int32)
 
 
+def _of_responses(values: Any, column: str, name: str, layout: BatchLayout) -> list[Any]:
+    """One value a response, of the type of a column; `name` is what the caller knows it by."""
+    listed = layout.of_responses(values, name)
+    kind = BY_ROW[column][0]
+    if kind == "string":
+        return [None if value is None else str(value) for value in listed]
+    is_legal, what = _OF_KIND[kind]
+    if not all(value is None or is_legal(value) for value in listed):
+        raise UsageError(f"{name} has values that are no {what}.", hint=f"give {what}")
+    return listed
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float)
+
+
+def _is_integer(value: Any) -> bool:
+    whole = _is_number(value) and not isinstance(value, bool) and value == value // 1
+    return whole and -(2**63) <= value < 2**63
+
+
+_OF_KIND: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "int64": (_is_integer, "integers of 64 bits"),
+    "double": (_is_number, "numbers"),
+    "bool": (lambda value: isinstance(value, bool), "booleans"),
+}
+"""By the Arrow type of a column whether a Python value is one, and what such values are called."""
+
+
 def _integers(values: np.ndarray, name: str, dtype: type) -> np.ndarray:
     limits = np.iinfo(dtype)
     whole = values.dtype.kind in "ui" or not values.size or bool((values == np.floor(values)).all())
@@ -114,7 +147,7 @@ def _add_versions(
     """Versions of a response, or of each token; a response with one version for all its tokens has it as a row."""
     ragged = isinstance(value, list | tuple) and any(np.ndim(each) for each in value)
     if not ragged and (np.ndim(value) == 0 or np.size(value) == len(layout.stored_B) != len(layout.kept_E)):
-        by_row["policy_version"] = layout.of_responses(value, "versions")
+        by_row["policy_version"] = _of_responses(value, "policy_version", "versions", layout)
         return
     by_token["versions"] = version_R = _integers(layout.of_tokens(value, "versions"), "versions", np.int32)
     length_B = layout.length_B
