@@ -23,6 +23,7 @@ from ..block import LogBlock
 if TYPE_CHECKING:
     import pyarrow as pa
 
+_FIX_MASS = "kept_logmass is the log of π(kept set): at most 0"
 _NAMES = ("truncation", "tv", "kl", "ratio", "size", "outside")
 
 
@@ -33,7 +34,9 @@ class KeptSet:
         self._clusters = Clusters()
         self._sums = {name: ClusterSums() for name in _NAMES}
         self.illegal = 0
-        """Tokens whose kept mass is above 1 or not a number where the token counts."""
+        """Tokens whose kept mass is above 1."""
+        self.empty = 0
+        """Tokens whose kept set has no id, not even theirs."""
 
     def add(self, block: LogBlock) -> None:
         mass_N = block.of_tokens("kept_logmass")
@@ -68,6 +71,8 @@ class KeptSet:
         end_R = np.cumsum(size_R)
         inside_R = upto[end_R] > upto[end_R - size_R]
         size_N = block.kept(size_R)
+        given_R = by_token.is_valid().to_numpy(zero_copy_only=False)
+        self.empty += int((block.kept(given_R) & (size_N == 0)).sum())
         self._add("size", block, size_N.astype(np.float64), size_N > 0)
         self._add("outside", block, (~block.kept(inside_R)).astype(np.float64), size_N > 0)
 
@@ -83,6 +88,7 @@ class KeptSet:
         for name, sums in other._sums.items():
             self._sums[name].merge(sums, row_C)
         self.illegal += other.illegal
+        self.empty += other.empty
 
     def result(self, *, tokens: int, confidence: float) -> KeptSupport | None:
         """None where the log has no kept mass; `tokens` is how many count in all."""
@@ -110,8 +116,7 @@ class KeptSet:
         if not outside.n:
             truncation = self._sums["truncation"]
             if not truncation.n:
-                sentence = "The log has no sampler's kept set."
-                return DistributionCheck(code="kept_set", status="unknown", sentence=sentence)
+                return self._check_of_none()
             interval = truncation.interval(bounds=UNIT)
             return DistributionCheck(
                 code="kept_set",
@@ -120,7 +125,7 @@ class KeptSet:
                 f"reference's mass out; {self.illegal:,} of them hold more than all of it.",
                 count=self.illegal,
                 of=truncation.n + self.illegal,
-                fix="kept_logmass is the log of π(kept set): at most 0" if self.illegal else None,
+                fix=_FIX_MASS if self.illegal else None,
             )
         missing = round(outside.mean * outside.n)
         return DistributionCheck(
@@ -135,3 +140,19 @@ class KeptSet:
             if missing or self.illegal
             else None,
         )
+
+    def _check_of_none(self) -> DistributionCheck:
+        """The check of a log where no token has a kept set with an id, or with a mass of at most 1."""
+        if self.illegal:
+            return DistributionCheck(
+                code="kept_set",
+                status="fail",
+                sentence=f"Of {self.illegal:,} kept masses none is read: each is above 1.",
+                count=self.illegal,
+                of=self.illegal,
+                fix=_FIX_MASS,
+            )
+        if self.empty:
+            sentence = f"Of {self.empty:,} kept sets none is read: each is empty, without even the sampled token."
+            return DistributionCheck(code="kept_set", status="unknown", sentence=sentence)
+        return DistributionCheck(code="kept_set", status="unknown", sentence="The log has no sampler's kept set.")

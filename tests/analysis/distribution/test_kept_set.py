@@ -6,6 +6,7 @@ Shapes: S responses, R their tokens, V vocabulary.
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -123,6 +124,27 @@ def test_a_log_without_kept_sets() -> None:
     kept = filled(log_batch(behavior_logprobs=[[-1.0]], reference_logprobs=[[-1.0]]))
     assert kept.result(tokens=1, confidence=0.95) is None
     assert kept.check().status == "unknown"
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "status", "sentence"),
+    [
+        ("kept_logmass", [[0.5, 0.25], [1.0]], "fail", "Of 3 kept masses none is read"),
+        ("kept_ids", [[[], []], [[]]], "unknown", "Of 3 kept sets none is read"),
+        ("kept_ids", [[[], None], None], "unknown", "The log has no sampler's kept set."),
+        ("kept_ids", [[None, []], [None]], "unknown", "Of 1 kept sets none is read"),
+    ],
+)
+def test_kept_sets_of_which_none_is_read_are_counted(
+    column: str, values: list[Any], status: str, sentence: str
+) -> None:
+    logp = [[-1.0, -1.0], [-1.0]]
+    batch = log_batch(behavior_logprobs=logp, reference_logprobs=logp, token_ids=[[1, 2], [3]], **{column: values})
+    whole = KeptSet()
+    whole.merge(filled(batch))
+    check = whole.check()
+    assert check.status == status and check.sentence.startswith(sentence)
+    assert (check.count, check.of, check.fix is None) == ((3, 3, False) if status == "fail" else (None, None, True))
 
 
 def checks(batch: LogBatch) -> dict[str, DistributionCheck]:
