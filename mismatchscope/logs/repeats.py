@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 
 from ..foreign_text import printable
@@ -15,6 +16,7 @@ Holds = Callable[[Path], str | None]
 """Which piece of a run a file holds, in words; None where nothing says it."""
 
 _HASHED_BYTES = 2**20
+_SHOWN = 3  # copies that are named
 _NUMBER = re.compile(r"([0-9]+)")
 
 
@@ -24,7 +26,7 @@ def natural_order(path: Path) -> tuple[str | int, ...]:
 
 
 def without_copies(files: Sequence[Path], holds: Holds) -> tuple[list[Path], list[str]]:
-    """Of files with the same content one; and a sentence for each of the others.
+    """Of files with the same content one; and a sentence of the others, if there are any.
 
     The original says by its name what it holds, lies among the most files of the log, and is the oldest.
     """
@@ -33,16 +35,20 @@ def without_copies(files: Sequence[Path], holds: Holds) -> tuple[list[Path], lis
     def is_less_likely(path: Path) -> tuple[bool, int, int, tuple[str | int, ...]]:
         return holds(path) is None, -beside[path.parent], path.stat().st_mtime_ns, natural_order(path)
 
-    said = []
-    copies: set[Path] = set()
+    original_of: dict[Path, Path] = {}
     for same in _same_content(files):
         original, *others = sorted(same, key=is_less_likely)
-        copies.update(others)
-        said += [
-            f"{printable(str(path))} has the content of {printable(str(original))} and is not counted twice."
-            for path in others
-        ]
-    return [path for path in files if path not in copies], said
+        original_of |= dict.fromkeys(others, original)
+    return [path for path in files if path not in original_of], _said_of_copies(original_of)
+
+
+def _said_of_copies(original_of: Mapping[Path, Path]) -> list[str]:
+    shown = [(printable(str(copy)), printable(str(of))) for copy, of in islice(original_of.items(), _SHOWN)]
+    if len(original_of) < 2:
+        return [f"{copy} has the content of {original} and is not counted twice." for copy, original in shown]
+    named = ", ".join(f"{copy} that of {original}" for copy, original in shown)
+    more = f", and {len(original_of) - _SHOWN:,} more" if len(original_of) > _SHOWN else ""
+    return [f"{len(original_of):,} files have the content of others and are not counted twice: {named}{more}."]
 
 
 def repeated_pieces(files: Iterable[Path], holds: Holds) -> list[str]:

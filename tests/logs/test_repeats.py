@@ -40,6 +40,23 @@ def test_of_two_likely_originals_the_older_is_it(tmp_path: Path) -> None:
     assert open_logs([tmp_path]).files == (originals[1],)
 
 
+@pytest.mark.parametrize(("copies", "more"), [(2, ""), (3, ""), (1500, ", and 1,497 more")])
+def test_many_copies_are_one_line_with_their_count_and_the_first_names(
+    tmp_path: Path, copies: int, more: str
+) -> None:
+    original = nemo_rl.write_step(tmp_path / "run", 1, samples(2))
+    for number in range(copies):
+        copy = tmp_path / f"copy_{number}.jsonl"
+        copy.write_bytes(original.read_bytes())
+        os.utime(copy, (number, number))
+    log = open_logs([tmp_path])
+    named = ", ".join(f"{tmp_path}/copy_{number}.jsonl that of {original}" for number in range(min(copies, 3)))
+    assert log.files == (original,)
+    assert log.remarks == (
+        f"{copies:,} files have the content of others and are not counted twice: {named}{more}.",
+    )
+
+
 def test_a_copy_of_a_dump_leaves_the_run_whole(tmp_path: Path) -> None:
     """Else the rollout would be of another directory than what was trained on it."""
     for run, seed in (("b", 0), ("c", 1)):
