@@ -63,6 +63,7 @@ def find_logs(
                 raise _unknown(path, formats)
             found[log_format.name].append(path)
         unfinished: list[str] = []
+        refused: list[str] = []
         for path in within:
             if not path.stat().st_size:
                 continue  # a marker, or a rank that had nothing to write
@@ -73,14 +74,16 @@ def find_logs(
                     raise
                 left_out["that cannot be read yet"] += 1
                 continue
-            if log_format is None:
+            if log_format is None and (why := _refused(path, formats)):
+                refused.append(f"{printable(str(path))} is not read: {why}.")
+            elif log_format is None:
                 left_out["of another kind"] += 1
             elif why := log_format.unfinished(path):
                 unfinished.append(why)
             else:
                 found[log_format.name].append(path)
         if not found:
-            raise _nothing(paths, formats, left_out, unfinished)
+            raise _nothing(paths, formats, _said(left_out, unfinished, refused), named_is_read=bool(unfinished))
         log_format = next((known for known in formats if found.keys() <= {known.name, *known.also_reads}), None)
         if log_format is None:
             raise _mixed(found)
@@ -88,7 +91,7 @@ def find_logs(
         files.sort(key=natural_order)
         files, copies = (files, []) if log_format.compares_files else without_copies(files, log_format.holds)
         repeated = repeated_pieces(files, log_format.holds)
-    remarks = [*_said(left_out), *_said_unfinished(unfinished), *copies, *repeated]
+    remarks = [*_said(left_out, unfinished, refused), *copies, *repeated]
     return FoundFiles(log_format, tuple(files), tuple(remarks))
 
 
@@ -140,19 +143,22 @@ def _format_of(path: Path, formats: Iterable[LogFormat]) -> LogFormat | None:
         return next((known for known in formats if head and known.recognises(path, head)), None)
 
 
-def _said(left_out: Counter[str]) -> list[str]:
-    if not left_out:
-        return []
+def _refused(path: Path, formats: Iterable[LogFormat]) -> str | None:
+    """Why a file that no format knows must not be read; None where it is just something else."""
+    return next((why for known in formats if (why := known.refused(path))), None)
+
+
+def _said(left_out: Counter[str], unfinished: Iterable[str], refused: Sequence[str]) -> list[str]:
+    """What a person should know of the files that are no part of the log."""
     counted = ", ".join(f"{count:,} {why}" for why, count in sorted(left_out.items()))
-    return [f"Files that were left out: {counted}."]
-
-
-def _said_unfinished(unfinished: list[str]) -> list[str]:
-    reasons = sorted(set(unfinished))
-    if not reasons:
-        return []
-    more = f", and {len(reasons) - 1:,} more like it" if len(reasons) > 1 else ""
-    return [f"Left out, because {printable(reasons[0])}{more}."]
+    said = [f"Files that were left out: {counted}."] if left_out else []
+    if reasons := sorted(set(unfinished)):
+        more = f", and {len(reasons) - 1:,} more like it" if len(reasons) > 1 else ""
+        said.append(f"Left out, because {printable(reasons[0])}{more}.")
+    if refused:
+        more = f" Files that are refused likewise: {len(refused) - 1:,}." if len(refused) > 1 else ""
+        said.append(min(refused) + more)
+    return said
 
 
 def _looked_for(formats: Iterable[LogFormat]) -> str:
@@ -160,6 +166,8 @@ def _looked_for(formats: Iterable[LogFormat]) -> str:
 
 
 def _unknown(path: Path, formats: Sequence[LogFormat]) -> UsageError:
+    if why := _refused(path, formats):
+        return UsageError(f"{path} is no log: {why}.", hint="leave the file out, and see where it comes from")
     return UsageError(
         f"{path} is no log of a known format. Known are {_looked_for(formats)}.",
         hint="--format NAME reads it as one; --map FILE says what the columns of any other table are",
@@ -175,11 +183,10 @@ def _mixed(found: dict[str, list[Path]]) -> UsageError:
 
 
 def _nothing(
-    paths: Iterable[Path], formats: Sequence[LogFormat], left_out: Counter[str], unfinished: list[str]
+    paths: Iterable[Path], formats: Sequence[LogFormat], said: Iterable[str], *, named_is_read: bool
 ) -> NoLogsError:
     places = ", ".join(str(path) for path in paths)
-    said = " ".join([*_said(left_out), *_said_unfinished(unfinished)])
     return NoLogsError(
-        f"There is no log in {places}. Looked for were {_looked_for(formats)}.{' ' if said else ''}{said}",
-        hint="name the files themselves" if unfinished else "name the directory that the trainer wrote to",
+        " ".join([f"There is no log in {places}. Looked for were {_looked_for(formats)}.", *said]),
+        hint="name the files themselves" if named_is_read else "name the directory that the trainer wrote to",
     )

@@ -94,3 +94,6 @@ class LogFormat:
     """Which piece of a run a file holds that no other file of it does, in words; None where nothing says it."""
     unfinished: Callable[[Path], str | None] = _unknown
     """Why a file is still being written, as a clause that begins with its subject; None where it is finished."""
+    refused: Callable[[Path], str | None] = _unknown
+    """Why a file that `recognises` does not know, though it is called as those that it does, must not be read, as a
+    clause whose subject is the file; None for any other file."""

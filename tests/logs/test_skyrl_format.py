@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 from collections import Counter
 from pathlib import Path
@@ -14,7 +15,7 @@ from log_reading import read_all
 from log_writers.samples import Sample, samples
 from log_writers.skyrl import TrainingInputBatch, serialized, skyrls_module, tensors_of, write_step
 
-from mismatchscope.errors import TraceError
+from mismatchscope.errors import TraceError, UsageError
 from mismatchscope.logs.formats.skyrl import STAND_INS
 from mismatchscope.logs.reading import open_logs
 from mismatchscope.measures.prompt_hash import label_of
@@ -161,6 +162,55 @@ def test_any_other_name_is_refused_and_said(tmp_path: Path, capsys: pytest.Captu
     with pytest.raises(TraceError, match=r"it names builtins\.print, which no log needs; nothing of it was run"):
         read_all(open_logs([path]))
     assert capsys.readouterr().out == ""
+
+
+class Command:
+    def __init__(self, line: str) -> None:
+        self.line = line
+
+    def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
+        return (os.system, (self.line,))
+
+
+def write_command(directory: Path, step: int) -> Path:
+    """A file that is called as a batch, and would write `run` beside it."""
+    path = directory / f"global_step_{step}_training_input.pkl"
+    path.write_bytes(pickle.dumps(Command(f"touch {directory / 'run'}")))
+    return path
+
+
+REFUSED = f"it names {os.name}.system, which no log needs; nothing of it was run."
+
+
+def test_a_file_that_is_called_as_a_batch_and_names_something_else_is_left_out_and_said(tmp_path: Path) -> None:
+    for step in (1, 2):
+        write_step(tmp_path, step, samples(2, seed=step))
+    path = write_command(tmp_path, 9)
+    (tmp_path / "global_step_8_training_input.pkl").write_bytes(pickle.dumps({"batch_dict": {}}))
+    log = open_logs([tmp_path])
+    assert [file.name[:13] for file in log.files] == ["global_step_1", "global_step_2"]
+    assert log.remarks == ("Files that were left out: 1 of another kind.", f"{path} is not read: {REFUSED}")
+    write_command(tmp_path, 10)
+    write_command(tmp_path, 11)
+    assert (
+        open_logs([tmp_path], format="skyrl")
+        .remarks[1]
+        .endswith(f"global_step_10_training_input.pkl is not read: {REFUSED} Files that are refused likewise: 2.")
+    )
+    assert len(read_all(log)[0]) == 4 and not (tmp_path / "run").exists()
+
+
+def test_alone_it_is_said_too(tmp_path: Path) -> None:
+    path = write_command(tmp_path, 9)
+    with pytest.raises(UsageError, match="There is no log in") as of_directory:
+        open_logs([tmp_path])
+    assert of_directory.value.message.endswith(f"{path} is not read: {REFUSED}")
+    with pytest.raises(UsageError, match="is no log") as of_file:
+        open_logs([path])
+    assert of_file.value.message == f"{path} is no log: {REFUSED}"
+    with pytest.raises(TraceError, match=r"it names \w+\.system, which no log needs"):
+        read_all(open_logs([path], format="skyrl"))
+    assert not (tmp_path / "run").exists()
 
 
 def test_numpys_names_are_none_of_the_three(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import math
 import mmap
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import numpy as np
 from ...input_files import open_regular
 from ...measures.prompt_hash import label_of
 from ..checked_rows import CheckedRows
-from ..restricted_pickle import RefusedFileError, parse
+from ..restricted_pickle import ForeignObjectError, RefusedFileError, parse
 from ..source import ColumnOrigin, LogBatch, LogFormat, Part
 from ..torch_files import Tensor, read_torch_bytes
 
@@ -31,6 +32,7 @@ STAND_INS = {
 }
 """The three names of such a file, and what each is here."""
 
+_NAME = re.compile(r"global_step_\d+_training_input\.pkl")
 _STEP = re.compile(r"global_step_(\d+)")
 _INTEGERS = (f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))
 _DTYPES = ("bool", *_INTEGERS, "float16", "float32", "float64")
@@ -41,6 +43,17 @@ _BATCH_TOKENS = 2**20
 def recognises(path: Path, head: bytes) -> bool:
     """Whether a file is a pickle of a batch of SkyRL's, of any version."""
     return head.startswith(b"\x80") and b"skyrl" in head and b"training_batch" in head
+
+
+def refused(path: Path) -> str | None:
+    """Why a file that is called as a batch is none: it names what no batch does, and nothing of it is run."""
+    if _NAME.fullmatch(path.name):
+        with suppress(ValueError, OSError):  # what is no pickle is no batch either, and does no harm
+            try:
+                _batch(path)
+            except ForeignObjectError as error:
+                return str(error)
+    return None
 
 
 def holds(path: Path) -> str | None:
@@ -200,6 +213,7 @@ FORMAT = LogFormat(
     parts=parts_of,
     read=read,
     holds=holds,
+    refused=refused,
     columns=(
         ColumnOrigin("behavior_logprobs", "rollout_logprobs", "behavior"),
         ColumnOrigin(
