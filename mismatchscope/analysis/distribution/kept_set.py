@@ -128,17 +128,17 @@ class KeptSet:
                 fix=_FIX_MASS if self.illegal else None,
             )
         missing = round(outside.mean * outside.n)
+        illegal = f" {self.illegal:,} kept masses are above 1." if self.illegal else ""
+        fix = "see whether the kept sets belong to these tokens: off by one, or of another response"
         return DistributionCheck(
             code="kept_set",
             status="fail" if missing or self.illegal else "pass",
             sentence=f"{missing:,} of {outside.n:,} sampled tokens ({share(missing / outside.n)}) are not among "
-            "the ids that their sampler kept.",
+            f"the ids that their sampler kept.{illegal}",
             count=missing,
             of=outside.n,
             evidence={"illegal_masses": self.illegal},
-            fix="see whether the kept sets belong to these tokens: off by one, or of another response"
-            if missing or self.illegal
-            else None,
+            fix=fix if missing else _FIX_MASS if self.illegal else None,
         )
 
     def _check_of_none(self) -> DistributionCheck:

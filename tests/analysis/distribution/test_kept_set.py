@@ -120,6 +120,21 @@ def test_a_mass_above_one_is_found() -> None:
     assert kept.result(tokens=2, confidence=0.95) is None
 
 
+def test_masses_above_one_are_said_where_the_ids_are_right() -> None:
+    logp = [[-1.0, -1.0]]
+    batch = log_batch(
+        behavior_logprobs=logp,
+        reference_logprobs=logp,
+        token_ids=[[1, 2]],
+        kept_ids=[[[1], [2]]],
+        kept_logmass=[[0.5, -0.5]],
+    )
+    check = filled(batch).check()
+    assert (check.status, check.count, check.of) == ("fail", 0, 2)
+    assert check.sentence.endswith("that their sampler kept. 1 kept masses are above 1.")
+    assert check.fix is not None and check.fix.startswith("kept_logmass")
+
+
 def test_a_log_without_kept_sets() -> None:
     kept = filled(log_batch(behavior_logprobs=[[-1.0]], reference_logprobs=[[-1.0]]))
     assert kept.result(tokens=1, confidence=0.95) is None
