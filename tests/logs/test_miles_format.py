@@ -156,6 +156,16 @@ def test_slices_whose_order_cannot_be_shown_are_refused(tmp_path: Path, why: str
     assert (len(rows), rejected) == (0, Counter({SLICED: 6}))
 
 
+def test_other_files_beside_the_rollouts_hide_no_run_of_miles(tmp_path: Path) -> None:
+    written = samples(4)
+    miles.write_rollout(tmp_path, 0, written, parquet=False)
+    miles.write_train(tmp_path, 0, written, record_ranks=False)
+    (tmp_path / "dashboard_columns").rmdir()
+    for number in range(100):
+        (tmp_path / f"rollout_data/{number}.txt").touch()
+    assert open_logs([tmp_path]).format.name == "miles"
+
+
 @pytest.mark.parametrize(
     "changes", [{"cp_rank": [0]}, {"cp_size": {}}, {"rollout_data": {"rewards": torch.tensor(1)}}]
 )

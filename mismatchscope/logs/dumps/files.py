@@ -92,7 +92,8 @@ def is_run_of_miles(directory: Path) -> bool:
         return True
     try:
         with os.scandir(directory / "rollout_data") as entries:
-            rollouts = [Path(entry.path) for entry in islice(entries, _SHOWN) if entry.name.endswith(".pt")]
+            dumps = (Path(entry.path) for entry in entries if entry.name.endswith(".pt"))
+            rollouts = list(islice(dumps, _SHOWN))
     except OSError:
         return False
     return any(dump.is_of_miles for path in rollouts if (dump := dump_file_or_none(path, MAGIC)) is not None)
