@@ -230,11 +230,12 @@ class Recorder:
         if self.strict:
             raise error
         self.errors += 1
-        ours = isinstance(error, MismatchScopeError)
-        said = error.message if isinstance(error, MismatchScopeError) else f"{type(error).__name__}: {error}."
-        hint = f" Next: {error.hint}." if isinstance(error, MismatchScopeError) and error.hint else ""
+        said = f"{type(error).__name__}: {error}."
+        foreign: Exception | None = error
+        if isinstance(error, MismatchScopeError):
+            said, foreign = error.message + (f" Next: {error.hint}." if error.hint else ""), None
         end = "Training goes on; the recorder counts such errors and warns once."
-        self._warn(type(error).__name__, f"{what}: {said}{hint} {end}", None if ours else error)
+        self._warn(type(error).__name__, f"{what}: {said} {end}", foreign)
 
     def _warn(self, kind: str, message: str, error: Exception | None = None) -> None:
         """Once of each kind."""
