@@ -93,8 +93,8 @@ class RepeatedResponses:
                 evidence=evidence,
             )
         sentence = (
-            f"{count(extra, 'response')} ({share(extra / kept)}) came before with the same tokens and log-probs; "
-            f"of the {len(repeated):,} that did, {elsewhere:,} are in several files or ranks ({examined})."
+            f"{count(extra, 'response')} ({share(extra / kept)}) came before with the same tokens and log-probs: "
+            f"copies of {len(repeated):,}, of which {elsewhere:,} are in several files or ranks ({examined})."
         )
         alike = _alike_within_prompts(rows, complete=kept == self.responses)
         by_rank = 2 * elsewhere >= len(repeated) and int(rows["copies"].max()) == 2

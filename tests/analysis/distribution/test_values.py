@@ -115,6 +115,15 @@ def test_nor_is_one_of_whose_responses_some_diverge(samples: int) -> None:
         assert repeated(prompt_S, content_S, np.arange(len(prompt_S)) % samples).status == "unknown"
 
 
+def test_copies_are_told_from_the_responses_that_they_are_of() -> None:
+    content_S = np.repeat(np.arange(5), [5, 4, 4, 1, 1])
+    check = repeated(content_S, content_S, np.arange(len(content_S)))
+    assert check.sentence.startswith(
+        "10 responses (66.7 %) came before with the same tokens and log-probs: "
+        "copies of 3, of which 3 are in several files or ranks (all 15 "
+    )
+
+
 @pytest.mark.parametrize("samples", [1, 2, 4])
 def test_ranks_that_write_what_both_hold_are_a_fault(samples: int) -> None:
     content_S = np.arange(20 * samples)
