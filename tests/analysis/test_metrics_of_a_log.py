@@ -117,6 +117,14 @@ def test_trl_averages_what_its_ranks_have() -> None:
     assert named(together, name).values == pytest.approx([0.175])
 
 
+def test_what_is_recomputed_of_the_old_policy_says_so() -> None:
+    """Where prime-rl would have taken π_θ."""
+    columns = {"behavior_logprobs": [[-1.0]], "reference_logprobs": [[-1.5]], "target_logprobs": [[-3.0]]}
+    metric = named(metrics_of(columns).results(["prime-rl"]), "mismatch_kl/all/mean")
+    assert metric.value == pytest.approx(np.exp(-0.5) - 1 + 0.5)
+    assert "π_old" in metric.estimates
+
+
 def test_without_steps_there_is_one_value() -> None:
     columns = {name: values for name, values in COLUMNS.items() if name != "step"}
     metric = named(metrics_of(columns).results(["skyrl"]), NAME)
