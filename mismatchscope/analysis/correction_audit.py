@@ -31,6 +31,7 @@ class CorrectionAudits:
     def __init__(self, settings: AnalysisSettings) -> None:
         self._following = {name: Following() for name in RATIOS}
         self._weights = self._constant = 0
+        self._has_column = False
         self._sum_weight = self._sum_ratio = 0.0
         self._smallest, self._largest = math.inf, -math.inf
         self._mask_edges, self._scatter = Edges(), Scatter()
@@ -38,9 +39,12 @@ class CorrectionAudits:
     def add(self, block: LogBlock) -> None:
         self._add_mask(block)
         weight_N = block.of_tokens("weights")
-        if weight_N is None or not np.isfinite(weight_N).any():
+        if weight_N is None:
             return
+        self._has_column = True
         known_N = np.isfinite(weight_N)
+        if not known_N.any():
+            return
         log_ratio_N = block.logp_pi_N - block.logp_mu_N
         self._weights += int(np.count_nonzero(known_N))
         self._constant += int(np.count_nonzero(weight_N[known_N] == 1))
@@ -55,6 +59,7 @@ class CorrectionAudits:
     def merge(self, other: CorrectionAudits) -> None:
         for name, following in self._following.items():
             following.merge(other._following[name])
+        self._has_column |= other._has_column
         self._weights += other._weights
         self._constant += other._constant
         self._sum_weight += other._sum_weight
@@ -64,7 +69,7 @@ class CorrectionAudits:
         self._scatter.merge(other._scatter)
 
     def results(self) -> tuple[CorrectionAudit, ...]:
-        found = [self._of_weights()] if self._weights else []
+        found = [self._of_weights()] if self._has_column else []
         return (*found, *([self._of_mask()] if self._scatter.left else []))
 
     def _add_mask(self, block: LogBlock) -> None:
@@ -100,6 +105,9 @@ class CorrectionAudits:
                 fix=fix,
             )
 
+        if not self._weights:
+            sentence = "The log has a column of weights, but no weight in it is a finite number."
+            return audit("cannot_tell", "unknown", sentence)
         if self._constant == self._weights:
             return audit("no_weight", "pass", "Every weight is 1: none corrects.", rule="none", agree=self._weights)
         if self._smallest == self._largest:

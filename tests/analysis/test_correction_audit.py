@@ -162,3 +162,9 @@ def test_a_threshold_that_dropped_nothing_is_not_made_up() -> None:
     assert found.code == "token_masked"
     assert "0 where that is above 1.7;" in found.sentence
     assert f"what the rule does below {number(smallest)} is not seen" in found.sentence
+
+
+def test_weights_that_are_no_numbers_are_said() -> None:
+    (audit,) = audited(with_weights(block_of(0), lambda r, b: np.full_like(r, np.nan)))
+    assert (audit.column, audit.code, audit.status) == ("weights", "cannot_tell", "unknown")
+    assert audit.sentence == "The log has a column of weights, but no weight in it is a finite number."
