@@ -8,7 +8,7 @@ Shapes: S responses of a block, N their tokens that count.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -17,7 +17,7 @@ import numpy as np
 from ..measures.correction_results import Correction, CorrectionSeries, CorrectionSweep
 from ..measures.corrections import RatioBlock
 from ..measures.corrections.accumulator import Corrections
-from ..measures.corrections.catalogue import EVERY, NEEDS
+from ..measures.corrections.catalogue import EVERY, NEEDS, Need
 from ..measures.corrections.requests import settings_asked
 from ..measures.corrections.second_moment import M2PO, THRESHOLD, SecondMoment
 from ..measures.corrections.series import ClusterWeights, LabelSums
@@ -126,11 +126,11 @@ class LogCorrections:
                     found.append(sums.series(k, correction.name, correction.parameters, correction.unit, by))
         return tuple(each for each in found if each is not None)
 
-    def left_out(self) -> dict[str, str]:
-        """Rules that could not be applied, by name, and what the log lacks."""
+    def left_out(self, needs: Mapping[Need, str] = NEEDS) -> dict[str, str]:
+        """Rules that could not be applied, by name, and what the log lacks, in the words of `needs`."""
         self._add_waiting()
         mixed = {each.name: f"needs {NEEDS['target']} of all responses or none" for each in self._settings}
-        return {name: why for name, why in mixed.items() if self._mixes(Setting(name))} | self._all.left_out()
+        return {name: why for name, why in mixed.items() if self._mixes(Setting(name))} | self._all.left_out(needs)
 
     def _results(self) -> list[Correction | None]:
         """One a setting; None where it lacks something."""

@@ -23,7 +23,6 @@ from ..logs.metrics_file import LoggedMetrics
 from ..logs.reading import Log
 from ..machine import machine_facts
 from ..measures.bounds import with_policies
-from ..measures.corrections.requests import settings_asked
 from ..measures.log_results import DistributionCheck, LogFacts
 from ..measures.results import Alpha
 from ..measures.selected_states import State
@@ -36,6 +35,7 @@ from .distribution.column_policies import column_policies
 from .finding import log_finding
 from .group_rows import groups_of
 from .groups import GroupSums
+from .lacking import rules_left_out, without_target
 from .native_metrics import at_steps_of_log, trainers_of, why_not_compared
 from .prefix_cache import stale_cache_of
 from .settings import AnalysisSettings
@@ -258,7 +258,16 @@ def _facts(
         selection="; ".join(filter(None, [_selects(log, statistics), *reduced])) or None,
         repairs=settings.repairs.sentences,
         remarks=tuple(
-            filter(None, [*log.remarks, *statistics.remarks, *_left_out(statistics, settings), not_compared])
+            filter(
+                None,
+                [
+                    *log.remarks,
+                    *statistics.remarks,
+                    without_target(statistics),
+                    *rules_left_out(statistics, settings),
+                    not_compared,
+                ],
+            )
         ),
     )
 
@@ -266,14 +275,3 @@ def _facts(
 def _selects(log: Log, statistics: LogStatistics) -> str | None:
     """What the format's masks have left out; None where the log's mask nothing, so that nothing can be left out."""
     return log.format.selects if statistics.rejected.masked else None
-
-
-def _left_out(statistics: LogStatistics, settings: AnalysisSettings) -> list[str]:
-    """Corrections that lack something of the log; those that no log can show are named where somebody asked."""
-    asked = {setting.name for text in settings.corrections for setting in settings_asked(text)}
-    names: dict[str, list[str]] = {}
-    for name, reason in statistics.corrections.left_out().items():
-        if name in asked or "every state" not in reason:
-            names.setdefault(reason, []).append(name)
-    listed = "; ".join(f"{', '.join(each)} ({reason})" for reason, each in names.items())
-    return [f"corrections that this log cannot show: {listed}"] if listed else []

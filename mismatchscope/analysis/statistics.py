@@ -5,10 +5,14 @@ To add a statistic: a class that keeps to `LogStatistic`, made in `LogStatistics
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Protocol, Self
+
+import numpy as np
 
 from ..comparison.statistics import PairStatistics
 from ..logs.source import LogBatch
+from ..measures.corrections.catalogue import Need
 from .block import LogBlock
 from .correction_audit import CorrectionAudits
 from .corrections import LogCorrections
@@ -49,6 +53,9 @@ class LogStatistics:
         self.rows = self.sequences = self.partial = 0
         self.prompts_unknown = 0
         """Responses whose prompt the log does not say: each counts as a prompt."""
+        self.known_tokens: Counter[Need] = Counter()
+        """How many of the tokens that count have a value of π_θ, and of the advantages: 0 where the column that is
+        there has none, no key where there is no column."""
         self.remarks: list[str] = []
 
     def add(self, batch: LogBatch, file: int = 0) -> int:
@@ -71,6 +78,13 @@ class LogStatistics:
             self.beta.add(of_target[1])
         for name in _STATISTICS:
             getattr(self, name).add(block)
+        columns: dict[Need, np.ndarray | None] = {
+            "target": block.logp_theta_N,
+            "advantages": block.of_tokens("advantages"),
+        }
+        for need, value_N in columns.items():
+            if value_N is not None:
+                self.known_tokens[need] += len(value_N) - int(np.count_nonzero(np.isnan(value_N)))
         self.sequences += len(block.whole_S)
         self.partial += int((~block.whole_S).sum())
         self.prompts_unknown += int((block.cluster_S == ~block.sequence_id_S).sum())
@@ -83,6 +97,7 @@ class LogStatistics:
         self.sequences += other.sequences
         self.partial += other.partial
         self.prompts_unknown += other.prompts_unknown
+        self.known_tokens.update(other.known_tokens)
         self._remark(tuple(other.remarks))
 
     def _remark(self, remarks: tuple[str, ...]) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from ..correction_results import Correction
 from .bins import Key
 from .block import RatioBlock
-from .catalogue import NEEDS, USUAL
+from .catalogue import NEEDS, USUAL, Need
 from .effect import Effect, RuleSums
 from .setting import Setting
 
@@ -79,15 +79,16 @@ class Corrections:
             for setting, each in zip(self._settings, sums, strict=True)
         ]
 
-    def left_out(self) -> dict[str, str]:
-        """Settings that could not be applied, by name, and what they lack; nothing while no block was seen."""
+    def left_out(self, needs: Mapping[Need, str] = NEEDS) -> dict[str, str]:
+        """Settings that could not be applied, by name, and what they lack in the words of `needs`; nothing while no
+        block was seen."""
         if self._known is None:
             return {}
         lacking = {
-            setting.name: [NEEDS[need] for need in NEEDS if need in setting.needs and need not in self._known]
+            setting.name: [needs[need] for need in NEEDS if need in setting.needs and need not in self._known]
             for setting in self._settings
         }
-        return {name: f"needs {' and '.join(needs)}" for name, needs in lacking.items() if needs}
+        return {name: f"needs {' and '.join(lacks)}" for name, lacks in lacking.items() if lacks}
 
 
 def _thresholds(settings: Sequence[Setting]) -> dict[Key, tuple[set[float], set[float]]]:
