@@ -111,7 +111,7 @@ class RepeatedResponses:
         return DistributionCheck(
             code="duplicates",
             status="unknown",
-            sentence=f"{sentence} Most responses of a prompt are alike: a greedy sampler repeats itself.",
+            sentence=f"{sentence} A greedy sampler that repeats itself looks like this.",
             count=extra,
             of=kept,
             evidence=evidence,

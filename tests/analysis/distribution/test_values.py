@@ -124,6 +124,12 @@ def test_copies_are_told_from_the_responses_that_they_are_of() -> None:
     )
 
 
+def test_copies_of_unknown_prompts_say_nothing_of_prompts() -> None:
+    check = repeated(np.full(40, None), np.repeat(np.arange(10), 4))
+    assert check.status == "unknown"
+    assert check.sentence.endswith("A greedy sampler that repeats itself looks like this.")
+
+
 @pytest.mark.parametrize("samples", [1, 2, 4])
 def test_ranks_that_write_what_both_hold_are_a_fault(samples: int) -> None:
     content_S = np.arange(20 * samples)
