@@ -157,7 +157,7 @@ def scattered_check(examined: ExaminedResponses) -> DistributionCheck:
         code="zeros",
         status="pass",
         sentence=f"Of {count(sum(column.zeros for column in columns), 'log-prob')} examined that are exactly 0 "
-        f"the other side is below {_UNLIKELY} at {unlikely:,}, no more often than beside them.",
+        f"the other side is below {_UNLIKELY} at {unlikely:,}, not clearly more often than beside them.",
         count=unlikely,
         of=len(logp_mu_N),
         evidence=evidence,

@@ -126,6 +126,14 @@ def test_heavy_tails_at_certain_tokens_are_no_fillers(responses: Columns) -> Non
     assert zeros.status == "pass" and zeros.count
 
 
+def test_few_unlikely_zeros_are_not_said_to_be_as_many_as_beside_them(responses: Columns) -> None:
+    """Three of three zeros are unlikely to the other side: too few to tell, and more often than beside them."""
+    zero_R = np.isin(np.arange(len(responses.mu_R)), np.flatnonzero(responses.pi_R < -1)[:3])
+    _, zeros = zeros_of(replace(responses, mu_R=np.where(zero_R, 0.0, np.minimum(responses.mu_R, -1e-9))))
+    assert (zeros.status, zeros.count) == ("pass", 3)
+    assert zeros.sentence.endswith("at 3, not clearly more often than beside them.")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["certain tokens, stale weights", "certain tokens, heavy tails of experts"])
 def test_false_alarms_are_rare(name: str) -> None:
