@@ -74,7 +74,10 @@ def stale_cache_of(sums: GroupSums, *, confidence: float = 0.95) -> StaleCache |
         )
     else:
         since, code = None, "neither"
-        sentence = "Mean TV at like certainty rose neither at positions below 16 nor from 64 to 255."
+        sentence = (
+            "No step is seen from which on mean TV at like certainty is larger, neither at positions below 16 nor "
+            "from 64 to 255."
+        )
     return StaleCache(code, sentence, early=changes[0], late=changes[1], since=since)
 
 

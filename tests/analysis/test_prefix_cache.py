@@ -47,6 +47,14 @@ def test_few_steps_or_short_responses_cannot_tell() -> None:
     assert few.early is None
 
 
+def test_of_a_run_that_drifts_no_step_is_named() -> None:
+    """The last steps are worse than the first ones, and so it is not said that none is."""
+    found = stale_cache_of(summed(simulated_run(RunDesign(**CACHE, drift=1.0), 0)))  # type: ignore[arg-type]
+    assert found is not None and found.code == "neither"
+    assert found.early is not None and found.early.low is not None and found.early.low > 1
+    assert found.sentence.startswith("No step is seen from which on mean TV at like certainty is larger")
+
+
 def code_after(change: str, seed: int) -> str:
     found = stale_cache_of(states_change(np.random.default_rng(seed), change))
     assert found is not None
