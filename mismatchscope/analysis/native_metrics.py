@@ -15,7 +15,7 @@ import numpy as np
 from ..logs.metrics_file import LoggedMetrics
 from ..measures.log_results import NativeMetric
 from ..measures.native.batch_sums import BatchSums, Definition, sums_by_batch
-from ..measures.native.registry import TRAINERS
+from ..measures.native.registry import EVERY_METRIC, TRAINERS
 from .block import UNKNOWN, LogBlock
 from .settings import AnalysisSettings
 
@@ -39,9 +39,7 @@ class NativeMetrics:
         unknown_S = np.full(len(block.length_S), UNKNOWN)
         key_S2 = np.column_stack([unknown_S if label_S is None else label_S for label_S in (step_S, rank_S)])
         key_B2, batch_S = np.unique(key_S2, axis=0, return_inverse=True)
-        found = sums_by_batch(
-            block.logp_mu_N, block.logp_pi_N, block.offsets_S1, batch_S.ravel(), sums=block.figures.sums
-        )
+        found = sums_by_batch(block.logp_mu_N, block.logp_pi_N, block.offsets_S1, batch_S.ravel(), EVERY_METRIC)
         for batch, sums in found.items():
             step, rank = key_B2[batch].tolist()
             self._sums.setdefault((step, rank), BatchSums()).merge(sums)

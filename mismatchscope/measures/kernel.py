@@ -45,7 +45,7 @@ _ARGUMENTS = {  # of which "pn" of the first three is a row and the bytes to the
     "topk_sums": "pnpnnnp",
     "token_sums": "ppippnpp",
     "token_figures_and_sums": "pppnppppp",
-    "native_sums": "ppppnpp",
+    "native_sums": "ppippnipp",
     "ratio_bins": "ppnp",
     "k3_values": "pnp",
     "value_range": "pnp",

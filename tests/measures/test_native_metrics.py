@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mismatchscope.measures.native.batch_sums import BatchSums, sums_by_batch
-from mismatchscope.measures.native.registry import TRAINERS
+from mismatchscope.measures.native.registry import EVERY_METRIC, TRAINERS
 
 B, T = 24, 40
 EPSILON = 1e-8
@@ -31,7 +31,9 @@ def responses(seed: int, scale: float = 0.3) -> tuple[Rows, Rows]:
 
 def sums_of(mu: Rows, pi: Rows) -> BatchSums:
     offsets_S1 = np.append(0, np.cumsum([len(row) for row in mu]))
-    return sums_by_batch(np.concatenate(mu), np.concatenate(pi), offsets_S1, np.zeros(len(mu), dtype=int))[0]
+    return sums_by_batch(
+        np.concatenate(mu), np.concatenate(pi), offsets_S1, np.zeros(len(mu), dtype=int), EVERY_METRIC
+    )[0]
 
 
 def k3(d: np.ndarray) -> np.ndarray:
@@ -172,7 +174,7 @@ def test_batches_are_kept_apart() -> None:
     mu, pi = responses(seed=2)
     offsets_S1 = np.append(0, np.cumsum([len(row) for row in mu]))
     batch_S = np.arange(B) % 3
-    found = sums_by_batch(np.concatenate(mu), np.concatenate(pi), offsets_S1, batch_S)
+    found = sums_by_batch(np.concatenate(mu), np.concatenate(pi), offsets_S1, batch_S, EVERY_METRIC)
     for batch, sums in found.items():
         alone = sums_of(
             [row for row, which in zip(mu, batch_S, strict=True) if which == batch],

@@ -17,3 +17,4 @@ TRAINERS: dict[str, tuple[Definition, ...]] = {
     "openrlhf": openrlhf.METRICS,
     "torchtitan": torchtitan.METRICS,
 }
+EVERY_METRIC = tuple(metric for metrics in TRAINERS.values() for metric in metrics)

@@ -47,7 +47,7 @@ METRICS = (
         "sampling/importance_sampling_ratio/mean",
         "mean over a rank's tokens of min(ρ, 3), then over ranks",
         "mean weight after truncation: not E ρ",
-        lambda sums: sums.mean("ratio_to_3"),
+        lambda sums: sums.mean("ratio_to_cap"),
         _TRUNCATED,
         over_ranks=True,
     ),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from .batch_sums import EPSILON, BatchSums
+from .batch_sums import BatchSums
+from .groups import EPSILON
 
 Value = Callable[[BatchSums], float]
 

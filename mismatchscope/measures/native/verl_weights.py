@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 
-from .batch_sums import EPSILON, BatchSums, Definition
+from .batch_sums import BatchSums, Definition
+from .groups import EPSILON
 from .verl_means import Value, by_response, largest, mean, smallest
 
 _BOUND = 20.0
