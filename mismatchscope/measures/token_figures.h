@@ -11,9 +11,8 @@
 typedef struct {
     double d, size;        /* log rho, |log rho| */
     double ratio, inverse; /* rho, exp |d| */
-    double k3, reverse_k3; /* rho - 1 - d, 1 / rho - 1 + d */
+    double k3;             /* rho - 1 - d */
     double shortfall;      /* (1 - rho)_+ */
-    double distance;       /* |rho - 1| */
     double m, p, gap;      /* mu, pi, |pi - mu| of the token */
 } token_figures;
 
@@ -47,9 +46,7 @@ INLINE token_figures figures_at(double d, double top, int64_t used) {
         .ratio = falls ? inverse_e : e,
         .inverse = e,
         .k3 = falls ? down : up,
-        .reverse_k3 = falls ? up : down,
         .shortfall = falls ? share : 0,
-        .distance = falls ? share : up + s,
         .m = falls ? larger : smaller,
         .p = falls ? smaller : larger,
         .gap = larger * share,

@@ -4,9 +4,8 @@
 /* The layout is read by numpy: see `TOKEN_SUMS` in token_sums.py. */
 typedef struct {
     double tokens, rejected;
-    double log_ratio, log_ratio_square, abs_logprob_diff, k3, reverse_k3, ratio, ratio_square, outside_band,
-            shortfall, prob_diff, prob_diff_square, abs_prob_diff, exp_abs_diff, prob_mu, prob_pi, prob_mu_square,
-            prob_pi_square, prob_product, logp_mu, logp_pi;
+    double log_ratio, log_ratio_square, abs_logprob_diff, k3, ratio, outside_band, shortfall, prob_diff,
+            abs_prob_diff, exp_abs_diff, prob_mu, prob_pi, prob_mu_square, prob_pi_square, prob_product;
     double smallest_log_ratio, smallest_abs_logprob_diff, smallest_k3, smallest_prob_diff, smallest_abs_prob_diff,
             largest_log_ratio, largest_k3, largest_prob_diff;
 } token_sums_result;
@@ -30,17 +29,15 @@ INLINE double logp_at(const void *logp, int64_t i, int is_float) {
 INLINE token_sums_result segment_sums(const void *mu, const void *pi, int is_float, const uint8_t *counts,
                                       int64_t begin, int64_t end, log_band band, token_columns kept) {
     int64_t tokens = 0, rejected = 0;
-    double log_ratio = 0, log_ratio_square = 0, abs_logprob_diff = 0, k3 = 0, reverse_k3 = 0, ratio = 0,
-           ratio_square = 0, outside_band = 0, shortfall = 0, prob_diff = 0, prob_diff_square = 0,
-           abs_prob_diff = 0, exp_abs_diff = 0, prob_mu = 0, prob_pi = 0, prob_mu_square = 0, prob_pi_square = 0,
-           prob_product = 0, logp_mu = 0, logp_pi = 0;
+    double log_ratio = 0, log_ratio_square = 0, abs_logprob_diff = 0, k3 = 0, ratio = 0, outside_band = 0,
+           shortfall = 0, prob_diff = 0, abs_prob_diff = 0, exp_abs_diff = 0, prob_mu = 0, prob_pi = 0,
+           prob_mu_square = 0, prob_pi_square = 0, prob_product = 0;
     double smallest_log_ratio = INFINITY, smallest_abs_logprob_diff = INFINITY, smallest_k3 = INFINITY,
             smallest_prob_diff = INFINITY, smallest_abs_prob_diff = INFINITY;
     double largest_log_ratio = -INFINITY, largest_k3 = -INFINITY, largest_prob_diff = -INFINITY;
-#pragma omp simd reduction(+ : tokens, rejected, log_ratio, log_ratio_square, abs_logprob_diff, k3, \
-        reverse_k3, ratio, ratio_square, outside_band, shortfall, prob_diff, prob_diff_square, \
-        abs_prob_diff, exp_abs_diff, prob_mu, prob_pi, prob_mu_square, prob_pi_square, prob_product, \
-        logp_mu, logp_pi) \
+#pragma omp simd reduction(+ : tokens, rejected, log_ratio, log_ratio_square, abs_logprob_diff, k3, ratio, \
+        outside_band, shortfall, prob_diff, abs_prob_diff, exp_abs_diff, prob_mu, prob_pi, prob_mu_square, \
+        prob_pi_square, prob_product) \
     reduction(min : smallest_log_ratio, smallest_abs_logprob_diff, smallest_k3, smallest_prob_diff, \
         smallest_abs_prob_diff) \
     reduction(max : largest_log_ratio, largest_k3, largest_prob_diff)
@@ -49,7 +46,7 @@ INLINE token_sums_result segment_sums(const void *mu, const void *pi, int is_flo
         int64_t asked = counts ? counts[i] : 1;
         int64_t used = asked & (x <= TOLERANCE) & (y <= TOLERANCE) & (x > -INFINITY);
         token_figures t = figures_of(x, y, used);
-        double rho = used ? t.ratio : 0, change = copysign(t.gap, t.d);
+        double change = copysign(t.gap, t.d);
         if (kept.log_ratio) {
             kept.log_ratio[i] = t.d;
             kept.k3[i] = t.k3;
@@ -61,13 +58,10 @@ INLINE token_sums_result segment_sums(const void *mu, const void *pi, int is_flo
         log_ratio_square += t.d * t.d;
         abs_logprob_diff += t.size;
         k3 += t.k3;
-        reverse_k3 += t.reverse_k3;
-        ratio += rho;
-        ratio_square += rho * rho;
+        ratio += used ? t.ratio : 0;
         outside_band += (t.d < band.low) | (t.d > band.high) ? 1 : 0;
         shortfall += t.shortfall;
         prob_diff += change;
-        prob_diff_square += t.gap * t.gap;
         abs_prob_diff += t.gap;
         exp_abs_diff += used ? t.inverse : 0;
         prob_mu += t.m;
@@ -75,8 +69,6 @@ INLINE token_sums_result segment_sums(const void *mu, const void *pi, int is_flo
         prob_mu_square += t.m * t.m;
         prob_pi_square += t.p * t.p;
         prob_product += t.m * t.p;
-        logp_mu += used ? x : 0;
-        logp_pi += used ? y : 0;
         smallest_log_ratio = used & (t.d < smallest_log_ratio) ? t.d : smallest_log_ratio;
         smallest_abs_logprob_diff = used & (t.size < smallest_abs_logprob_diff) ? t.size : smallest_abs_logprob_diff;
         smallest_k3 = used & (t.k3 < smallest_k3) ? t.k3 : smallest_k3;
@@ -87,9 +79,9 @@ INLINE token_sums_result segment_sums(const void *mu, const void *pi, int is_flo
         largest_prob_diff = used & (change > largest_prob_diff) ? change : largest_prob_diff;
     }
     return (token_sums_result){
-        tokens, rejected, log_ratio, log_ratio_square, abs_logprob_diff, k3, reverse_k3, ratio, ratio_square, outside_band,
-        shortfall, prob_diff, prob_diff_square, abs_prob_diff, exp_abs_diff, prob_mu, prob_pi,
-        prob_mu_square, prob_pi_square, prob_product, logp_mu, logp_pi,
+        tokens, rejected, log_ratio, log_ratio_square, abs_logprob_diff, k3, ratio, outside_band,
+        shortfall, prob_diff, abs_prob_diff, exp_abs_diff, prob_mu, prob_pi,
+        prob_mu_square, prob_pi_square, prob_product,
         smallest_log_ratio, smallest_abs_logprob_diff, smallest_k3, smallest_prob_diff,
         smallest_abs_prob_diff, largest_log_ratio, largest_k3, largest_prob_diff,
     };

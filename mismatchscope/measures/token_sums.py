@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from . import kernel
-from .sampled import LOG_TOLERANCE, SampledEstimators, k3, sampled_estimators
+from .sampled import LOG_TOLERANCE, SampledEstimators, sampled_estimators
 
 Array = np.ndarray
 
@@ -47,19 +47,14 @@ class TokenSums:
     """|d|."""
     k3: Array
     """rho - 1 - d."""
-    reverse_k3: Array
-    """1 / rho - 1 + d."""
     ratio: Array
     """rho."""
-    ratio_square: Array
-    """rho^2."""
     outside_band: Array
     """Tokens whose rho is outside `RATIO_BAND`."""
     shortfall: Array
     """(1 - rho)_+."""
     prob_diff: Array
     """pi(a) - mu(a)."""
-    prob_diff_square: Array
     abs_prob_diff: Array
     """|pi(a) - mu(a)|."""
     exp_abs_diff: Array
@@ -72,10 +67,6 @@ class TokenSums:
     prob_pi_square: Array
     prob_product: Array
     """mu(a) pi(a)."""
-    logp_mu: Array
-    """log mu(a)."""
-    logp_pi: Array
-    """log pi(a)."""
     smallest_log_ratio: Array
     smallest_abs_logprob_diff: Array
     smallest_k3: Array
@@ -229,31 +220,24 @@ def _figures(mu_L: Array, pi_L: Array) -> dict[str, Array]:
     """By the names of `TokenSums`; L tokens, maybe none."""
     sampled = sampled_estimators(mu_L, pi_L) if len(mu_L) else SampledEstimators(*[np.zeros(0)] * 11)
     p_mu_L, p_pi_L = np.exp(mu_L), np.exp(pi_L)
-    with np.errstate(over="ignore", invalid="ignore"):
-        reverse_k3_L = np.where(sampled.log_ratio == -np.inf, np.inf, k3(-sampled.log_ratio))
-        return {
-            "tokens": np.ones(len(mu_L)),
-            "log_ratio": sampled.log_ratio,
-            "log_ratio_square": sampled.log_ratio**2,
-            "abs_logprob_diff": sampled.abs_logprob_diff,
-            "k3": sampled.k3,
-            "reverse_k3": reverse_k3_L,
-            "ratio": sampled.ratio,
-            "ratio_square": sampled.ratio**2,
-            "outside_band": (sampled.log_ratio < _LOG_BAND[0]) | (sampled.log_ratio > _LOG_BAND[1]),
-            "shortfall": sampled.shortfall,
-            "prob_diff": sampled.prob_diff,
-            "prob_diff_square": sampled.prob_diff**2,
-            "abs_prob_diff": sampled.binary_tv,
-            "exp_abs_diff": sampled.exp_abs_diff,
-            "prob_mu": p_mu_L,
-            "prob_pi": p_pi_L,
-            "prob_mu_square": p_mu_L**2,
-            "prob_pi_square": p_pi_L**2,
-            "prob_product": p_mu_L * p_pi_L,
-            "logp_mu": mu_L,
-            "logp_pi": pi_L,
-        }
+    return {
+        "tokens": np.ones(len(mu_L)),
+        "log_ratio": sampled.log_ratio,
+        "log_ratio_square": sampled.log_ratio**2,
+        "abs_logprob_diff": sampled.abs_logprob_diff,
+        "k3": sampled.k3,
+        "ratio": sampled.ratio,
+        "outside_band": (sampled.log_ratio < _LOG_BAND[0]) | (sampled.log_ratio > _LOG_BAND[1]),
+        "shortfall": sampled.shortfall,
+        "prob_diff": sampled.prob_diff,
+        "abs_prob_diff": sampled.binary_tv,
+        "exp_abs_diff": sampled.exp_abs_diff,
+        "prob_mu": p_mu_L,
+        "prob_pi": p_pi_L,
+        "prob_mu_square": p_mu_L**2,
+        "prob_pi_square": p_pi_L**2,
+        "prob_product": p_mu_L * p_pi_L,
+    }
 
 
 def _pooled(name: str, value_U: Array, group_U: Array, groups: int) -> Array:

@@ -72,21 +72,17 @@ def test_sums_are_those_of_the_estimators(backend: str) -> None:
             "abs_logprob_diff": s.abs_logprob_diff,
             "k3": s.k3,
             "ratio": s.ratio,
-            "ratio_square": s.ratio**2,
             "outside_band": (s.ratio < 0.8) | (s.ratio > 1.2),
             "shortfall": s.shortfall,
             "prob_diff": s.prob_diff,
-            "prob_diff_square": s.binary_tv**2,
             "abs_prob_diff": s.binary_tv,
             "exp_abs_diff": s.exp_abs_diff,
             "prob_mu": p_mu,
             "prob_pi_square": p_pi**2,
             "prob_product": p_mu * p_pi,
-            "logp_pi": pi_N[start:stop],
         }.items():
             terms = math.fsum(np.abs(values))
             assert getattr(found, name)[segment] == pytest.approx(math.fsum(values), rel=1e-13, abs=1e-13 * terms)
-        assert found.reverse_k3[segment] == pytest.approx(math.fsum(np.expm1(-s.log_ratio) + s.log_ratio), rel=1e-9)
         assert found.largest_ratio[segment] == pytest.approx(s.ratio.max(), rel=1e-14)
         assert np.exp(found.smallest_log_ratio[segment]) == pytest.approx(s.ratio.min(), rel=1e-14)
         assert found.largest_abs_logprob_diff[segment] == s.abs_logprob_diff.max()
