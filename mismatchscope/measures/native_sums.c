@@ -2,8 +2,7 @@
  * whose numpy is what this is tested against.
  *
  * Each group of sums that is asked for takes in the tokens that count, a block at a time: so nobody pays for an
- * exponential that no metric needs. `simdlen` is there for compilers that by themselves keep to half of the widest
- * vectors.
+ * exponential that no metric needs.
  *
  * Legend: x = log mu and y = log pi of a token, d = y - x, rho = exp(d).
  */

@@ -35,7 +35,7 @@ INLINE token_sums_result segment_sums(const void *mu, const void *pi, int is_flo
     double smallest_log_ratio = INFINITY, smallest_abs_logprob_diff = INFINITY, smallest_k3 = INFINITY,
             smallest_prob_diff = INFINITY, smallest_abs_prob_diff = INFINITY;
     double largest_log_ratio = -INFINITY, largest_k3 = -INFINITY, largest_prob_diff = -INFINITY;
-#pragma omp simd reduction(+ : tokens, rejected, log_ratio, log_ratio_square, abs_logprob_diff, k3, ratio, \
+#pragma omp simd simdlen(8) reduction(+ : tokens, rejected, log_ratio, log_ratio_square, abs_logprob_diff, k3, ratio, \
         outside_band, shortfall, prob_diff, abs_prob_diff, exp_abs_diff, prob_mu, prob_pi, prob_mu_square, \
         prob_pi_square, prob_product) \
     reduction(min : smallest_log_ratio, smallest_abs_logprob_diff, smallest_k3, smallest_prob_diff, \
