@@ -26,8 +26,12 @@ def check(a, b, normalised):
 
 mu = torch.randn(3, 9001) * 3
 top_k = mu.clone(); top_k[:, 20:] = -torch.inf
+masked = mu.clone(); masked[:, 4000:] = -1e30
+steep = mu * 6  # with ratios above exp(40)
 near, far = mu + torch.randn(3, 9001) * 1e-2, torch.randn(3, 9001) + 90
-for a, b in ((mu, near), (mu.bfloat16(), far), (top_k, mu), (mu, top_k), (mu, mu.clone())):
+pairs = [(mu, near), (mu.bfloat16(), far), (mu, mu.clone())]
+pairs += [pair for other in (top_k, masked, steep) for pair in ((other, mu), (mu, other))]
+for a, b in pairs:
     check(a, b, False)
 check(mu.log_softmax(-1), near.log_softmax(-1), True)
 tied = torch.zeros(3, 9001); tied[:, [40, 9000]] = 9.0
@@ -66,6 +70,21 @@ def test_the_kernel_in_tritons_interpreter():
     pytest.importorskip("triton")
     environment = os.environ | {"TRITON_INTERPRET": "1"}
     subprocess.run([sys.executable, "-W", "ignore", "-c", CHECK, "cpu"], env=environment, check=True)
+
+
+@pytest.mark.parametrize("element", ["fp32", "bf16"])
+def test_the_kernel_compiles_for_a_gpu(element: str) -> None:
+    """The interpreter takes what the compiler refuses, such as a variable of two types; none of it needs a GPU."""
+    triton = pytest.importorskip("triton")
+    from triton.backends.compiler import GPUTarget
+
+    from mismatchscope.measures import full_triton
+
+    types = dict.fromkeys(("mu_ptr", "pi_ptr"), f"*{element}") | {"out_ptr": "*fp64", "log_floor": "fp64"}
+    types |= dict.fromkeys(("mu_stride", "pi_stride", "V"), "i32") | {"BLOCK": "constexpr"}
+    source = triton.compiler.ASTSource(full_triton._divergences, types, {"BLOCK": full_triton._BLOCK})
+    built = triton.compile(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": full_triton._WARPS})
+    assert "cubin" in built.asm
 
 
 @pytest.mark.gpu
