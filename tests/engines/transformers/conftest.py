@@ -16,16 +16,17 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("models")
     save_model(directory / "tiny")
     save_model(directory / "wide", hidden_size=512, num_hidden_layers=1)
+    save_model(directory / "large heads", head_dim=16)  # flex takes none that are smaller on a GPU
     return directory
 
 
 @pytest.fixture(scope="session")
 def load(models: Path) -> Load:
-    """Engines by model and options, each loaded once."""
+    """Engines by model and options, each loaded once; on the CPU, as the oracles are, unless told otherwise."""
     loaded: dict[tuple[str, TransformersOptions], TransformersEngine] = {}
 
     def load_once(model: str = "tiny", **options: object) -> TransformersEngine:
-        key = (model, TransformersOptions(**{"dtype": "float32"} | options))
+        key = (model, TransformersOptions(**{"dtype": "float32", "device": "cpu"} | options))
         if key[1].device == "cuda" and not torch.cuda.is_available():
             pytest.skip("no CUDA device")
         if key not in loaded:

@@ -123,7 +123,8 @@ def test_a_model_that_changes_its_logits_or_mixes_packed_sequences(
     backbone = Qwen3Model.forward
 
     def contiguous(self: object, position_ids: torch.Tensor, **inputs: object) -> object:
-        return backbone(self, position_ids=torch.arange(position_ids.shape[1])[None], **inputs)
+        in_one_row = torch.arange(position_ids.shape[1], device=position_ids.device)[None]
+        return backbone(self, position_ids=in_one_row, **inputs)
 
     monkeypatch.setattr(Qwen3Model, "forward", contiguous)
     load_from(models / "tiny")

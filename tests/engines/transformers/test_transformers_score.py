@@ -71,8 +71,8 @@ def test_every_forward_agrees_with_decoding_in_float32(load: Load, options: dict
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("options", [{"compile": True}, {"attn": "flex"}], ids=["compile", "flex"])
 def test_compiled_forwards_agree_in_float32(load: Load, options: dict[str, object], device: str) -> None:
-    rollout = roll(load(device=device))
-    engine = load(**options, device=device)
+    rollout = roll(load("large heads", device=device))
+    engine = load("large heads", **options, device=device)
     assert engine.facts()["effective"]["compile"] == options.get("compile", False)
     assert largest_tv(rollout, by_id(engine.score(to_score(rollout), PREFILL))) <= 1e-5
 
