@@ -34,15 +34,16 @@ def rollouts_in_bfloat16(stale_from: int | None = None) -> Callable[[list[str], 
     sampler: dict[str, Any] = {}
 
     def rollout(prompts: list[str], trainer: GRPOTrainer) -> dict[str, Any]:
-        step, tokenizer = trainer.state.global_step, trainer.processing_class
+        step, tokenizer, device = trainer.state.global_step, trainer.processing_class, trainer.accelerator.device
         if stale_from is None or step <= stale_from or not sampler:
             # A model of its own: the trainer's, copied, would go on to call the forward of the original.
             weights = trainer.accelerator.unwrap_model(trainer.model).state_dict()
-            sampler["model"] = AutoModelForCausalLM.from_config(trainer.model.config).to(torch.bfloat16).eval()
+            model = AutoModelForCausalLM.from_config(trainer.model.config)
+            sampler["model"] = model.to(device, torch.bfloat16).eval()
             sampler["model"].load_state_dict(weights)
             sampler["version"] = step
         prompt_ids = [tokenizer(prompt)["input_ids"] for prompt in prompts]
-        padded = tokenizer.pad({"input_ids": prompt_ids}, padding_side="left", return_tensors="pt")
+        padded = tokenizer.pad({"input_ids": prompt_ids}, padding_side="left", return_tensors="pt").to(device)
         with torch.no_grad():
             found = sampler["model"].generate(
                 **padded,

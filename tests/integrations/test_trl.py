@@ -80,10 +80,10 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return Run(tmp_path_factory.mktemp("trl"), max_steps=4, steps_per_generation=2, mask_truncated_completions=True)
 
 
-def test_every_completion_is_recorded_once_as_trl_held_it(run: Run) -> None:
-    assert len(run.rows) == len(run.held) == 64
+def check_that_rows_are_what_trl_held(run: Run, completions: int) -> None:
+    assert len(run.rows) == len(run.held) == completions
     matched = [run.held_of(row) for row in run.rows]
-    assert len({id(held) for held in matched}) == 64
+    assert len({id(held) for held in matched}) == completions
     for row, held in zip(run.rows, matched, strict=True):
         length = len(row["token_ids"])
         assert held["completion_ids"][:length].tolist() == row["token_ids"]
@@ -91,6 +91,19 @@ def test_every_completion_is_recorded_once_as_trl_held_it(run: Run) -> None:
         assert held["old_per_token_logps"][:length].tolist() == row["reference_logprobs"]
         assert held["completion_mask"][:length].bool().tolist() == row["mask"]
         assert {held["advantages"].item()} == set(row["advantages"])
+
+
+def test_every_completion_is_recorded_once_as_trl_held_it(run: Run) -> None:
+    check_that_rows_are_what_trl_held(run, 64)
+
+
+@pytest.mark.gpu
+def test_every_completion_of_a_run_on_a_gpu_too(tmp_path: Path) -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("there is no GPU")
+    run = Run(tmp_path, max_steps=2, steps_per_generation=2, use_cpu=False)
+    assert {held["completion_ids"].device.type for held in run.held} == {"cuda"}
+    check_that_rows_are_what_trl_held(run, 32)
 
 
 def test_the_target_is_the_forward_of_the_update(run: Run) -> None:
