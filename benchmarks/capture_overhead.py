@@ -1,13 +1,13 @@
 """Claim: recording the distributions costs at most 25 % on top of the bare generate and forward calls.
 
-    python benchmarks/capture_overhead.py [--device cuda]
+    python benchmarks/capture_overhead.py
 
 On the same batches, in the same process, round after round: transformers' own `generate(do_sample=True)` against
 the engine's rollout, and the model's plain forward against the engine's prefill, at every evidence level. A ratio
 is the median of the rounds' ratios. Two models: the embedded one (small vocabulary), and random weights in the
 shape of Qwen3-0.6B (152k words) with 4 of its 28 layers, where the capture has the least to hide behind. On a CPU
-the processor time of one thread is taken, which other programs disturb least; on CUDA the wall time.
-Prints the table and writes benchmarks/results/capture_overhead.md and .json.
+the processor time of one thread is taken, which other programs disturb least; on CUDA, where on_gpu.py runs it, the
+wall time. Prints the table and writes benchmarks/results/capture_overhead.md and .json.
 """
 
 from __future__ import annotations
@@ -41,25 +41,28 @@ Calls = dict[str, Callable[[], object]]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--device", default="cpu")
     parser.add_argument("--rounds", type=int, default=7)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    publish(measured("cpu", arguments.rounds), arguments.rounds)
+
+
+def measured(device: str, rounds: int) -> list[dict[str, object]]:
+    """The rows of the table, of both models."""
     embedded = Path(__file__).parents[1] / "mismatchscope" / "demo" / "dense"
     with tempfile.TemporaryDirectory() as directory:
         save_wide_model(Path(directory))
-        rows = [
-            *measure("embedded", embedded, arguments, batch_size=32, new_tokens=96),
-            *measure("152k words", Path(directory), arguments, batch_size=16, new_tokens=16),
+        return [
+            *measure("embedded", embedded, device, rounds, batch_size=32, new_tokens=96),
+            *measure("152k words", Path(directory), device, rounds, batch_size=16, new_tokens=16),
         ]
-    publish(rows, arguments)
 
 
 def measure(
-    name: str, model: Path, arguments: argparse.Namespace, batch_size: int, new_tokens: int
+    name: str, model: Path, device: str, rounds: int, batch_size: int, new_tokens: int
 ) -> list[dict[str, object]]:
     """Time every call on one batch of random prompts; rows of the table."""
-    engine = TransformersEngine(str(model), TransformersOptions(device=arguments.device, batch_size=batch_size))
+    engine = TransformersEngine(str(model), TransformersOptions(device=device, batch_size=batch_size))
     engine.load()
     engine._stop_ids = []  # every call makes the same number of tokens
     rng = np.random.default_rng(0)
@@ -73,7 +76,7 @@ def measure(
         ("sample", sampling_calls(engine, requests, task)),
         ("score", scoring_calls(engine, rollouts)),
     ):
-        seconds = time_rounds(calls, arguments)
+        seconds = time_rounds(calls, device, rounds)
         bare, *_ = seconds
         for call, samples in seconds.items():
             ratios = [mine / other for mine, other in zip(samples, seconds[bare], strict=True)]
@@ -179,9 +182,9 @@ def write(records: list[SequenceRecord]) -> None:
             write_part(Path(directory), record)
 
 
-def time_rounds(calls: Calls, arguments: argparse.Namespace) -> dict[str, list[float]]:
+def time_rounds(calls: Calls, device: str, rounds: int) -> dict[str, list[float]]:
     def clock() -> float:
-        if arguments.device == "cpu":
+        if device == "cpu":
             return time.process_time()
         torch.cuda.synchronize()
         return time.perf_counter()
@@ -189,7 +192,7 @@ def time_rounds(calls: Calls, arguments: argparse.Namespace) -> dict[str, list[f
     for call in calls.values():
         call()
     seconds: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(arguments.rounds):
+    for _ in range(rounds):
         for name, call in calls.items():
             began = clock()
             call()
@@ -212,32 +215,36 @@ def save_wide_model(directory: Path) -> None:
     AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).save_pretrained(directory)
 
 
-def publish(rows: list[dict[str, object]], arguments: argparse.Namespace) -> None:
-    import transformers
-
-    from mismatchscope.machine import hardware
-
-    device = torch.cuda.get_device_name() if arguments.device == "cuda" else f"{hardware()['cpu']}, one thread"
-    captured = [row for row in rows if row["call"].startswith(("rollout", "score"))]
-    largest = max(row["ratio"] for row in captured)
-    lines = [
-        "# What capturing the distributions costs",
-        "",
-        f"`python benchmarks/capture_overhead.py`, {date.today()}, {device}; torch {torch.__version__}, "
-        f"transformers {transformers.__version__}, bfloat16, {arguments.rounds} rounds.",
-        "",
-        f"Largest ratio of a capturing call to the bare one: {largest:.2f} (claim: at most {CLAIM}).",
+def table(rows: list[dict[str, object]]) -> list[str]:
+    return [
         "A rollout records and draws; a score records every response token, at the behaviour policy's top-64 ids "
         "with the tail overlap where it is top-64. Prompts have 24 to 47 tokens; the plain forward computes logits "
         "for them too, the engine's for the response alone. Written: each sequence as a file, as the worker does.",
         "",
         "| model | call | seconds | ratio to the bare call | range over rounds | response tokens/s |",
         "|---|---|---:|---:|---:|---:|",
+        *(
+            f"| {row['model']} | {row['call']} | {row['seconds']:.3f} | {row['ratio']:.2f} "
+            f"| {row['ratio_low']:.2f} – {row['ratio_high']:.2f} | {row['tokens'] / row['seconds']:,.0f} |"
+            for row in rows
+        ),
     ]
-    lines += [
-        f"| {row['model']} | {row['call']} | {row['seconds']:.3f} | {row['ratio']:.2f} "
-        f"| {row['ratio_low']:.2f} – {row['ratio_high']:.2f} | {row['tokens'] / row['seconds']:,.0f} |"
-        for row in rows
+
+
+def publish(rows: list[dict[str, object]], rounds: int) -> None:
+    import transformers
+
+    from mismatchscope.machine import hardware
+
+    largest = max(row["ratio"] for row in rows if row["call"].startswith(("rollout", "score")))
+    lines = [
+        "# What capturing the distributions costs",
+        "",
+        f"`python benchmarks/capture_overhead.py`, {date.today()}, {hardware()['cpu']}, one thread; "
+        f"torch {torch.__version__}, transformers {transformers.__version__}, bfloat16, {rounds} rounds.",
+        "",
+        f"Largest ratio of a capturing call to the bare one: {largest:.2f} (claim: at most {CLAIM}).",
+        *table(rows),
     ]
     results = Path(__file__).parent / "results"
     results.mkdir(exist_ok=True)

@@ -36,6 +36,7 @@ from mismatchscope.measures.full import divergences
 
 Tensor = torch.Tensor
 Measured = tuple[Tensor, Tensor, Tensor, Tensor]  # TV, KL, reverse KL, log ratio: [N] each
+Contender = Callable[[Tensor, Tensor, Tensor], Measured]
 
 VOCABULARY = 151_936
 FULL_ROWS = 64
@@ -67,7 +68,7 @@ def ours(mu_NV: Tensor, pi_NV: Tensor, ids_N: Tensor) -> Measured:
     return tuple(map(torch.from_numpy, (result.tv, result.kl, result.reverse_kl, result.log_ratio)))
 
 
-CONTENDERS: dict[str, Callable[[Tensor, Tensor, Tensor], Measured]] = {
+CONTENDERS: dict[str, Contender] = {
     "PyTorch": plain,
     f"PyTorch, {CHUNK} rows at a time": by_rows,
     "torch.compile": torch.compile(plain),
@@ -129,12 +130,14 @@ def time_in_turn(calls: dict[str, Callable[[], object]], repeats: int) -> dict[s
     return times
 
 
-def errors(arguments: tuple[Tensor, Tensor, Tensor]) -> dict[str, dict[str, float]]:
+def errors(
+    arguments: tuple[Tensor, Tensor, Tensor], contenders: dict[str, Contender] = CONTENDERS
+) -> dict[str, dict[str, float]]:
     """Largest absolute error of TV and largest relative error of KL, over the rows."""
-    exact = by_rows(arguments[0].double(), arguments[1].double(), arguments[2])
+    exact = [figure.cpu() for figure in by_rows(arguments[0].double(), arguments[1].double(), arguments[2])]
     found = {}
-    for name, run in CONTENDERS.items():
-        tv, kl, reverse_kl, _ = (figure.double() for figure in run(*arguments))
+    for name, run in contenders.items():
+        tv, kl, reverse_kl, _ = (figure.double().cpu() for figure in run(*arguments))
         found[name] = {
             "tv": (tv - exact[0]).abs().max().item(),
             "kl": max((kl / exact[1] - 1).abs().max().item(), (reverse_kl / exact[2] - 1).abs().max().item()),

@@ -51,8 +51,11 @@ class Clock:
         return timed
 
 
-def trl_seconds(directory: Path) -> tuple[np.ndarray, np.ndarray, int]:
-    """Seconds of each step and of it the recorder's, [steps, wall and CPU], and the completions of a step."""
+def trl_seconds(directory: Path, *, use_cpu: bool = True) -> tuple[np.ndarray, np.ndarray, int]:
+    """Seconds of each step and of it the recorder's, [steps, wall and CPU], and the completions of a step.
+
+    The log is in directory / "log".
+    """
     import torch
     from transformers import TrainerCallback
     from trl_run import grpo_trainer, rollouts_in_bfloat16
@@ -64,7 +67,12 @@ def trl_seconds(directory: Path) -> tuple[np.ndarray, np.ndarray, int]:
     step_s: list[np.ndarray] = []
     ours_s: list[np.ndarray] = []
     trainer = grpo_trainer(
-        directory, rollouts_in_bfloat16(), prompts=128, max_steps=STEPS, per_device_train_batch_size=32
+        directory,
+        rollouts_in_bfloat16(),
+        prompts=128,
+        max_steps=STEPS,
+        per_device_train_batch_size=32,
+        use_cpu=use_cpu,
     )
     recorder = ms.Recorder(
         directory / "log", strict=True, flush_seconds=0
@@ -87,7 +95,7 @@ def trl_seconds(directory: Path) -> tuple[np.ndarray, np.ndarray, int]:
     return np.array(step_s[WARM_UP:]), np.array(ours_s[WARM_UP:]), recorder.rows // STEPS
 
 
-def call_ms(directory: Path, responses: int, length: int) -> tuple[float, float]:
+def call_ms(directory: Path, responses: int, length: int, device: str = "cpu") -> tuple[float, float]:
     """Milliseconds of a call of `log` without and with its file, medians of 9."""
     import torch
 
@@ -102,11 +110,14 @@ def call_ms(directory: Path, responses: int, length: int) -> tuple[float, float]
         "rewards": torch.rand(responses, generator=generator),
         "prompts": np.arange(responses) // 8,
     }
+    batch = {name: value.to(device) if torch.is_tensor(value) else value for name, value in batch.items()}
     found = []
     for name, options in (("memory", {"flush_seconds": 1e9, "flush_rows": 10**9}), ("files", {"flush_seconds": 0})):
-        recorder = ms.Recorder(directory / f"{name}-{responses}-{length}", strict=True, **options)
+        recorder = ms.Recorder(directory / f"{name}-{responses}-{length}-{device}", strict=True, **options)
         times = []
         for step in range(10):
+            if device == "cuda":
+                torch.cuda.synchronize()
             start = time.perf_counter()
             recorder.log(step=step, **batch)
             times.append(time.perf_counter() - start)
