@@ -13,7 +13,7 @@ import os
 import re
 import stat
 from collections.abc import Callable, Iterable, Mapping
-from io import BufferedReader
+from io import DEFAULT_BUFFER_SIZE, BufferedReader, FileIO
 from pathlib import Path
 from typing import Any
 
@@ -77,14 +77,16 @@ def check_regular(path: Path, limit: int | None = None) -> int:
     return size
 
 
-def open_regular(path: Path, limit: int | None = None) -> BufferedReader:
+def open_regular(
+    path: Path, limit: int | None = None, buffer_bytes: int = DEFAULT_BUFFER_SIZE
+) -> BufferedReader[FileIO]:
     """A regular file, open for reading its bytes. Raises what `check_regular` raises."""
     check_regular(path, limit)
     # It may have become something else since: a pipe that is opened so does not wait.
-    file = open(path, "rb", opener=_open_without_waiting)  # noqa: SIM115 - the caller's to close
+    file = open(path, "rb", buffering=0, opener=_open_without_waiting)  # noqa: SIM115 - the caller's to close
     try:
         _checked_size(os.fstat(file.fileno()), path, limit)
-        return file
+        return BufferedReader(file, buffer_bytes)
     except BaseException:
         file.close()
         raise

@@ -1,6 +1,6 @@
 """JSON lines of any size: cut into ranges of bytes that begin behind a newline, and read row by row.
 
-A range is read at once, so its longest line must fit into memory: one of more than `LINE_BYTES` is refused.
+A line is read at once, so it must fit into memory: one of more than `LINE_BYTES` is refused.
 """
 
 from __future__ import annotations
@@ -98,34 +98,32 @@ def rows_of(part: Part, rejected: Counter[str], remarks: list[str]) -> Iterator[
     whoever writes it is not done with it. Raises `ValueError` for a line of more than `LINE_BYTES`.
     """
     stop = part.stop if part.stop is not None else check_regular(part.path)
-    if stop - part.start > LINE_BYTES + PART_BYTES:
-        raise ValueError(f"it has a line of more than {LINE_BYTES // 2**20} MiB behind byte {part.start:,}")
-    with open_regular(part.path) as file:
-        file.seek(part.start)
-        raw = file.read(stop - part.start)
-    data = memoryview(raw)
-    start = len(_BYTE_ORDER_MARK) if part.start == 0 and raw.startswith(_BYTE_ORDER_MARK) else 0
-    while start < len(raw):
-        newline = raw.find(b"\n", start)
-        end = newline if newline >= 0 else len(raw)
-        line = data[start:end]
-        value = _value_of(line)
-        if isinstance(value, dict):
-            yield part.start + start, value
-        elif value is not _NO_JSON:
-            rejected["no JSON object"] += 1
-        elif bytes(line).strip():
-            if newline < 0:
-                remarks.append(f"The last line of {printable(str(part.path))} has no end and is left out.")
-            else:
-                rejected["no JSON"] += 1
-        start = end + 1
+    place = part.start
+    with open_regular(part.path, buffer_bytes=_CHUNK_BYTES) as file:
+        if place == 0 and file.read(len(_BYTE_ORDER_MARK)) == _BYTE_ORDER_MARK:
+            place = len(_BYTE_ORDER_MARK)
+        file.seek(place)
+        while line := file.readline(min(stop - place, LINE_BYTES + 1)):
+            if len(line) > LINE_BYTES:
+                raise ValueError(f"it has a line of more than {LINE_BYTES // 2**20} MiB behind byte {place:,}")
+            value = _value_of(line)
+            if isinstance(value, dict):
+                yield place, value
+                del value  # for the next line to be parsed into its memory, which is in the processor's cache
+            elif value is not _NO_JSON:
+                rejected["no JSON object"] += 1
+            elif line.strip():
+                if line.endswith(b"\n"):
+                    rejected["no JSON"] += 1
+                else:
+                    remarks.append(f"The last line of {printable(str(part.path))} has no end and is left out.")
+            place += len(line)
 
 
 _NO_JSON = object()
 
 
-def _value_of(line: memoryview) -> Any:
+def _value_of(line: bytes) -> Any:
     import orjson
 
     try:
@@ -134,7 +132,7 @@ def _value_of(line: memoryview) -> Any:
         # Python's own json writes numbers that JSON does not have.
         if _NUMBERS_ABROAD.search(line):
             try:
-                return parse_json(bytes(line))
+                return parse_json(line)
             except ValueError:
                 return _NO_JSON
         return _NO_JSON

@@ -84,6 +84,7 @@ def batches_of_lines(part: Part, add: AddRow) -> Iterator[LogBatch]:
             add(builder, row, place)
         except ValueError as error:
             rejected[str(error)] += 1
+        del row  # as `rows_of` does with it
         if builder.is_full:
             yield LogBatch(builder.take(), part)
     yield LogBatch(builder.take(), part, rejected, tuple(remarks))

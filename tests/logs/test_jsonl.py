@@ -114,6 +114,18 @@ def test_a_line_beyond_the_limit_is_an_error(tmp_path: Path, monkeypatch: pytest
         rows(jsonl.parts_of(path))
 
 
+def test_a_range_of_many_lines_may_be_longer_than_any_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jsonl, "PART_BYTES", 10)
+    monkeypatch.setattr(jsonl, "LINE_BYTES", 20)
+    path = write(tmp_path, b'{"a": 1}\n' * 30)
+    assert rows([Part(path)])[0] == [(9 * line, {"a": 1}) for line in range(30)]
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_row(tmp_path: Path) -> None:
+    path = write(tmp_path, b'\xef\xbb\xbf{"a": 1}\n{"a": 2}\n')
+    assert rows([Part(path)]) == ([(3, {"a": 1}), (12, {"a": 2})], Counter(), [])
+
+
 def test_a_pipe_is_not_opened(tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
     os.mkfifo(path)
