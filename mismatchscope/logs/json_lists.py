@@ -17,7 +17,7 @@ def floats_of(values: Any, name: str, kind: str = "f") -> np.ndarray:
     _check_list(values, name)
     dtype = np.dtype(kind)
     try:
-        return np.frombuffer(struct.pack(f"{len(values)}{kind}", *values), dtype=dtype)
+        return _packed(values, kind)
     except OverflowError:  # finite, and infinite in float32
         with np.errstate(over="ignore"):
             return np.array(values, dtype=np.float64).astype(dtype)
@@ -31,7 +31,7 @@ def ints_of(values: Any, name: str) -> np.ndarray:
     """A list of integers as int32; `ValueError` for anything else, and for integers that need more."""
     _check_list(values, name)
     try:
-        return np.frombuffer(struct.pack(f"{len(values)}i", *values), dtype=np.int32)
+        return _packed(values, "i")
     except struct.error:
         raise ValueError(f"{name} has values that are no integers of 32 bits") from None
 
@@ -58,8 +58,14 @@ def array_of(values: list[Any]) -> np.ndarray:
     elif isinstance(first, int):
         for kind in "iq":
             with suppress(struct.error):
-                return np.frombuffer(struct.pack(f"{len(values)}{kind}", *values), dtype=kind)
+                return _packed(values, kind)
     return floats_of(values, "a list", "d")
+
+
+def _packed(values: list[Any], kind: str) -> np.ndarray:
+    """Numbers of one kind, which has the same letter in `struct` and in numpy; raises what `struct` raises."""
+    # A method, because arguments that are values alone are copied once, and those behind a format twice.
+    return np.frombuffer(struct.Struct(f"{len(values)}{kind}").pack(*values), dtype=kind)
 
 
 def _check_list(values: Any, name: str) -> None:
