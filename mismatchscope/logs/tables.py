@@ -6,7 +6,6 @@ from __future__ import annotations
 import codecs
 from collections import Counter
 from collections.abc import Collection, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 SUFFIXES = (".parquet", ".jsonl", ".csv", ".arrow")
 _JSON_ROWS = 256
 _CHUNK_BYTES = 2**20
-_JSON_VALUES = 2**18
+_JSON_VALUES = 2**19
 _CSV_BLOCK_BYTES = 16 * 2**20
 _ARROW_MAGIC = b"ARROW1"
 _BYTE_ORDER_MARK = codecs.BOM_UTF8
@@ -108,25 +107,29 @@ def _json_batches(
     wanted = list(columns)
     rows: list[_JsonRow] = []
     values = 0
-
-    def batches() -> Iterator[Batch]:
-        usual, *others = _alike(rows)
-        if in_order and others:
-            rejected["values of another kind than in most rows"] += sum(map(len, others))
-        for alike in [usual] if in_order else [usual, *others]:
-            yield from _json_batch(alike, wanted, rejected)
-
     for place, row in jsonl.rows_of(part, rejected, remarks):
         rows.append((place, [_compact(row.get(name)) for name in wanted]))
+        del row  # as `rows_of` does with it
         values += sum(value.size for value in rows[-1][1] if isinstance(value, np.ndarray))
         if len(rows) == _JSON_ROWS or values > _JSON_VALUES:
-            yield from batches()
-            rows, values = [], 0
+            batches = _batches_of_rows(rows, wanted, rejected, in_order)
+            rows, values = [], 0  # before the batches are used, which needs memory too
+            yield from batches
     if rows:
-        yield from batches()
+        yield from _batches_of_rows(rows, wanted, rejected, in_order)
 
 
-def _json_batch(rows: list[_JsonRow], columns: list[str], rejected: Counter[str]) -> Iterator[Batch]:
+def _batches_of_rows(
+    rows: list[_JsonRow], columns: list[str], rejected: Counter[str], in_order: bool
+) -> list[Batch]:
+    usual, *others = _alike(rows)
+    if in_order and others:
+        rejected["values of another kind than in most rows"] += sum(map(len, others))
+        others = []
+    return [batch for alike in (usual, *others) for batch in _alike_batches(alike, columns, rejected)]
+
+
+def _alike_batches(rows: list[_JsonRow], columns: list[str], rejected: Counter[str]) -> list[Batch]:
     """Rows as columns; where Arrow has no type for all of a column, the halves of the rows for which it has one."""
     import pyarrow as pa
 
@@ -140,20 +143,22 @@ def _json_batch(rows: list[_JsonRow], columns: list[str], rejected: Counter[str]
     except (pa.ArrowException, OverflowError):
         if len(rows) == 1:
             rejected["values that no column can hold"] += 1
-            return
+            return []
         middle = len(rows) // 2
-        yield from _json_batch(rows[:middle], columns, rejected)
-        yield from _json_batch(rows[middle:], columns, rejected)
-        return
-    yield np.array(places), pa.RecordBatch.from_arrays(list(arrays.values()), names=list(arrays))
+        return [
+            batch for half in (rows[:middle], rows[middle:]) for batch in _alike_batches(half, columns, rejected)
+        ]
+    return [(np.array(places), pa.RecordBatch.from_arrays(list(arrays.values()), names=list(arrays)))]
 
 
 def _compact(value: Any) -> Any:
     """A list of numbers as an array, which takes a tenth of the memory; anything else as it is."""
-    if isinstance(value, list):
-        with suppress(ValueError):
-            return array_of(value)
-    return value
+    if not isinstance(value, list):
+        return value
+    try:
+        return array_of(value)
+    except ValueError:
+        return value
 
 
 def _json_column(values: list[Any]) -> pa.Array:
