@@ -44,7 +44,7 @@ def flat_lists(column: Any, name: str, kind: str) -> FlatLists:
     if not types.is_list(column.type):
         raise ValueError(f"its column {name} is {column.type}, not a list")
     there_S = column.is_valid().to_numpy(zero_copy_only=False)
-    length_S = column.value_lengths().fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
+    length_S = np.where(there_S, np.diff(column.offsets.to_numpy()), 0).astype(np.int64)
     try:
         value_V = _numbers(column.flatten(), kind)
     except pa.ArrowException:
@@ -93,7 +93,8 @@ def _numbers(values: pa.Array, kind: str) -> np.ndarray:
         wanted = values.type if types.is_float32(values.type) else pa.float64()
         return values.cast(wanted).to_numpy(zero_copy_only=False)
     if kind == "int":
-        return values.cast(pa.int32()).fill_null(-1).to_numpy(zero_copy_only=False)
+        ints = values.cast(pa.int32())
+        return (ints.fill_null(-1) if ints.null_count else ints).to_numpy(zero_copy_only=False)
     if types.is_boolean(values.type) and not values.null_count:
         return values.to_numpy(zero_copy_only=False)
     return values.cast(pa.float32()).to_numpy(zero_copy_only=False)  # null becomes NaN

@@ -97,13 +97,14 @@ def _responses(
     reject(length_S == 0, "no response tokens")
     if "mask" in lists:
         mask = lists["mask"]
-        row_K = np.flatnonzero(kept_S & mask.there_S)
-        first_K = first_S[row_K] - columns.columns["mask"].shift
-        # A token for which the list has no place is not kept; one whose value is null may be.
-        is_other = replace(mask, value_V=(mask.value_V != 0) & (mask.value_V != 1))
-        other_S = np.zeros(rows, dtype=bool)
-        other_S[np.repeat(row_K, length_S[row_K])[cut(is_other, row_K, first_K, length_S[row_K])]] = True
-        reject(other_S, f"{columns.columns['mask'].column} has other values than 0 and 1")
+        is_other = replace(mask, value_V=mask.value_V != mask.value_V.astype(bool))
+        if is_other.value_V.any():
+            row_K = np.flatnonzero(kept_S & mask.there_S)
+            # A token for which the list has no place is not kept; one whose value is null may be.
+            other_R = cut(is_other, row_K, first_S[row_K] - columns.columns["mask"].shift, length_S[row_K])
+            other_S = np.zeros(rows, dtype=bool)
+            other_S[np.repeat(row_K, length_S[row_K])[other_R]] = True
+            reject(other_S, f"{columns.columns['mask'].column} has other values than 0 and 1")
     row_K = np.flatnonzero(kept_S)
     return row_K, first_S[row_K], length_S[row_K]
 
@@ -127,18 +128,22 @@ def _lengths(batch: pa.RecordBatch, name: str) -> np.ndarray:
 
 def _first_kept(mask: FlatLists, tokens_S: np.ndarray, columns: ColumnMap) -> np.ndarray:
     """The first token of each row that the mask keeps; behind the last one where it keeps none."""
-    kept_V = mask.value_V == columns.columns["mask"].kept
-    place_V = np.flatnonzero(kept_V)
-    next_S = np.searchsorted(place_V, mask.start_S)
-    place_V = np.append(place_V, np.iinfo(np.int64).max)
-    first_S = place_V[next_S] - mask.start_S + columns.columns["mask"].shift
-    return np.where(place_V[next_S] < mask.start_S + mask.length_S, first_S, tokens_S)
+    kept_V = _is_kept(mask.value_V, columns).tobytes()
+    stop_S = mask.start_S + mask.length_S
+    place_S = [kept_V.find(1, *ends) for ends in zip(mask.start_S.tolist(), stop_S.tolist(), strict=True)]
+    first_S = np.array(place_S, dtype=np.int64)
+    return np.where(first_S < 0, tokens_S, first_S - mask.start_S + columns.columns["mask"].shift)
+
+
+def _is_kept(value: np.ndarray, columns: ColumnMap) -> np.ndarray:
+    """Of values of the mask, which are of tokens that the trainer counts."""
+    return value == value.dtype.type(columns.columns["mask"].kept)  # numpy compares flags as integers otherwise
 
 
 def _as_meant(value_R: np.ndarray, name: str, columns: ColumnMap) -> np.ndarray:
     mapped = columns.columns[name]
     if name == "mask":
-        return value_R == mapped.kept
+        return _is_kept(value_R, columns)
     if mapped.scale == "probability":
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.log(value_R.astype(np.float64))
