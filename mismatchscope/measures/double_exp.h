@@ -1,7 +1,7 @@
 /* exp and what it differs by from its first terms, in double, for loops without calls: compilers vectorise them.
  *
- * The series are Taylor's, and long enough for double where they are used. A loop of these says `simdlen(8)`, for some
- * compilers by themselves keep to half of the widest vectors.
+ * The series are Taylor's, and long enough for double where they are used. `simdlen(8)` of a loop is for compilers that
+ * by themselves keep to half of the widest vectors.
  */
 #ifndef DOUBLE_EXP_H
 #define DOUBLE_EXP_H
