@@ -20,7 +20,20 @@ from typing import Annotated, Any
 
 import typer
 
-from .commands import analyze, audit, compare, doctor, env, gate, interruption, report, rollout, score, streams
+from .commands import (
+    analyze,
+    audit,
+    compare,
+    doctor,
+    env,
+    gate,
+    interruption,
+    probe,
+    report,
+    rollout,
+    score,
+    streams,
+)
 from .commands.interruption import signal_of
 from .commands.terminal import show_error, terminal
 from .errors import MismatchScopeError, UsageError
@@ -188,6 +201,9 @@ _register(
         "doctor": doctor.command,
     },
 )
+_probes = typer.Typer(help="Change one thing at a time, on the same tokens.", no_args_is_help=True)
+_register(_probes, probe.commands())
+app.add_typer(_probes, name="probe")
 _environments = typer.Typer(help="Engine environments: vLLM and SGLang in one each.", no_args_is_help=True)
 _register(_environments, {"list": env.list_environments, "create": env.create, "remove": env.remove})
 app.add_typer(_environments, name="env")

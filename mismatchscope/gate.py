@@ -129,7 +129,8 @@ def apply(
         check_comparable(report, baseline, allowed)
     results = [_decide(gate, report, baseline) for gate in gates]
     verdict = overall(results)
-    if verdict == "pass" and report.counts.too_many_rejected:
+    incomplete = report.probe is not None and not report.probe.complete
+    if verdict == "pass" and (incomplete or report.counts.too_many_rejected):
         verdict = "inconclusive"
     return report.model_copy(update={"gates": results, "verdict": verdict})
 

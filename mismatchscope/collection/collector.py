@@ -70,6 +70,18 @@ class Collector:
             self.traces[path] = Trace.open(path)
         return self.traces[path]
 
+    def request_key(self, spec: EngineSpec, passes: Sequence[Pass]) -> dict[Pass, str]:
+        """Names what each pass asks for, by its content: prompts, weights, settings, packages, the tokens' source.
+
+        A pass that takes its tokens from an earlier one of `passes` is named by what that one asks for, so that the
+        name is the same whether or not that trace is there already.
+        """
+        manifests: dict[Pass, Manifest] = {}
+        for pass_ in passes:
+            source = next((manifests[other] for other in manifests if other.trace == pass_.source), None)
+            manifests[pass_] = self._manifest(spec, pass_, source)
+        return {pass_: request_sha256(manifest) for pass_, manifest in manifests.items()}
+
     @_within_file_errors
     def check(self, spec: EngineSpec, passes: Sequence[Pass]) -> dict[Pass, Manifest]:
         """The manifests that the traces of `passes` will have, less what only the engine can say.

@@ -27,6 +27,10 @@ CHECKPOINT = "follow.checkpoint"
 """What following a log has read so far."""
 
 LOGS = "logs"
+
+RUNS = "runs"
+"""The traces of a probe."""
+
 SIDES = ("behavior", "reference", "baseline")
 
 _REPORT = FORMATS["json"].file
@@ -37,6 +41,7 @@ _MARKS = {
 }
 """The files that say what they are, and the keys by which they do."""
 
+_RUN_NAME = re.compile(r"[0-9a-f]{16}(-\d+-\d+)?(-raw)?")
 _UNFINISHED = re.compile(r"\.(.+?)(\.\d+)?\.tmp")
 
 
@@ -46,6 +51,11 @@ class _Layout:
 
     files: re.Pattern[str]
     directories: dict[str, _Layout] = field(default_factory=dict)
+    runs: _Layout | None = None
+    """Of every directory that is named like a run of a probe."""
+
+    def directory(self, name: str) -> _Layout | None:
+        return self.runs if self.runs is not None and _RUN_NAME.fullmatch(name) else self.directories.get(name)
 
     def has_file(self, name: str) -> bool:
         unfinished = _UNFINISHED.fullmatch(name)
@@ -65,9 +75,12 @@ _VIEWS = ("", "-repeat", "-raw", "-repeat-raw")
 TRACES = frozenset(f"{side}{view}" for side in SIDES for view in _VIEWS)
 """The directories of an audit's traces."""
 
+_LOG_FILES = re.compile(rf"({'|'.join(SIDES)}|start-\d+)\.log")
 _OUTPUT = _Layout(
     _named(RUN, PROMPTS, CHECKPOINT, *_REPORT_FILES, *_TRACE_FILES),
-    _PARTS | {LOGS: _Layout(_named(*(f"{side}.log" for side in SIDES)))} | dict.fromkeys(TRACES, _TRACE),
+    _PARTS
+    | {LOGS: _Layout(_LOG_FILES), RUNS: _Layout(_named(DIRECTORY_LOCK), runs=_TRACE)}
+    | dict.fromkeys(TRACES, _TRACE),
 )
 
 
@@ -94,7 +107,7 @@ def unfinished_files(directory: Path) -> list[Path]:
 
 def _entries(directory: Path, layout: _Layout) -> Iterator[tuple[Path, bool]]:
     for path in sorted(directory.iterdir()):
-        inner = layout.directories.get(path.name)
+        inner = layout.directory(path.name)
         if inner is not None and path.is_dir() and not path.is_symlink():
             yield from _entries(path, inner)
             yield path, True

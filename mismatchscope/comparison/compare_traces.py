@@ -2,33 +2,21 @@
 
 from __future__ import annotations
 
-import datetime
 import time
 from collections.abc import Callable
-from dataclasses import replace
 
-from .. import __version__
 from ..alignment.compatibility import check_roles
-from ..credentials import masked
-from ..machine import machine_facts
-from ..measures.bounds import with_policies
 from ..records import Policy
-from ..reports.document import Counts, Provenance, Report
+from ..reports.document import Report
 from ..traces.reader import Trace
-from .alarms import find_alarms
 from .baseline import compare_with_baseline
-from .chart_data import chart_data_of
 from .context import Context
 from .finding import finding_of
 from .floors import NO_REPEATS, Repeats, measure_floors
 from .pair import Pair, measure_pair
-from .provenance import differences, provenance_of
-from .reading import reading_of
-from .rounding import rounding_floor
-from .rounding_size import rounding_size
-from .sums_by_prompt import prompt_sums_of
+from .pair_report import counts_of, report_of_pair
+from .provenance import provenance_of
 from .three_policies import OtherPairs
-from .worst_tokens import worst_tokens_of
 
 
 def compare(
@@ -64,9 +52,7 @@ def compare(
     context = Context.of(behavior, reference, policy, confidence=confidence, tail=tail, on_rows=on_rows)
     pair = measure_pair(behavior, reference, context)
     noise = measure_floors(pair, repeats, margin=margin)
-    others = _other_pairs(pair, target)
-    counts, figures, size = _counts(pair, max_rejected), pair.figures, rounding_size(pair)
-    sides = provenance_of(behavior), provenance_of(reference)
+    counts, figures = counts_of(pair, max_rejected), pair.figures
     finding = finding_of(
         figures.alpha,
         noise.floors,
@@ -75,46 +61,16 @@ def compare(
         identical=figures.identical,
         deterministic=noise.deterministic,
     )
-    command = masked(command)
-    report = Report(
-        verdict="inconclusive" if counts.too_many_rejected else "none",
-        finding=finding,
-        reading=reading_of(pair, finding, *sides, command, size),
-        evidence=figures.evidence,
-        policy=context.policy,
-        counts=counts,
-        alpha1=figures.alpha,
-        alpha0=others.alpha0,
-        beta=others.beta,
-        token=figures.token,
-        sequence=figures.sequence,
-        floor=noise.floors,
-        baseline=None if baseline is None else compare_with_baseline(pair, baseline, noise.behavior),
-        truncation_floor=_truncation_floor(pair),
-        rounding_floor=rounding_floor(behavior, reference),
-        corrections=list(figures.corrections),
-        bounds=with_policies(
-            replace(figures.bounds, slack_observed_max=others.slack_observed_max, slack_mean=others.slack_mean),
-            discount=None,
-            advantage_max=None,
-        ),
-        alarms=find_alarms(pair, counts, noise.floors),
-        worst=worst_tokens_of(pair),
-        figures=chart_data_of(pair, noise.largest),
-        provenance=Provenance(
-            behavior=sides[0],
-            reference=sides[1],
-            target=None if target is None else provenance_of(target),
-            difference=differences(*sides, size),
-            size=size,
-            machine=machine_facts(),
-            command=command,
-            duration_s=round(time.monotonic() - started, 3),
-            created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            tool_version=__version__,
-        ),
+    report = report_of_pair(
+        pair, finding, counts, noise=noise, others=_other_pairs(pair, target), command=command, started=started
     )
-    return report.with_prompt_sums(prompt_sums_of(figures, pair.statistics))
+    beside = {
+        "baseline": None if baseline is None else compare_with_baseline(pair, baseline, noise.behavior),
+        "provenance": report.provenance.model_copy(
+            update={"target": None if target is None else provenance_of(target)}
+        ),
+    }
+    return report.model_copy(update=beside)
 
 
 def _other_pairs(pair: Pair, target: Trace | None) -> OtherPairs:
@@ -123,13 +79,3 @@ def _other_pairs(pair: Pair, target: Trace | None) -> OtherPairs:
     alpha0 = measure_pair(pair.pi, target, pair.context.of_reference(pair.pi, pair.mu)).alpha
     beta = measure_pair(pair.mu, target, pair.context.of_behavior()).alpha
     return OtherPairs.of(alpha0, pair.alpha, beta)
-
-
-def _truncation_floor(pair: Pair) -> float | None:
-    """1 − kept mass of top-p and top-k, where the sampler changed the distribution and π was seen whole."""
-    leak, sampling = pair.figures.token.leak, pair.mu.manifest.sampling
-    return leak.mean if leak is not None and sampling is not None and sampling.transforms else None
-
-
-def _counts(pair: Pair, max_rejected: float) -> Counts:
-    return Counts(**vars(pair.counts), full_states=pair.statistics.exact_states, max_rejected=max_rejected)

@@ -42,6 +42,9 @@ class MeasuredFloors:
     deterministic: bool = False
 
 
+NO_NOISE = MeasuredFloors(Floors(), None, None, None)
+
+
 def measure_floors(pair: Pair, repeats: Repeats, *, margin: float) -> MeasuredFloors:
     """Measure each repeat against the trace that it repeats; `margin` is that of `excess_of`."""
     noise: dict[str, Pair] = {}

@@ -8,7 +8,7 @@ from functools import cached_property
 
 from ..alignment.alignment import Alignment, AlignmentCounts
 from ..measures.results import Alpha
-from ..reports.document import PairSummary
+from ..reports.pair_fields import PairSummary
 from ..traces.reader import Trace
 from .context import Context
 from .reduction import PairFigures, reduce_pair
@@ -42,6 +42,8 @@ class PolicyPair:
             kl_lower=figures.token.kl_lower,
             abs_logprob_diff=figures.token.abs_logprob_diff,
             identical=figures.identical,
+            same_tokens=self.statistics.sketches["log_ratio"].zeros,
+            tokens=self.statistics.tokens,
         )
 
 

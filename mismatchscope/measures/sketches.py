@@ -105,6 +105,12 @@ class QuantileSketch:
     def exact(self) -> bool:
         return self._chunks is not None
 
+    @property
+    def zeros(self) -> int:
+        """How many of the values are 0."""
+        chunks = self._chunks or []
+        return self._special[0.0] + sum(chunk.size - int(np.count_nonzero(chunk)) for chunk in chunks)
+
     def add(self, value_N: Array) -> None:
         """Take in values; the array must not change afterwards."""
         if not value_N.size:

@@ -8,7 +8,8 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from ..measures.results import Statistic
-from .document import BaselineComparison, PairSummary, Report
+from .document import BaselineComparison, Report
+from .pair_fields import PairSummary
 from .text import UNKNOWN, estimate, number
 
 VERDICT_TONE = {

@@ -29,8 +29,9 @@ from ..measures.log_results import (
     Staleness,
     Trends,
 )
-from ..measures.results import Alpha, Bounds, Interval, SequenceMeasures, Statistic, TokenMeasures
+from ..measures.results import Alpha, Bounds, Interval, SequenceMeasures, TokenMeasures
 from .chart_fields import ChartData
+from .pair_fields import PairSummary, Probe
 from .prompt_sums import PromptSums, load_beside, report_file, sums_file
 from .reading_fields import EvidenceChoice, Reading
 from .sound_figures import check_figures
@@ -118,7 +119,15 @@ class Finding(Frozen):
     """What was found, gate or no gate. `sentence` is the line a person reads first."""
 
     code: Literal[
-        "identical", "within_floor", "above_floor", "unresolved", "no_floor", "log", "log_in_doubt", "log_moved"
+        "identical",
+        "within_floor",
+        "above_floor",
+        "unresolved",
+        "no_floor",
+        "probe",
+        "log",
+        "log_in_doubt",
+        "log_moved",
     ]
     sentence: str
     margin: float | None = Field(
@@ -156,17 +165,6 @@ class Difference(Frozen):
     def one_sided(self) -> bool:
         """Whether one side alone reports it, and nothing is known of what that does."""
         return not self.rank and (self.behavior is None) != (self.reference is None)
-
-
-class PairSummary(Frozen):
-    """One pair of policies on the same tokens, in short. `identical`: no recorded log-prob differs in a bit."""
-
-    alpha: Alpha
-    tv: Statistic | None = None
-    kl: Statistic | None = None
-    abs_logprob_diff: Statistic | None = None
-    kl_lower: Statistic | None = None
-    identical: bool
 
 
 class BaselineComparison(Frozen):
@@ -238,6 +236,7 @@ class Report(Frozen):
     gates: list[GateResult] = []
     worst: list[WorstToken] = []
     figures: ChartData = ChartData()
+    probe: Probe | None = Field(None, description="the figures above are then of the pair farthest apart in it")
     log: LogFacts | None = Field(None, description="this and what follows is of logs alone")
     distribution: list[DistributionCheck] = []
     kept_support: KeptSupport | None = None

@@ -18,6 +18,7 @@ from typing import Any, get_args
 
 from ..errors import ConfigError
 from ..measures.log_results import GroupKind
+from .pair_fields import engine_of
 
 _NUMBER = r"[0-9]+(?:_[0-9]+)?(?:e-?[0-9]+)?"
 
@@ -172,5 +173,19 @@ ENTRY_NAMES = {
     "distribution": _labelled("CODE", "code"),
     "correction_audit": _labelled("COLUMN_CODE", "column", "code"),
     "native_metrics": _labelled("TRAINER_NAME", "trainer", "name"),
+    "cells": EntryNames(
+        fields=("setting", "against", "engine", "path", "status"),
+        name=lambda cell: (safe_name(cell.setting), safe_name(f"{engine_of(cell.engine)}_{cell.path}")),
+        form=_LABEL,
+        usual=("SETTING",),
+        ordered=False,
+    ),
+    "completions": EntryNames(
+        fields=("engine", "settings"),
+        name=lambda each: (safe_name(engine_of(each.engine)), ""),
+        form=_LABEL,
+        usual=("ENGINE",),
+        ordered=False,
+    ),
 }
 """By the name of the list."""

@@ -30,6 +30,7 @@ SECTIONS = (
     "kept_support",
     "correction_audit",
     "native_metrics",
+    "probe",
 )
 """The parts of a report that hold figures."""
 

@@ -17,7 +17,7 @@ from ..foreign_text import printable
 from ..measures.results import Interval, Statistic
 from .baseline import PAIRED_MEANING, VERDICT_TONE, compared_engines, pair_rows, paired_rows
 from .bounds import bound_rows
-from .charts import draw_charts
+from .charts import Chart, draw_charts
 from .document import Report
 from .fields import flatten
 from .glossary import ALPHA, BOUNDS, EVIDENCE, POLICY, Measure
@@ -26,6 +26,8 @@ from .logs.charts import draw_log_charts
 from .logs.places import places
 from .logs.strips import strips
 from .moved_token import moved_most
+from .probe_chart import probe_chart
+from .probe_section import title_of
 from .reading import READING, reading_rows, sources
 from .sides import model_name
 from .single_numbers import scalars
@@ -172,7 +174,7 @@ def _versions(report: Report) -> dict[str, Any] | None:
 
 
 def _log(report: Report) -> dict[str, Any]:
-    """What the sections of a log show; all empty without one."""
+    """What the sections of a log or a probe show; all empty without one."""
     from markupsafe import Markup
 
     drawn = [chart._replace(svg=Markup(chart.svg)) for chart in draw_log_charts(report)]
@@ -183,9 +185,19 @@ def _log(report: Report) -> dict[str, Any]:
         "native_metrics": [each for each in sections if each.title in native],
         "places": {f"by {groups.by}": places(groups) for groups in report.groups},
         "strips": strips(report),
-        "trends": [chart for chart in drawn if chart.name.startswith("trend-")],
+        "pictures": _pictures(report, drawn),
         "corrections": [chart for chart in drawn if chart.name.startswith("correction-")],
     }
+
+
+def _pictures(report: Report, drawn: list[Chart]) -> dict[str, list[Chart]]:
+    """The charts below the section of each title."""
+    from markupsafe import Markup
+
+    pictures = {"trend": [chart for chart in drawn if chart.name.startswith("trend-")]}
+    if report.probe is not None and (chart := probe_chart(report.probe)) is not None:
+        pictures[title_of(report.probe)] = [chart._replace(svg=Markup(chart.svg))]
+    return pictures
 
 
 def _tv_level(tv: float | None) -> int:

@@ -1,4 +1,4 @@
-"""What a report of a log says beyond that of two traces, as tables and sentences that every format shows alike.
+"""What a report of a log or a probe says beyond that of two traces, as tables and sentences that all formats show.
 
 A sentence is printed where it is true of the figures at hand: a level is called neither safe nor unsafe, and what
 cannot be told is said to be so.
@@ -20,6 +20,7 @@ from .logs.origins import origins_of
 from .logs.section import Line, Section, range_text
 from .logs.strips import CHOSEN
 from .logs.trend_section import trend_section
+from .probe_section import probe_section
 from .text import count, number
 
 _POLICIES = {"behavior": "μ", "reference": "π_old", "target": "π_θ", "unknown": "π_old or π_θ, cannot tell"}
@@ -33,7 +34,7 @@ def other_alarms(report: Report) -> list[Alarm]:
 
 
 def log_sections(report: Report, *, short: bool) -> list[Section]:
-    """In the order in which they are read; those of which the log says nothing are left out.
+    """In the order in which they are read; those of which the report says nothing are left out.
 
     `short` leaves out what is as it should be, and the long tails of tables.
     """
@@ -50,6 +51,8 @@ def _without_empty(section: Section) -> Section:
 
 
 def _sections(report: Report, short: bool) -> Iterator[Section]:
+    if report.probe is not None:
+        yield probe_section(report.probe)
     if report.log is None:
         return
     yield _distribution(report, short)

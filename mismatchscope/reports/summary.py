@@ -38,6 +38,7 @@ _FINDING = {
     "above_floor": ("mismatch", "caution"),
     "unresolved": ("unresolved", "caution"),
     "no_floor": ("measured", "neutral"),
+    "probe": ("probed", "neutral"),
     "log": ("measured", "neutral"),
     "log_moved": ("moved", "caution"),
     "log_in_doubt": ("in doubt", "bad"),

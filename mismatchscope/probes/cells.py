@@ -1,0 +1,51 @@
+"""The cells of a probe's table: two settings held together on the same tokens, or why they could not be."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from ..comparison.context import Context
+from ..comparison.pair import Pair, measure_pair
+from ..errors import NotComparableError
+from ..reports.pair_fields import ProbeCell
+from .effective import effective_of, what_was_ignored
+from .plan import Comparison, Plan
+from .traces import ProbeTraces
+
+
+@dataclass(frozen=True, eq=False)
+class MeasuredCell:
+    """`pair` is all that the summary in the cell is of; None where there is none."""
+
+    cell: ProbeCell
+    pair: Pair | None = None
+
+
+def measure_cells(plan: Plan, traces: ProbeTraces, context: Context) -> list[MeasuredCell]:
+    """Every comparison of the plan, in its order. `context` is that of the policy that drew the tokens."""
+    return [_measured(plan, comparison, traces, context) for comparison in plan.comparisons]
+
+
+def _measured(plan: Plan, comparison: Comparison, traces: ProbeTraces, context: Context) -> MeasuredCell:
+    against, setting = comparison.against, comparison.setting
+    cell = ProbeCell(setting.label, against.label, str(setting.spec), setting.path)
+    for each in (setting, against):
+        if each in traces.errors:
+            return _failed(cell, traces.errors[each].message)
+    first, second = traces.traces[against], traces.traces[setting]
+    ignored = what_was_ignored(second.manifest, plan.keys)
+    cell = replace(
+        cell,
+        effective=effective_of(second.manifest, plan.keys),
+        status="measured" if ignored is None else "ignored",
+        reason=ignored,
+    )
+    try:
+        pair = measure_pair(first, second, context.of_repeat(first, traces.source))
+    except NotComparableError as error:
+        return _failed(cell, error.message)
+    return MeasuredCell(replace(cell, pair=pair.summary), pair)
+
+
+def _failed(cell: ProbeCell, reason: str) -> MeasuredCell:
+    return MeasuredCell(replace(cell, status="failed", reason=reason))

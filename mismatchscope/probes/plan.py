@@ -1,0 +1,85 @@
+"""What a probe asks: settings under which the same tokens are computed, and which of them are held side by side.
+
+To add a probe: a file with a function that makes a `Plan` and one that says what its cells mean, and one line in
+`registry.PROBES`. What it takes to make the traces, to measure and to report is here for all of them.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from ..composition import BatchComposition
+from ..engines.spec import EngineSpec
+
+if TYPE_CHECKING:
+    from ..reports.pair_fields import Completions, ProbeCell, ProbeConclusion
+
+Side = Literal["behavior", "reference"]
+Path = Literal["rollout", "decode", "prefill"]
+
+
+@dataclass(frozen=True, eq=False)
+class Setting:
+    """One way to compute the tokens: an engine, the path they are forced through, and what is computed together.
+    Along the path "rollout" nothing is forced: it completes the prompts greedily.
+
+    `side` decides what lies between the logits and the policy: all that the sampler does, or a trainer's
+    temperature alone. Settings of one SPEC and one `start` share a loaded engine. Settings that ask for the same
+    are one run, unless `again` tells them apart.
+    """
+
+    label: str
+    side: Side
+    spec: EngineSpec
+    path: Path
+    composition: BatchComposition = field(default_factory=BatchComposition)
+    start: int = 0
+    again: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """A cell of the table: what changes from `against` to `setting`."""
+
+    against: Setting
+    setting: Setting
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """`factor` says in a few words what is changed, `keys` which options of an engine are. Of each group of
+    `greedy` rollouts the completions are held against each other."""
+
+    factor: str
+    comparisons: Sequence[Comparison]
+    greedy: Sequence[Sequence[Setting]] = ()
+    keys: Sequence[str] = ()
+
+    @property
+    def settings(self) -> list[Setting]:
+        """Each once, in the order in which they are needed."""
+        pairs = [(comparison.against, comparison.setting) for comparison in self.comparisons]
+        return list(dict.fromkeys(itertools.chain(*pairs, *self.greedy)))
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a person asks of a probe: the two engines, how many sequences there are, and the values to try where
+    they are not the usual ones."""
+
+    behavior: EngineSpec
+    reference: EngineSpec
+    sequences: int
+    values: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Probe:
+    """`plan` raises `ConfigError` for values that it cannot try. `conclude` is given the cells in the plan's order,
+    and makes one sentence or more."""
+
+    plan: Callable[[Question], Plan]
+    conclude: Callable[[Sequence[ProbeCell], Sequence[Completions]], list[ProbeConclusion]]

@@ -1,0 +1,55 @@
+"""The probes by name, imported when one is used.
+
+To add one, write a file with a `Probe` and add one line here. A package of yours adds one without touching this
+file, through the entry-point group `mismatchscope.probes`: the name of a module's `Probe`, as `module:NAME`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from importlib.metadata import entry_points
+from typing import NamedTuple
+
+from ..errors import ConfigError
+from .plan import Probe
+
+ENTRY_POINT_GROUP = "mismatchscope.probes"
+
+
+class Entry(NamedTuple):
+    """Where a probe is, what it asks, and a command that a person can type."""
+
+    path: str
+    question: str
+    example: str
+
+
+PROBES: dict[str, Entry] = {
+    "repeat": Entry(
+        "mismatchscope.probes.repeat:PROBE",
+        "Does the same computation give the same bits again?",
+        "mismatchscope probe repeat --behavior vllm -o repeat",
+    ),
+    "batch": Entry(
+        "mismatchscope.probes.batch:PROBE",
+        "Does it matter what else is in a batch?",
+        "mismatchscope probe batch --values 2,8,32 -o batch",
+    ),
+}
+
+
+def probe_names() -> list[str]:
+    return [*PROBES, *(point.name for point in entry_points(group=ENTRY_POINT_GROUP))]
+
+
+def find_probe(name: str) -> Probe:
+    """Raises `ConfigError` for a name that nobody registered."""
+    installed = {point.name: point.value for point in entry_points(group=ENTRY_POINT_GROUP)}
+    path = PROBES[name].path if name in PROBES else installed.get(name)
+    if path is None:
+        close = difflib.get_close_matches(name, probe_names(), n=1)
+        hint = f"did you mean {close[0]}?" if close else f"the probes are {', '.join(probe_names())}"
+        raise ConfigError(f"There is no probe '{name}'.", hint=hint)
+    module, _, attribute = path.partition(":")
+    return getattr(importlib.import_module(module), attribute)

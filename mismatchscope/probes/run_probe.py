@@ -1,0 +1,140 @@
+"""A probe from its question to its report: draw tokens once, compute them under every setting, hold them together.
+
+DIR/
+  run.json                 what was asked for
+  runs/KEY/                the traces, named by what was asked for, so that the same is never made twice
+  logs/start-N.log         what each engine said
+  report.json, …           the report: of the pair farthest apart, and `probe` with every cell
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from .. import gate
+from ..collection.capabilities import check_capabilities, plan_evidence
+from ..collection.collector import Collector, Events
+from ..collection.embedded import chosen_prompts
+from ..collection.evidence import PlannedEvidence
+from ..collection.passes import Pass
+from ..collection.run_files import LOGS, RUNS
+from ..collection.run_json import write_run_json
+from ..comparison.context import Context
+from ..comparison.pair import Pair
+from ..comparison.pair_report import counts_of, report_of_pair
+from ..config import AuditSettings
+from ..engines.spec import EngineSpec, parse_spec, with_adapter
+from ..environments import interpreter
+from ..errors import NotComparableError
+from ..file_errors import file_errors
+from ..locking import DIRECTORY_LOCK, locked
+from ..prompts.rows import Prompt
+from ..reports import pair_fields
+from ..reports.document import Finding, Report
+from ..reports.reading_fields import EvidenceChoice
+from .cells import MeasuredCell, measure_cells
+from .completions import completions_of
+from .conclusions import size_of
+from .plan import Plan, Probe, Question
+from .registry import find_probe
+from .traces import ProbeTraces, TraceMaker
+
+
+@dataclass(frozen=True, eq=False)
+class PlannedProbe:
+    """All that is decided before an engine starts."""
+
+    name: str
+    probe: Probe
+    plan: Plan
+    behavior: EngineSpec
+    prompts: Sequence[Prompt]
+    evidence: PlannedEvidence
+
+
+def plan_probe(name: str, settings: AuditSettings, values: tuple[str, ...] = ()) -> PlannedProbe:
+    """What the probe of this name would do. `values` are those to try, by default the probe's own.
+
+    Raises any of `errors` that can be known before an engine starts.
+    """
+    gate.check_without_baseline(settings.gate.fail_on)
+    probe, prompts = find_probe(name), chosen_prompts(settings)
+    behavior, reference = (
+        with_adapter(parse_spec(text), settings.adapter) for text in (settings.behavior, settings.reference)
+    )
+    plan = probe.plan(Question(behavior, reference, len(prompts) * settings.sampling.samples, values))
+    engines = list({str(each.spec): each.spec for each in plan.settings}.values())
+    scores = sum(setting.path != "rollout" for setting in plan.settings)
+    planned = plan_evidence(settings, [behavior, *engines], prompts=len(prompts), traces=1 + scores)
+    check_capabilities(behavior, evidence=planned.evidence, path=None, rollout=True)
+    interpreter(behavior)
+    return PlannedProbe(name, probe, plan, behavior, prompts, planned)
+
+
+def run_probe(
+    planned: PlannedProbe,
+    settings: AuditSettings,
+    directory: Path,
+    *,
+    store: Path | None = None,
+    command: str,
+    on_event: Events,
+) -> Report:
+    """Run what was planned and return its report, gates decided.
+
+    `store` is a directory of traces that probes share. Events are those of the engines' workers. Raises any of
+    `errors`; what was finished is kept, and the same call goes on from there. What a setting does to an engine is
+    its cell's matter, and an error only where no setting could be measured.
+    """
+    started = time.monotonic()
+    on_event({"event": "evidence", "side": planned.name, "sentence": planned.evidence.sentence})
+    traces = _made(planned, settings, directory, store or directory / RUNS, on_event)
+    context = Context.of(traces.source, traces.source, None, confidence=settings.confidence, tail=settings.tail)
+    measured = measure_cells(planned.plan, traces, context)
+    cells = [each.cell for each in measured]
+    completions = [found for group in planned.plan.greedy if (found := completions_of(group, traces)) is not None]
+    pair = _farthest(measured, traces)
+    conclusion = planned.probe.conclude(cells, completions)
+    probe = pair_fields.Probe(planned.name, planned.plan.factor, cells, conclusion, completions)
+    finding = Finding(code="probe", sentence=conclusion[0].sentence)
+    counts, evidence = counts_of(pair, settings.max_rejected), planned.evidence
+    choice = EvidenceChoice(requested=settings.evidence, why=evidence.why, restore=evidence.restore)
+    report = report_of_pair(pair, finding, counts, command=command, started=started)
+    report = report.model_copy(update={"probe": probe, "evidence_choice": choice})
+    if settings.gate.fail_on:
+        return gate.apply(report, settings.gate.fail_on)
+    return report if probe.complete else report.model_copy(update={"verdict": "inconclusive"})
+
+
+def _made(
+    planned: PlannedProbe, settings: AuditSettings, directory: Path, store: Path, on_event: Events
+) -> ProbeTraces:
+    with file_errors("The probe cannot be begun", hint="choose another -o or --runs"):
+        write_run_json(directory, settings, {})
+        store.mkdir(parents=True, exist_ok=True)
+    maker = TraceMaker(
+        Collector(settings.model, planned.prompts, settings.sampling.samples),
+        planned.behavior,
+        Pass(store / "tokens", "behavior", planned.evidence.evidence, "processed", settings.sampling.sampling()),
+        reference_temperature=settings.reference_temperature,
+        store=store,
+        logs=directory / LOGS,
+        on_event=on_event,
+    )
+    with locked(store / DIRECTORY_LOCK, str(store)):
+        return maker.make(planned.plan)
+
+
+def _farthest(cells: Sequence[MeasuredCell], traces: ProbeTraces) -> Pair:
+    """The measured pair of largest mean TV. Where there is none, raises why the first setting failed, or
+    `NotComparableError`."""
+    pairs = [each.pair for each in cells if each.pair is not None]
+    if pairs:
+        return max(pairs, key=lambda pair: size_of(pair.summary))
+    for error in traces.errors.values():
+        raise error
+    reasons = dict.fromkeys(each.cell.reason for each in cells if each.cell.reason is not None)
+    raise NotComparableError(f"No two settings could be compared: {'; '.join(reasons)}")

@@ -1,0 +1,159 @@
+"""The traces of a plan, in a directory that several probes can share: each is named by what was asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from ..collection.collector import Collector, Events
+from ..collection.passes import Pass, scoring
+from ..engines.spec import EngineSpec
+from ..errors import CapabilityError, ConfigError, DiskFullError, MismatchScopeError
+from ..records import Evidence, Sampling
+from ..traces.reader import Trace
+from ..traces.store import is_complete
+from .plan import Plan, Setting
+
+_KEY_DIGITS = 16
+
+
+@dataclass(frozen=True, eq=False)
+class ProbeTraces:
+    """The tokens that were drawn, and what came of each setting: a trace, or why there is none."""
+
+    source: Trace
+    traces: dict[Setting, Trace] = field(default_factory=dict)
+    errors: dict[Setting, MismatchScopeError] = field(default_factory=dict)
+
+
+class TraceMaker:
+    """Makes the traces of one probe.
+
+    `rollout` is how the tokens are drawn; where its trace goes is decided here. `store` has the traces, `logs` what
+    each engine said. A trainer divides its logits by `reference_temperature`, by default the sampler's.
+    """
+
+    def __init__(
+        self,
+        collector: Collector,
+        behavior: EngineSpec,
+        rollout: Pass,
+        *,
+        reference_temperature: float | None,
+        store: Path,
+        logs: Path,
+        on_event: Events,
+    ) -> None:
+        self._collector, self._behavior = collector, behavior
+        self._reference_temperature = reference_temperature
+        self._store, self._logs, self._on_event = store, logs, on_event
+        self._labels: dict[str, str] = {}
+        key = collector.request_key(behavior, [rollout])[rollout][:_KEY_DIGITS]
+        self._source = replace(rollout, trace=self._place(key, "the tokens"))
+
+    def make(self, plan: Plan) -> ProbeTraces:
+        """Make what is missing; an engine is loaded once for all that it can do in one go.
+
+        A setting that an engine refuses, or dies of, costs none of the others. Raises what drawing the tokens does,
+        and `DiskFullError`.
+        """
+        starts: dict[tuple[str, int], list[Setting]] = {(str(self._behavior), 0): []}
+        for setting in plan.settings:
+            starts.setdefault((str(setting.spec), setting.start), []).append(setting)
+        passes: dict[Setting, Pass] = {}
+        errors: dict[Setting, MismatchScopeError] = {}
+        for number, settings in enumerate(starts.values(), start=1):
+            spec = settings[0].spec if settings else self._behavior
+            made, failed = self._make_in_one_start(spec, settings, self._logs / f"start-{number}.log")
+            passes |= made
+            errors |= failed
+        traces = {setting: self._collector.trace(passes[setting].trace) for setting in passes}
+        return ProbeTraces(self._collector.trace(self._source.trace), traces, errors)
+
+    def _make_in_one_start(
+        self, spec: EngineSpec, settings: Sequence[Setting], log: Path
+    ) -> tuple[dict[Setting, Pass], dict[Setting, MismatchScopeError]]:
+        """The passes of what was made, and why the rest was not: after a failure each is tried by itself."""
+        draws = [self._source] if str(spec) == str(self._behavior) else []
+        loaded = False
+
+        def note(event: dict[str, Any]) -> None:
+            nonlocal loaded
+            loaded = loaded or event["event"] == "ready"
+            self._on_event(self._for_people(event, spec))
+
+        def collect(passes: Sequence[Pass]) -> None:
+            self._collector.collect(spec, passes, log_path=log, on_event=note)
+
+        try:
+            passes = self._passes(spec, draws, settings)
+            collect([*draws, *dict.fromkeys(passes.values())])
+        except DiskFullError:
+            raise
+        except MismatchScopeError as error:
+            if draws and not is_complete(self._source.trace):
+                collect(draws)
+            if not loaded and not isinstance(error, CapabilityError | ConfigError):
+                return {}, dict.fromkeys(settings, error)  # it is the engine's failure, not a setting's
+        else:
+            return passes, {}
+        errors: dict[Setting, MismatchScopeError] = {}
+        for setting, pass_ in passes.items():
+            try:
+                collect([*draws, pass_])
+            except DiskFullError:
+                raise
+            except MismatchScopeError as error:
+                errors[setting] = error
+        return {setting: pass_ for setting, pass_ in passes.items() if setting not in errors}, errors
+
+    def _passes(self, spec: EngineSpec, draws: Sequence[Pass], settings: Sequence[Setting]) -> dict[Setting, Pass]:
+        """The pass of each setting. Raises `SpecError` for options that the engine does not know."""
+        unplaced = {
+            self._pass(setting, self._store / f"{number}"): setting for number, setting in enumerate(settings)
+        }
+        keys = self._collector.request_key(spec, [*draws, *unplaced])
+        return {
+            setting: replace(pass_, trace=self._place(_key_of(keys[pass_], setting), _label_of(setting)))
+            for pass_, setting in unplaced.items()
+        }
+
+    def _pass(self, setting: Setting, trace: Path) -> Pass:
+        drawn = self._source.sampling
+        if setting.path == "rollout":
+            greedy = Sampling(seed=drawn.seed, max_new_tokens=drawn.max_new_tokens, temperature=0.0)
+            sampled = Evidence("sampled")
+            return Pass(trace, "behavior", sampled, "processed", greedy, composition=setting.composition)
+        temperature = self._reference_temperature if setting.side == "reference" else None
+        return Pass(
+            trace,
+            setting.side,
+            self._source.evidence,
+            "processed",
+            scoring(drawn, setting.side, temperature),
+            source=self._source.trace,
+            path=setting.path,
+            composition=setting.composition,
+        )
+
+    def _place(self, key: str, label: str) -> Path:
+        """Where the trace of this content is."""
+        place = self._store / key
+        self._labels.setdefault(place.name, label)
+        return place
+
+    def _for_people(self, event: Mapping[str, Any], spec: EngineSpec) -> dict[str, Any]:
+        """The event of a worker, traces called by what they are of."""
+        names = {key: self._labels.get(event[key], event[key]) for key in ("name", "task") if key in event}
+        return dict(event) | names | {"side": spec.name}
+
+
+def _key_of(request: str, setting: Setting) -> str:
+    numbers = f"-{setting.start}-{setting.again}" if setting.start or setting.again else ""
+    return f"{request[:_KEY_DIGITS]}{numbers}"
+
+
+def _label_of(setting: Setting) -> str:
+    return f"{setting.spec.name} {setting.path}, {setting.label}"

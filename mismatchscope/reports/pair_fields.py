@@ -1,0 +1,96 @@
+"""Fields of the report for pairs beside the one that it is of: a baseline's, and the cells of a probe."""
+
+from __future__ import annotations
+
+from dataclasses import field
+from typing import Any, Literal
+
+from ..measures.results import Alpha, Statistic, result
+
+
+@result
+class PairSummary:
+    """One pair of policies on the same tokens, in short. `identical`: no recorded log-prob differs in a bit."""
+
+    alpha: Alpha
+    identical: bool
+    tv: Statistic | None = None
+    kl: Statistic | None = None
+    abs_logprob_diff: Statistic | None = None
+    kl_lower: Statistic | None = None
+    same_tokens: int | None = None
+    """Sampled tokens whose two log-probs have the same bits, of those compared."""
+    tokens: int | None = None
+    """That were compared."""
+
+
+CellStatus = Literal["measured", "ignored", "failed"]
+
+
+@result
+class ProbeCell:
+    """One setting held against another one, on the same tokens.
+
+    `status` "ignored": the engine took the setting and says that it does something else; "failed": it refused the
+    setting, or died of it. The `reason` says what it did. `pair` is None where nothing could be compared.
+    """
+
+    setting: str
+    against: str
+    engine: str
+    """The SPEC of the setting."""
+    path: Literal["rollout", "decode", "prefill"]
+    effective: dict[str, Any] = field(default_factory=dict)
+    """What the engine did of all that this probe changes, by key."""
+    status: CellStatus = "measured"
+    reason: str | None = None
+    pair: PairSummary | None = None
+
+
+@result
+class Completions:
+    """Greedy completions of the same prompts under several settings: how many are different ones."""
+
+    engine: str
+    settings: list[str]
+    prompts: int
+    of_each: int
+    """Completions of each prompt."""
+    diverging_prompts: int
+    """With more than one completion."""
+    most_unique: int
+    """Completions that differ, of the prompt that has most of them."""
+    first_divergence: int | None
+    """The first position, over all prompts, at which two completions of one prompt differ."""
+    median_divergence: float | None
+    """Of the diverging prompts' first positions."""
+
+
+@result
+class ProbeConclusion:
+    """What the cells say together, in a sentence; `code` for programs."""
+
+    code: str
+    sentence: str
+
+
+def engine_of(spec: str) -> str:
+    """The engine that a SPEC names, with its version: `vllm==0.32.0`."""
+    return spec.partition(":")[0].partition("@")[0]
+
+
+@result
+class Probe:
+    """One thing changed at a time, on the same tokens."""
+
+    name: str
+    factor: str
+    """What is changed."""
+    cells: list[ProbeCell]
+    conclusion: list[ProbeConclusion]
+    completions: list[Completions] = field(default_factory=list)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every setting did what it was asked to."""
+        return all(cell.status == "measured" for cell in self.cells)

@@ -1,0 +1,86 @@
+"""The picture of a probe: how far each setting is from what it is held against."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+from .charts import Chart
+from .pair_fields import Probe
+from .probe_section import of_cell
+from .svg import INK, SECOND, SERIES, STYLE, inline_svg
+from .text import count, number
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_WIDTH, _ROW, _MARGIN, _LABELS = 400, 17, 62, 128  # of the view box
+_CAPTION = (
+    "A dot is a mean TV with its interval, a ring the largest TV that was seen. What has the same bits as what it "
+    "is held against lies on the left edge."
+)
+_COLORS = (SERIES, SECOND, INK)
+
+
+class _Place(NamedTuple):
+    label: str
+    mean: float | None
+    low: float | None
+    high: float | None
+    most: float | None
+    color: str
+
+
+def probe_chart(probe: Probe) -> Chart | None:
+    """One row a cell, TV from left to right; None where no two settings differ in a bit."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    places = list(_places(probe))
+    values = [value for place in places for value in (place.low, place.mean, place.most) if value]
+    if not values:
+        return None
+    with matplotlib.rc_context(STYLE):
+        height = _MARGIN + _ROW * len(places)
+        figure = Figure(figsize=(_WIDTH / 72, height / 72), dpi=72)
+        box = (_LABELS / _WIDTH, 42 / height, (_WIDTH - _LABELS - 12) / _WIDTH, _ROW * len(places) / height)
+        axes = figure.add_axes(box)
+        _draw(axes, places, least=10.0 ** math.floor(math.log10(min(values))))
+        _name_colors(axes, probe)
+        name = f"probe-{probe.name}"
+        farthest = max(places, key=lambda place: place.most or 0.0)
+        described = (
+            f"{count(len(places), 'comparison')}; the largest TV is {number(farthest.most)}, {farthest.label}."
+        )
+        return Chart(name, "How far each setting is", _CAPTION, inline_svg(figure, name, probe.factor, described))
+
+
+def _places(probe: Probe) -> Iterator[_Place]:
+    colors = dict(zip(dict.fromkeys(map(of_cell, probe.cells)), _COLORS * len(probe.cells), strict=False))
+    for cell in probe.cells:
+        if cell.pair is not None:
+            mean = cell.pair.alpha.mean
+            most = cell.pair.alpha.observed_max
+            yield _Place(cell.setting, mean.value, mean.low, mean.high, most, colors[of_cell(cell)])
+
+
+def _draw(axes: Axes, places: list[_Place], least: float) -> None:
+    for row, place in enumerate(places):
+        edge = [max(value or 0.0, least) for value in (place.low, place.mean, place.high, place.most)]
+        axes.plot([edge[0], edge[2]], [row, row], color=place.color, linewidth=2.2, solid_capstyle="round")
+        if place.mean is not None:
+            axes.plot(edge[1], row, color=place.color, marker="o", markersize=6, linewidth=0, clip_on=False)
+        if place.most:
+            axes.plot(edge[3], row, color=place.color, marker="o", markersize=5, linewidth=0, fillstyle="none")
+    axes.set(xscale="log", xlabel="TV", xlim=(least, None), ylim=(len(places) - 0.5, -0.5))
+    axes.set_yticks(range(len(places)), [place.label for place in places])
+    axes.minorticks_off()
+
+
+def _name_colors(axes: Axes, probe: Probe) -> None:
+    kinds = list(dict.fromkeys(map(of_cell, probe.cells)))
+    if len(kinds) > 1:
+        for kind, color in zip(kinds, _COLORS * len(kinds), strict=False):
+            axes.plot([], [], color=color, linewidth=0, marker="o", label=kind)
+        axes.figure.legend(loc="upper left", ncols=len(kinds), columnspacing=1.0, handletextpad=0.3)
