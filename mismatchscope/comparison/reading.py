@@ -33,7 +33,9 @@ def reading_of(
         place=place_of(pair.statistics, behavior, reference),
         outside_band=pair.figures.token.ratio_outside_band,
         per_response=per_response_of(pair),
-        next_step=next_step_of(
+        next_step=None
+        if finding.code == "probe"  # which is the experiment that a next step would be
+        else next_step_of(
             finding,
             command,
             prompts=pair.counts.prompts,

@@ -37,7 +37,7 @@ from ..reports.document import Finding, Report
 from ..reports.reading_fields import EvidenceChoice
 from .cells import MeasuredCell, measure_cells
 from .completions import completions_of
-from .conclusions import size_of
+from .conclusions import computation_of, size_of
 from .plan import Plan, Probe, Question
 from .registry import find_probe
 from .traces import ProbeTraces, TraceMaker
@@ -96,10 +96,16 @@ def run_probe(
     measured = measure_cells(planned.plan, traces, context)
     cells = [each.cell for each in measured]
     completions = [found for group in planned.plan.greedy if (found := completions_of(group, traces)) is not None]
-    pair = _farthest(measured, traces)
-    conclusion = planned.probe.conclude(cells, completions)
-    probe = pair_fields.Probe(planned.name, planned.plan.factor, cells, conclusion, completions)
-    finding = Finding(code="probe", sentence=conclusion[0].sentence)
+    farthest, pair = _farthest(measured, traces)
+    probe = pair_fields.Probe(
+        name=planned.name,
+        factor=planned.plan.factor,
+        cells=cells,
+        completions=completions,
+        conclusion=planned.probe.conclude(cells, completions),
+        pair_shown=f"{farthest.setting} against {farthest.against}, {computation_of(farthest)}",
+    )
+    finding = Finding(code="probe", sentence=probe.conclusion[0].sentence)
     counts, evidence = counts_of(pair, settings.max_rejected), planned.evidence
     choice = EvidenceChoice(requested=settings.evidence, why=evidence.why, restore=evidence.restore)
     report = report_of_pair(pair, finding, counts, command=command, started=started)
@@ -128,13 +134,13 @@ def _made(
         return maker.make(planned.plan)
 
 
-def _farthest(cells: Sequence[MeasuredCell], traces: ProbeTraces) -> Pair:
-    """The measured pair of largest mean TV. Where there is none, raises why the first setting failed, or
+def _farthest(measured: Sequence[MeasuredCell], traces: ProbeTraces) -> tuple[pair_fields.ProbeCell, Pair]:
+    """The cell of largest mean TV. Where none was measured, raises why the first setting failed, or
     `NotComparableError`."""
-    pairs = [each.pair for each in cells if each.pair is not None]
-    if pairs:
-        return max(pairs, key=lambda pair: size_of(pair.summary))
+    found = [(each.cell, each.pair) for each in measured if each.pair is not None]
+    if found:
+        return max(found, key=lambda entry: size_of(entry[1].summary))
     for error in traces.errors.values():
         raise error
-    reasons = dict.fromkeys(each.cell.reason for each in cells if each.cell.reason is not None)
+    reasons = dict.fromkeys(each.cell.reason for each in measured if each.cell.reason is not None)
     raise NotComparableError(f"No two settings could be compared: {'; '.join(reasons)}")

@@ -174,14 +174,14 @@ ENTRY_NAMES = {
     "correction_audit": _labelled("COLUMN_CODE", "column", "code"),
     "native_metrics": _labelled("TRAINER_NAME", "trainer", "name"),
     "cells": EntryNames(
-        fields=("setting", "against", "engine", "path", "status"),
+        fields=("setting", "against", "engine", "path"),
         name=lambda cell: (safe_name(cell.setting), safe_name(f"{engine_of(cell.engine)}_{cell.path}")),
         form=_LABEL,
         usual=("SETTING",),
         ordered=False,
     ),
     "completions": EntryNames(
-        fields=("engine", "settings"),
+        fields=("engine",),
         name=lambda each: (safe_name(engine_of(each.engine)), ""),
         form=_LABEL,
         usual=("ENGINE",),

@@ -88,6 +88,8 @@ class Probe:
     """What is changed."""
     cells: list[ProbeCell]
     conclusion: list[ProbeConclusion]
+    pair_shown: str
+    """`batch of 32 against alone, transformers decode`: the cell that all other figures of the report are of."""
     completions: list[Completions] = field(default_factory=list)
 
     @property

@@ -24,12 +24,14 @@ def engine_name(side: dict[str, Any]) -> str:
 
 
 def compared(report: Report) -> str:
-    """One line: the model, μ's engine and π's; of a log, which of its columns they are."""
+    """One line: the model, μ's engine and π's; of a log, which of its columns they are; of a probe, which cell."""
     provenance = report.provenance
     if report.log is not None:
         symbols = {"behavior_logprobs": "μ", "reference_logprobs": "π", "target_logprobs": "π_θ"}
         columns = [f"{symbols[each.column]} {each.source}" for each in report.log.columns if each.column in symbols]
         return " · ".join([f"{report.log.format} log", *columns])
+    if report.probe is not None:
+        return f"{model_name(report)} · {report.probe.pair_shown}"
     return f"{model_name(report)} · μ {engine_name(provenance.behavior)} · π {engine_name(provenance.reference)}"
 
 
