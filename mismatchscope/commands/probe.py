@@ -15,18 +15,19 @@ from .options import (
     Assignments,
     Config,
     Force,
+    Output,
     Overrides,
-    RequiredOutput,
     Resume,
     model_inputs,
     takes_settings,
 )
 from .report_output import write_and_exit
-from .terminal import command_line, progress
+from .terminal import command_line, progress, stdout
 
 Values = Annotated[
-    str | None, typer.Option("--values", help="What to try, with commas between.  \\[the usual ones of the probe]")
+    list[str] | None, typer.Option("--values", help="What to try: once, or once each.  \\[the probe's usual ones]")
 ]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be run, and stop.")]
 Runs = Annotated[
     Path | None,
     typer.Option("--runs", help="Directory of traces that probes share: none is made twice.  \\[runs, in -o]"),
@@ -60,9 +61,10 @@ def _command(name: str, entry: Entry) -> Callable[..., None]:
     @takes_settings(*_SETTINGS)
     def command(
         overrides: Overrides,
-        output: RequiredOutput,
+        output: Output = None,
         values: Values = None,
         runs: Runs = None,
+        dry_run: DryRun = False,
         config: Config = None,
         assignments: Assignments = None,
         force: Force = False,
@@ -70,10 +72,17 @@ def _command(name: str, entry: Entry) -> Callable[..., None]:
     ) -> None:
         from ..collection.output import output_directory
         from ..config import load_settings
+        from ..errors import ConfigError
+        from ..probes.dry_run import plan_text
         from ..probes.run_probe import plan_probe, run_probe
 
         settings = load_settings(config, overrides, assignments or [])
-        planned = plan_probe(name, settings, tuple(filter(None, (values or "").split(","))))
+        planned = plan_probe(name, settings, tuple(values or ()))
+        if dry_run:
+            stdout().print(plan_text(planned, settings), soft_wrap=True, end="")
+            return
+        if output is None:
+            raise ConfigError("A probe writes its traces and its report somewhere.", hint="add -o DIR")
         create_missing_environments([settings.behavior, settings.reference])
         inputs = [settings.prompts, config, *model_inputs(settings)]
         with output_directory(output, force=force, resume=resume, inputs=inputs):

@@ -47,11 +47,11 @@ def _plan(question: Question) -> Plan:
 
 def _sizes(question: Question) -> list[int]:
     """Rising. Batches cannot hold more sequences than there are."""
-    if not all(value.isdecimal() and int(value) > 1 for value in question.values):
+    if not all(value.isdecimal() and int(value) > 1 for value in question.words):
         raise ConfigError("The sizes of batches are numbers from 2 on.", hint="--values 2,8,32")
-    asked = sorted({int(value) for value in question.values} or _SIZES)
+    asked = sorted({int(value) for value in question.words} or _SIZES)
     sizes = [size for size in asked if size <= question.sequences]
-    if not sizes or (question.values and sizes != asked):
+    if not sizes or (question.words and sizes != asked):
         raise ConfigError(
             f"There are {question.sequences} sequences, too few for a batch of {asked[len(sizes)]}.",
             hint="more with --limit, --prompts or --samples",

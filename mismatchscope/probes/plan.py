@@ -7,7 +7,7 @@ To add a probe: a file with a function that makes a `Plan` and one that says wha
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -38,6 +38,11 @@ class Setting:
     composition: BatchComposition = field(default_factory=BatchComposition)
     start: int = 0
     again: int = 0
+
+    @property
+    def asks(self) -> Hashable:
+        """What is the same of settings that are one run."""
+        return (self.side, str(self.spec), self.path, self.composition, self.start, self.again)
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +79,11 @@ class Question:
     reference: EngineSpec
     sequences: int
     values: tuple[str, ...] = ()
+
+    @property
+    def words(self) -> list[str]:
+        """The values, where each is a word: those that were given as one text are parted at its commas."""
+        return [word.strip() for value in self.values for word in value.split(",") if word.strip()]
 
 
 @dataclass(frozen=True)

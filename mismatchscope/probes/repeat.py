@@ -34,7 +34,7 @@ def _cells(computation: Computation, question: Question) -> list[Comparison]:
     if not spec.served:  # a server is not ours to start again
         again.append(Setting("new process", side, spec, path, start=1))
     if "threads" in engine_class(spec.name, served=spec.served).options_type.keys():  # noqa: SIM118 - no mapping
-        for threads in question.values or _THREADS:
+        for threads in question.words or _THREADS:
             if not threads.isdecimal() or int(threads) < 1:
                 raise ConfigError(f"'{threads}' is no number of threads.", hint="--values 1,2,4")
             other = replace(spec, options=spec.options | {"threads": threads})

@@ -70,7 +70,6 @@ def plan_probe(name: str, settings: AuditSettings, values: tuple[str, ...] = ())
     scores = sum(setting.path != "rollout" for setting in plan.settings)
     planned = plan_evidence(settings, [behavior, *engines], prompts=len(prompts), traces=1 + scores)
     check_capabilities(behavior, evidence=planned.evidence, path=None, rollout=True)
-    interpreter(behavior)
     return PlannedProbe(name, probe, plan, behavior, prompts, planned)
 
 
@@ -90,6 +89,7 @@ def run_probe(
     its cell's matter, and an error only where no setting could be measured.
     """
     started = time.monotonic()
+    interpreter(planned.behavior)
     on_event({"event": "evidence", "side": planned.name, "sentence": planned.evidence.sentence})
     traces = _made(planned, settings, directory, store or directory / RUNS, on_event)
     context = Context.of(traces.source, traces.source, None, confidence=settings.confidence, tail=settings.tail)

@@ -1,0 +1,42 @@
+"""What a probe would do, before it does it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from ..config import AuditSettings
+from ..reports.text import count
+from .run_probe import PlannedProbe
+
+
+def plan_text(planned: PlannedProbe, settings: AuditSettings) -> str:
+    """Engine starts and the runs in each, what is compared, and how much is stored at most."""
+    return "\n".join(_lines(planned, settings)) + "\n"
+
+
+def _lines(planned: PlannedProbe, settings: AuditSettings) -> Iterator[str]:
+    plan = planned.plan
+    runs = {setting.asks: setting for setting in plan.settings}
+    starts = Counter({(str(planned.behavior), 0): 1})  # which draws the tokens
+    starts.update((str(setting.spec), setting.start) for setting in runs.values())
+    sequences = len(planned.prompts) * settings.sampling.samples
+    yield f"probe {planned.name}: changed is {plan.factor}"
+    yield (
+        f"{count(len(planned.prompts), 'prompt')}, {count(sequences, 'sequence')} of at most "
+        f"{count(settings.sampling.max_new_tokens, 'token')}"
+    )
+    yield planned.evidence.sentence
+    yield f"{count(len(starts), 'engine start')}, {count(starts.total(), 'run')}; none that is there already"
+    for spec, number in starts:
+        yield f"  {spec}{f', start {number + 1}' if number else ''}"
+        if (spec, number) == (str(planned.behavior), 0):
+            yield "    draws the tokens"
+        for setting in runs.values():
+            if (str(setting.spec), setting.start) == (spec, number):
+                yield f"    {setting.path}, {setting.label}"
+    yield f"{count(len(plan.comparisons), 'comparison')}"
+    for comparison in plan.comparisons:
+        setting = comparison.setting
+        yield f"  {setting.spec.name} {setting.path}: {setting.label} against {comparison.against.label}"
+    yield "how long it takes is not known before the engines have run"
