@@ -7,12 +7,14 @@ from mismatchscope.reports.charts import Chart, draw_charts
 from mismatchscope.reports.document import Report
 from mismatchscope.reports.html import render
 
-_REPORTS = {name: getattr(example_reports, name)() for name in ("full", "topk", "sampled", "versions", "log")}
+_REPORTS = {
+    name: getattr(example_reports, name)() for name in ("full", "topk", "sampled", "versions", "probe", "log")
+}
 
 
 @pytest.fixture(params=[*list(_REPORTS)[:-1], pytest.param("log", marks=pytest.mark.slow)])
 def report(request: pytest.FixtureRequest) -> Report:
-    """Each of the five example reports in turn."""
+    """Each of the six example reports in turn."""
     return _REPORTS[request.param]
 
 

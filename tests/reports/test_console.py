@@ -53,7 +53,7 @@ def test_the_baseline_sentence_is_the_second(versions: Report) -> None:
 
 
 def test_of_equal_engines_no_difference_is_shown(versions: Report) -> None:
-    same = versions.baseline.new_old.model_copy(update={"identical": True})
+    same = replace(versions.baseline.new_old, identical=True)
     baseline = versions.baseline.model_copy(update={"verdict": "unchanged", "new_old": same})
     shown = _shown(versions.model_copy(update={"baseline": baseline}))
     assert re.search(r"new – old .* yes\n", shown)
@@ -63,7 +63,7 @@ def test_of_equal_engines_no_difference_is_shown(versions: Report) -> None:
 def test_a_mean_that_is_known_from_below_only_says_so(versions: Report) -> None:
     old = versions.baseline.old_reference
     below = replace(old.alpha, mean=Interval(value=None, low=0.00366))
-    pair = old.model_copy(update={"alpha": below, "kl": None})
+    pair = replace(old, alpha=below, kl=None)
     baseline = versions.baseline.model_copy(update={"old_reference": pair, "tv_difference": None})
     shown = _shown(versions.model_copy(update={"baseline": baseline}))
     assert re.search(r"old – trainer +≥ 0.00366 +0.0911 +– ", shown)

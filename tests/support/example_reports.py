@@ -1,8 +1,9 @@
-"""Five finished reports, as unlike each other as reports get.
+"""Six finished reports, as unlike each other as reports get.
 
 `full`: whole distributions, floors, no gates, every figure. `topk`: certified ends only, a failed, a passed and an
 undecided gate, three policies. `sampled`: a log import with alarms and hardly any figure. `versions`: an engine
-against an older version of itself, further from the trainer, and a gate on that. `log`: the logs of a run.
+against an older version of itself, further from the trainer, and a gate on that. `probe`: settings
+held together, some of which failed. `log`: the logs of a run.
 """
 
 from __future__ import annotations
@@ -29,13 +30,15 @@ from mismatchscope.reports.document import (
     Counts,
     Difference,
     Finding,
+    Floors,
     GateResult,
-    PairSummary,
     Provenance,
     Report,
 )
+from mismatchscope.reports.pair_fields import Completions, PairSummary, Probe, ProbeCell, ProbeConclusion
+from mismatchscope.reports.reading_fields import Reading
 
-__all__ = ["HOSTILE", "full", "log", "sampled", "topk", "versions"]
+__all__ = ["HOSTILE", "full", "log", "probe", "sampled", "topk", "versions"]
 
 
 def topk() -> Report:
@@ -213,5 +216,41 @@ def versions() -> Report:
                     "--baseline vllm==0.27.1 --reference transformers --fail-on 'baseline.tv_difference > 0'",
                 }
             ),
+        }
+    )
+
+
+def probe() -> Report:
+    """A probe of two paths, with a setting that was refused, one that was ignored and one of foreign text."""
+    whole = full()
+
+    def pair(value: float, low: float, high: float, most: float, same: int) -> PairSummary:
+        alpha = replace(whole.alpha1, observed_max=most, mean=mean(value, low, high))
+        return PairSummary(alpha=alpha, identical=not most, kl=whole.token.kl, same_tokens=same, tokens=24576)
+
+    near, far = pair(0.00021, 0.00016, 0.00027, 0.0156, 17_800), pair(0.0021, 0.0018, 0.0024, 0.184, 9_000)
+    spec = "transformers:dtype=bfloat16"
+    cells = [
+        ProbeCell("batch of 2", "alone", spec, "decode", {"batch_size": 2}, pair=pair(0.0, 0.0, 0.0, 0.0, 24576)),
+        ProbeCell("batch of 8", "alone", spec, "decode", {"batch_size": 8}, pair=near),
+        ProbeCell("batch of 8", "alone", spec, "prefill", {"batch_size": 8}, pair=far),
+        ProbeCell(HOSTILE, "alone", spec, "prefill", status="failed", reason=f"no such layout: {HOSTILE}"),
+        ProbeCell("2 threads", "alone", spec, "prefill", {"threads": 1}, "ignored", "asked for threads=2", near),
+    ]
+    conclusion = [
+        ProbeConclusion("depends_on_batch", "transformers prefill depends on the batch: mean TV 0.0021."),
+        ProbeConclusion(
+            "several_completions", "6 greedy completions of each of 128 prompts: 3 with more than one."
+        ),
+    ]
+    completions = [Completions(spec, ["alone", "batch of 2"], 128, 6, 3, 2, 13, 21.0)]
+    shown = "batch of 8 against alone, transformers prefill"
+    return whole.model_copy(
+        update={
+            "verdict": "inconclusive",
+            "finding": Finding(code="probe", sentence=conclusion[0].sentence),
+            "floor": Floors(),
+            "reading": Reading(),
+            "probe": Probe("batch", "the other sequences of a batch", cells, conclusion, shown, completions),
         }
     )
