@@ -28,7 +28,10 @@ from ..temporary import temporary_directory
 # `omp simd` needs no OpenMP library. The two -fno flags let comparisons and floor become vector code; neither
 # changes a result, unlike -ffast-math.
 _FLAGS = ["-O3", "-std=gnu11", "-fopenmp-simd", "-fno-math-errno", "-fno-trapping-math", "-fPIC", "-shared"]
-_NATIVE = ["-march=native"]  # not every compiler knows it on every processor
+_NATIVE = ["-march=native"]
+_WIDE = ["-mprefer-vector-width=512"]  # gcc keeps to 256 bits where a processor has 512; ours are a tenth faster
+_TRIED: tuple[list[str], ...] = ([*_NATIVE, *_WIDE], _NATIVE, [])
+"""Not every compiler knows these on every processor."""
 _TIMEOUT_S = 120
 _MAX_BYTES = 64 * 2**20  # a library has a thousandth
 
@@ -122,7 +125,7 @@ def _sha256(library: Path) -> str | None:
 def _fingerprint(sources: Sequence[Path], command: list[str]) -> str:
     binary = os.stat(command[0])
     parts = [part for source in sources for part in (source.name.encode(), source.read_bytes())]
-    parts += [os.fsencode(word) for word in command + _FLAGS + _NATIVE]
+    parts += [os.fsencode(word) for word in command + _FLAGS + _NATIVE + _WIDE]
     parts += [f"{binary.st_size} {binary.st_mtime_ns}".encode(), _processor().encode()]
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:24]
 
@@ -140,8 +143,8 @@ def _processor() -> str:
 
 def _compile(sources: Sequence[Path], command: list[str], library: Path) -> None:
     c_files = [str(source) for source in sources if source.suffix == ".c"]
-    for native in (_NATIVE, []):
-        result = _run([*command, *_FLAGS, *native, *c_files, "-o", str(library), "-lm"])
+    for flags in _TRIED:
+        result = _run([*command, *_FLAGS, *flags, *c_files, "-o", str(library), "-lm"])
         if result.returncode == 0:
             return
     raise CompileError(f"{command[0]} failed: {result.stderr.strip()[-500:]}")
