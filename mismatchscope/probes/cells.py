@@ -33,10 +33,13 @@ def _measured(plan: Plan, comparison: Comparison, traces: ProbeTraces, context: 
         if each in traces.errors:
             return _failed(cell, traces.errors[each].message)
     first, second = traces.traces[against], traces.traces[setting]
-    ignored = what_was_ignored(second.manifest, plan.keys)
+    manifest = second.manifest
+    if (setting.side, against.side) == ("behavior", "reference"):
+        first, second = second, first  # the sampler is μ, as in an audit
+    ignored = what_was_ignored(manifest, plan.keys)
     cell = replace(
         cell,
-        effective=effective_of(second.manifest, plan.keys),
+        effective=effective_of(manifest, plan.keys),
         status="measured" if ignored is None else "ignored",
         reason=ignored,
     )

@@ -18,7 +18,7 @@ def plan_text(planned: PlannedProbe, settings: AuditSettings) -> str:
 def _lines(planned: PlannedProbe, settings: AuditSettings) -> Iterator[str]:
     plan = planned.plan
     runs = {setting.asks: setting for setting in plan.settings}
-    starts = Counter({(str(planned.behavior), 0): 1})  # which draws the tokens
+    starts = Counter({(str(planned.question.behavior), 0): 1})  # which draws the tokens
     starts.update((str(setting.spec), setting.start) for setting in runs.values())
     sequences = len(planned.prompts) * settings.sampling.samples
     yield f"probe {planned.name}: changed is {plan.factor}"
@@ -30,7 +30,7 @@ def _lines(planned: PlannedProbe, settings: AuditSettings) -> Iterator[str]:
     yield f"{count(len(starts), 'engine start')}, {count(starts.total(), 'run')}; none that is there already"
     for spec, number in starts:
         yield f"  {spec}{f', start {number + 1}' if number else ''}"
-        if (spec, number) == (str(planned.behavior), 0):
+        if (spec, number) == (str(planned.question.behavior), 0):
             yield "    draws the tokens"
         for setting in runs.values():
             if (str(setting.spec), setting.start) == (spec, number):
@@ -39,4 +39,6 @@ def _lines(planned: PlannedProbe, settings: AuditSettings) -> Iterator[str]:
     for comparison in plan.comparisons:
         setting = comparison.setting
         yield f"  {setting.spec.name} {setting.path}: {setting.label} against {comparison.against.label}"
+    if plan.more:
+        yield f"at most {count(plan.more, 'setting')} more, as far as what is found asks for them"
     yield "how long it takes is not known before the engines have run"

@@ -7,7 +7,7 @@ To add a probe: a file with a function that makes a `Plan` and one that says wha
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Generator, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -15,7 +15,8 @@ from ..composition import BatchComposition
 from ..engines.spec import EngineSpec
 
 if TYPE_CHECKING:
-    from ..reports.pair_fields import Completions, ProbeCell, ProbeConclusion
+    from ..reports.pair_fields import Completions, ProbeCell, ProbeConclusion, ProbeEffect
+    from .cells import MeasuredCell
 
 Side = Literal["behavior", "reference"]
 Path = Literal["rollout", "decode", "prefill"]
@@ -56,12 +57,14 @@ class Comparison:
 @dataclass(frozen=True, eq=False)
 class Plan:
     """`factor` says in a few words what is changed, `keys` which options of an engine are. Of each group of
-    `greedy` rollouts the completions are held against each other."""
+    `greedy` rollouts the completions are held against each other. At most `more` settings follow from what is
+    found."""
 
     factor: str
     comparisons: Sequence[Comparison]
     greedy: Sequence[Sequence[Setting]] = ()
     keys: Sequence[str] = ()
+    more: int = 0
 
     @property
     def settings(self) -> list[Setting]:
@@ -87,9 +90,22 @@ class Question:
 
 
 @dataclass(frozen=True)
+class Findings:
+    """What a probe says in the end: one sentence or more, and how much of the gap each change makes."""
+
+    conclusion: list[ProbeConclusion]
+    effects: list[ProbeEffect] = field(default_factory=list)
+
+
+Search = Generator[Plan, "Sequence[MeasuredCell]", Findings]
+"""Yields the plans that follow from what was found, is sent the cells of each, and returns what they say."""
+
+
+@dataclass(frozen=True)
 class Probe:
-    """`plan` raises `ConfigError` for values that it cannot try. `conclude` is given the cells in the plan's order,
-    and makes one sentence or more."""
+    """`plan` raises `ConfigError` for values that it cannot try. What its cells say is for `conclude`, which is
+    given them in the plan's order, or for `search`, which is given their pairs too and can ask for more."""
 
     plan: Callable[[Question], Plan]
-    conclude: Callable[[Sequence[ProbeCell], Sequence[Completions]], list[ProbeConclusion]]
+    conclude: Callable[[Sequence[ProbeCell], Sequence[Completions]], list[ProbeConclusion]] | None = None
+    search: Callable[[Question, Sequence[MeasuredCell]], Search] | None = None

@@ -36,6 +36,16 @@ PROBES: dict[str, Entry] = {
         "Does it matter what else is in a batch?",
         "mismatchscope probe batch --values 2,8,32 -o batch",
     ),
+    "attribute": Entry(
+        "mismatchscope.probes.attribute:PROBE",
+        "How much of the gap does each of the settings that differ make?",
+        "mismatchscope probe attribute --behavior transformers:attn=eager,dtype=float16 -o attribute",
+    ),
+    "bisect": Entry(
+        "mismatchscope.probes.bisect:PROBE",
+        "Which of the settings that differ makes the gap?",
+        "mismatchscope probe bisect --behavior transformers:attn=eager,dtype=bfloat16 -o bisect",
+    ),
 }
 
 

@@ -26,9 +26,9 @@ from ..comparison.context import Context
 from ..comparison.pair import Pair
 from ..comparison.pair_report import counts_of, report_of_pair
 from ..config import AuditSettings
-from ..engines.spec import EngineSpec, parse_spec, with_adapter
+from ..engines.spec import parse_spec, with_adapter
 from ..environments import interpreter
-from ..errors import NotComparableError
+from ..errors import MismatchScopeError, NotComparableError
 from ..file_errors import file_errors
 from ..locking import DIRECTORY_LOCK, locked
 from ..prompts.rows import Prompt
@@ -38,7 +38,7 @@ from ..reports.reading_fields import EvidenceChoice
 from .cells import MeasuredCell, measure_cells
 from .completions import completions_of
 from .conclusions import computation_of, size_of
-from .plan import Plan, Probe, Question
+from .plan import Findings, Plan, Probe, Question
 from .registry import find_probe
 from .traces import ProbeTraces, TraceMaker
 
@@ -49,8 +49,8 @@ class PlannedProbe:
 
     name: str
     probe: Probe
+    question: Question
     plan: Plan
-    behavior: EngineSpec
     prompts: Sequence[Prompt]
     evidence: PlannedEvidence
 
@@ -65,12 +65,13 @@ def plan_probe(name: str, settings: AuditSettings, values: tuple[str, ...] = ())
     behavior, reference = (
         with_adapter(parse_spec(text), settings.adapter) for text in (settings.behavior, settings.reference)
     )
-    plan = probe.plan(Question(behavior, reference, len(prompts) * settings.sampling.samples, values))
+    question = Question(behavior, reference, len(prompts) * settings.sampling.samples, values)
+    plan = probe.plan(question)
     engines = list({str(each.spec): each.spec for each in plan.settings}.values())
     scores = sum(setting.path != "rollout" for setting in plan.settings)
-    planned = plan_evidence(settings, [behavior, *engines], prompts=len(prompts), traces=1 + scores)
+    planned = plan_evidence(settings, [behavior, *engines], prompts=len(prompts), traces=1 + scores + plan.more)
     check_capabilities(behavior, evidence=planned.evidence, path=None, rollout=True)
-    return PlannedProbe(name, probe, plan, behavior, prompts, planned)
+    return PlannedProbe(name, probe, question, plan, prompts, planned)
 
 
 def run_probe(
@@ -89,21 +90,23 @@ def run_probe(
     its cell's matter, and an error only where no setting could be measured.
     """
     started = time.monotonic()
-    interpreter(planned.behavior)
+    interpreter(planned.question.behavior)
     on_event({"event": "evidence", "side": planned.name, "sentence": planned.evidence.sentence})
-    traces = _made(planned, settings, directory, store or directory / RUNS, on_event)
-    context = Context.of(traces.source, traces.source, None, confidence=settings.confidence, tail=settings.tail)
-    measured = measure_cells(planned.plan, traces, context)
-    cells = [each.cell for each in measured]
-    completions = [found for group in planned.plan.greedy if (found := completions_of(group, traces)) is not None]
-    farthest, pair = _farthest(measured, traces)
+    store = store or directory / RUNS
+    with file_errors("The probe cannot be begun", hint="choose another -o or --runs"):
+        write_run_json(directory, settings, {})
+        store.mkdir(parents=True, exist_ok=True)
+    with locked(store / DIRECTORY_LOCK, str(store)):
+        found = _carried_out(planned, settings, _maker(planned, settings, directory, store, on_event))
+    shown, pair = _shown(found, first=planned.probe.search is not None)
     probe = pair_fields.Probe(
         name=planned.name,
         factor=planned.plan.factor,
-        cells=cells,
-        completions=completions,
-        conclusion=planned.probe.conclude(cells, completions),
-        pair_shown=f"{farthest.setting} against {farthest.against}, {computation_of(farthest)}",
+        cells=[each.cell for each in found.cells],
+        completions=found.completions,
+        conclusion=found.findings.conclusion,
+        effects=found.findings.effects,
+        pair_shown=f"{shown.setting} against {shown.against}, {computation_of(shown)}",
     )
     finding = Finding(code="probe", sentence=probe.conclusion[0].sentence)
     counts, evidence = counts_of(pair, settings.max_rejected), planned.evidence
@@ -115,32 +118,66 @@ def run_probe(
     return report if probe.complete else report.model_copy(update={"verdict": "inconclusive"})
 
 
-def _made(
+def _maker(
     planned: PlannedProbe, settings: AuditSettings, directory: Path, store: Path, on_event: Events
-) -> ProbeTraces:
-    with file_errors("The probe cannot be begun", hint="choose another -o or --runs"):
-        write_run_json(directory, settings, {})
-        store.mkdir(parents=True, exist_ok=True)
-    maker = TraceMaker(
+) -> TraceMaker:
+    return TraceMaker(
         Collector(settings.model, planned.prompts, settings.sampling.samples),
-        planned.behavior,
+        planned.question.behavior,
         Pass(store / "tokens", "behavior", planned.evidence.evidence, "processed", settings.sampling.sampling()),
         reference_temperature=settings.reference_temperature,
         store=store,
         logs=directory / LOGS,
         on_event=on_event,
     )
-    with locked(store / DIRECTORY_LOCK, str(store)):
-        return maker.make(planned.plan)
 
 
-def _farthest(measured: Sequence[MeasuredCell], traces: ProbeTraces) -> tuple[pair_fields.ProbeCell, Pair]:
-    """The cell of largest mean TV. Where none was measured, raises why the first setting failed, or
-    `NotComparableError`."""
-    found = [(each.cell, each.pair) for each in measured if each.pair is not None]
-    if found:
-        return max(found, key=lambda entry: size_of(entry[1].summary))
-    for error in traces.errors.values():
+@dataclass(frozen=True, eq=False)
+class _Found:
+    cells: list[MeasuredCell]
+    completions: list[pair_fields.Completions]
+    findings: Findings
+    errors: list[MismatchScopeError]
+
+
+def _carried_out(planned: PlannedProbe, settings: AuditSettings, maker: TraceMaker) -> _Found:
+    """Every plan, the first and those that follow from it."""
+    cells: list[MeasuredCell] = []
+    errors: list[MismatchScopeError] = []
+
+    def carry_out(plan: Plan) -> tuple[list[MeasuredCell], ProbeTraces]:
+        traces = maker.make(plan)
+        context = Context.of(traces.source, traces.source, None, confidence=settings.confidence, tail=settings.tail)
+        measured = measure_cells(plan, traces, context)
+        cells.extend(measured)
+        errors.extend(traces.errors.values())
+        return measured, traces
+
+    first, traces = carry_out(planned.plan)
+    made = (completions_of(group, traces) for group in planned.plan.greedy)
+    completions = [found for found in made if found is not None]
+    if planned.probe.search is None:
+        assert planned.probe.conclude is not None
+        conclusion = planned.probe.conclude([each.cell for each in first], completions)
+        return _Found(cells, completions, Findings(conclusion), errors)
+    search = planned.probe.search(planned.question, first)
+    try:
+        plan = next(search)
+        while True:
+            plan = search.send(carry_out(plan)[0])
+    except StopIteration as end:
+        return _Found(cells, completions, end.value, errors)
+
+
+def _shown(found: _Found, *, first: bool) -> tuple[pair_fields.ProbeCell, Pair]:
+    """The cell that the rest of the report is of: that of largest mean TV or, of a search, the one it begins with.
+
+    Where none was measured, raises why the first setting failed, or `NotComparableError`.
+    """
+    measured = [(each.cell, each.pair) for each in found.cells if each.pair is not None]
+    if measured:
+        return measured[0] if first else max(measured, key=lambda entry: size_of(entry[1].summary))
+    for error in found.errors:
         raise error
-    reasons = dict.fromkeys(each.cell.reason for each in measured if each.cell.reason is not None)
+    reasons = dict.fromkeys(each.cell.reason for each in found.cells if each.cell.reason is not None)
     raise NotComparableError(f"No two settings could be compared: {'; '.join(reasons)}")

@@ -180,6 +180,7 @@ ENTRY_NAMES = {
         usual=("SETTING",),
         ordered=False,
     ),
+    "effects": _labelled("CHANGE", "change"),
     "completions": EntryNames(
         fields=("engine",),
         name=lambda each: (safe_name(engine_of(each.engine)), ""),

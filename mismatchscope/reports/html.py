@@ -19,6 +19,7 @@ from .baseline import PAIRED_MEANING, VERDICT_TONE, compared_engines, pair_rows,
 from .bounds import bound_rows
 from .charts import Chart, draw_charts
 from .document import Report
+from .effects_chart import effects_chart
 from .fields import flatten
 from .glossary import ALPHA, BOUNDS, EVIDENCE, POLICY, Measure
 from .log_sections import RESPONSES, log_sections, other_alarms
@@ -195,8 +196,9 @@ def _pictures(report: Report, drawn: list[Chart]) -> dict[str, list[Chart]]:
     from markupsafe import Markup
 
     pictures = {"trend": [chart for chart in drawn if chart.name.startswith("trend-")]}
-    if report.probe is not None and (chart := probe_chart(report.probe)) is not None:
-        pictures[title_of(report.probe)] = [chart._replace(svg=Markup(chart.svg))]
+    if report.probe is not None:
+        chart = effects_chart(report.probe) or probe_chart(report.probe)
+        pictures[title_of(report.probe)] = [chart._replace(svg=Markup(chart.svg))] if chart else []
     return pictures
 
 

@@ -20,7 +20,7 @@ from .logs.origins import origins_of
 from .logs.section import Line, Section, range_text
 from .logs.strips import CHOSEN
 from .logs.trend_section import trend_section
-from .probe_section import probe_section
+from .probe_section import probe_sections
 from .text import count, number
 
 _POLICIES = {"behavior": "μ", "reference": "π_old", "target": "π_θ", "unknown": "π_old or π_θ, cannot tell"}
@@ -52,7 +52,7 @@ def _without_empty(section: Section) -> Section:
 
 def _sections(report: Report, short: bool) -> Iterator[Section]:
     if report.probe is not None:
-        yield probe_section(report.probe)
+        yield from probe_sections(report.probe)
     if report.log is None:
         return
     yield _distribution(report, short)

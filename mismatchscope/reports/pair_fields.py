@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import field
 from typing import Any, Literal
 
-from ..measures.results import Alpha, Statistic, result
+from ..measures.results import Alpha, Interval, Statistic, result
 
 
 @result
@@ -67,6 +67,17 @@ class Completions:
 
 
 @result
+class ProbeEffect:
+    """How much of the gap a change makes, on average over the settings of the other changes (Shapley's value)."""
+
+    change: str
+    tv: Interval
+    """Of mean TV, by prompt: positive is what the change takes away."""
+    share: float | None
+    """Of the whole gap."""
+
+
+@result
 class ProbeConclusion:
     """What the cells say together, in a sentence; `code` for programs."""
 
@@ -91,6 +102,8 @@ class Probe:
     pair_shown: str
     """`batch of 32 against alone, transformers decode`: the cell that all other figures of the report are of."""
     completions: list[Completions] = field(default_factory=list)
+    effects: list[ProbeEffect] = field(default_factory=list)
+    """The largest first; with `rest`, what is left with every change made, they add up to the whole gap."""
 
     @property
     def complete(self) -> bool:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from .logs.section import Line, Section
+from collections.abc import Iterator
+
+from .logs.section import Line, Section, interval_text
 from .pair_fields import PairSummary, Probe, ProbeCell, engine_of
 from .text import UNKNOWN, estimate, number, share
 
 _HEADER = ("setting", "against", "path", "mean TV", "same bits", "max TV", "KL", "remark")
 
 
-def probe_section(probe: Probe) -> Section:
-    """Conclusions first, then what could not be tried, then every cell."""
+def probe_sections(probe: Probe) -> Iterator[Section]:
+    """Conclusions and what could not be tried; how much each change makes; every cell."""
     lines = [Line(each.sentence) for each in probe.conclusion]
     lines += [
         Line(f"{cell.setting}, {of_cell(cell)}: {cell.status}, {cell.reason}", "caution")
@@ -18,17 +20,24 @@ def probe_section(probe: Probe) -> Section:
         if cell.status != "measured"
     ]
     engines = {engine_of(cell.engine) for cell in probe.cells}
+    against = list(dict.fromkeys(cell.against for cell in probe.cells))
     rows = tuple(
         (
             cell.setting,
-            cell.against,
+            cell.against if len(against) > 1 else "",
             cell.path if len(engines) == 1 else of_cell(cell),
             *_figures(cell.pair),
             _remark(cell),
         )
         for cell in probe.cells
     )
-    return Section(title_of(probe), f"changed: {probe.factor}", tuple(lines), _HEADER, rows)
+    note = f"changed: {probe.factor}" + (f"; all against {against[0]}" if len(against) == 1 else "")
+    if not probe.effects:
+        yield Section(title_of(probe), note, tuple(lines), _HEADER, rows)
+        return
+    effects = tuple((effect.change, share(effect.share), interval_text(effect.tv)) for effect in probe.effects)
+    yield Section(title_of(probe), note, tuple(lines), ("change", "share", "of mean TV"), effects)
+    yield Section("every combination", "", (), _HEADER, rows)
 
 
 def title_of(probe: Probe) -> str:

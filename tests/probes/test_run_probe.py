@@ -11,10 +11,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from probe_runs import NOISE, NOISY, probed, settings
 
-from mismatchscope.collection.output import output_directory
 from mismatchscope.composition import BatchComposition
-from mismatchscope.config import AuditSettings
 from mismatchscope.engines.spec import parse_spec
 from mismatchscope.errors import ConfigError, MismatchScopeError, SpecError, WorkerError
 from mismatchscope.probes import registry
@@ -22,35 +21,10 @@ from mismatchscope.probes.completions import first_divergence
 from mismatchscope.probes.dry_run import plan_text
 from mismatchscope.probes.effective import what_was_ignored
 from mismatchscope.probes.plan import Comparison, Plan, Probe, Question, Setting
-from mismatchscope.probes.run_probe import plan_probe, run_probe
+from mismatchscope.probes.run_probe import plan_probe
 from mismatchscope.reports.document import Report
 from mismatchscope.reports.pair_fields import ProbeCell, ProbeConclusion
 from mismatchscope.traces.schema import Manifest
-
-NOISE = 0.02
-SMALL: dict[str, Any] = {"limit": 6, "sampling": {"samples": 2, "max_new_tokens": 12}}
-QUIET = {"behavior": "synthetic", "reference": "synthetic"}
-NOISY = {"behavior": f"synthetic:noise={NOISE}", "reference": "synthetic"}
-
-
-def settings(**changes: Any) -> AuditSettings:
-    return AuditSettings(**SMALL | QUIET | changes)
-
-
-def probed(
-    name: str, directory: Path, *, values: tuple[str, ...] = (), store: Path | None = None, **changes: Any
-) -> tuple[Report, list[str]]:
-    """The report, and the engines that were started, by their SPEC's name."""
-    started: list[str] = []
-
-    def on_event(event: dict[str, Any]) -> None:
-        if event["event"] == "ready":
-            started.append(event["side"])
-
-    asked = settings(**changes)
-    with output_directory(directory, resume=True):
-        planned = plan_probe(name, asked, values)
-        return run_probe(planned, asked, directory, store=store, command="", on_event=on_event), started
 
 
 def cells(report: Report) -> dict[tuple[str, str], ProbeCell]:

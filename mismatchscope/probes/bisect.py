@@ -1,0 +1,113 @@
+"""Which setting makes the gap: the same tokens under one change after another, until one closes it.
+
+The gap with everything changed that differs is what is left for other causes. A change closes the gap where it
+comes within a tenth of the way to that, with confidence; where no single one does, changes are added, the best one
+first, and then each is left out again that is not needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from typing import TYPE_CHECKING
+
+from ..reports.text import estimate
+from .candidates import Candidate, candidates, variant
+from .plan import Comparison, Findings, Plan, Probe, Question, Search, Setting
+
+if TYPE_CHECKING:
+    from ..comparison.pair import Pair
+    from .cells import MeasuredCell
+
+_LEFT = 0.1
+"""Share of what all changes together close that a smaller set may leave open."""
+
+
+def _plan(question: Question) -> Plan:
+    """The whole gap, and what is left of it with everything changed."""
+    every = candidates(question)
+    return _held_to(_reference(question), [variant(question, []), variant(question, every)], more=2 * len(every))
+
+
+def _search(question: Question, first: Sequence[MeasuredCell]) -> Search:
+    from ..comparison.contrast import contrast
+    from ..reports.pair_fields import ProbeConclusion
+
+    every = candidates(question)
+    whole, least = (each.pair for each in first)
+    if whole is None or least is None:
+        why = next(each.cell.reason for each in first if each.pair is None)
+        return Findings([ProbeConclusion("cannot_tell", f"The gap could not be measured at both ends: {why}")])
+    told = f"mean TV {_mean(whole)}, with {_listed(every)} {_mean(least)}"
+    closed = contrast([whole, least], [1.0, -1.0], confidence=whole.context.confidence)
+    if whole.figures.identical:
+        return Findings([ProbeConclusion("no_gap", "There is no gap: no recorded log-prob differs in a bit.")])
+    if closed.low is None or closed.low <= 0:
+        sentence = f"What makes the gap is not among the settings that differ: {told}."
+        return Findings([ProbeConclusion("not_among", sentence)])
+    allowed = _LEFT * (closed.value or 0.0)
+
+    def closes(pair: Pair | None) -> bool:
+        if pair is None:
+            return False
+        left = contrast([pair, least], [1.0, -1.0], confidence=pair.context.confidence)
+        most = left.high if left.high is not None else left.value
+        return most is not None and most <= allowed
+
+    reference = _reference(question)
+    tried: dict[frozenset[Candidate], Pair | None] = {frozenset(every): least}
+
+    def measured(changes: Sequence[Candidate]) -> Generator[Plan, Sequence[MeasuredCell], Pair | None]:
+        key = frozenset(changes)
+        if key not in tried:
+            found = yield _held_to(reference, [variant(question, changes)])
+            tried[key] = found[0].pair
+        return tried[key]
+
+    chosen: list[Candidate] = []
+    alone: dict[Candidate, float] = {}
+    for candidate in every:
+        pair = yield from measured([candidate])
+        alone[candidate] = _size(pair)
+        if closes(pair):
+            chosen = [candidate]
+            break
+    if not chosen:
+        for candidate in sorted(every, key=lambda each: alone[each]):
+            chosen.append(candidate)
+            if closes((yield from measured(chosen))):
+                break
+        for candidate in list(chosen):
+            fewer = [each for each in chosen if each != candidate]
+            if closes((yield from measured(fewer))):
+                chosen = fewer
+    last = tried[frozenset(chosen)]
+    assert last is not None
+    sentence = f"Set {_listed(chosen)}: mean TV {_mean(whole)} → {_mean(last)}"
+    rest = "" if _mean(last) == _mean(least) else f"; with all that differs changed it is {_mean(least)}"
+    return Findings([ProbeConclusion("closed_by", f"{sentence}{rest}.")])
+
+
+def _held_to(reference: Setting, settings: Sequence[Setting], more: int = 0) -> Plan:
+    keys = sorted({key for setting in settings for key in setting.spec.options})
+    comparisons = [Comparison(reference, setting) for setting in settings]
+    return Plan("what differs between the two SPECs", comparisons, keys=keys, more=more)
+
+
+def _reference(question: Question) -> Setting:
+    return Setting("the reference", "reference", question.reference, "prefill")
+
+
+def _mean(pair: Pair) -> str:
+    mean = pair.alpha.mean
+    return estimate(mean.value, mean.low, mean.high)
+
+
+def _size(pair: Pair | None) -> float:
+    return float("inf") if pair is None or pair.alpha.mean.value is None else pair.alpha.mean.value
+
+
+def _listed(changes: Sequence[Candidate]) -> str:
+    return ", ".join(map(str, changes))
+
+
+PROBE = Probe(_plan, search=_search)
