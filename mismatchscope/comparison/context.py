@@ -61,14 +61,13 @@ class Context:
         return replace(
             self,
             policy=first.manifest.policy,
-            ids_of_behavior=True,
             tail=False,
-            **({} if first is behavior else self._drawn_by(behavior)),
+            **({"ids_of_behavior": True} if first is behavior else self._drawn_by(behavior)),
         )
 
     def of_other_engine(self, behavior: Trace) -> Context:
         """Another engine that was given the tokens of `behavior`, against the same reference."""
-        return replace(self, ids_of_behavior=False, tail=False, **self._drawn_by(behavior))
+        return replace(self, tail=False, **self._drawn_by(behavior))
 
     def of_behavior(self) -> Context:
         """The behaviour against a third policy that was given its tokens: a target, another engine."""
@@ -79,18 +78,18 @@ class Context:
         return replace(
             self,
             policy=reference.manifest.policy,
-            ids_of_behavior=True,
             truncated=False,
             tail=False,
             **self._drawn_by(behavior),
         )
 
     def _drawn_by(self, behavior: Trace) -> dict[str, Any]:
-        """For a pair whose first policy did not draw the tokens.
+        """For a pair whose first policy did not draw the tokens: its top-k are not the ids that were observed.
 
         A sampler that cuts ids off never draws what another policy gives them, so no weight can stand for it.
         """
-        return {"weighted": True, "drawn_by": behavior, "on_policy": self.on_policy and not self.truncated}
+        on_policy = self.on_policy and not self.truncated
+        return {"ids_of_behavior": False, "weighted": True, "drawn_by": behavior, "on_policy": on_policy}
 
 
 def was_given(mu: Trace) -> bool:

@@ -7,11 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy import stats
+from synthetic_pair import make_pair
 from written_traces import full_trace, pair_of, sampled_trace
 
 from mismatchscope.comparison.compare_traces import compare
 from mismatchscope.comparison.floors import NO_REPEATS, Repeats, measure_floors
-from mismatchscope.records import Sampling
+from mismatchscope.engines.synthetic.policy import SyntheticOptions
+from mismatchscope.records import Evidence, Sampling
 from mismatchscope.traces import Trace
 
 PROMPTS = 12
@@ -80,6 +82,15 @@ def test_a_repeat_with_the_same_bits_is_identical(mu: Trace, pi: Trace) -> None:
     floors = measure_floors(pair_of(mu, pi), Repeats(behavior=mu), margin=0.5).floors
     assert floors.behavior.identical and floors.behavior.mean.value == 0.0
     assert floors.excess.value == pytest.approx(np.average(TV_S, weights=LENGTH_S), abs=1e-6)
+
+
+def test_a_reference_with_the_same_bits_is_identical_at_the_ids_of_the_behaviour(tmp_path: Path) -> None:
+    """What of π lies below μ's k-th probability bounds TV to μ, not to π itself."""
+    made = make_pair(tmp_path, evidence=Evidence("topk", k=2), reference=SyntheticOptions(epsilon=2.0))
+    pair = pair_of(made.behavior, made.reference)
+    floors = measure_floors(pair, Repeats(reference=made.reference), margin=0.5).floors
+    assert floors.reference.identical and floors.reference.observed_max == 0.0
+    assert floors.reference.mean.value == 0.0
 
 
 def test_the_excess_is_over_the_larger_floor_paired_by_prompt(tmp_path: Path, mu: Trace, pi: Trace) -> None:

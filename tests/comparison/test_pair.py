@@ -85,10 +85,10 @@ def test_derived_contexts_change_what_is_other_and_keep_the_rest(tmp_path: Path)
     own_ids = replace(first, ids_of_behavior=True, tail=False)
     behavior = trace(tmp_path / "mu")
     # Under a sampler that cuts ids off no weight makes its tokens another policy's.
-    weighted = {"weighted": True, "drawn_by": behavior, "on_policy": False}
+    weighted = {"ids_of_behavior": False, "weighted": True, "drawn_by": behavior, "on_policy": False}
     assert first.of_repeat(behavior, behavior) == replace(own_ids, policy=behavior.manifest.policy)
     assert first.of_repeat(reference, behavior) == replace(own_ids, policy="raw", **weighted)
-    assert first.of_other_engine(behavior) == replace(first, tail=False, **weighted)
+    assert first.of_other_engine(behavior) == replace(own_ids, **weighted)
     assert first.of_behavior() == own_ids
     assert first.of_reference(reference, behavior) == replace(own_ids, policy="raw", truncated=False, **weighted)
     whole = replace(first, truncated=False)
