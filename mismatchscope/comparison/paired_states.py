@@ -38,7 +38,7 @@ class PairedDifferences:
         """Reads both pairs once more, side by side."""
         clusters = Clusters()
         sums = {name: ClusterSums() for name in _FIGURES}
-        for a, b in _shared(_figures(new), _figures(old)):
+        for a, b in _shared(figures_by_state(new), figures_by_state(old)):
             row_B = clusters.rows(a["prompt"])
             for name in _FIGURES:
                 known_B = np.isfinite(a[name]) & np.isfinite(b[name])
@@ -52,7 +52,7 @@ class PairedDifferences:
         )
 
 
-def _figures(pair: Pair) -> Iterator[dict[str, np.ndarray]]:
+def figures_by_state(pair: Pair) -> Iterator[dict[str, np.ndarray]]:
     """Block by block: the place of each state as one rising number, its prompt, its figures (NaN: not known)."""
     context = pair.context
     alignment = Alignment(pair.mu, pair.pi, mask=context.mask)

@@ -48,10 +48,16 @@ class Setting:
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """A cell of the table: what changes from `against` to `setting`."""
+    """A cell of the table: what changes from `against` to `setting`.
+
+    From its mean TV that of each of `less`, other comparisons of the plan, is taken, prompt by prompt: a floor, a
+    usual value. `along` asks how the gap goes along the response.
+    """
 
     against: Setting
     setting: Setting
+    less: Sequence[Comparison] = ()
+    along: bool = False
 
 
 @dataclass(frozen=True, eq=False)

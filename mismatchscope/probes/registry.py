@@ -36,6 +36,11 @@ PROBES: dict[str, Entry] = {
         "Does it matter what else is in a batch?",
         "mismatchscope probe batch --values 2,8,32 -o batch",
     ),
+    "path": Entry(
+        "mismatchscope.probes.path:PROBE",
+        "Is the gap between decode and prefill, or between the engine and the trainer?",
+        "mismatchscope probe path --behavior vllm -o path",
+    ),
     "attribute": Entry(
         "mismatchscope.probes.attribute:PROBE",
         "How much of the gap does each of the settings that differ make?",

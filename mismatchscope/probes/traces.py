@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ..collection.capabilities import check_capabilities
 from ..collection.collector import Collector, Events
 from ..collection.passes import Pass, scoring
 from ..engines.spec import EngineSpec
@@ -77,6 +78,8 @@ class TraceMaker:
     ) -> tuple[dict[Setting, Pass], dict[Setting, MismatchScopeError]]:
         """The passes of what was made, and why the rest was not: after a failure each is tried by itself."""
         draws = [self._source] if str(spec) == str(self._behavior) else []
+        refused = self._refused(settings)
+        settings = [setting for setting in settings if setting not in refused]
         loaded = False
 
         def note(event: dict[str, Any]) -> None:
@@ -96,10 +99,10 @@ class TraceMaker:
             if draws and not is_complete(self._source.trace):
                 collect(draws)
             if not loaded and not isinstance(error, CapabilityError | ConfigError):
-                return {}, dict.fromkeys(settings, error)  # it is the engine's failure, not a setting's
+                return {}, refused | dict.fromkeys(settings, error)  # the engine's failure, not a setting's
         else:
-            return passes, {}
-        errors: dict[Setting, MismatchScopeError] = {}
+            return passes, refused
+        errors = refused
         for setting, pass_ in passes.items():
             try:
                 collect([*draws, pass_])
@@ -108,6 +111,19 @@ class TraceMaker:
             except MismatchScopeError as error:
                 errors[setting] = error
         return {setting: pass_ for setting, pass_ in passes.items() if setting not in errors}, errors
+
+    def _refused(self, settings: Sequence[Setting]) -> dict[Setting, MismatchScopeError]:
+        """What an engine says that it cannot do, which needs no start to find out."""
+        errors: dict[Setting, MismatchScopeError] = {}
+        for setting in settings:
+            rollout = setting.path == "rollout"
+            evidence = Evidence("sampled") if rollout else self._source.evidence
+            try:
+                path = None if rollout else setting.path
+                check_capabilities(setting.spec, evidence=evidence, path=path, rollout=rollout)
+            except CapabilityError as error:
+                errors[setting] = error
+        return errors
 
     def _passes(self, spec: EngineSpec, draws: Sequence[Pass], settings: Sequence[Setting]) -> dict[Setting, Pass]:
         """The pass of each setting. Raises `SpecError` for options that the engine does not know."""

@@ -28,13 +28,13 @@ class EntryNames:
     """How the entries of one list are told apart.
 
     `fields` are the attributes that do so; they are settings, not figures. `name` makes the usual name of an entry
-    and what a longer name adds to it. Of two entries with one usual name, it means the first where reports have
+    and what longer names add to it. Of two entries with one usual name, it means the first where reports have
     entries in an order of their own (`ordered`), and else neither. `form` is a pattern of every name, `usual` the
     names in the order in which reports have them, `ends` two more names, of the first and the last entry.
     """
 
     fields: tuple[str, ...]
-    name: Callable[[Any], tuple[str, str]]
+    name: Callable[[Any], tuple[str, ...]]
     form: str
     usual: tuple[str, ...]
     ends: tuple[str, ...] = ()
@@ -45,13 +45,13 @@ class EntryNames:
         if entries and name in self.ends:
             return entries[0 if name == self.ends[0] else -1]
         exact = [entry for entry in entries if name == self.full_name(entry)]
-        usual = [entry for entry in entries if name == self.name(entry)[0]]
-        if len(exact) > 1 or (not exact and not self.ordered and len(usual) > 1):
+        found = exact or [entry for entry in entries if name in self._names(entry)]
+        if len(exact) > 1 or (not self.ordered and len(found) > 1):
             raise ConfigError(
-                f"'{name}' is ambiguous: the report has {len(exact or usual)} entries of that name.",
+                f"'{name}' is ambiguous: the report has {len(found)} entries of that name.",
                 hint=f"the entries are {', '.join(self.names(entries))}",
             )
-        return next(iter(exact or usual), None)
+        return next(iter(found), None)
 
     def generic(self, name: str) -> str:
         """The first usual name for every name that an entry can have; anything else as it is."""
@@ -62,18 +62,24 @@ class EntryNames:
         return self.usual[min(int(key), len(self.usual) - 1)] if re.fullmatch(r"[0-9]{1,6}", key) else key
 
     def names(self, entries: Sequence[Any]) -> list[str]:
-        """One name an entry: the usual one where it means this entry, else the full one."""
+        """One name an entry: the shortest that means this entry, else the full one."""
         found: list[str] = []
-        times = Counter(self.name(entry)[0] for entry in entries)
+        times = Counter(name for entry in entries for name in set(self._names(entry)))
         for entry in entries:
-            usual = self.name(entry)[0]
-            taken = usual in found if self.ordered else times[usual] > 1
-            found.append(self.full_name(entry) if taken else usual)
+            free = (
+                name for name in self._names(entry) if (name not in found if self.ordered else times[name] == 1)
+            )
+            found.append(next(free, self.full_name(entry)))
         return found
 
     def full_name(self, entry: Any) -> str:
-        """`sequence_tis_cap_10`: the usual name and what else tells the entry apart."""
-        return "_".join(filter(None, self.name(entry)))
+        """`sequence_tis_cap_10`: the usual name and all else that tells the entry apart."""
+        return self._names(entry)[-1]
+
+    def _names(self, entry: Any) -> list[str]:
+        """From the usual name to the full one."""
+        parts = self.name(entry)
+        return ["_".join(filter(None, parts[: length + 1])) for length in range(len(parts))]
 
 
 def _labelled(usual: str, *fields: str) -> EntryNames:
@@ -175,12 +181,17 @@ ENTRY_NAMES = {
     "native_metrics": _labelled("TRAINER_NAME", "trainer", "name"),
     "cells": EntryNames(
         fields=("setting", "against", "engine", "path"),
-        name=lambda cell: (safe_name(cell.setting), safe_name(f"{engine_of(cell.engine)}_{cell.path}")),
+        name=lambda cell: (
+            safe_name(cell.setting),
+            safe_name(f"{engine_of(cell.engine)}_{cell.path}"),
+            safe_name(f"against_{cell.against}"),
+        ),
         form=_LABEL,
         usual=("SETTING",),
         ordered=False,
     ),
     "effects": _labelled("CHANGE", "change"),
+    "differences": _labelled("CELL", "than"),
     "completions": EntryNames(
         fields=("engine",),
         name=lambda each: (safe_name(engine_of(each.engine)), ""),

@@ -28,6 +28,15 @@ CellStatus = Literal["measured", "ignored", "failed"]
 
 
 @result
+class CellDifference:
+    """The mean TV of one cell less that `than` another cell has, paired by prompt."""
+
+    than: str
+    """`prefill again against prefill`: the other cell."""
+    tv: Interval
+
+
+@result
 class ProbeCell:
     """One setting held against another one, on the same tokens.
 
@@ -45,6 +54,10 @@ class ProbeCell:
     status: CellStatus = "measured"
     reason: str | None = None
     pair: PairSummary | None = None
+    differences: tuple[CellDifference, ...] = ()
+    """From the cells that this probe holds it against: its floors, the usual value."""
+    growth: Interval | None = None
+    """Mean TV in the later half of a response over that in the earlier half."""
 
 
 @result

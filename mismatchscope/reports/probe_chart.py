@@ -10,12 +10,13 @@ from .charts import Chart
 from .pair_fields import Probe
 from .probe_section import of_cell
 from .svg import INK, SECOND, SERIES, STYLE, inline_svg
-from .text import count, number
+from .text import count, number, shortened
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_WIDTH, _ROW, _MARGIN, _LABELS = 400, 17, 62, 128  # of the view box
+_WIDTH, _ROW, _MARGIN, _LABELS, _LETTER = 400, 17, 62, 128, 6.2  # of the view box
+_LONGEST = 34  # letters of a label
 _CAPTION = (
     "A dot is a mean TV with its interval, a ring the largest TV that was seen. What has the same bits as what it "
     "is held against lies on the left edge."
@@ -43,8 +44,9 @@ def probe_chart(probe: Probe) -> Chart | None:
         return None
     with matplotlib.rc_context(STYLE):
         height = _MARGIN + _ROW * len(places)
+        labels = max(_LABELS, 10 + _LETTER * max(len(place.label) for place in places))
         figure = Figure(figsize=(_WIDTH / 72, height / 72), dpi=72)
-        box = (_LABELS / _WIDTH, 42 / height, (_WIDTH - _LABELS - 12) / _WIDTH, _ROW * len(places) / height)
+        box = (labels / _WIDTH, 42 / height, (_WIDTH - labels - 12) / _WIDTH, _ROW * len(places) / height)
         axes = figure.add_axes(box)
         _draw(axes, places, least=10.0 ** math.floor(math.log10(min(values))))
         _name_colors(axes, probe)
@@ -57,12 +59,14 @@ def probe_chart(probe: Probe) -> Chart | None:
 
 
 def _places(probe: Probe) -> Iterator[_Place]:
+    alone = len({(cell.setting, of_cell(cell)) for cell in probe.cells}) == len(probe.cells)
     colors = dict(zip(dict.fromkeys(map(of_cell, probe.cells)), _COLORS * len(probe.cells), strict=False))
     for cell in probe.cells:
         if cell.pair is not None:
             mean = cell.pair.alpha.mean
             most = cell.pair.alpha.observed_max
-            yield _Place(cell.setting, mean.value, mean.low, mean.high, most, colors[of_cell(cell)])
+            label = cell.setting if alone else f"{cell.setting} against {cell.against}"
+            yield _Place(shortened(label, _LONGEST), mean.value, mean.low, mean.high, most, colors[of_cell(cell)])
 
 
 def _draw(axes: Axes, places: list[_Place], least: float) -> None:

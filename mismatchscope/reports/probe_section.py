@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from .logs.section import Line, Section, interval_text
 from .pair_fields import PairSummary, Probe, ProbeCell, engine_of
 from .text import UNKNOWN, estimate, number, share
 
-_HEADER = ("setting", "against", "path", "mean TV", "same bits", "max TV", "KL", "remark")
+_FIGURES = ("mean TV", "same bits", "max TV", "KL")
 
 
 def probe_sections(probe: Probe) -> Iterator[Section]:
@@ -21,23 +21,44 @@ def probe_sections(probe: Probe) -> Iterator[Section]:
     ]
     engines = {engine_of(cell.engine) for cell in probe.cells}
     against = list(dict.fromkeys(cell.against for cell in probe.cells))
+    others = _other_columns(probe)
+    header = ("setting", "against", "path", *_FIGURES, *(name for name, _ in others), "remark")
     rows = tuple(
         (
             cell.setting,
             cell.against if len(against) > 1 else "",
             cell.path if len(engines) == 1 else of_cell(cell),
             *_figures(cell.pair),
+            *(text(cell) for _, text in others),
             _remark(cell),
         )
         for cell in probe.cells
     )
     note = f"changed: {probe.factor}" + (f"; all against {against[0]}" if len(against) == 1 else "")
     if not probe.effects:
-        yield Section(title_of(probe), note, tuple(lines), _HEADER, rows)
+        yield Section(title_of(probe), note, tuple(lines), header, rows)
         return
     effects = tuple((effect.change, share(effect.share), interval_text(effect.tv)) for effect in probe.effects)
     yield Section(title_of(probe), note, tuple(lines), ("change", "share", "of mean TV"), effects)
-    yield Section("every combination", "", (), _HEADER, rows)
+    yield Section("every combination", "", (), header, rows)
+
+
+def _other_columns(probe: Probe) -> list[tuple[str, Callable[[ProbeCell], str]]]:
+    """Name and text of the columns that some probes have. Of several differences a cell shows the first."""
+    columns: list[tuple[str, Callable[[ProbeCell], str]]] = []
+    if any(cell.differences for cell in probe.cells):
+        columns.append(("difference", _difference))
+    if any(cell.growth for cell in probe.cells):
+        columns.append(("later / earlier half", lambda cell: interval_text(cell.growth) if cell.growth else ""))
+    return columns
+
+
+def _difference(cell: ProbeCell) -> str:
+    """`1.24e-4 [1.1e-4, 1.4e-4] to decode again against decode`."""
+    if not cell.differences:
+        return ""
+    first = cell.differences[0]
+    return f"{interval_text(first.tv)} to {first.than}"
 
 
 def title_of(probe: Probe) -> str:

@@ -35,7 +35,14 @@ from mismatchscope.reports.document import (
     Provenance,
     Report,
 )
-from mismatchscope.reports.pair_fields import Completions, PairSummary, Probe, ProbeCell, ProbeConclusion
+from mismatchscope.reports.pair_fields import (
+    CellDifference,
+    Completions,
+    PairSummary,
+    Probe,
+    ProbeCell,
+    ProbeConclusion,
+)
 from mismatchscope.reports.reading_fields import Reading
 
 __all__ = ["HOSTILE", "full", "log", "probe", "sampled", "topk", "versions"]
@@ -232,7 +239,16 @@ def probe() -> Report:
     spec = "transformers:dtype=bfloat16"
     cells = [
         ProbeCell("batch of 2", "alone", spec, "decode", {"batch_size": 2}, pair=pair(0.0, 0.0, 0.0, 0.0, 24576)),
-        ProbeCell("batch of 8", "alone", spec, "decode", {"batch_size": 8}, pair=near),
+        ProbeCell(
+            "batch of 8",
+            "alone",
+            spec,
+            "decode",
+            {"batch_size": 8},
+            pair=near,
+            differences=(CellDifference("batch of 2 against alone", mean(0.00021, 0.00016, 0.00027)),),
+            growth=mean(1.31, 1.08, 1.62),
+        ),
         ProbeCell("batch of 8", "alone", spec, "prefill", {"batch_size": 8}, pair=far),
         ProbeCell(HOSTILE, "alone", spec, "prefill", status="failed", reason=f"no such layout: {HOSTILE}"),
         ProbeCell("2 threads", "alone", spec, "prefill", {"threads": 1}, "ignored", "asked for threads=2", near),
