@@ -3,11 +3,13 @@ table are made of."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from ..alignment.alignment import Alignment, AlignmentCounts
-from ..measures.results import Alpha
+from ..measures.intervals import NONNEGATIVE
+from ..measures.results import Alpha, Interval
 from ..reports.pair_fields import PairSummary
 from ..traces.reader import Trace
 from .context import Context
@@ -40,11 +42,21 @@ class PolicyPair:
             tv=figures.token.tv,
             kl=figures.token.kl,
             kl_lower=figures.token.kl_lower,
+            rms_log_ratio=self._rms_log_ratio,
             abs_logprob_diff=figures.token.abs_logprob_diff,
             identical=figures.identical,
             same_tokens=self.statistics.sketches["log_ratio"].zeros,
             tokens=self.statistics.tokens,
         )
+
+    @property
+    def _rms_log_ratio(self) -> Interval:
+        """The square root of twice the mean k2, and of the ends of its interval."""
+        half = self.statistics.sums["k2"].interval(confidence=self.context.confidence, bounds=NONNEGATIVE)
+        value, low, high = (
+            None if end is None else math.sqrt(2 * end) for end in (half.value, half.low, half.high)
+        )
+        return replace(half, value=value, low=low, high=high)
 
 
 @dataclass(frozen=True, eq=False)

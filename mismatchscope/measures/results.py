@@ -6,7 +6,7 @@ each figure is: docs/measures.md.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar, dataclass_transform
 
 T = TypeVar("T")
@@ -39,6 +39,15 @@ class Interval:
     clusters: int = 0
     method: str | None = None
     """How the interval was made, or why it has no ends."""
+
+    def excludes(self, value: float) -> bool:
+        """Whether the figure is known to be on one side of this value."""
+        return (self.low is not None and self.low > value) or (self.high is not None and self.high < value)
+
+    def inverted(self) -> Interval:
+        """Of one over a figure that is not negative; an end of 0 becomes none."""
+        value, low, high = (1 / end if end else None for end in (self.value, self.high, self.low))
+        return replace(self, value=value, low=low, high=high)
 
 
 @result
@@ -224,6 +233,20 @@ class SequenceMeasures:
     weights_reason: str | None = None
     """Why nothing may be concluded from `ess_fraction` and `chi2`; None where they are sound."""
     by_length: tuple[LengthBin, ...] = ()
+
+
+@result
+class ThirdParty:
+    """How far two policies are from a third one that both should be: errors of log p of the sampled tokens."""
+
+    rms_setting: float
+    rms_against: float
+    ratio: Interval
+    """`rms_setting` / `rms_against`: above 1 where the setting is farther from the third policy."""
+    correlation: Interval
+    """E[e_a e_b] / √(E[e_a²] E[e_b²]), of errors that are not centred."""
+    quadrature: Interval
+    """E[(e_a − e_b)²] / (E[e_a²] + E[e_b²]): 1 where the two errors add in quadrature."""
 
 
 @result

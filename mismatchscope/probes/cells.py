@@ -10,11 +10,13 @@ from ..comparison.context import Context
 from ..comparison.contrast import contrast
 from ..comparison.growth import growth_of
 from ..comparison.pair import Pair, measure_pair
+from ..comparison.rounding import rounding_floor
+from ..comparison.third_party import related_errors
 from ..errors import NotComparableError
-from ..measures.results import Interval
-from ..reports.pair_fields import CellDifference, ProbeCell
+from ..measures.results import Interval, ThirdParty
+from ..reports.pair_fields import CellDifference, ProbeCell, engine_of
 from .effective import effective_of, what_was_ignored
-from .plan import Comparison, Plan
+from .plan import Comparison, Plan, Setting
 from .traces import ProbeTraces
 
 
@@ -29,20 +31,29 @@ class MeasuredCell:
 def measure_cells(plan: Plan, traces: ProbeTraces, context: Context) -> list[MeasuredCell]:
     """Every comparison of the plan, in its order. `context` is that of the policy that drew the tokens."""
     found = {comparison: _measured(plan, comparison, traces, context) for comparison in plan.comparisons}
-    return [_with_differences(comparison, found) for comparison in plan.comparisons]
+    return [_with_others(comparison, found) for comparison in plan.comparisons]
 
 
 def _measured(plan: Plan, comparison: Comparison, traces: ProbeTraces, context: Context) -> MeasuredCell:
-    against, setting = comparison.against, comparison.setting
-    cell = ProbeCell(setting.label, against.label, str(setting.spec), setting.path)
-    for each in (setting, against):
-        if each in traces.errors:
-            return _failed(cell, traces.errors[each].message)
+    against, setting, third = comparison.against, comparison.setting, comparison.third
+    cell = ProbeCell(
+        setting.label,
+        _label_beside(setting, against, plan),
+        str(setting.spec),
+        setting.path,
+        third=None if third is None else _label_beside(setting, third, plan),
+    )
+    if setting in traces.errors:
+        return _failed(cell, traces.errors[setting].message)
+    if against in traces.errors:
+        return _failed(cell, f"{cell.against}: {traces.errors[against].message}")
     first, second = traces.traces[against], traces.traces[setting]
     manifest = second.manifest
+    ignored = what_was_ignored(manifest, plan.keys)
+    if ignored is None and (base := what_was_ignored(first.manifest, plan.keys)) is not None:
+        ignored = f"{cell.against}: {base}"
     if (setting.side, against.side) == ("behavior", "reference"):
         first, second = second, first  # the sampler is μ, as in an audit
-    ignored = what_was_ignored(manifest, plan.keys)
     cell = replace(
         cell,
         effective=effective_of(manifest, plan.keys),
@@ -54,13 +65,37 @@ def _measured(plan: Plan, comparison: Comparison, traces: ProbeTraces, context: 
     except NotComparableError as error:
         return _failed(cell, error.message)
     growth = growth_of(pair) if comparison.along else None
-    return MeasuredCell(replace(cell, pair=pair.summary, growth=growth), pair)
+    floor = rounding_floor(first, second)
+    return MeasuredCell(replace(cell, pair=pair.summary, growth=growth, rounding_floor=floor), pair)
 
 
-def _with_differences(comparison: Comparison, found: Mapping[Comparison, MeasuredCell]) -> MeasuredCell:
+def _label_beside(setting: Setting, other: Setting, plan: Plan) -> str:
+    """What the other one is called: with its path and engine where another computation has that label too."""
+    engine = engine_of(str(other.spec))
+    computations = {(engine_of(str(each.spec)), each.path) for each in plan.settings if each.label == other.label}
+    if len(computations) == 1 or (engine_of(str(setting.spec)), setting.path) == (engine, other.path):
+        return other.label
+    return f"{other.label}, {other.path if engine == engine_of(str(setting.spec)) else f'{engine} {other.path}'}"
+
+
+def _with_others(comparison: Comparison, found: Mapping[Comparison, MeasuredCell]) -> MeasuredCell:
+    """The cell with what other cells of the plan say of it."""
     measured = found[comparison]
     differences = tuple(_difference(measured, found[other]) for other in comparison.less)
-    return replace(measured, cell=replace(measured.cell, differences=differences))
+    return replace(
+        measured, cell=replace(measured.cell, differences=differences, errors=_errors(comparison, found))
+    )
+
+
+def _errors(comparison: Comparison, found: Mapping[Comparison, MeasuredCell]) -> ThirdParty | None:
+    """None where the comparison has no third setting, or one of the three pairs could not be measured."""
+    setting, against, third = comparison.setting, comparison.against, comparison.third
+    if third is None:
+        return None
+    pairs = {frozenset((each.setting, each.against)): measured.pair for each, measured in found.items()}
+    three = [pairs.get(frozenset(two)) for two in ((setting, third), (against, third), (setting, against))]
+    known = [pair for pair in three if pair is not None]
+    return related_errors(*known) if len(known) == len(three) else None
 
 
 def _difference(measured: MeasuredCell, other: MeasuredCell) -> CellDifference:

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..traces.schema import Manifest
 
-_UNDECIDED = (None, "auto", "", 0)
+_UNDECIDED = (None, "auto", "model", "", 0)
 """A setting of these leaves the choice to the engine: whatever it did is what was asked for."""
 
 
@@ -25,6 +25,10 @@ def what_was_ignored(manifest: Manifest, keys: Sequence[str]) -> str | None:
     ignored = [
         f"{key}={requested[key]}, the engine has {stated[key]}"
         for key in keys
-        if requested.get(key) not in _UNDECIDED and key in stated and stated[key] != requested[key]
+        if _decided(requested.get(key)) and key in stated and stated[key] != requested[key]
     ]
     return f"asked for {'; '.join(ignored)}" if ignored else None
+
+
+def _decided(value: Any) -> bool:
+    return value is False or value not in _UNDECIDED  # False is equal to 0, and no choice that is left open

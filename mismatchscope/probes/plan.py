@@ -52,12 +52,14 @@ class Comparison:
 
     From its mean TV that of each of `less`, other comparisons of the plan, is taken, prompt by prompt: a floor, a
     usual value. `along` asks how the gap goes along the response.
+    With a `third`, the errors of both against it are related: both are held against it in the same plan.
     """
 
     against: Setting
     setting: Setting
     less: Sequence[Comparison] = ()
     along: bool = False
+    third: Setting | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,8 +14,8 @@ from .logs.section import Line, Section
 
 _STYLE = {"good": "green", "bad": "red", "caution": "yellow", "neutral": ""}
 _MARK = {"good": "✓", "bad": "▲", "caution": "▲", "neutral": "·"}
-_TEXTS = ("remark", "is")  # columns that may wrap
-_WIDEST_CELL = 44
+_WIDEST_CELL = {"remark": 44, "is": 44, "setting": 20, "against": 20, "path": 12}
+"""Of the columns that may wrap."""
 
 
 def show_log(report: Report, console: Console, *, verbose: bool) -> None:
@@ -44,14 +44,15 @@ def _table(section: Section, width: int) -> Table:
     """Columns are given up from the right until the rest fits: a number that lost its end would be another one."""
     columns = [[name, *cells] for name, *cells in zip(section.header, *section.rows, strict=True)]
     widths = [max(map(cell_len, cells)) for cells in columns]
-    if section.header[-1] in _TEXTS:
-        widths[-1] = min(widths[-1], _WIDEST_CELL)
+    widths = [min(cell, _WIDEST_CELL.get(name, cell)) for name, cell in zip(section.header, widths, strict=True)]
     shown = len(columns)
     while shown > 2 and sum(widths[:shown]) + 2 * shown > width:
         shown -= 1
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
     for place, name in enumerate(section.header[:shown]):
-        table.add_column(Text(f"  {name}" if not place else name), no_wrap=name not in _TEXTS)
+        wraps = name in _WIDEST_CELL
+        heading = Text(f"  {name}" if not place else name)
+        table.add_column(heading, no_wrap=not wraps, overflow="fold" if wraps else "ellipsis")
     for row in section.rows:
         table.add_row(
             *(Text(printable(f"  {cell}" if not place else cell)) for place, cell in enumerate(row[:shown]))

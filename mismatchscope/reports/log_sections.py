@@ -20,6 +20,7 @@ from .logs.origins import origins_of
 from .logs.section import Line, Section, range_text
 from .logs.strips import CHOSEN
 from .logs.trend_section import trend_section
+from .probe_errors import errors_sections
 from .probe_section import probe_sections
 from .text import count, number
 
@@ -53,6 +54,7 @@ def _without_empty(section: Section) -> Section:
 def _sections(report: Report, short: bool) -> Iterator[Section]:
     if report.probe is not None:
         yield from probe_sections(report.probe)
+        yield from errors_sections(report.probe)
     if report.log is None:
         return
     yield _distribution(report, short)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import field
 from typing import Any, Literal
 
-from ..measures.results import Alpha, Interval, Statistic, result
+from ..measures.results import Alpha, Interval, Statistic, ThirdParty, result
 
 
 @result
@@ -18,6 +18,8 @@ class PairSummary:
     kl: Statistic | None = None
     abs_logprob_diff: Statistic | None = None
     kl_lower: Statistic | None = None
+    rms_log_ratio: Interval | None = None
+    """√E[(log ρ)²] over the sampled tokens as they are, whoever drew them: no weights."""
     same_tokens: int | None = None
     """Sampled tokens whose two log-probs have the same bits, of those compared."""
     tokens: int | None = None
@@ -58,6 +60,12 @@ class ProbeCell:
     """From the cells that this probe holds it against: its floors, the usual value."""
     growth: Interval | None = None
     """Mean TV in the later half of a response over that in the earlier half."""
+    rounding_floor: float | None = None
+    """Upper bound of the TV that half an ulp of error in every logit of the two can cause; their dtypes decide."""
+    third: str | None = None
+    """The setting that both are held against, too."""
+    errors: ThirdParty | None = None
+    """Of the two, against `third`; None also where they cannot be known."""
 
 
 @result

@@ -62,7 +62,7 @@ def _places(probe: Probe) -> Iterator[_Place]:
     alone = len({(cell.setting, of_cell(cell)) for cell in probe.cells}) == len(probe.cells)
     colors = dict(zip(dict.fromkeys(map(of_cell, probe.cells)), _COLORS * len(probe.cells), strict=False))
     for cell in probe.cells:
-        if cell.pair is not None:
+        if cell.pair is not None and cell.third is None:  # those with a third are every two settings
             mean = cell.pair.alpha.mean
             most = cell.pair.alpha.observed_max
             label = cell.setting if alone else f"{cell.setting} against {cell.against}"

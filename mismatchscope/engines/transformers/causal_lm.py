@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ...errors import ModelError
 from ..common.json_values import dtype_names
-from .loading import load_network
+from .loading import attention_name, load_network
 
 if TYPE_CHECKING:
     from transformers import Cache
@@ -45,6 +45,7 @@ class CausalLM:
         self.vocabulary_size = self._head.weight.shape[0]
         self.parameters = self.network.num_parameters()
         self.train_mode = options.train_mode
+        self._asked_attention = options.attn
         self.autocast = options.dtype == "autocast"
         self._float32_head = options.lm_head == "float32"
         if self._float32_head:
@@ -93,10 +94,11 @@ class CausalLM:
 
     @property
     def attention(self) -> str | None:
-        """The attention that the layers run, as transformers calls it; None where there is none to run."""
-        return (
-            self.network.config.get_text_config(decoder=True)._attn_implementation if self.has_attention else None
-        )
+        """The attention that the layers run, see `attention_name`; None where there is none to run."""
+        if not self.has_attention:
+            return None
+        running = self.network.config.get_text_config(decoder=True)._attn_implementation
+        return attention_name(self._asked_attention, running)
 
     @contextmanager
     def training(self) -> Iterator[None]:

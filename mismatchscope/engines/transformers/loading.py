@@ -27,6 +27,11 @@ _ATTENTION = {"auto": None, "flex": "flex_attention"}
 """Names of ours for what transformers calls otherwise; None is its own choice."""
 
 
+def attention_name(asked: str, implementation: str) -> str:
+    """What the attention that runs is called: as it was asked for where it is that one, else by transformers."""
+    return asked if _ATTENTION.get(asked, asked) == implementation else implementation
+
+
 def load_network(path: Path, adapter: Adapter | None, options: TransformersOptions) -> PreTrainedModel:
     """The model on its device, with its adapter, no tensor of it random. Raises `ModelError`, `SpecError`."""
     import transformers
