@@ -41,6 +41,11 @@ PROBES: dict[str, Entry] = {
         "Is the gap between decode and prefill, or between the engine and the trainer?",
         "mismatchscope probe path --behavior vllm -o path",
     ),
+    "dtype": Entry(
+        "mismatchscope.probes.dtype:PROBE",
+        "Which precision is far from which, and from float32?",
+        "mismatchscope probe dtype --values bfloat16,float16 -o dtype",
+    ),
     "attribute": Entry(
         "mismatchscope.probes.attribute:PROBE",
         "How much of the gap does each of the settings that differ make?",

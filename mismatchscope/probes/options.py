@@ -1,0 +1,103 @@
+"""An engine's options changed, one value at a time: what the probes of precision and of kernels have in common.
+
+A value is what a SPEC could say, options joined by plus signs: `attn=eager`, `bfloat16+lm_head=float32`. It changes
+the SPEC of a side and leaves the rest of it as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from ..engines.registry import engine_class
+from ..engines.spec import EngineSpec, resolve_options
+from ..errors import ConfigError, SpecError
+from .conclusions import MeasuredCell, measured
+from .plan import Question, Setting
+from .sides import Computation, computations
+
+if TYPE_CHECKING:
+    from ..reports.pair_fields import ProbeCell, ProbeConclusion
+
+GIVEN = "as given"
+"""The label of a SPEC to which nothing was done."""
+
+Usual = Callable[[Computation], Sequence[str]]
+"""The values to try with a computation where nobody says which."""
+
+
+def parse_value(value: str, key: str | None = None) -> dict[str, str]:
+    """A value as options of a SPEC; a word alone is a value of `key`. Raises `ConfigError`."""
+    options: dict[str, str] = {}
+    for part in value.split("+"):
+        name, equals, text = part.partition("=")
+        if not equals and key is None:
+            raise ConfigError(f"'{value}' is no key=value of an engine SPEC.", hint="--values attn=eager")
+        if not equals:
+            name, text = str(key), part
+        options[name.strip()] = text.strip()
+    return options
+
+
+def changed(spec: EngineSpec, options: dict[str, str]) -> EngineSpec:
+    """The SPEC with these options; as it is where it says the same already, in so many words or by default."""
+    other = replace(spec, options=spec.options | options)
+    try:
+        return spec if resolve_options(other) == resolve_options(spec) else other
+    except SpecError:  # which is for the run of the setting to say
+        return other
+
+
+def has_options(spec: EngineSpec, options: Iterable[str]) -> bool:
+    """Whether the engine has all of these keys by name."""
+    return set(options) <= set(engine_class(spec.name, served=spec.served).options_type.keys())
+
+
+def varied(
+    question: Question, usual: Usual, *, key: str | None = None, name_given: bool = False
+) -> list[list[Setting]]:
+    """The settings of each computation: the SPEC as given first, then every value that changes it.
+
+    The values that are asked for go to the engines that have such options; those that no engine has go to all of
+    them, for each to say what it makes of it. With `name_given` the SPEC as given is called by a value that it has
+    already. A word alone is a value of `key`. Raises `ConfigError` for a value that cannot be read.
+    """
+    sides = computations(question)
+    asked = {value: parse_value(value, key) for value in question.words}
+    known = {value for value, options in asked.items() if any(has_options(side.spec, options) for side in sides)}
+    found = []
+    for side in sides:
+        values = {
+            value: options
+            for value, options in asked.items()
+            if value not in known or has_options(side.spec, options)
+        }
+        if not asked:
+            values = {value: parse_value(value, key) for value in usual(side)}
+        specs = {value: changed(side.spec, options) for value, options in values.items()}
+        own = [value for value, spec in specs.items() if spec is side.spec]
+        settings = [Setting(own[0] if name_given and own else GIVEN, *side)]
+        settings += [
+            Setting(value, side.side, spec, side.path) for value, spec in specs.items() if value not in own
+        ]
+        found.append(settings)
+    return found
+
+
+def changed_keys(settings: Sequence[Setting]) -> Iterator[str]:
+    """The options in which settings differ from the first one."""
+    given = settings[0].spec.options
+    for setting in settings:
+        yield from (key for key, text in setting.spec.options.items() if given.get(key) != text)
+
+
+def sound(cells: Sequence[ProbeCell]) -> list[MeasuredCell]:
+    """Those of which something can be said: a setting that was ignored says nothing of what it was to be."""
+    return [(cell, pair) for cell, pair in measured(cells) if cell.status == "measured"]
+
+
+def nothing_tried() -> ProbeConclusion:
+    from ..reports.pair_fields import ProbeConclusion
+
+    return ProbeConclusion("nothing_tried", "No setting did what it was asked to.")
