@@ -41,7 +41,8 @@ def _plan(question: Question) -> Plan:
             hint=f"--values and {_MOST} of {', '.join(each.key for each in every)}; probe bisect takes all",
         )
     reference = Setting("the reference", "reference", question.reference, "prefill")
-    settings = [variant(question, subset) for subset in _subsets(every)]
+    *subsets, last = _subsets(every)
+    settings = [*(variant(question, subset) for subset in subsets), variant(question, last, "everything changed")]
     keys = sorted({key for setting in settings for key in setting.spec.options})
     return Plan(
         "what differs between the two SPECs, in every combination",

@@ -119,7 +119,7 @@ def _rules(computation: str, cells: Sequence[MeasuredCell]) -> Iterator[ProbeCon
         )
     members = {setting: identical for (setting, _), identical in same.items() if setting in (_OTHERS, _BY_LENGTH)}
     if members and all(members.values()) and not all(rows.values()):
-        sentence = "that there are other sequences matters, not which and in what order"
+        sentence = "how many sequences a batch has matters, not which and in what order"
         yield ProbeConclusion("rows", f"{computation}: {sentence}.")
     elif members and not all(members.values()):
         changing = [setting for setting, identical in members.items() if not identical]

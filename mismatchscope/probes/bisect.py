@@ -25,7 +25,11 @@ _LEFT = 0.1
 def _plan(question: Question) -> Plan:
     """The whole gap, and what is left of it with everything changed."""
     every = candidates(question)
-    return _held_to(_reference(question), [variant(question, []), variant(question, every)], more=2 * len(every))
+    return _held_to(
+        _reference(question),
+        [variant(question, []), variant(question, every, "everything changed")],
+        more=2 * len(every),
+    )
 
 
 def _search(question: Question, first: Sequence[MeasuredCell]) -> Search:

@@ -55,14 +55,15 @@ def candidates(question: Question) -> list[Candidate]:
     return sorted(chosen, key=lambda candidate: _rank(candidate.key))
 
 
-def variant(question: Question, changes: Sequence[Candidate]) -> Setting:
+def variant(question: Question, changes: Sequence[Candidate], label: str | None = None) -> Setting:
     """The behaviour with these changes, by the path that sampling takes unless that is one of them."""
     spec = question.behavior
     decodes = "decode" in capabilities_of(spec).paths and not any(change.key == _PATH for change in changes)
     for change in changes:
         spec = spec if change.key == _PATH else change.applied(spec)
-    label = ", ".join(map(str, changes)) or "as given"
-    return Setting(label, "behavior", spec, "decode" if decodes else "prefill")
+    return Setting(
+        label or ", ".join(map(str, changes)) or "as given", "behavior", spec, "decode" if decodes else "prefill"
+    )
 
 
 def _differing(question: Question) -> list[Candidate]:

@@ -6,48 +6,53 @@ from collections.abc import Callable, Iterator
 
 from .logs.section import Line, Section, interval_text
 from .pair_fields import PairSummary, Probe, ProbeCell, engine_of
-from .text import UNKNOWN, estimate, number, share
+from .text import UNKNOWN, number, share
 
-_FIGURES = ("mean TV", "same bits", "max TV", "KL")
+_Column = tuple[str, Callable[[ProbeCell], str]]
 
 
 def probe_sections(probe: Probe) -> Iterator[Section]:
     """Conclusions and what could not be tried; how much each change makes; every cell."""
     lines = (*(Line(each.sentence) for each in probe.conclusion), *_troubles(probe))
     shown = [cell for cell in probe.cells if cell.third is None]  # the others are in `probe_errors`
-    against = list(dict.fromkeys(cell.against for cell in shown))
-    others = _other_columns(probe)
-    header = ("setting", "against", "path", *_FIGURES, *(name for name, _ in others), "remark")
-    rows = tuple(
-        (
-            cell.setting,
-            cell.against if len(against) > 1 else "",
-            place_in(probe, cell),
-            *_figures(cell.pair),
-            *(text(cell) for _, text in others),
-            _remark(cell),
-        )
-        for cell in shown
-    )
-    note = f"changed: {probe.factor}" + (f"; all against {against[0]}" if len(against) == 1 else "")
+    columns = list(_columns(probe))
+    header = tuple(name for name, _ in columns)
+    rows = tuple(tuple(text(cell) for _, text in columns) for cell in shown)
+    against = {cell.against for cell in shown}
+    note = f"changed: {probe.factor}" + (f"; all against {next(iter(against))}" if len(against) == 1 else "")
     if not probe.effects:
         yield Section(title_of(probe), note, lines, header, rows)
         return
-    effects = tuple((effect.change, share(effect.share), interval_text(effect.tv)) for effect in probe.effects)
+    effects = tuple((effect.change, _short(effect.share), interval_text(effect.tv)) for effect in probe.effects)
     yield Section(title_of(probe), note, lines, ("change", "share", "of mean TV"), effects)
     yield Section("every combination", "", (), header, rows)
 
 
-def _other_columns(probe: Probe) -> list[tuple[str, Callable[[ProbeCell], str]]]:
-    """Name and text of the columns that some probes have. Of several differences a cell shows the first."""
-    columns: list[tuple[str, Callable[[ProbeCell], str]]] = []
+def _columns(probe: Probe) -> Iterator[_Column]:
+    """Name and text of each; a narrow terminal shows the first ones."""
+    yield "setting", lambda cell: cell.setting
+    yield "mean TV", lambda cell: _of_pair(cell, lambda pair: interval_text(pair.alpha.mean))
+    if len({cell.against for cell in probe.cells}) > 1:
+        yield "against", lambda cell: cell.against
+    yield "path", lambda cell: place_in(probe, cell)
+    yield "same bits", lambda cell: _of_pair(cell, _same_bits)
+    yield "max TV", lambda cell: _of_pair(cell, lambda pair: number(pair.alpha.observed_max))
+    yield "KL", lambda cell: _of_pair(cell, lambda pair: number(None if pair.kl is None else pair.kl.mean))
     if any(cell.rounding_floor is not None for cell in probe.cells):
-        columns.append(("of rounded logits", _rounding))
+        yield "of rounded logits", _rounding
     if any(cell.differences for cell in probe.cells):
-        columns.append(("difference", _difference))
+        yield "difference", _difference
     if any(cell.growth for cell in probe.cells):
-        columns.append(("later / earlier half", lambda cell: interval_text(cell.growth) if cell.growth else ""))
-    return columns
+        yield "later / earlier half", lambda cell: interval_text(cell.growth) if cell.growth else ""
+    yield "remark", _remark
+
+
+def _of_pair(cell: ProbeCell, text: Callable[[PairSummary], str]) -> str:
+    return UNKNOWN if cell.pair is None else text(cell.pair)
+
+
+def _same_bits(pair: PairSummary) -> str:
+    return share(None if pair.same_tokens is None or not pair.tokens else pair.same_tokens / pair.tokens)
 
 
 def _rounding(cell: ProbeCell) -> str:
@@ -55,7 +60,7 @@ def _rounding(cell: ProbeCell) -> str:
 
 
 def _difference(cell: ProbeCell) -> str:
-    """`1.24e-4 [1.1e-4, 1.4e-4] to decode again against decode`."""
+    """`1.24e-4 [1.1e-4, 1.4e-4] to decode again against decode`: the first of several."""
     if not cell.differences:
         return ""
     first = cell.differences[0]
@@ -84,21 +89,14 @@ def of_cell(cell: ProbeCell) -> str:
 
 
 def place_in(probe: Probe, cell: ProbeCell) -> str:
-    """The same, without the engine where the probe has one."""
-    return cell.path if len({engine_of(each.engine) for each in probe.cells}) == 1 else of_cell(cell)
+    """The same, without the engine where the path tells it."""
+    engine_tells = len(set(map(of_cell, probe.cells))) > len({each.path for each in probe.cells})
+    return of_cell(cell) if engine_tells else cell.path
 
 
-def _figures(pair: PairSummary | None) -> tuple[str, str, str, str]:
-    if pair is None:
-        return (UNKNOWN,) * 4
-    same = None if pair.same_tokens is None or not pair.tokens else pair.same_tokens / pair.tokens
-    mean = pair.alpha.mean
-    return (
-        estimate(mean.value, mean.low, mean.high),
-        share(same),
-        number(pair.alpha.observed_max),
-        number(None if pair.kl is None else pair.kl.mean),
-    )
+def _short(part: float | None) -> str:
+    """A share of a gap, whose interval leaves no more digits."""
+    return share(None if part is None else round(part, 3))
 
 
 def _remark(cell: ProbeCell) -> str:

@@ -33,6 +33,7 @@ def mean(cell: ProbeCell) -> float:
     return cell.pair.alpha.mean.value
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("behavior", "reference", "code"),
     [
@@ -67,6 +68,7 @@ def test_one_prompt_tells_no_part_from_the_other(tmp_path: Path) -> None:
     assert "undecided" in codes(report) and not {"engine_larger", "grows", "shrinks"} & set(codes(report))
 
 
+@pytest.mark.slow
 def test_what_a_repeat_shows_too_is_no_gap(tmp_path: Path) -> None:
     """Batches of three, so that shuffled ones have other members."""
     sides = {"behavior": "synthetic:noise=0.05,batch_size=3", "reference": "synthetic:tv=0.3"}
@@ -77,11 +79,13 @@ def test_what_a_repeat_shows_too_is_no_gap(tmp_path: Path) -> None:
     assert sentences["not_above_repeats"].endswith(": decode against prefill.")
 
 
+@pytest.mark.slow
 def test_without_repeats_that_differ_nothing_is_said_of_noise(tmp_path: Path) -> None:
     report, _ = probed("path", tmp_path / "path", behavior="synthetic:noise=0.05", **LONG)
     assert "deterministic" in codes(report) and "above_repeats" not in codes(report)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("evidence", ["sampled", "topk:4"])
 def test_the_parts_are_told_apart_from_less_evidence(tmp_path: Path, evidence: str) -> None:
     sides = {"behavior": "synthetic:noise=0.01", "reference": "synthetic:tv=0.3,cluster=1"}
@@ -91,6 +95,7 @@ def test_the_parts_are_told_apart_from_less_evidence(tmp_path: Path, evidence: s
     assert gaps(report)["trainer again against trainer"].pair.identical
 
 
+@pytest.mark.slow
 def test_each_gap_has_a_name_in_gates(tmp_path: Path) -> None:
     report, _ = probed("path", tmp_path / "path", behavior="synthetic:tv=0.1", **LONG)
     for against in ("trainer", "prefill"):
@@ -102,6 +107,7 @@ def test_each_gap_has_a_name_in_gates(tmp_path: Path) -> None:
     assert figure_at(report, path).value == mean(gaps(report)["prefill against trainer"])
 
 
+@pytest.mark.slow
 def test_an_engine_that_cannot_force_decoding_costs_only_what_needs_it(tmp_path: Path) -> None:
     model, prompts = tmp_path / "model", tmp_path / "prompts.jsonl"
     model.mkdir()

@@ -59,6 +59,7 @@ def planted(monkeypatch: pytest.MonkeyPatch) -> Any:
     return register
 
 
+@pytest.mark.slow
 def test_a_path_without_noise_is_invariant(tmp_path: Path) -> None:
     report, started = probed("batch", tmp_path / "batch", values=("2,4",))
     assert set(codes(report)) == {"batch_invariant", "one_completion"} and report.verdict == "none"
@@ -81,6 +82,7 @@ def test_noise_of_the_batch_is_found_and_measured(tmp_path: Path) -> None:
     assert report.alpha1.mean.value == farthest, "the report is of the pair that is farthest apart"
 
 
+@pytest.mark.slow
 def test_a_repeat_is_the_same_bits_in_every_process(tmp_path: Path) -> None:
     report, started = probed("repeat", tmp_path / "repeat", **NOISY)
     assert codes(report) == ["identical"]
@@ -88,6 +90,7 @@ def test_a_repeat_is_the_same_bits_in_every_process(tmp_path: Path) -> None:
     assert started == ["synthetic"] * 4, "two engines, each twice"
 
 
+@pytest.mark.slow
 def test_a_finished_probe_starts_nothing_and_says_the_same(tmp_path: Path) -> None:
     first, _ = probed("batch", tmp_path / "batch", values=("3",), **NOISY)
     again, started = probed("batch", tmp_path / "batch", values=("3",), **NOISY)
@@ -96,6 +99,7 @@ def test_a_finished_probe_starts_nothing_and_says_the_same(tmp_path: Path) -> No
     assert whole[0] == whole[1]
 
 
+@pytest.mark.slow
 def test_probes_share_what_they_have_in_common(tmp_path: Path) -> None:
     store = tmp_path / "runs"
     probed("batch", tmp_path / "one", values=("2",), store=store)
@@ -106,6 +110,7 @@ def test_probes_share_what_they_have_in_common(tmp_path: Path) -> None:
     assert len(after) - len(before) == 2 * 3 + 2 * 2, "each path three times; two greedy rollouts with raw views"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("bad", "reason"),
     [
@@ -124,17 +129,20 @@ def test_a_setting_that_fails_costs_no_other(tmp_path: Path, planted: Any, bad: 
     assert report.verdict == "inconclusive", "something is missing"
 
 
+@pytest.mark.slow
 def test_where_nothing_could_be_compared_the_reason_is_raised(tmp_path: Path, planted: Any) -> None:
     name = planted("synthetic:variant=1", "synthetic:nonsense=1", "synthetic:noise=-1")
     with pytest.raises(SpecError, match="nonsense"):
         probed(name, tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_tokens_that_cannot_be_drawn_end_the_probe(tmp_path: Path) -> None:
     with pytest.raises(WorkerError):
         probed("repeat", tmp_path / "run", behavior="synthetic:fail_at=2")
 
 
+@pytest.mark.slow
 def test_what_was_killed_goes_on_where_it_was(tmp_path: Path, planted: Any) -> None:
     """The engine dies in one of several runs of one start; the others are made, and not made again."""
     name = planted("synthetic:variant=1", "synthetic:fail_at=3")
@@ -145,6 +153,7 @@ def test_what_was_killed_goes_on_where_it_was(tmp_path: Path, planted: Any) -> N
     assert len(started) == 1 and codes(report) == ["counted"]
 
 
+@pytest.mark.slow
 def test_gates_see_the_cells(tmp_path: Path) -> None:
     beyond = "probe.cells.batch_of_2_synthetic_decode.pair.alpha.observed_max > 1e-6"
     report, _ = probed("batch", tmp_path / "batch", values=("2",), gate={"fail_on": [beyond]}, **NOISY)
@@ -154,6 +163,7 @@ def test_gates_see_the_cells(tmp_path: Path) -> None:
     assert report.verdict == "pass"
 
 
+@pytest.mark.slow
 def test_a_gate_on_a_probe_with_a_failed_cell_does_not_pass(tmp_path: Path, planted: Any) -> None:
     name = planted("synthetic:variant=1", "synthetic:nonsense=1", "synthetic:variant=1,epsilon=0")
     report, _ = probed(name, tmp_path / "run", gate={"fail_on": ["counts.tokens < 1"]})
