@@ -15,7 +15,7 @@ from ..measures.intervals import UNIT, ratio_interval
 from ..measures.label_sums import LabelSums
 from ..measures.length_scaling import length_scaling
 from ..measures.log_results import LengthScaling
-from ..measures.results import PrefixMeasures
+from ..reports.pair_fields import PrefixMeasures
 from .pair import Pair
 from .states import States, measured
 

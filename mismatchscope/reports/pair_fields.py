@@ -88,6 +88,21 @@ class Completions:
 
 
 @result
+class PrefixMeasures:
+    """The first `tokens` tokens of the responses that have as many."""
+
+    tokens: int
+    tv: Interval
+    """Of the two distributions of such beginnings: the mean of (1 − ρ)₊ of the beginnings that μ drew."""
+    log_ratio: float | None
+    """Mean of log ρ of a beginning; None where each has a token that π cannot draw."""
+    spread: float | None
+    """Standard deviation of log ρ of a beginning."""
+    n: int
+    """Responses."""
+
+
+@result
 class ProbeEffect:
     """How much of the gap a change makes, on average over the settings of the other changes (Shapley's value)."""
 
