@@ -46,6 +46,11 @@ PROBES: dict[str, Entry] = {
         "Which precision is far from which, and from float32?",
         "mismatchscope probe dtype --values bfloat16,float16 -o dtype",
     ),
+    "length": Entry(
+        "mismatchscope.probes.length:PROBE",
+        "Does the gap add up along a response as a random walk or as a bias, and how far?",
+        "mismatchscope probe length --values 0.1,0.5 --max-new-tokens 256 -o length",
+    ),
     "attribute": Entry(
         "mismatchscope.probes.attribute:PROBE",
         "How much of the gap does each of the settings that differ make?",
