@@ -16,7 +16,7 @@ from ..errors import ConfigError
 from ..machine import hardware
 from ..reports.text import estimate, number
 from .conclusions import MeasuredCell, computation_of, differing, farthest, gap, mean_tv, size_of
-from .options import changed_keys, has_options, nothing_tried, sound, varied
+from .options import also, changed_keys, has_options, nothing_tried, sound, varied
 from .plan import Comparison, Plan, Probe, Question, Setting
 from .sides import Computation, computations
 
@@ -121,10 +121,11 @@ def _of_one_side(computation: str, own: Sequence[MeasuredCell]) -> Iterator[Prob
     if to_third:
         cell, pair = farthest(to_third)
         sentence = f"{computation}: farthest from float32 is {cell.setting}, {gap(pair)}"
+        yield ProbeConclusion("farthest_from_float32", f"{sentence}{also(to_third, (cell, pair))}.")
         near, nearest = min(to_third, key=lambda entry: size_of(entry[1]))
         if near is not cell:
-            sentence += f"; nearest is {near.setting}, mean TV {mean_tv(nearest)}"
-        yield ProbeConclusion("distance_from_float32", f"{sentence}.")
+            sentence = f"{computation}: nearest to float32 is {near.setting}, mean TV {mean_tv(nearest)}"
+            yield ProbeConclusion("nearest_to_float32", f"{sentence}{also(to_third, (near, nearest))}.")
         if cell.rounding_floor is not None and pair.alpha.observed_max is not None:
             yield _against_rounding(f"{computation}, {cell.setting}", cell.rounding_floor, pair.alpha.observed_max)
         yield from _of_additions(computation, [cell for cell, _ in inside])

@@ -18,6 +18,7 @@ from .plan import Question, Setting
 from .sides import Computation, computations
 
 if TYPE_CHECKING:
+    from ..measures.results import Interval
     from ..reports.pair_fields import ProbeCell, ProbeConclusion
 
 GIVEN = "as given"
@@ -95,6 +96,20 @@ def changed_keys(settings: Sequence[Setting]) -> Iterator[str]:
 def sound(cells: Sequence[ProbeCell]) -> list[MeasuredCell]:
     """Those of which something can be said: a setting that was ignored says nothing of what it was to be."""
     return [(cell, pair) for cell, pair in measured(cells) if cell.status == "measured"]
+
+
+def also(cells: Sequence[MeasuredCell], chosen: MeasuredCell) -> str:
+    """`; bfloat16 may be as well`: the other cells whose intervals of mean TV meet that of the chosen one."""
+    mean = chosen[1].alpha.mean
+    settings = [cell.setting for cell, pair in cells if cell is not chosen[0] and _meet(mean, pair.alpha.mean)]
+    return f"; {', '.join(settings)} may be as well" if settings else ""
+
+
+def _meet(one: Interval, other: Interval) -> bool:
+    """Whether two intervals have a value in common, as far as their ends are known."""
+    return all(
+        low is None or high is None or low <= high for low, high in ((one.low, other.high), (other.low, one.high))
+    )
 
 
 def nothing_tried() -> ProbeConclusion:

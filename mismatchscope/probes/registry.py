@@ -46,10 +46,10 @@ PROBES: dict[str, Entry] = {
         "Which precision is far from which, and from float32?",
         "mismatchscope probe dtype --values bfloat16,float16 -o dtype",
     ),
-    "length": Entry(
-        "mismatchscope.probes.length:PROBE",
-        "Does the gap add up along a response as a random walk or as a bias, and how far?",
-        "mismatchscope probe length --values 0.1,0.5 --max-new-tokens 256 -o length",
+    "kernel": Entry(
+        "mismatchscope.probes.kernel:PROBE",
+        "Which kernels move the policy, and which not by a bit?",
+        "mismatchscope probe kernel --values attn=eager,compile=true -o kernel",
     ),
     "attribute": Entry(
         "mismatchscope.probes.attribute:PROBE",

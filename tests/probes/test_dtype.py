@@ -75,11 +75,9 @@ def test_planted_errors_are_sized_and_related(tmp_path: Path, planted: Any) -> N
     assert alike.ratio.value == pytest.approx(2, rel=0.01), "the same logit errors, twice as large"
     assert alike.correlation.value == pytest.approx(1, abs=0.01)
     assert alike.quadrature.value == pytest.approx(1 / 5, rel=0.05)
-    assert "farthest from float32 is double" in said(report)["distance_from_float32"]
-    assert (
-        "nearest is small" in said(report)["distance_from_float32"]
-        or "other" in said(report)["distance_from_float32"]
-    )
+    farthest, nearest = said(report)["farthest_from_float32"], said(report)["nearest_to_float32"]
+    assert "is double, " in farthest and "may be as well" not in farthest
+    assert {"small", "other"} == {nearest.split(" is ")[1].split(",")[0], nearest.split("; ")[1].split()[0]}
 
 
 def test_a_policy_without_an_error_is_said_to_have_none(tmp_path: Path, planted: Any) -> None:
