@@ -15,7 +15,7 @@ from ..composition import BatchComposition
 from ..engines.spec import EngineSpec
 
 if TYPE_CHECKING:
-    from ..reports.pair_fields import Completions, ProbeCell, ProbeConclusion, ProbeEffect
+    from ..reports.pair_fields import Completions, PrefixMeasures, ProbeCell, ProbeConclusion, ProbeEffect
     from .cells import MeasuredCell
 
 Side = Literal["behavior", "reference"]
@@ -29,7 +29,8 @@ class Setting:
 
     `side` decides what lies between the logits and the policy: all that the sampler does, or a trainer's
     temperature alone. Settings of one SPEC and one `start` share a loaded engine. Settings that ask for the same
-    are one run, unless `again` tells them apart.
+    are one run, unless `again` tells them apart. `drawn` is the tokens' own trace: what the behaviour said of them
+    as it drew them.
     """
 
     label: str
@@ -39,11 +40,12 @@ class Setting:
     composition: BatchComposition = field(default_factory=BatchComposition)
     start: int = 0
     again: int = 0
+    drawn: bool = False
 
     @property
     def asks(self) -> Hashable:
         """What is the same of settings that are one run."""
-        return (self.side, str(self.spec), self.path, self.composition, self.start, self.again)
+        return (self.side, str(self.spec), self.path, self.composition, self.start, self.again, self.drawn)
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,10 +101,12 @@ class Question:
 
 @dataclass(frozen=True)
 class Findings:
-    """What a probe says in the end: one sentence or more, and how much of the gap each change makes."""
+    """What a probe says in the end: one sentence or more, how much of the gap each change makes, and how it adds up
+    along a response."""
 
     conclusion: list[ProbeConclusion]
     effects: list[ProbeEffect] = field(default_factory=list)
+    lengths: list[PrefixMeasures] = field(default_factory=list)
 
 
 Search = Generator[Plan, "Sequence[MeasuredCell]", Findings]

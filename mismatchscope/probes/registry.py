@@ -51,6 +51,11 @@ PROBES: dict[str, Entry] = {
         "Which kernels move the policy, and which not by a bit?",
         "mismatchscope probe kernel --values attn=eager,compile=true -o kernel",
     ),
+    "length": Entry(
+        "mismatchscope.probes.length:PROBE",
+        "Does the gap add up along a response as a random walk or as a bias, and how far?",
+        "mismatchscope probe length --values 0.1,0.5 --max-new-tokens 256 -o length",
+    ),
     "attribute": Entry(
         "mismatchscope.probes.attribute:PROBE",
         "How much of the gap does each of the settings that differ make?",

@@ -106,6 +106,7 @@ def run_probe(
         completions=found.completions,
         conclusion=found.findings.conclusion,
         effects=found.findings.effects,
+        lengths=found.findings.lengths,
         pair_shown=f"{shown.setting} against {shown.against}, {computation_of(shown)}",
     )
     finding = Finding(code="probe", sentence=probe.conclusion[0].sentence)

@@ -62,7 +62,8 @@ class TraceMaker:
         """
         starts: dict[tuple[str, int], list[Setting]] = {(str(self._behavior), 0): []}
         for setting in plan.settings:
-            starts.setdefault((str(setting.spec), setting.start), []).append(setting)
+            if not setting.drawn:
+                starts.setdefault((str(setting.spec), setting.start), []).append(setting)
         passes: dict[Setting, Pass] = {}
         errors: dict[Setting, MismatchScopeError] = {}
         for number, settings in enumerate(starts.values(), start=1):
@@ -70,8 +71,10 @@ class TraceMaker:
             made, failed = self._make_in_one_start(spec, settings, self._logs / f"start-{number}.log")
             passes |= made
             errors |= failed
+        source = self._collector.trace(self._source.trace)
         traces = {setting: self._collector.trace(passes[setting].trace) for setting in passes}
-        return ProbeTraces(self._collector.trace(self._source.trace), traces, errors)
+        traces |= {setting: source for setting in plan.settings if setting.drawn}
+        return ProbeTraces(source, traces, errors)
 
     def _make_in_one_start(
         self, spec: EngineSpec, settings: Sequence[Setting], log: Path

@@ -191,6 +191,12 @@ ENTRY_NAMES = {
         ordered=False,
     ),
     "effects": _labelled("CHANGE", "change"),
+    "lengths": EntryNames(
+        fields=("tokens",),
+        name=lambda row: (f"tokens_{row.tokens}", ""),
+        form="tokens_[0-9]+",
+        usual=tuple(f"tokens_{2**power}" for power in range(2, 17)),
+    ),
     "differences": _labelled("CELL", "than"),
     "completions": EntryNames(
         fields=("engine",),

@@ -22,6 +22,7 @@ from .document import Report
 from .effects_chart import effects_chart
 from .fields import flatten
 from .glossary import ALPHA, BOUNDS, EVIDENCE, POLICY, Measure
+from .lengths_chart import lengths_chart
 from .log_sections import RESPONSES, log_sections, other_alarms
 from .logs.charts import draw_log_charts
 from .logs.places import places
@@ -197,7 +198,7 @@ def _pictures(report: Report, drawn: list[Chart]) -> dict[str, list[Chart]]:
 
     pictures = {"trend": [chart for chart in drawn if chart.name.startswith("trend-")]}
     if report.probe is not None:
-        chart = effects_chart(report.probe) or probe_chart(report.probe)
+        chart = effects_chart(report.probe) or lengths_chart(report.probe) or probe_chart(report.probe)
         pictures[title_of(report.probe)] = [chart._replace(svg=Markup(chart.svg))] if chart else []
     return pictures
 

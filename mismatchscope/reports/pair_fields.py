@@ -140,6 +140,7 @@ class Probe:
     completions: list[Completions] = field(default_factory=list)
     effects: list[ProbeEffect] = field(default_factory=list)
     """The largest first; with `rest`, what is left with every change made, they add up to the whole gap."""
+    lengths: list[PrefixMeasures] = field(default_factory=list)
 
     @property
     def complete(self) -> bool:

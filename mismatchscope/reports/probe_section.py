@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from .logs.section import Line, Section, interval_text
-from .pair_fields import PairSummary, Probe, ProbeCell, engine_of
+from .pair_fields import PairSummary, PrefixMeasures, Probe, ProbeCell, engine_of
 from .text import UNKNOWN, number, share
+
+_LENGTHS = ("first tokens", "TV of responses", "log ρ", "its spread", "responses")
 
 _Column = tuple[str, Callable[[ProbeCell], str]]
 
@@ -20,12 +22,15 @@ def probe_sections(probe: Probe) -> Iterator[Section]:
     rows = tuple(tuple(text(cell) for _, text in columns) for cell in shown)
     against = {cell.against for cell in shown}
     note = f"changed: {probe.factor}" + (f"; all against {next(iter(against))}" if len(against) == 1 else "")
-    if not probe.effects:
+    if probe.effects:
+        effects = tuple((each.change, _short(each.share), interval_text(each.tv)) for each in probe.effects)
+        yield Section(title_of(probe), note, lines, ("change", "share", "of mean TV"), effects)
+        yield Section("every combination", "", (), header, rows)
+    elif probe.lengths:
+        yield Section(title_of(probe), note, lines, _LENGTHS, tuple(map(_of_length, probe.lengths)))
+        yield Section("a token at a time", "", (), header, rows)
+    else:
         yield Section(title_of(probe), note, lines, header, rows)
-        return
-    effects = tuple((effect.change, _short(effect.share), interval_text(effect.tv)) for effect in probe.effects)
-    yield Section(title_of(probe), note, lines, ("change", "share", "of mean TV"), effects)
-    yield Section("every combination", "", (), header, rows)
 
 
 def _columns(probe: Probe) -> Iterator[_Column]:
@@ -45,6 +50,11 @@ def _columns(probe: Probe) -> Iterator[_Column]:
     if any(cell.growth for cell in probe.cells):
         yield "later / earlier half", lambda cell: interval_text(cell.growth) if cell.growth else ""
     yield "remark", _remark
+
+
+def _of_length(row: PrefixMeasures) -> tuple[str, ...]:
+    tokens, responses = f"{row.tokens:,}", f"{row.n:,}"
+    return (tokens, interval_text(row.tv), number(row.log_ratio), number(row.spread), responses)
 
 
 def _of_pair(cell: ProbeCell, text: Callable[[PairSummary], str]) -> str:

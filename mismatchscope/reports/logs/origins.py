@@ -19,7 +19,7 @@ def origins_of(report: Report) -> Iterator[Line]:
     if report.prompt_effect is not None:
         yield _prompt_effect(report.prompt_effect)
     if report.length_scaling is not None:
-        yield _length_scaling(report.length_scaling)
+        yield Line(spread_of_lengths(report.length_scaling))
     if (kept := report.kept_support) is not None:
         yield Line(
             f"Truncation by the sampler alone: TV {interval_text(kept.truncation)}; on its kept set "
@@ -65,9 +65,7 @@ _SCALING = {
 }
 
 
-def _length_scaling(scaling: LengthScaling) -> Line:
+def spread_of_lengths(scaling: LengthScaling) -> str:
     if scaling.exponent.value is None or scaling.exponent.low is None:
-        return Line("How log ρ(y) spreads with length cannot be told from these lengths.")
-    return Line(
-        f"log ρ(y) spreads with length to the power {interval_text(scaling.exponent)}, {_SCALING[scaling.code]}."
-    )
+        return "How log ρ(y) spreads with length cannot be told from these lengths."
+    return f"log ρ(y) spreads with length to the power {interval_text(scaling.exponent)}, {_SCALING[scaling.code]}."
