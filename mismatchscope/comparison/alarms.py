@@ -14,7 +14,7 @@ from .pair import Pair, PolicyPair
 def find_alarms(pair: Pair, counts: Counts, floors: Floors) -> list[Alarm]:
     """Everything that makes the figures of this comparison mean less, or something else, than they seem to."""
     return [
-        *(ratio_alarm(pair) if pair.context.on_policy else _off_policy_alarm(pair)),
+        *_drawing_alarms(pair),
         *temperature_alarm(pair),
         *leak_alarm(pair),
         *_weights_alarm(pair),
@@ -38,6 +38,14 @@ def heavy_weights_alarm(pair: PolicyPair) -> Iterator[Alarm]:
             evidence={"pareto_k": pareto_k, "limit": limit},
             remedy="read the token measures, or shorter responses in by_length",
         )
+
+
+def _drawing_alarms(pair: Pair) -> Iterator[Alarm]:
+    """Whether μ can have drawn the tokens; nobody says so of a third policy's."""
+    if not pair.context.on_policy:
+        yield from _off_policy_alarm(pair)
+    elif not pair.context.weighted:
+        yield from ratio_alarm(pair)
 
 
 def _off_policy_alarm(pair: Pair) -> Iterator[Alarm]:

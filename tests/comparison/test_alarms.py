@@ -76,6 +76,13 @@ def test_tokens_are_off_policy_for_the_raw_policy_of_a_sampler_that_transforms(
     assert ("mean_ratio" in codes) != raised
 
 
+def test_of_tokens_that_a_third_policy_drew_no_ratio_is_expected(tmp_path: Path) -> None:
+    mu = sampled_trace(tmp_path / "mu", [np.full(200, -1.0)] * 3)
+    pi = sampled_trace(tmp_path / "pi", [np.full(200, -1.1)] * 3, role="reference")
+    assert "mean_ratio" in found(pair_of(mu, pi))
+    assert "mean_ratio" not in found(pair_of(mu, pi, weighted=True, drawn_by=mu))
+
+
 @pytest.mark.parametrize(("other", "raised"), [("v", True), ("w", False), (None, False)])
 def test_weights_differ_where_both_are_known_to(tmp_path: Path, other: str | None, raised: bool) -> None:
     mu = sampled_trace(tmp_path / "mu", [np.full(4, -1.0)] * 3)
