@@ -15,6 +15,7 @@ from ..comparison.third_party import related_errors
 from ..errors import NotComparableError
 from ..measures.results import Interval, ThirdParty
 from ..reports.pair_fields import CellDifference, ProbeCell, engine_of
+from .conclusions import size_of
 from .effective import effective_of, what_was_ignored
 from .plan import Comparison, Plan, Setting
 from .traces import ProbeTraces
@@ -29,9 +30,15 @@ class MeasuredCell:
 
 
 def measure_cells(plan: Plan, traces: ProbeTraces, context: Context) -> list[MeasuredCell]:
-    """Every comparison of the plan, in its order. `context` is that of the policy that drew the tokens."""
+    """Every comparison of the plan, in its order or by mean TV, those without a pair last. `context` is that of the
+    policy that drew the tokens."""
     found = {comparison: _measured(plan, comparison, traces, context) for comparison in plan.comparisons}
-    return [_with_others(comparison, found) for comparison in plan.comparisons]
+    cells = [_with_others(comparison, found) for comparison in plan.comparisons]
+    return sorted(cells, key=_rank) if plan.ranked else cells
+
+
+def _rank(measured: MeasuredCell) -> tuple[bool, float, float]:
+    return (True, 0.0, 0.0) if measured.cell.pair is None else (False, *size_of(measured.cell.pair))
 
 
 def _measured(plan: Plan, comparison: Comparison, traces: ProbeTraces, context: Context) -> MeasuredCell:

@@ -68,13 +68,14 @@ class Comparison:
 class Plan:
     """`factor` says in a few words what is changed, `keys` which options of an engine are. Of each group of
     `greedy` rollouts the completions are held against each other. At most `more` settings follow from what is
-    found."""
+    found. The cells of a `ranked` plan rise by mean TV."""
 
     factor: str
     comparisons: Sequence[Comparison]
     greedy: Sequence[Sequence[Setting]] = ()
     keys: Sequence[str] = ()
     more: int = 0
+    ranked: bool = False
 
     @property
     def settings(self) -> list[Setting]:
@@ -85,13 +86,14 @@ class Plan:
 
 @dataclass(frozen=True)
 class Question:
-    """What a person asks of a probe: the two engines, how many sequences there are, and the values to try where
-    they are not the usual ones."""
+    """What a person asks of a probe: the two engines, how many sequences there are, the values to try where they
+    are not the usual ones, and the run's adapter, which the two engines have already."""
 
     behavior: EngineSpec
     reference: EngineSpec
     sequences: int
     values: tuple[str, ...] = ()
+    adapter: str | None = None
 
     @property
     def words(self) -> list[str]:

@@ -41,6 +41,11 @@ PROBES: dict[str, Entry] = {
         "Is the gap between decode and prefill, or between the engine and the trainer?",
         "mismatchscope probe path --behavior vllm -o path",
     ),
+    "version": Entry(
+        "mismatchscope.probes.versions:PROBE",
+        "Which version of an engine, or which SPEC, is closest to the trainer?",
+        "mismatchscope probe version --behavior vllm==0.32.0 --values 0.27.1 --values sglang -o version",
+    ),
     "dtype": Entry(
         "mismatchscope.probes.dtype:PROBE",
         "Which precision is far from which, and from float32?",

@@ -65,7 +65,7 @@ def plan_probe(name: str, settings: AuditSettings, values: tuple[str, ...] = ())
     behavior, reference = (
         with_adapter(parse_spec(text), settings.adapter) for text in (settings.behavior, settings.reference)
     )
-    question = Question(behavior, reference, len(prompts) * settings.sampling.samples, values)
+    question = Question(behavior, reference, len(prompts) * settings.sampling.samples, values, settings.adapter)
     plan = probe.plan(question)
     engines = list({str(each.spec): each.spec for each in plan.settings}.values())
     scores = sum(setting.path != "rollout" for setting in plan.settings)

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from .charts import Chart
 from .pair_fields import Probe
-from .probe_section import of_cell
+from .probe_section import of_cell, tells_cells_apart
 from .svg import INK, SECOND, SERIES, STYLE, inline_svg
 from .text import count, number, shortened
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_WIDTH, _ROW, _MARGIN, _LABELS, _LETTER = 400, 17, 62, 128, 6.2  # of the view box
-_LONGEST = 34  # letters of a label
+_WIDTH, _ROW, _MARGIN, _LABELS, _LETTER = 400, 17, 62, 128, 6.6  # of the view box
+_LONGEST = 30  # letters of a label
 _CAPTION = (
     "A dot is a mean TV with its interval, a ring the largest TV that was seen. What has the same bits as what it "
     "is held against lies on the left edge."
@@ -66,7 +66,8 @@ def _places(probe: Probe) -> Iterator[_Place]:
             mean = cell.pair.alpha.mean
             most = cell.pair.alpha.observed_max
             label = cell.setting if alone else f"{cell.setting} against {cell.against}"
-            yield _Place(shortened(label, _LONGEST), mean.value, mean.low, mean.high, most, colors[of_cell(cell)])
+            color = SERIES if tells_cells_apart(probe) else colors[of_cell(cell)]
+            yield _Place(shortened(label, _LONGEST), mean.value, mean.low, mean.high, most, color)
 
 
 def _draw(axes: Axes, places: list[_Place], least: float) -> None:
@@ -84,7 +85,7 @@ def _draw(axes: Axes, places: list[_Place], least: float) -> None:
 
 def _name_colors(axes: Axes, probe: Probe) -> None:
     kinds = list(dict.fromkeys(map(of_cell, probe.cells)))
-    if len(kinds) > 1:
+    if len(kinds) > 1 and not tells_cells_apart(probe):
         for kind, color in zip(kinds, _COLORS * len(kinds), strict=False):
             axes.plot([], [], color=color, linewidth=0, marker="o", label=kind)
         axes.figure.legend(loc="upper left", ncols=len(kinds), columnspacing=1.0, handletextpad=0.3)

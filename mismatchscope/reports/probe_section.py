@@ -20,8 +20,10 @@ def probe_sections(probe: Probe) -> Iterator[Section]:
     columns = list(_columns(probe))
     header = tuple(name for name, _ in columns)
     rows = tuple(tuple(text(cell) for _, text in columns) for cell in shown)
-    against = {cell.against for cell in shown}
-    note = f"changed: {probe.factor}" + (f"; all against {next(iter(against))}" if len(against) == 1 else "")
+    against, places = {cell.against for cell in shown}, {place_in(probe, cell) for cell in shown}
+    alike = [f"against {next(iter(against))}"] if len(against) == 1 else []
+    alike += [f"by {next(iter(places))}"] if len(places) == 1 else []
+    note = f"changed: {probe.factor}" + (f"; all {', '.join(alike)}" if alike else "")
     if probe.effects:
         effects = tuple((each.change, _short(each.share), interval_text(each.tv)) for each in probe.effects)
         yield Section(title_of(probe), note, lines, ("change", "share", "of mean TV"), effects)
@@ -39,7 +41,8 @@ def _columns(probe: Probe) -> Iterator[_Column]:
     yield "mean TV", lambda cell: _of_pair(cell, lambda pair: interval_text(pair.alpha.mean))
     if len({cell.against for cell in probe.cells}) > 1:
         yield "against", lambda cell: cell.against
-    yield "path", lambda cell: place_in(probe, cell)
+    if len({place_in(probe, cell) for cell in probe.cells}) > 1:
+        yield "path", lambda cell: place_in(probe, cell)
     yield "same bits", lambda cell: _of_pair(cell, _same_bits)
     yield "max TV", lambda cell: _of_pair(cell, lambda pair: number(pair.alpha.observed_max))
     yield "KL", lambda cell: _of_pair(cell, lambda pair: number(None if pair.kl is None else pair.kl.mean))
@@ -74,6 +77,8 @@ def _difference(cell: ProbeCell) -> str:
     if not cell.differences:
         return ""
     first = cell.differences[0]
+    if first.tv.value is None:
+        return UNKNOWN
     return f"{interval_text(first.tv)} to {first.than}"
 
 
@@ -89,6 +94,11 @@ def _troubles(probe: Probe) -> Iterator[Line]:
             told.add(key)
 
 
+def tells_cells_apart(probe: Probe) -> bool:
+    """Whether the setting alone names a cell, so that its engine need not be said."""
+    return len({cell.setting for cell in probe.cells}) == len(probe.cells)
+
+
 def title_of(probe: Probe) -> str:
     return f"probe {probe.name}"
 
@@ -99,9 +109,9 @@ def of_cell(cell: ProbeCell) -> str:
 
 
 def place_in(probe: Probe, cell: ProbeCell) -> str:
-    """The same, without the engine where the path tells it."""
+    """The same, without the engine where the path or the setting tells it."""
     engine_tells = len(set(map(of_cell, probe.cells))) > len({each.path for each in probe.cells})
-    return of_cell(cell) if engine_tells else cell.path
+    return of_cell(cell) if engine_tells and not tells_cells_apart(probe) else cell.path
 
 
 def _short(part: float | None) -> str:
