@@ -123,7 +123,8 @@ def _rules(computation: str, cells: Sequence[MeasuredCell]) -> Iterator[ProbeCon
         yield ProbeConclusion("rows", f"{computation}: {sentence}.")
     elif members and not all(members.values()):
         changing = [setting for setting, identical in members.items() if not identical]
-        sentence = f"in batches of one size bits change with {_listed(changing)}: by their tokens, their padding or, in a smaller last batch, their number"
+        why = "by their tokens, their padding or, in a smaller last batch, their number"
+        sentence = f"in batches of one size bits change with {_listed(changing)}: {why}"
         yield ProbeConclusion("members", f"{computation}: {sentence}.")
     layouts = {setting: identical for (setting, against), identical in same.items() if against == _RIGHT}
     if changing := [setting for setting, identical in layouts.items() if not identical]:
