@@ -37,7 +37,7 @@ from ..prompts.rows import Prompt
 from ..reports.document import Report
 from ..reports.reading_fields import EvidenceChoice
 from ..traces.schema import Manifest
-from .version import baseline_pass
+from .baseline import baseline_pass
 
 
 def run_audit(

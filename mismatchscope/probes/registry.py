@@ -42,7 +42,7 @@ PROBES: dict[str, Entry] = {
         "mismatchscope probe path --behavior vllm -o path",
     ),
     "version": Entry(
-        "mismatchscope.probes.versions:PROBE",
+        "mismatchscope.probes.version:PROBE",
         "Which version of an engine, or which SPEC, is closest to the trainer?",
         "mismatchscope probe version --behavior vllm==0.32.0 --values 0.27.1 --values sglang -o version",
     ),
