@@ -49,7 +49,7 @@ def reading_of(
 def per_response_of(pair: PolicyPair) -> PerResponse | None:
     """Over whole responses; None where there is none, or where μ's tokens were not drawn from μ."""
     sums = pair.statistics.sequences
-    if not sums.length.size or not pair.context.on_policy:
+    if not sums.length.size or not pair.context.on_policy or pair.context.weighted:
         return None
     log_ratio_S = np.sort(sums.log_ratio)
     low, high = _MIDDLE if log_ratio_S.size >= _ENOUGH else (0.0, 1.0)

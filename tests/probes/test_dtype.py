@@ -55,6 +55,7 @@ def planted(monkeypatch: pytest.MonkeyPatch) -> Any:
     return register
 
 
+@pytest.mark.slow
 def test_planted_errors_are_sized_and_related(tmp_path: Path, planted: Any) -> None:
     name = planted(
         small=f"synthetic:epsilon={EPSILON},variant=1",
@@ -80,6 +81,7 @@ def test_planted_errors_are_sized_and_related(tmp_path: Path, planted: Any) -> N
     assert {"small", "other"} == {nearest.split(" is ")[1].split(",")[0], nearest.split("; ")[1].split()[0]}
 
 
+@pytest.mark.slow
 def test_a_policy_without_an_error_is_said_to_have_none(tmp_path: Path, planted: Any) -> None:
     name = planted(exact="synthetic:slow=0.0", far=f"synthetic:epsilon={EPSILON}")
     report, _ = probed(name, tmp_path / "run")
@@ -88,6 +90,7 @@ def test_a_policy_without_an_error_is_said_to_have_none(tmp_path: Path, planted:
     assert cell.errors is None and cell.third == THIRD and cell.pair is not None and not cell.pair.identical
 
 
+@pytest.mark.slow
 def test_root_mean_square_is_that_of_the_log_ratios(tmp_path: Path, planted: Any) -> None:
     name = planted(far=f"synthetic:epsilon={EPSILON}")
     report, _ = probed(name, tmp_path / "run")
@@ -104,6 +107,7 @@ def test_root_mean_square_is_that_of_the_log_ratios(tmp_path: Path, planted: Any
     assert cell.pair.rms_log_ratio.low <= expected <= cell.pair.rms_log_ratio.high
 
 
+@pytest.mark.slow
 def test_a_refused_setting_costs_no_other(tmp_path: Path, planted: Any) -> None:
     name = planted(bad="synthetic:epsilon=-1", good=f"synthetic:epsilon={EPSILON}")
     report, _ = probed(name, tmp_path / "run")

@@ -39,6 +39,7 @@ def tried(plan: Plan) -> list[tuple[str, str]]:
     return [(each.setting.path, each.setting.label) for each in plan.comparisons]
 
 
+@pytest.mark.slow
 def test_what_moves_most_and_what_not_by_a_bit(tmp_path: Path) -> None:
     """A planted error of the engine, one of twice its size, and an option that changes no number."""
     report, _ = probed(
@@ -61,6 +62,7 @@ def test_what_moves_most_and_what_not_by_a_bit(tmp_path: Path) -> None:
     assert report.verdict == "none"
 
 
+@pytest.mark.slow
 def test_a_setting_that_is_refused_costs_no_other(tmp_path: Path) -> None:
     report, _ = probed("kernel", tmp_path / "run", values=("attn=eager", f"epsilon={EPSILON}"))
     refused = found_in(report)["decode", "attn=eager"]

@@ -61,6 +61,7 @@ def test_a_planted_part_is_the_one_that_is_named(tmp_path: Path, behavior: str, 
     assert started == ["synthetic"] * (1 if behavior == reference else 2)
 
 
+@pytest.mark.slow
 def test_one_prompt_tells_no_part_from_the_other(tmp_path: Path) -> None:
     one = {"limit": 1, "sampling": {"samples": 4, "max_new_tokens": 24}}
     sides = {"behavior": "synthetic:noise=0.01", "reference": "synthetic:tv=0.2"}

@@ -44,6 +44,7 @@ def mean(cell: ProbeCell) -> float:
     return cell.pair.alpha.mean.value
 
 
+@pytest.mark.slow
 def test_each_is_told_from_the_behaviour_as_far_as_it_can_be(tmp_path: Path) -> None:
     report, started = probed(
         "version", tmp_path / "run", values=tuple(map(spec, (FURTHER, SAME, LIKE, CLOSER))), **MANY
@@ -65,6 +66,7 @@ def test_each_is_told_from_the_behaviour_as_far_as_it_can_be(tmp_path: Path) -> 
             assert cell.differences[0].tv.value == pytest.approx(mean(cell) - usual, abs=1e-12)
 
 
+@pytest.mark.slow
 def test_what_is_missing_is_said_and_the_rest_is_measured(tmp_path: Path) -> None:
     report, _ = probed("version", tmp_path / "run", values=("9.9.9", "vllm==0.1.0", spec(CLOSER)), **MANY)
     found = cells(report)
@@ -76,6 +78,7 @@ def test_what_is_missing_is_said_and_the_rest_is_measured(tmp_path: Path) -> Non
     assert report.verdict == "inconclusive"
 
 
+@pytest.mark.slow
 def test_where_the_behaviour_cannot_be_compared_nothing_is_held_against_it(tmp_path: Path) -> None:
     """Its vocabulary is not the trainer's."""
     asked = MANY | {"behavior": "synthetic:tv=0.1,vocabulary=32", "reference": "synthetic:vocabulary=64"}
@@ -113,6 +116,7 @@ def test_one_path_for_all_that_all_have(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.slow
 def test_differences_can_be_gated(tmp_path: Path) -> None:
     gate = {"fail_on": ["probe.cells.tv_0_2_variant_3.differences.synthetic_against_trainer.tv > 0"]}
     report, _ = probed("version", tmp_path / "run", values=(spec(FURTHER),), gate=gate, **MANY)
