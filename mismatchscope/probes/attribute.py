@@ -58,7 +58,7 @@ def _subsets(every: Sequence[Candidate]) -> list[tuple[Candidate, ...]]:
 
 def _search(question: Question, cells: Sequence[MeasuredCell]) -> Search:
     yield from ()  # every combination is in the first plan
-    return _findings(candidates(question), [each.pair for each in cells])
+    return _findings(candidates(question), [each.trusted for each in cells])
 
 
 def _findings(every: Sequence[Candidate], pairs: Sequence[Pair | None]) -> Findings:

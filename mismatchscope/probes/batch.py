@@ -13,7 +13,7 @@ from ..collection.capabilities import capabilities_of
 from ..composition import BatchComposition
 from ..errors import ConfigError
 from ..reports.text import count
-from .conclusions import MeasuredCell, computation_of, differing, farthest, gap, measured
+from .conclusions import MeasuredCell, computation_of, differing, farthest, gap, measured, nothing_tried
 from .plan import Comparison, Plan, Probe, Question, Setting
 from .sides import Computation, computations
 
@@ -104,7 +104,7 @@ def _conclude(cells: Sequence[ProbeCell], completions: Sequence[Completions]) ->
         elif own:
             sentence = f"{computation}: no bit depends on the batch in {count(len(own), 'comparison')}."
             conclusions.append(ProbeConclusion("batch_invariant", sentence))
-    return conclusions + [_of_completions(each) for each in completions]
+    return [*conclusions, *map(_of_completions, completions)] or [nothing_tried()]
 
 
 def _rules(computation: str, cells: Sequence[MeasuredCell]) -> Iterator[ProbeConclusion]:

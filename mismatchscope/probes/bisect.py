@@ -37,15 +37,17 @@ def _search(question: Question, first: Sequence[MeasuredCell]) -> Search:
     from ..reports.pair_fields import ProbeConclusion
 
     every = candidates(question)
-    whole, least = (each.pair for each in first)
+    whole, least = (each.trusted for each in first)
     if whole is None or least is None:
-        why = next(each.cell.reason for each in first if each.pair is None)
+        why = next(each.cell.reason for each in first if each.trusted is None)
         return Findings([ProbeConclusion("cannot_tell", f"The gap could not be measured at both ends: {why}")])
     told = f"mean TV {_mean(whole)}, with {_listed(every)} {_mean(least)}"
     closed = contrast([whole, least], [1.0, -1.0], confidence=whole.context.confidence)
     if whole.figures.identical:
         return Findings([ProbeConclusion("no_gap", "There is no gap: no recorded log-prob differs in a bit.")])
-    if closed.low is None or closed.low <= 0:
+    if closed.clusters < 2:
+        return Findings([ProbeConclusion("cannot_tell", f"One prompt cannot tell what closes the gap: {told}.")])
+    if (closed.low if closed.low is not None else closed.value or 0.0) <= 0:
         sentence = f"What makes the gap is not among the settings that differ: {told}."
         return Findings([ProbeConclusion("not_among", sentence)])
     allowed = _LEFT * (closed.value or 0.0)
@@ -58,13 +60,13 @@ def _search(question: Question, first: Sequence[MeasuredCell]) -> Search:
         return most is not None and most <= allowed
 
     reference = _reference(question)
-    tried: dict[frozenset[Candidate], Pair | None] = {frozenset(every): least}
+    tried: dict[frozenset[Candidate], Pair | None] = {frozenset(): whole, frozenset(every): least}
 
     def measured(changes: Sequence[Candidate]) -> Generator[Plan, Sequence[MeasuredCell], Pair | None]:
         key = frozenset(changes)
         if key not in tried:
             found = yield _held_to(reference, [variant(question, changes)])
-            tried[key] = found[0].pair
+            tried[key] = found[0].trusted
         return tried[key]
 
     chosen: list[Candidate] = []

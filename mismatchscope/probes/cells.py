@@ -28,6 +28,11 @@ class MeasuredCell:
     cell: ProbeCell
     pair: Pair | None = None
 
+    @property
+    def trusted(self) -> Pair | None:
+        """The pair of a setting that did what it was asked to."""
+        return self.pair if self.cell.status == "measured" else None
+
 
 def measure_cells(plan: Plan, traces: ProbeTraces, context: Context) -> list[MeasuredCell]:
     """Every comparison of the plan, in its order or by mean TV, those without a pair last. `context` is that of the

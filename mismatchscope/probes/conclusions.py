@@ -9,14 +9,21 @@ from ..reports.pair_fields import engine_of
 from ..reports.text import count, estimate, number, share
 
 if TYPE_CHECKING:
-    from ..reports.pair_fields import PairSummary, ProbeCell
+    from ..reports.pair_fields import PairSummary, ProbeCell, ProbeConclusion
 
 MeasuredCell = tuple["ProbeCell", "PairSummary"]
 
 
 def measured(cells: Sequence[ProbeCell]) -> list[MeasuredCell]:
-    """Those with a pair, and the pair."""
-    return [(cell, cell.pair) for cell in cells if cell.pair is not None]
+    """Those whose setting did what it was asked to, and the pair: one that was ignored says nothing of what it was
+    to be."""
+    return [(cell, cell.pair) for cell in cells if cell.pair is not None and cell.status == "measured"]
+
+
+def nothing_tried() -> ProbeConclusion:
+    from ..reports.pair_fields import ProbeConclusion
+
+    return ProbeConclusion("nothing_tried", "No setting did what it was asked to.")
 
 
 def differing(cells: Sequence[MeasuredCell]) -> list[MeasuredCell]:

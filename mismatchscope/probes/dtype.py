@@ -15,8 +15,18 @@ from typing import TYPE_CHECKING
 from ..errors import ConfigError
 from ..machine import hardware
 from ..reports.text import estimate, number
-from .conclusions import MeasuredCell, computation_of, differing, farthest, gap, mean_tv, size_of
-from .options import also, changed_keys, has_options, nothing_tried, sound, varied
+from .conclusions import (
+    MeasuredCell,
+    computation_of,
+    differing,
+    farthest,
+    gap,
+    mean_tv,
+    measured,
+    nothing_tried,
+    size_of,
+)
+from .options import also, changed_keys, has_options, varied
 from .plan import Comparison, Plan, Probe, Question, Setting
 from .sides import Computation, computations
 
@@ -86,7 +96,7 @@ def _between(sides: Sequence[Sequence[Setting]], third: Setting | None) -> Itera
 
 
 def _conclude(cells: Sequence[ProbeCell], completions: Sequence[Completions]) -> list[ProbeConclusion]:
-    found = sound(cells)
+    found = measured(cells)
     conclusions: list[ProbeConclusion] = []
     for computation in dict.fromkeys(computation_of(cell) for cell, _ in found):
         own = [(cell, pair) for cell, pair in found if computation_of(cell) == computation]

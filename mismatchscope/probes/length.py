@@ -44,7 +44,7 @@ def _search(question: Question, cells: Sequence[MeasuredCell]) -> Search:
     from ..reports.pair_fields import ProbeConclusion
 
     yield from ()  # nothing more is to be run
-    cell, pair = cells[0].cell, cells[0].pair
+    cell, pair = cells[0].cell, cells[0].trusted
     if pair is None:
         return Findings([ProbeConclusion("cannot_tell", f"The gap could not be measured: {cell.reason}")])
     if not pair.context.on_policy:

@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING
 from ..engines.registry import engine_class
 from ..engines.spec import EngineSpec, resolve_options
 from ..errors import ConfigError, SpecError
-from .conclusions import MeasuredCell, measured
+from .conclusions import MeasuredCell
 from .plan import Question, Setting
 from .sides import Computation, computations
 
 if TYPE_CHECKING:
     from ..measures.results import Interval
-    from ..reports.pair_fields import ProbeCell, ProbeConclusion
 
 GIVEN = "as given"
 """The label of a SPEC to which nothing was done."""
@@ -93,11 +92,6 @@ def changed_keys(settings: Sequence[Setting]) -> Iterator[str]:
         yield from (key for key, text in setting.spec.options.items() if given.get(key) != text)
 
 
-def sound(cells: Sequence[ProbeCell]) -> list[MeasuredCell]:
-    """Those of which something can be said: a setting that was ignored says nothing of what it was to be."""
-    return [(cell, pair) for cell, pair in measured(cells) if cell.status == "measured"]
-
-
 def also(cells: Sequence[MeasuredCell], chosen: MeasuredCell) -> str:
     """`; bfloat16 may be as well`: the other cells whose intervals of mean TV meet that of the chosen one."""
     mean = chosen[1].alpha.mean
@@ -110,9 +104,3 @@ def _meet(one: Interval, other: Interval) -> bool:
     return all(
         low is None or high is None or low <= high for low, high in ((one.low, other.high), (other.low, one.high))
     )
-
-
-def nothing_tried() -> ProbeConclusion:
-    from ..reports.pair_fields import ProbeConclusion
-
-    return ProbeConclusion("nothing_tried", "No setting did what it was asked to.")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..engines.registry import engine_class
 from ..errors import ConfigError
-from .conclusions import computation_of, differing, farthest, gap, measured
+from .conclusions import computation_of, differing, farthest, gap, measured, nothing_tried
 from .plan import Comparison, Plan, Probe, Question, Setting
 from .sides import Computation, computations
 
@@ -47,6 +47,8 @@ def _conclude(cells: Sequence[ProbeCell], completions: Sequence[Completions]) ->
 
     found = measured(cells)
     varying = differing(found)
+    if not found:
+        return [nothing_tried()]
     if not varying:
         return [ProbeConclusion("identical", "Bit-identical every time it was run again.")]
     cell, pair = farthest(varying)

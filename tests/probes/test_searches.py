@@ -173,3 +173,9 @@ def test_a_contrast_of_a_pair_with_itself_is_nothing(tmp_path: Path) -> None:
     pair = measure_pair(source, next(trace for trace in traces if trace is not source), context)
     nothing = contrast([pair, pair], [1.0, -1.0])
     assert nothing.value == 0.0 and nothing.low is None
+
+
+@pytest.mark.slow
+def test_one_prompt_tells_nothing(tmp_path: Path) -> None:
+    report, _ = probed("bisect", tmp_path / "run", behavior=f"synthetic:{LARGE}", reference=REFERENCE, limit=1)
+    assert conclusion(report)[0] == "cannot_tell"

@@ -1,0 +1,31 @@
+"""What is said where settings did not do what they were asked to: nothing of what they were to be."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import example_reports
+import pytest
+
+from mismatchscope.probes.registry import find_probe
+from mismatchscope.reports.pair_fields import ProbeCell
+
+
+def cells(**changes: str) -> list[ProbeCell]:
+    """Two cells of one engine that differ, as far as they were measured."""
+    probe = example_reports.probe().probe
+    assert probe is not None
+    return [replace(cell, **changes) for cell in probe.cells[1:3]]
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in PROBES if find_probe(name).conclude is not None and name != "version"]
+)
+def test_ignored_settings_bear_no_sentence_about_a_gap(name: str) -> None:
+    conclude = find_probe(name).conclude
+    assert conclude is not None
+    for changes in ({"status": "ignored", "reason": "asked for more"}, {"status": "failed", "pair": None}):
+        said = conclude(cells(**changes), [])
+        assert said and not any("TV" in each.sentence or "same bits" in each.sentence.lower() for each in said), (
+            said
+        )
