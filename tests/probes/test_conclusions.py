@@ -18,14 +18,10 @@ def cells(**changes: str) -> list[ProbeCell]:
     return [replace(cell, **changes) for cell in probe.cells[1:3]]
 
 
-@pytest.mark.parametrize(
-    "name", [name for name in PROBES if find_probe(name).conclude is not None and name != "version"]
-)
+@pytest.mark.parametrize("name", ["repeat", "batch", "path", "dtype", "kernel"])
 def test_ignored_settings_bear_no_sentence_about_a_gap(name: str) -> None:
     conclude = find_probe(name).conclude
     assert conclude is not None
     for changes in ({"status": "ignored", "reason": "asked for more"}, {"status": "failed", "pair": None}):
         said = conclude(cells(**changes), [])
-        assert said and not any("TV" in each.sentence or "same bits" in each.sentence.lower() for each in said), (
-            said
-        )
+        assert said and not any(word in each.sentence for each in said for word in ("TV", "identical", "same bits"))
