@@ -272,7 +272,8 @@ class Task:
     """One pass of an engine over its requests, in a worker.
 
     `kind` "rollout" samples; "score" forces the given responses through `path`: "decode" (one token at a time
-    through the cache, as sampling does) or "prefill" (one forward over the whole sequence, as training does).
+    through the cache, as sampling does) or "prefill" (one forward over the whole sequence, as training does);
+    "weights" runs nothing: it holds what was loaded against the checkpoint, `parts` gets one file (`job.WEIGHTS`).
     `requests` is a file of `write_requests`, `parts` the directory that receives the finished sequences, each with
     the name of the `run` that it was made for.
     `policy` says which distribution `Observed` describes: "raw" the softmax of the logits, "processed" what is left
@@ -280,7 +281,7 @@ class Task:
     """
 
     name: str
-    kind: Literal["rollout", "score"]
+    kind: Literal["rollout", "score", "weights"]
     requests: str
     parts: str
     evidence: Evidence = Evidence()

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
 from ..composition import BatchComposition, Padding
+from ..measures.tensor_results import TensorRecord
 from ..records import EvidenceLevel, Request, SequenceRecord, Task
 
 
@@ -25,6 +26,7 @@ class Capabilities:
     paddings: tuple[Padding, ...] = ()  # layouts of a prefill that a task can ask for; none: it is the engine's own
     rollout: bool = True
     routing: bool = False
+    weights: bool = False  # whether it can hold what it has loaded against the checkpoint
 
 
 def option(default: Any, help: str) -> Any:
@@ -107,6 +109,13 @@ class Engine(ABC):
         The batch is what is to be computed together, row by row; `task.composition.padding` is its layout, None for
         the engine's own. Asked for another than `capabilities.paddings` has, the worker refuses the task.
         """
+
+    def weights(self) -> Sequence[TensorRecord]:
+        """Hold every tensor that was loaded against the checkpoint on disk, where the tensors are.
+
+        Asked of an engine alone whose `capabilities.weights` says that it can.
+        """
+        raise NotImplementedError
 
     def close(self) -> None:
         """Free what `load` took."""

@@ -45,6 +45,7 @@ class CheckpointEngine(Engine):
         """Describe model and adapter, read the tokenizer; returns the base's directory. Raises `ModelError`."""
         trust = self.options.trust_remote_code
         directory, self._adapter, self._model_facts = describe_model(self.model, self.options.adapter, trust)
+        self._directory = directory
         self._tokenizer = Tokenizer(directory, trust)
         self._stop_ids = stop_token_ids(directory, self._tokenizer)
         return directory

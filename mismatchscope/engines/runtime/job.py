@@ -13,6 +13,9 @@ from ...records import Request, Task, finished_parts, read_part, read_requests, 
 FROM_TASK = "task:"
 """`Task.requests` = "task:NAME": the sequences that the earlier task NAME of the same job finished."""
 
+WEIGHTS = "tensors.json"
+"""What a task of the kind "weights" writes: a list of `measures.tensor_results.TensorRecord`, and no tensor."""
+
 
 @dataclass(frozen=True)
 class Job:

@@ -6,19 +6,21 @@ it has in an undisturbed run; only what is missing is written.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 
-from ...durable import sync_files
+from ...durable import sync_files, write_atomic
 from ...errors import CapabilityError, EngineError, MismatchScopeError
 from ...file_errors import NO_ROOM
 from ...records import Request, SequenceRecord, Task, finished_parts, read_requests, write_part
 from ..base import Engine
 from ..common.prompt_texts import without_prompts, without_quotations
 from .batching import check_batches, plan_batches
-from .job import Job, load_requests, open_parts
+from .job import WEIGHTS, Job, load_requests, open_parts
 
 Emit = Callable[..., None]
 """emit(event, **fields): tell the parent."""
@@ -27,6 +29,10 @@ Emit = Callable[..., None]
 def check_capabilities(engine: type[Engine], task: Task) -> None:
     """Raise `CapabilityError` when an engine cannot do a task, before anything slow happens."""
     able = engine.capabilities
+    if task.kind == "weights":
+        if not able.weights:
+            raise CapabilityError(f"The engine {engine.name} does not show the parameters that it has loaded.")
+        return
     if task.evidence.level not in able.evidence:
         raise CapabilityError(
             f"The engine {engine.name} cannot see {task.evidence.level} evidence.",
@@ -70,6 +76,10 @@ def check_composition(job: Job, task: Task) -> None:
 
 def run_task(engine: Engine, job: Job, task: Task, emit: Emit) -> None:
     """Finish a task and say so, sequence by sequence."""
+    if task.kind == "weights":
+        records = [asdict(record) for record in engine.weights()]
+        write_atomic(Path(task.parts) / WEIGHTS, json.dumps(records).encode(), durable=False)
+        return
     parts = open_parts(job, task)
     requests = load_requests(job, task)
     finished = finished_parts(parts).keys()

@@ -19,6 +19,7 @@ import numpy as np
 
 from ...composition import BatchComposition, Padding
 from ...errors import EngineError
+from ...measures.tensor_results import TensorRecord
 from ...records import Observed, Request, SequenceRecord, Task
 from ..base import Options
 from ..common.checkpoint import check_response, read_config
@@ -40,7 +41,7 @@ class TransformersEngine(CheckpointEngine):
     name: ClassVar[str] = "transformers"
     options_type: ClassVar[type[Options]] = TransformersOptions
     packages = ("torch", "transformers")
-    capabilities = replace(CheckpointEngine.capabilities, paddings=("right", "left", "packed"))
+    capabilities = replace(CheckpointEngine.capabilities, paddings=("right", "left", "packed"), weights=True)
     options: TransformersOptions
 
     @property
@@ -168,6 +169,14 @@ class TransformersEngine(CheckpointEngine):
         for row, (request, response) in enumerate(zip(requests, responses, strict=True)):
             [observed] = recorder.finish(row, len(response))
             yield self._record(request, response, observed, logit_range.largest_S[row])
+
+    def weights(self) -> Sequence[TensorRecord]:
+        from ..common.loaded_weights import compare_loaded, readers
+        from ..common.stored_weights import stored_weights
+
+        network = self._lm.network
+        learned = {name for name, _ in network.named_parameters()}
+        return compare_loaded(stored_weights(self._directory, self._adapter), readers(network), learned)
 
     def _record(
         self, request: TokenizedRequest, response: np.ndarray, observed: Observed, largest_logit: float

