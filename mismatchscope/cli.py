@@ -29,6 +29,7 @@ from .commands import (
     gate,
     interruption,
     probe,
+    probe_weights,
     report,
     rollout,
     score,
@@ -202,7 +203,7 @@ _register(
     },
 )
 _probes = typer.Typer(help="Change one thing at a time, on the same tokens.", no_args_is_help=True)
-_register(_probes, probe.commands())
+_register(_probes, probe.commands() | {"weights": probe_weights.command})
 app.add_typer(_probes, name="probe")
 _environments = typer.Typer(help="Engine environments: vLLM and SGLang in one each.", no_args_is_help=True)
 _register(_environments, {"list": env.list_environments, "create": env.create, "remove": env.remove})

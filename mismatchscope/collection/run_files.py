@@ -15,6 +15,7 @@ from ..input_files import read_json
 from ..locking import DIRECTORY_LOCK
 from ..reports.formats import FORMATS
 from ..reports.prompt_sums import sums_file
+from ..reports.weights_report import WEIGHTS_MARKDOWN, WEIGHTS_REPORT
 from ..traces.schema import DISTRIBUTIONS, MANIFEST, PARTS, SEQUENCES, TOKENS
 
 RUN = "run.json"
@@ -38,6 +39,7 @@ _MARKS = {
     MANIFEST: {"schema_version", "engine", "policy"},
     RUN: {"behavior", "reference"},
     _REPORT: {"schema_version", "alpha1"},
+    WEIGHTS_REPORT: {"schema_version", "stages"},
 }
 """The files that say what they are, and the keys by which they do."""
 
@@ -75,9 +77,9 @@ _VIEWS = ("", "-repeat", "-raw", "-repeat-raw")
 TRACES = frozenset(f"{side}{view}" for side in SIDES for view in _VIEWS)
 """The directories of an audit's traces."""
 
-_LOG_FILES = re.compile(rf"({'|'.join(SIDES)}|start-\d+)\.log")
+_LOG_FILES = re.compile(rf"({'|'.join(SIDES)}|both|start-\d+)\.log")
 _OUTPUT = _Layout(
-    _named(RUN, PROMPTS, CHECKPOINT, *_REPORT_FILES, *_TRACE_FILES),
+    _named(RUN, PROMPTS, CHECKPOINT, WEIGHTS_REPORT, WEIGHTS_MARKDOWN, *_REPORT_FILES, *_TRACE_FILES),
     _PARTS
     | {LOGS: _Layout(_LOG_FILES), RUNS: _Layout(_named(DIRECTORY_LOCK), runs=_TRACE)}
     | dict.fromkeys(TRACES, _TRACE),

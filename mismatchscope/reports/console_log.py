@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
@@ -20,7 +22,11 @@ _WIDEST_CELL = {"remark": 44, "is": 44, "setting": 20, "against": 20, "path": 12
 
 def show_log(report: Report, console: Console, *, verbose: bool) -> None:
     """Print every section; `verbose` leaves nothing out."""
-    for section in log_sections(report, short=not verbose):
+    show_sections(log_sections(report, short=not verbose), console)
+
+
+def show_sections(sections: Iterable[Section], console: Console) -> None:
+    for section in sections:
         console.print()
         note = f"  {printable(section.note)}" if section.note else ""
         console.print(Text.assemble((section.title, "bold"), (note, "dim")))

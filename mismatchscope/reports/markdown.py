@@ -13,7 +13,7 @@ from .bounds import discounted_rows
 from .document import BaselineComparison, Provenance, Report
 from .glossary import ALPHA, BOUNDS, Measure
 from .log_sections import log_sections, other_alarms
-from .logs.section import Line
+from .logs.section import Line, Section
 from .moved_token import moved_most
 from .reading import READING, reading_rows, sources
 from .single_numbers import scalars
@@ -47,12 +47,12 @@ def render(report: Report) -> str:
     head = headline(report)
     blocks = [
         MARKER,
-        f"### {_ICON[head.tone]} {head.badge}: {_text(head.sentence)}",
+        heading(head.badge, head.tone, head.sentence),
         *_baseline(report),
         _text(head.compared),
         " · ".join(filter(None, [_text(head.scope), not_compared(report)])),
         _gates(report),
-        *_log(report),
+        *section_blocks(log_sections(report, short=False)),
         *_alarms(report),
         *_reading(report),
         f"**{ALPHA['alpha1'][0]}**, {ALPHA['alpha1'][1]}",
@@ -91,9 +91,13 @@ def _baseline(report: Report) -> Iterable[str]:
     yield _table((PAIRED_MEANING, ""), [(_text(name), f"**{value}**") for name, value in paired_rows(baseline)])
 
 
-def _log(report: Report) -> Iterable[str]:
+def heading(badge: str, tone: str, sentence: str) -> str:
+    return f"### {_ICON[tone]} {badge}: {_text(sentence)}"
+
+
+def section_blocks(sections: Iterable[Section]) -> Iterable[str]:
     """The first section in the open, the others folded."""
-    for place, section in enumerate(log_sections(report, short=False)):
+    for place, section in enumerate(sections):
         lines = "\n".join(f"- {_LINE_ICON[line.tone]}{_text(line.text)}{_remedy(line)}" for line in section.lines)
         table = (
             _table(tuple(map(_text, section.header)), [tuple(map(_text, row)) for row in section.rows])

@@ -58,5 +58,21 @@ def test_bad_input_is_one_message(arguments: list[str], message: str, tmp_path: 
     assert done.returncode == 2 and message in done.stderr, done.stderr
 
 
+def test_weights_are_compared_on_disk_and_have_a_report_of_their_own(tmp_path: Path) -> None:
+    command = ["probe", "weights", "--model", "demo:dense", "-o", tmp_path / "weights"]
+    done = run(*command, "--reference-model", "demo:dense")
+    assert done.returncode == 0 and done.stdout.startswith("SAME  Both checkpoints have the same weights."), done
+    written = json.loads((tmp_path / "weights" / "weights.json").read_bytes())
+    assert (written["verdict"], written["stages"][0]["tensors"]) == ("pass", [])
+    assert "All 47 tensors are the same" in (tmp_path / "weights" / "weights.md").read_text(encoding="utf-8")
+    taken = run(*command, "--reference-model", "demo:moe")
+    assert taken.returncode == 2 and "--force" in taken.stderr
+    other = run(*command, "--reference-model", "demo:moe", "--force")
+    assert other.returncode == 1 and other.stdout.startswith("DIFFERENT"), other
+    unable = run("probe", "weights", "--behavior", "synthetic", "--reference", "synthetic", "-o", tmp_path / "none")
+    assert unable.returncode == 2 and "does not show the parameters" in unable.stderr
+    assert not (tmp_path / "none").exists()
+
+
 def test_help_has_an_example() -> None:
     assert "For example: mismatchscope probe batch" in run("probe", "batch", "--help").stdout

@@ -1,0 +1,151 @@
+"""What the probe `weights` found, in words: on a terminal and as Markdown."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+from rich.console import Console
+from rich.text import Text
+
+from ..foreign_text import printable
+from ..measures.tensor_results import TensorRecord
+from .console_log import show_sections
+from .logs.section import Line, Section
+from .markdown import heading, section_blocks
+from .text import count, number, share
+from .weights_report import WEIGHTS_REPORT, WeightsReport, WeightsStage, verdict_of
+
+_BADGE = {"pass": ("SAME", "good"), "fail": ("DIFFERENT", "bad"), "inconclusive": ("CANNOT TELL", "caution")}
+_STYLE = {"good": "bold green", "bad": "bold red", "caution": "bold yellow"}
+_HEADER = ("tensor", "is", "elements changed", "relative change", "dtype")
+_SHOWN = 20
+_NAMED = 3
+_REMARKS = {
+    "cast": "of them cast to another dtype",
+    "transposed": "transposed by the engine",
+    "reordered": "in an order of the engine's own, which was not checked",
+}
+_NOT_HELD = {"missing": "not found there", "extra": "not in the checkpoint"}
+_LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks)\.(\d+)\.")
+
+
+def show(report: WeightsReport, console: Console) -> None:
+    badge, tone = _BADGE[report.verdict]
+    console.print(Text.assemble((badge, _STYLE[tone]), "  ", (printable(report.sentence), "bold")))
+    show_sections(weights_sections(report, shown=_SHOWN), console)
+
+
+def render(report: WeightsReport) -> str:
+    badge, tone = _BADGE[report.verdict]
+    return "\n\n".join([heading(badge, tone, report.sentence), *section_blocks(weights_sections(report))]) + "\n"
+
+
+def weights_sections(report: WeightsReport, shown: int | None = None) -> Iterator[Section]:
+    """A section a stage, with its first tensors; then what was left out."""
+    for stage in report.stages:
+        rows = tuple(map(_row, stage.tensors[:shown]))
+        lines = list(_sentences(stage))
+        if hidden := len(stage.tensors) - len(rows):
+            lines.append(Line(f"The table leaves out {count(hidden, 'tensor')}; {WEIGHTS_REPORT} has them."))
+        title = "on disk" if stage.side == "disk" else "loaded"
+        yield Section(title, f"{stage.found}, against {stage.checkpoint} on disk", tuple(lines), _HEADER, rows)
+    if report.left_out:
+        yield Section("not looked at", "", tuple(map(Line, report.left_out)))
+
+
+def sentence_of(stages: Sequence[WeightsStage]) -> str:
+    """The line a person reads first."""
+    verdict, on_disk = verdict_of(stages), stages[0].side == "disk"
+    checkpoint = stages[0].checkpoint
+    if verdict == "pass":
+        if on_disk:
+            return "Both checkpoints have the same weights."
+        packed = any(stage.counts.get("reordered") for stage in stages)
+        unknown = "; the order of the values that an engine has packed was not checked" if packed else ""
+        return f"Both sides have loaded what is in {checkpoint}{unknown}."
+    if verdict == "fail" and on_disk:
+        return "The two checkpoints do not have the same weights."
+    if verdict == "fail":
+        wrong = " and ".join(stage.found for stage in stages if stage.verdict == "fail")
+        alike = ", both in the same way" if _alike(stages) else ""
+        return f"What {wrong} has loaded is not what is in {checkpoint}{alike}."
+    return "Not every tensor could be compared, so it cannot be told whether the weights are the same."
+
+
+def _alike(stages: Sequence[WeightsStage]) -> bool:
+    """Whether both sides have the same tensors other than the checkpoint, with the same values."""
+    differing = [{(each.name, each.sha256) for each in stage.tensors if each.sha256} for stage in stages]
+    return len(differing) == 2 and differing[0] == differing[1] and bool(differing[0])
+
+
+def _sentences(stage: WeightsStage) -> Iterator[Line]:
+    tone = {"pass": "good", "fail": "bad", "inconclusive": "caution"}[stage.verdict]
+    if stage.reason is not None:
+        yield Line(stage.reason, tone)
+        return
+    same = stage.counts.get("same", 0)
+    number_of = (
+        f"All {count(same, 'tensor')}" if same == stage.total else f"{same:,} of {count(stage.total, 'tensor')}"
+    )
+    yield Line(f"{number_of} are the same{_but(stage)}.", tone)
+    differing = [record for record in stage.tensors if record.status == "differs"]
+    if where := _layers(differing):
+        yield Line(f"All that differ are of {where}.")
+    names: dict[str, list[str]] = {}
+    for record in stage.tensors:
+        names.setdefault(what_it_is(record), []).append(record.name)
+    for what, group in names.items():
+        yield Line(
+            f"{what}: {', '.join(group[:_NAMED])}{f' and {len(group) - _NAMED:,} more' * (len(group) > _NAMED)}"
+        )
+    if any(record.kind == "low_rank" for record in differing):
+        yield Line(
+            "Merging an adapter makes changes of low rank: one side may have merged one that the other has not."
+        )
+
+
+def _but(stage: WeightsStage) -> str:
+    """What "the same" passes over."""
+    remarks = [f"{n:,} {remark}" for kind, remark in _REMARKS.items() if (n := stage.counts.get(kind))]
+    return f" ({'; '.join(remarks)})" if remarks else ""
+
+
+def _layers(differing: list[TensorRecord]) -> str | None:
+    """The layers of all of them, where each has one and they are neighbours."""
+    matches = [_LAYER.search(record.name) for record in differing]
+    layers = sorted({int(match[1]) for match in matches if match})
+    if len(matches) < 2 or not all(matches) or layers != list(range(layers[0], layers[-1] + 1)):
+        return None
+    return f"layer {layers[0]}" if len(layers) == 1 else f"the layers {layers[0]} to {layers[-1]}"
+
+
+def what_it_is(record: TensorRecord) -> str:
+    """What is told of one tensor, in a few words."""
+    match record.kind:
+        case "scaled":
+            return f"scaled by {record.ratio:.4g}"
+        case "low_rank":
+            return f"a matrix of rank {record.rank} added"
+        case "rounded":
+            return f"rounded to {record.reason}"
+        case "transposed":
+            return "transposed"
+        case "shape":
+            return f"other shape, {record.reason}"
+        case "tied":
+            return "tied to the embeddings"
+        case "values":
+            return "other values"
+    return _NOT_HELD.get(record.status) or f"not compared, {record.reason}"
+
+
+def _row(record: TensorRecord) -> tuple[str, ...]:
+    dtypes = dict.fromkeys(filter(None, (record.dtype, record.dtype_found)))
+    return (
+        record.name,
+        what_it_is(record),
+        share(record.differing),
+        number(record.relative),
+        " → ".join(dtypes),
+    )
