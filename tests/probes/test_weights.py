@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from adapters import save_adapter
-from offline import VLLM
+from offline import SGLANG, VLLM
 from safetensors.torch import load_file, save_file
 from tiny_models import save_model
 
@@ -24,6 +24,7 @@ from mismatchscope.reports.weights_report import WeightsReport, WeightsStage
 from mismatchscope.reports.weights_text import render, weights_sections
 
 Tensors = dict[str, torch.Tensor]
+VLLM_SMALL = "enforce_eager=true,max_model_len=128"
 UP, HEAD = "model.layers.1.mlp.up_proj.weight", "lm_head.weight"
 
 
@@ -174,19 +175,18 @@ def test_both_sides_have_the_embedded_model(model: str, tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.engines
 @pytest.mark.parametrize("model", ["demo:dense", "demo:moe"])
-@pytest.mark.parametrize("spec", VLLM)
-def test_vllm_has_loaded_the_embedded_model(spec: str, model: str, tmp_path: Path) -> None:
-    """Its kernels for a CPU pack the linear layers, and the experts in an order of their own."""
+@pytest.mark.parametrize(("spec", "options"), [*((spec, VLLM_SMALL) for spec in VLLM), (SGLANG[0], "dtype=auto")])
+def test_an_engine_has_loaded_the_embedded_model(spec: str, options: str, model: str, tmp_path: Path) -> None:
+    """vLLM's kernels for a CPU pack the linear layers, and the experts in an order of their own."""
     if find(*spec.split("==")) is None:
         pytest.skip(f"no environment: mismatchscope env create {spec}")
-    vllm = f"{spec}:enforce_eager=true,max_model_len=128"
-    report, _ = loaded(model, tmp_path / "out", vllm, f"{vllm},load_format=dummy")
+    report, _ = loaded(model, tmp_path / "out", f"{spec}:{options}", f"{spec}:{options},load_format=dummy")
     good, dummy = report.stages
     assert (good.verdict, good.engine_version, good.tensors) == ("pass", spec.split("==")[1], [])
     assert dummy.verdict == "fail"
     parts = {f"model.layers.{layer}.self_attn.{part}_proj.weight" for layer in range(4) for part in "qkvo"}
     assert parts <= {record.name for record in dummy.tensors if record.kind == "values"}
-    assert report.sentence == f"What {vllm},load_format=dummy has loaded is not what is in {model}."
+    assert report.sentence == f"What {spec}:{options},load_format=dummy has loaded is not what is in {model}."
 
 
 @pytest.mark.slow

@@ -62,8 +62,8 @@ def compare_loaded(
         whole = loaded[name]()
         for place in group:
             records += _compared(place, stored, whole)
-    accounted = {place.loaded for place in found}
-    records += [TensorRecord(name, "extra") for name in sorted(learned - accounted)]
+    accounted = {_WRAPPED.sub("", place.loaded) for place in found}
+    records += [TensorRecord(name, "extra") for name in sorted(learned) if _WRAPPED.sub("", name) not in accounted]
     return list(_as_laid_out(records))
 
 

@@ -10,12 +10,14 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
 
-from ...errors import EngineError
+from ...errors import CapabilityError, EngineError
 from ...machine import hardware
+from ...measures.tensor_results import TensorRecord
 from ...records import Request, Sampling, SequenceRecord, Task
 from ...temporary import temporary_directory
 from ..base import Options
@@ -34,6 +36,7 @@ class SglangEngine(CheckpointEngine):
     name: ClassVar[str] = "sglang"
     packages = ("sglang", "sgl-kernel", "torch", "transformers")
     options_type: ClassVar[type[Options]] = SglangOptions
+    capabilities = replace(CheckpointEngine.capabilities, weights=True)
     options: SglangOptions
 
     def load(self) -> None:
@@ -109,6 +112,18 @@ class SglangEngine(CheckpointEngine):
             return_logprob=True,  # CUDA graphs leave the head out, so that the hook on it runs
             cache_salt=[f"{work.number}-{request.sequence_id}" for request in requests],  # every state is computed
         )
+
+    def weights(self) -> Sequence[TensorRecord]:
+        """As every engine does. Raises `CapabilityError` where no process has a tensor whole."""
+        if self.options.tp_size > 1:
+            raise CapabilityError(
+                "With tp_size above 1 SGLang holds every tensor in parts, which are not compared.",
+                hint="sglang:tp_size=1",
+            )
+        self._exchange.ask_for_weights(self._directory, self._adapter)
+        for _ in self._sglang.generate(1, input_ids=[[0]], sampling_params={"max_new_tokens": 1}):
+            pass
+        return self._exchange.weights()
 
     def _forced_params(self, request: ScoreRequest, sampling: Sampling) -> dict[str, Any]:
         """Let a response end as it did when it was sampled: SGLang learns of a stop token one step later than of a

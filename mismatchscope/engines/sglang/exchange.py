@@ -5,6 +5,7 @@
     <number>/<sequence>.<policy>.npy        its full distributions, written first; the worker maps them
     scheduler.json                          how the scheduler was built
     error.json                              why it stopped
+    checkpoint.json, tensors.json           a question for its weights, from the worker, and what came of it
 
 The directory holds the requests and the records of the current batch, no more.
 """
@@ -15,7 +16,7 @@ import errno
 import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ import numpy as np
 from ... import errors
 from ...durable import write_atomic
 from ...errors import EngineError, MismatchScopeError
+from ...measures.tensor_results import TensorRecord
 from ...records import (
     SequenceRecord,
     Task,
@@ -32,6 +34,7 @@ from ...records import (
     write_part,
     write_requests,
 )
+from ..common.adapter import Adapter
 from ..common.tokenized import TokenizedRequest
 
 _POLICIES = ("observed", "raw")
@@ -124,6 +127,30 @@ class Exchange:
         """Worker: what the scheduler described; None when it did not."""
         path = self._directory / "scheduler.json"
         return json.loads(path.read_bytes()) if path.exists() else None
+
+    def ask_for_weights(self, directory: Path, adapter: Adapter | None) -> None:
+        """Worker: have what is loaded held against the checkpoint, at the next request that is of no batch."""
+        question = {"directory": str(directory), "adapter": None if adapter is None else str(adapter.directory)}
+        write_atomic(self._directory / "checkpoint.json", json.dumps(question).encode(), durable=False)
+
+    def asked_for_weights(self) -> tuple[Path, Adapter | None] | None:
+        """Scheduler: the checkpoint, and the adapter on it, where the worker asks."""
+        path = self._directory / "checkpoint.json"
+        if not path.exists():
+            return None
+        question = json.loads(path.read_bytes())
+        adapter = None if question["adapter"] is None else Adapter(Path(question["adapter"]), {})
+        return Path(question["directory"]), adapter
+
+    def put_weights(self, records: Sequence[TensorRecord]) -> None:
+        """Scheduler: what came of it."""
+        content = [asdict(record) for record in records]
+        write_atomic(self._directory / "tensors.json", json.dumps(content).encode(), durable=False)
+
+    def weights(self) -> list[TensorRecord]:
+        """Worker: the same."""
+        content = json.loads((self._directory / "tensors.json").read_bytes())
+        return [TensorRecord(**record) for record in content]
 
     def fail(self, error: Exception) -> None:
         """Scheduler: why it stops. The first reason stays."""

@@ -108,6 +108,7 @@ class Listener:
         try:
             current = self._current(forward_batch.rids)
             if current is None:
+                self._compare_weights(runner.model)
                 return original(runner, output, forward_batch)
             capture, row_S = current
             lengths = forward_batch.seq_lens if forward_batch.seq_lens_cpu is None else forward_batch.seq_lens_cpu
@@ -116,6 +117,15 @@ class Listener:
         except Exception as error:
             self._exchange.fail(error)
             raise
+
+    def _compare_weights(self, model: Any) -> None:
+        """Hold what is loaded against the checkpoint, where the worker asks."""
+        from ..common.loaded_weights import compare_loaded, readers
+        from ..common.stored_weights import stored_weights
+
+        if (asked := self._exchange.asked_for_weights()) is not None:
+            learned = {name for name, _ in model.named_parameters()}
+            self._exchange.put_weights(compare_loaded(stored_weights(*asked), readers(model), learned))
 
     def prefill(self, module: Any, args: tuple[Any, ...], output: Any) -> None:
         """Score the prompts of a forward pass, where that is what they are for."""
