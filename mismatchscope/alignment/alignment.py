@@ -26,7 +26,7 @@ from .contradictions import Contradictions
 from .cursors import ROW, Responses, SequenceCursor, TokenCursor, check_rows
 from .full_states import FullStates
 from .loss_mask import LossMasks
-from .prompt_clusters import PromptClusters
+from .prompt_clusters import PromptClusters, PromptsOf
 from .shift import ShiftTest
 
 if TYPE_CHECKING:
@@ -68,14 +68,19 @@ class Alignment:
     """What two traces share, but for the rows that a loss mask leaves out: their own, or that of the trace `mask`.
     `counts` and `notes` (remarks for people) are whole once `blocks` has come to its end.
 
+    `prompts` is a trace whose prompts the responses are to, by their ids, whatever the two traces have before them:
+    the unit of every interval, where contexts were changed. Only the responses are then proved to be the same.
+
     Raises `EmptyComparisonError` when nothing is left to compare; `MisalignedError` when a matched sequence has
     other tokens on the two sides, another vocabulary, or log-probs that are shifted by one; `NotComparableError`
     when one side is raw and the other processed, or two loss masks differ; `TraceError` when a
     trace contradicts itself. What only the data show is raised by `blocks`.
     """
 
-    def __init__(self, behavior: Trace, reference: Trace, *, mask: Trace | None = None) -> None:
-        self.behavior, self.reference, self._mask = behavior, reference, mask
+    def __init__(
+        self, behavior: Trace, reference: Trace, *, mask: Trace | None = None, prompts: Trace | None = None
+    ) -> None:
+        self.behavior, self.reference, self._mask, self._prompts = behavior, reference, mask, prompts
         self._manifest_notes = check_comparable(behavior.manifest, reference.manifest)
         self.full = FullStates.of(behavior, reference)
         self.counts, self.notes = AlignmentCounts(), list(self._manifest_notes)
@@ -94,7 +99,8 @@ class Alignment:
     def blocks(self, rows: int = BLOCK_ROWS) -> Iterator[Block]:
         """All aligned sequences in order, about so many rows at a time, or those of one longer sequence."""
         self.counts, self.notes = counts, notes = AlignmentCounts(), list(self._manifest_notes)
-        shift, prompts, largest_id, one_sided = ShiftTest(), PromptClusters(), -1, 0
+        shift, largest_id, one_sided = ShiftTest(), -1, 0
+        prompts = PromptClusters() if self._prompts is None else PromptsOf(self._prompts)
         tokens_mu, tokens_pi = (
             TokenCursor(trace, ROW + [name for name in optional if name in trace.token_columns])
             for trace, optional in (
@@ -106,7 +112,7 @@ class Alignment:
         contradictions = Contradictions(self.behavior, self.reference, lists_are_measured=self.topk)
         matched = self._matched(rows)
         for mu, pi, chosen in matched:
-            if not mu.same_tokens(pi):
+            if not mu.same_tokens(pi, prompts=self._prompts is None):
                 raise self._other_tokens(mu, pi, matched)
             renumbered = renumbered or not np.array_equal(mu.prompt_id_S, pi.prompt_id_S)
             counts.matched_sequences += len(mu.sequence_id_S)

@@ -74,9 +74,9 @@ class Responses:
         prompt = self.prompt_P[prompt_start : prompt_start + self.prompt_length_S[at]]
         return prompt, self.response_F[self.start_S[at] : self.start_S[at] + self.length_S[at]]
 
-    def same_tokens(self, other: Responses) -> bool:
-        """Whether two sets of as many sequences have the same prompts and responses throughout."""
-        columns = ("prompt_length_S", "prompt_P", "length_S", "response_F")
+    def same_tokens(self, other: Responses, *, prompts: bool = True) -> bool:
+        """Whether two sets of as many sequences have the same responses throughout, and the same `prompts`."""
+        columns = ["length_S", "response_F", *(("prompt_length_S", "prompt_P") if prompts else ())]
         return all(np.array_equal(getattr(self, name), getattr(other, name)) for name in columns)
 
 

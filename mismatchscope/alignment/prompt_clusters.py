@@ -8,7 +8,8 @@ from __future__ import annotations
 import numpy as np
 
 from ..measures.prompt_hash import labels_of_ids, labels_of_tokens
-from .cursors import Responses
+from ..traces.reader import BATCH_ROWS, Trace
+from .cursors import Responses, SequenceCursor
 
 
 class PromptClusters:
@@ -50,6 +51,23 @@ class PromptClusters:
                 self._of_tokens.setdefault(key, label)
             label_G[at] = label
         return label_G[inverse_S.ravel()]
+
+
+class PromptsOf(PromptClusters):
+    """The prompts of a trace by their ids, for sequences that have something else before their responses."""
+
+    def __init__(self, trace: Trace) -> None:
+        super().__init__()
+        own, sequences = PromptClusters(), SequenceCursor(trace, BATCH_ROWS)
+        while (responses := sequences.next()) is not None:
+            own.labels(responses)
+        self._given = own._of_id
+
+    def labels(self, responses: Responses) -> np.ndarray:
+        """int64 [S]."""
+        ids = responses.prompt_id_S.tolist()
+        self._of_id |= {prompt_id: self._given[prompt_id] for prompt_id in ids}
+        return np.array([self._of_id[prompt_id] for prompt_id in ids], dtype=np.int64)
 
 
 def prompt_keys(responses: Responses) -> np.ndarray:

@@ -23,7 +23,8 @@ class Context:
     tempered or truncated sampler is measured, nor where another engine drew them, unless they are weighted by the
     policy that did: `weighted`, and `drawn_by` is its trace where it has one. `ids_of_behavior` says that observed
     top-k ids are μ's own.
-    `mask` is the trace whose loss mask holds for every pair. `on_rows` is told of measured states.
+    `mask` is the trace whose loss mask holds for every pair. `prompts` is the trace whose prompts the responses are
+    to, where they were computed after something else. `on_rows` is told of measured states.
     """
 
     policy: Policy = "processed"
@@ -35,6 +36,7 @@ class Context:
     confidence: float = 0.95
     tail: bool = False
     mask: Trace | None = field(default=None, compare=False)
+    prompts: Trace | None = field(default=None, compare=False)
     on_rows: OnRows | None = field(default=None, compare=False)
 
     @classmethod
@@ -64,6 +66,11 @@ class Context:
             tail=False,
             **({"ids_of_behavior": True} if first is behavior else self._drawn_by(behavior)),
         )
+
+    def of_other_contexts(self, first: Trace, drawn: Trace, prompts: Trace) -> Context:
+        """Two policies that were given the tokens of `drawn` after other contexts than those they were drawn in;
+        `prompts` is the trace of what was drawn as a whole."""
+        return replace(self.of_repeat(first, drawn), prompts=prompts)
 
     def of_other_engine(self, behavior: Trace) -> Context:
         """Another engine that was given the tokens of `behavior`, against the same reference."""

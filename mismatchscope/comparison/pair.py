@@ -75,7 +75,7 @@ def measure_pair(mu: Trace, pi: Trace, context: Context) -> Pair:
     Raises `NotComparableError` and its kin when the traces are of different tokens, answer different questions or
     hold numbers that no policy has; `TraceError` when one contradicts itself.
     """
-    alignment = Alignment(mu, pi, mask=context.mask)
+    alignment = Alignment(mu, pi, mask=context.mask, prompts=context.prompts)
     statistics = PairStatistics(truncated=context.truncated)
     for states in measured(
         alignment, context.policy, ids_of_behavior=context.ids_of_behavior, drawn_by=context.drawn_by

@@ -55,7 +55,7 @@ class PairedDifferences:
 def figures_by_state(pair: Pair) -> Iterator[dict[str, np.ndarray]]:
     """Block by block: the place of each state as one rising number, its prompt, its figures (NaN: not known)."""
     context = pair.context
-    alignment = Alignment(pair.mu, pair.pi, mask=context.mask)
+    alignment = Alignment(pair.mu, pair.pi, mask=context.mask, prompts=context.prompts)
     for states in measured(
         alignment, context.policy, ids_of_behavior=context.ids_of_behavior, drawn_by=context.drawn_by
     ):

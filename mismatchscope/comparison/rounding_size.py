@@ -25,7 +25,7 @@ _LOW_PRECISION_FACTOR = 4
 _MIXTURE_OF_EXPERTS = 0.6
 """A flipped route of a mixture of experts is a jump: a published 30B pair has a mean |log ratio| of 0.37."""
 
-_BEYOND = 1.5
+BEYOND = 1.5
 """Sound pairs reached 1.46 times the usual size."""
 
 _TOKENS = 30
@@ -38,7 +38,7 @@ def rounding_size(pair: Pair) -> RoundingSize | None:
         return None
     usual = max(_usual(side.manifest) for side in (pair.mu, pair.pi))
     value = math.sqrt(squares.mean)
-    return RoundingSize(value=value, usual=usual, times=value / usual, beyond=value > _BEYOND * usual, n=squares.n)
+    return RoundingSize(value=value, usual=usual, times=value / usual, beyond=value > BEYOND * usual, n=squares.n)
 
 
 def _usual(manifest: Manifest) -> float:

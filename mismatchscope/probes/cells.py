@@ -10,11 +10,14 @@ from ..comparison.context import Context
 from ..comparison.contrast import contrast
 from ..comparison.growth import growth_of
 from ..comparison.pair import Pair, measure_pair
+from ..comparison.ratio import ratio_of
 from ..comparison.rounding import rounding_floor
+from ..comparison.rounding_size import rounding_size
 from ..comparison.third_party import related_errors
 from ..errors import NotComparableError
 from ..measures.results import Interval, ThirdParty
-from ..reports.pair_fields import CellDifference, ProbeCell, engine_of
+from ..reports.pair_fields import CellDifference, CellRatio, ProbeCell, engine_of
+from ..traces.reader import Trace
 from .conclusions import size_of
 from .effective import effective_of, what_was_ignored
 from .plan import Comparison, Plan, Setting
@@ -55,6 +58,9 @@ def _measured(plan: Plan, comparison: Comparison, traces: ProbeTraces, context: 
         setting.path,
         third=None if third is None else _label_beside(setting, third, plan),
     )
+    for each in (setting, against):
+        if each in traces.left_out:
+            return MeasuredCell(replace(cell, status="left_out", reason=traces.left_out[each]))
     if setting in traces.errors:
         return _failed(cell, traces.errors[setting].message)
     if against in traces.errors:
@@ -73,12 +79,26 @@ def _measured(plan: Plan, comparison: Comparison, traces: ProbeTraces, context: 
         reason=ignored,
     )
     try:
-        pair = measure_pair(first, second, context.of_repeat(first, traces.source))
+        pair = measure_pair(first, second, _context(comparison, first, traces, context))
     except NotComparableError as error:
         return _failed(cell, error.message)
-    growth = growth_of(pair) if comparison.along else None
-    floor = rounding_floor(first, second)
-    return MeasuredCell(replace(cell, pair=pair.summary, growth=growth, rounding_floor=floor), pair)
+    size = rounding_size(pair)
+    cell = replace(
+        cell,
+        pair=pair.summary,
+        growth=growth_of(pair) if comparison.along else None,
+        rounding_floor=rounding_floor(first, second),
+        times_rounding=None if size is None else size.times,
+    )
+    return MeasuredCell(cell, pair)
+
+
+def _context(comparison: Comparison, first: Trace, traces: ProbeTraces, context: Context) -> Context:
+    ours, theirs = comparison.setting.tokens, comparison.against.tokens
+    if ours is None and theirs is None:
+        return context.of_repeat(first, traces.source)
+    drawn = traces.others[ours] if ours is not None and ours == theirs else traces.source
+    return context.of_other_contexts(first, drawn, prompts=traces.source)
 
 
 def _label_beside(setting: Setting, other: Setting, plan: Plan) -> str:
@@ -94,9 +114,9 @@ def _with_others(comparison: Comparison, found: Mapping[Comparison, MeasuredCell
     """The cell with what other cells of the plan say of it."""
     measured = found[comparison]
     differences = tuple(_difference(measured, found[other]) for other in comparison.less)
-    return replace(
-        measured, cell=replace(measured.cell, differences=differences, errors=_errors(comparison, found))
-    )
+    ratio = None if comparison.over is None else _ratio(measured, found[comparison.over])
+    errors = _errors(comparison, found)
+    return replace(measured, cell=replace(measured.cell, differences=differences, ratio=ratio, errors=errors))
 
 
 def _errors(comparison: Comparison, found: Mapping[Comparison, MeasuredCell]) -> ThirdParty | None:
@@ -117,7 +137,17 @@ def _difference(measured: MeasuredCell, other: MeasuredCell) -> CellDifference:
         confidence = measured.pair.context.confidence
         with suppress(NotComparableError):
             difference = contrast([measured.pair, other.pair], [1, -1], confidence=confidence)
-    return CellDifference(f"{other.cell.setting} against {other.cell.against}", difference)
+    return CellDifference(_name_of(other), difference)
+
+
+def _ratio(measured: MeasuredCell, other: MeasuredCell) -> CellRatio | None:
+    if measured.trusted is None or other.trusted is None:
+        return None
+    return ratio_of(measured.trusted, other.trusted, to=_name_of(other))
+
+
+def _name_of(measured: MeasuredCell) -> str:
+    return f"{measured.cell.setting} against {measured.cell.against}"
 
 
 def _failed(cell: ProbeCell, reason: str) -> MeasuredCell:

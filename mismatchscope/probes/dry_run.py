@@ -17,9 +17,9 @@ def plan_text(planned: PlannedProbe, settings: AuditSettings) -> str:
 
 def _lines(planned: PlannedProbe, settings: AuditSettings) -> Iterator[str]:
     plan = planned.plan
-    runs = {setting.asks: setting for setting in plan.settings}
-    starts = Counter({(str(planned.question.behavior), 0): 1})  # which draws the tokens
-    starts.update((str(setting.spec), setting.start) for setting in runs.values())
+    behavior, runs = planned.question.behavior, {setting.asks: setting for setting in plan.settings}
+    starts = Counter({(str(behavior), 0, False): 1})  # which draws the tokens
+    starts.update(setting.started_with(behavior) for setting in runs.values())
     sequences = len(planned.prompts) * settings.sampling.samples
     yield f"probe {planned.name}: changed is {plan.factor}"
     yield (
@@ -28,13 +28,13 @@ def _lines(planned: PlannedProbe, settings: AuditSettings) -> Iterator[str]:
     )
     yield planned.evidence.sentence
     yield f"{count(len(starts), 'engine start')}, {count(starts.total(), 'run')}; none that is there already"
-    for spec, number in starts:
-        yield f"  {spec}{f', start {number + 1}' if number else ''}"
-        if (spec, number) == (str(planned.question.behavior), 0):
+    for spec, number, then in starts:
+        yield f"  {spec}{f', start {number + 1}' if number else ''}{', with tokens made of those' if then else ''}"
+        if (spec, number, then) == (str(behavior), 0, False):
             yield "    draws the tokens"
         for setting in runs.values():
-            if (str(setting.spec), setting.start) == (spec, number):
-                yield f"    {setting.path}, {setting.label}"
+            if setting.started_with(behavior) == (spec, number, then):
+                yield f"    {setting.described}"
     yield f"{count(len(plan.comparisons), 'comparison')}"
     for comparison in plan.comparisons:
         setting = comparison.setting

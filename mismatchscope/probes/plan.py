@@ -7,7 +7,8 @@ To add a probe: a file with a function that makes a `Plan` and one that says wha
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Generator, Hashable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Generator, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -15,11 +16,34 @@ from ..composition import BatchComposition
 from ..engines.spec import EngineSpec
 
 if TYPE_CHECKING:
+    from ..records import SequenceRecord
     from ..reports.pair_fields import Completions, PrefixMeasures, ProbeCell, ProbeConclusion, ProbeEffect
+    from ..traces.reader import Trace
     from .cells import MeasuredCell
 
 Side = Literal["behavior", "reference"]
 Path = Literal["rollout", "decode", "prefill"]
+
+
+class OtherTokens(ABC):
+    """Sequences made of those that were drawn, to be computed in their place: other contexts of the same tokens.
+
+    Frozen dataclasses: equal ones make the same.
+    """
+
+    @property
+    @abstractmethod
+    def label(self) -> str:
+        """What they are, in a few words that no other ones have."""
+
+    @abstractmethod
+    def missing(self, drawn: Trace) -> str | None:
+        """Why they cannot be made of this trace; None where they can."""
+
+    @abstractmethod
+    def records(self, drawn: Trace) -> Iterator[SequenceRecord]:
+        """The sequences in rising order of their ids, each token with what was seen of it when it was drawn
+        (`Trace.records`), and each sequence with the id of the prompt it came from. There is one at least."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +54,7 @@ class Setting:
     `side` decides what lies between the logits and the policy: all that the sampler does, or a trainer's
     temperature alone. Settings of one SPEC and one `start` share a loaded engine. Settings that ask for the same
     are one run, unless `again` tells them apart. `drawn` is the tokens' own trace: what the behaviour said of them
-    as it drew them.
+    as it drew them. `tokens` are other sequences than those that were drawn.
     """
 
     label: str
@@ -41,11 +65,25 @@ class Setting:
     start: int = 0
     again: int = 0
     drawn: bool = False
+    tokens: OtherTokens | None = None
 
     @property
     def asks(self) -> Hashable:
         """What is the same of settings that are one run."""
-        return (self.side, str(self.spec), self.path, self.composition, self.start, self.again, self.drawn)
+        run = (self.path, self.composition, self.start, self.again)
+        return (self.side, str(self.spec), *run, self.drawn, self.tokens)
+
+    @property
+    def described(self) -> str:
+        """`prefill, behaviour, one token`: the path, the label, and what other tokens it is of."""
+        tokens = [] if self.tokens is None else [self.tokens.label]
+        return ", ".join(dict.fromkeys([self.path, self.label, *tokens]))
+
+    def started_with(self, behavior: EngineSpec) -> tuple[str, int, bool]:
+        """What is the same of settings that one start of an engine can do. Other tokens cannot be made before
+        `behavior` has drawn some, which its first start does."""
+        first = (str(self.spec), self.start) == (str(behavior), 0)
+        return str(self.spec), self.start, first and self.tokens is not None
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,8 +91,11 @@ class Comparison:
     """A cell of the table: what changes from `against` to `setting`.
 
     From its mean TV that of each of `less`, other comparisons of the plan, is taken, prompt by prompt: a floor, a
-    usual value. `along` asks how the gap goes along the response.
+    usual value. Its gap is given as a multiple of that of `over`, another one. `along` asks how the gap goes along
+    the response.
     With a `third`, the errors of both against it are related: both are held against it in the same plan.
+    Where one of the two has other tokens than the other, their responses are the same, and what is before them is
+    not.
     """
 
     against: Setting
@@ -62,6 +103,7 @@ class Comparison:
     less: Sequence[Comparison] = ()
     along: bool = False
     third: Setting | None = None
+    over: Comparison | None = None
 
 
 @dataclass(frozen=True, eq=False)

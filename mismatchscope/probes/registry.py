@@ -71,6 +71,11 @@ PROBES: dict[str, Entry] = {
         "Which of the settings that differ makes the gap?",
         "mismatchscope probe bisect --behavior transformers:attn=eager,dtype=bfloat16 -o bisect",
     ),
+    "context": Entry(
+        "mismatchscope.probes.context:PROBE",
+        "Is the gap in the weights, in attention, or in what it sees?",
+        "mismatchscope probe context --values 1,16,bos -o context",
+    ),
 }
 
 

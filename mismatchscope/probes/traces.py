@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,19 +15,22 @@ from ..engines.spec import EngineSpec
 from ..errors import CapabilityError, ConfigError, DiskFullError, MismatchScopeError
 from ..records import Evidence, Sampling
 from ..traces.reader import Trace
-from ..traces.store import is_complete
-from .plan import Plan, Setting
+from ..traces.store import is_complete, write_records
+from .plan import OtherTokens, Plan, Setting
 
 _KEY_DIGITS = 16
 
 
 @dataclass(frozen=True, eq=False)
 class ProbeTraces:
-    """The tokens that were drawn, and what came of each setting: a trace, or why there is none."""
+    """The tokens that were drawn, what was made of them, and what came of each setting: a trace, why there is none,
+    or why there is nothing to try it on."""
 
     source: Trace
     traces: dict[Setting, Trace] = field(default_factory=dict)
     errors: dict[Setting, MismatchScopeError] = field(default_factory=dict)
+    left_out: dict[Setting, str] = field(default_factory=dict)
+    others: dict[OtherTokens, Trace] = field(default_factory=dict)
 
 
 class TraceMaker:
@@ -51,6 +55,7 @@ class TraceMaker:
         self._reference_temperature = reference_temperature
         self._store, self._logs, self._on_event = store, logs, on_event
         self._labels: dict[str, str] = {}
+        self._others: dict[OtherTokens, Trace] = {}
         key = collector.request_key(behavior, [rollout])[rollout][:_KEY_DIGITS]
         self._source = replace(rollout, trace=self._place(key, "the tokens"))
 
@@ -60,21 +65,49 @@ class TraceMaker:
         A setting that an engine refuses, or dies of, costs none of the others. Raises what drawing the tokens does,
         and `DiskFullError`.
         """
-        starts: dict[tuple[str, int], list[Setting]] = {(str(self._behavior), 0): []}
+        starts: dict[tuple[str, int, bool], list[Setting]] = {(str(self._behavior), 0, False): []}
         for setting in plan.settings:
             if not setting.drawn:
-                starts.setdefault((str(setting.spec), setting.start), []).append(setting)
+                starts.setdefault(setting.started_with(self._behavior), []).append(setting)
         passes: dict[Setting, Pass] = {}
         errors: dict[Setting, MismatchScopeError] = {}
-        for number, settings in enumerate(starts.values(), start=1):
-            spec = settings[0].spec if settings else self._behavior
+        left_out: dict[Setting, str] = {}
+        for number, asked in enumerate(starts.values(), start=1):
+            missing = self._make_others(asked)
+            settings = [setting for setting in asked if setting not in missing]
+            spec = asked[0].spec if asked else self._behavior
             made, failed = self._make_in_one_start(spec, settings, self._logs / f"start-{number}.log")
             passes |= made
             errors |= failed
+            left_out |= missing
         source = self._collector.trace(self._source.trace)
         traces = {setting: self._collector.trace(passes[setting].trace) for setting in passes}
         traces |= {setting: source for setting in plan.settings if setting.drawn}
-        return ProbeTraces(source, traces, errors)
+        return ProbeTraces(source, traces, errors, left_out, dict(self._others))
+
+    def _make_others(self, settings: Iterable[Setting]) -> dict[Setting, str]:
+        """Make the other tokens of these settings, where they are not there; why not, where there can be none."""
+        missing: dict[Setting, str] = {}
+        for setting in settings:
+            if setting.tokens is None or setting.tokens in self._others:
+                continue
+            drawn = self._collector.trace(self._source.trace)
+            if (why := setting.tokens.missing(drawn)) is not None:
+                missing[setting] = why
+            else:
+                self._others[setting.tokens] = self._make_other(setting.tokens, drawn)
+        return missing
+
+    def _make_other(self, tokens: OtherTokens, drawn: Trace) -> Trace:
+        """A trace that is named by what was drawn and what is made of it; it has no whole distributions."""
+        content = hashlib.sha256(f"{drawn.sha256} {tokens!r}".encode()).hexdigest()
+        place = self._place(content[:_KEY_DIGITS], tokens.label)
+        if not is_complete(place):
+            evidence = drawn.evidence if drawn.evidence.level == "topk" else Evidence("sampled")
+            notes = [f"The tokens were drawn in other contexts than these: {tokens.label}."]
+            facts = {"evidence": evidence, "parent": drawn.sha256, "notes": notes}
+            write_records(place, drawn.manifest.model_copy(update=facts), tokens.records(drawn))
+        return self._collector.trace(place)
 
     def _make_in_one_start(
         self, spec: EngineSpec, settings: Sequence[Setting], log: Path
@@ -152,7 +185,7 @@ class TraceMaker:
             self._source.evidence,
             "processed",
             scoring(drawn, setting.side, temperature),
-            source=self._source.trace,
+            source=self._source.trace if setting.tokens is None else self._others[setting.tokens].path,
             path=setting.path,
             composition=setting.composition,
         )
@@ -175,4 +208,4 @@ def _key_of(request: str, setting: Setting) -> str:
 
 
 def _label_of(setting: Setting) -> str:
-    return f"{setting.spec.name} {setting.path}, {setting.label}"
+    return f"{setting.spec.name} {setting.described}"

@@ -26,7 +26,17 @@ class PairSummary:
     """That were compared."""
 
 
-CellStatus = Literal["measured", "ignored", "failed"]
+CellStatus = Literal["measured", "ignored", "failed", "left_out"]
+
+
+@result
+class CellRatio:
+    """A cell's gap as a multiple of that of another cell, `to`: a ratio of means over the states of each."""
+
+    to: str
+    """`whole against behaviour`."""
+    figure: Literal["tv", "abs_logprob_diff"]
+    value: Interval
 
 
 @result
@@ -43,7 +53,8 @@ class ProbeCell:
     """One setting held against another one, on the same tokens.
 
     `status` "ignored": the engine took the setting and says that it does something else; "failed": it refused the
-    setting, or died of it. The `reason` says what it did. `pair` is None where nothing could be compared.
+    setting, or died of it; "left_out": there is nothing to try it on. The `reason` says more. `pair` is None where
+    nothing could be compared.
     """
 
     setting: str
@@ -66,6 +77,9 @@ class ProbeCell:
     """The setting that both are held against, too."""
     errors: ThirdParty | None = None
     """Of the two, against `third`; None also where they cannot be known."""
+    ratio: CellRatio | None = None
+    times_rounding: float | None = None
+    """How many times as large as rounding usually makes it: as `provenance.size.times`, of this pair."""
 
 
 @result
@@ -144,5 +158,5 @@ class Probe:
 
     @property
     def complete(self) -> bool:
-        """Whether every setting did what it was asked to."""
-        return all(cell.status == "measured" for cell in self.cells)
+        """Whether every setting that there was something to try on did what it was asked to."""
+        return all(cell.status in ("measured", "left_out") for cell in self.cells)

@@ -52,6 +52,8 @@ def _columns(probe: Probe) -> Iterator[_Column]:
         yield "difference", _difference
     if any(cell.growth for cell in probe.cells):
         yield "later / earlier half", lambda cell: interval_text(cell.growth) if cell.growth else ""
+    if any(cell.ratio for cell in probe.cells):
+        yield "ratio", _ratio
     yield "remark", _remark
 
 
@@ -72,6 +74,13 @@ def _rounding(cell: ProbeCell) -> str:
     return "" if cell.rounding_floor is None else f"≤ {number(cell.rounding_floor)}"
 
 
+def _ratio(cell: ProbeCell) -> str:
+    """`0.79 [0.72, 0.85] of whole`: the setting of the cell that it is a multiple of."""
+    if cell.ratio is None:
+        return ""
+    return f"{interval_text(cell.ratio.value)} of {cell.ratio.to.partition(' against ')[0]}"
+
+
 def _difference(cell: ProbeCell) -> str:
     """`1.24e-4 [1.1e-4, 1.4e-4] to decode again against decode`: the first of several."""
     if not cell.differences:
@@ -83,15 +92,20 @@ def _difference(cell: ProbeCell) -> str:
 
 
 def _troubles(probe: Probe) -> Iterator[Line]:
-    """What could not be tried, each setting once; and each that others should have been held against."""
+    """What could not be tried, each setting once; and each that others should have been held against. Last, what
+    there was nothing to try on."""
     told = set()
     for cell in probe.cells:
-        if cell.status != "measured":
+        if cell.status in ("ignored", "failed"):
             own = not str(cell.reason).startswith(f"{cell.against}: ")
             key = (cell.setting, of_cell(cell), cell.reason) if own else cell.reason
             if key not in told:
                 yield Line(f"{cell.setting}, {of_cell(cell)}: {cell.status}, {cell.reason}", "caution")
             told.add(key)
+    for setting, reason in dict.fromkeys(
+        (cell.setting, cell.reason) for cell in probe.cells if cell.status == "left_out"
+    ):
+        yield Line(f"{setting}: left out, {reason}")
 
 
 def tells_cells_apart(probe: Probe) -> bool:
@@ -121,5 +135,5 @@ def _short(part: float | None) -> str:
 
 def _remark(cell: ProbeCell) -> str:
     if cell.status != "measured":
-        return cell.status
+        return cell.status.replace("_", " ")
     return "bit-identical" if cell.pair is not None and cell.pair.identical else ""

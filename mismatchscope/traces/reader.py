@@ -1,6 +1,6 @@
 """A complete trace, read lazily: what is asked for is read, in slices that fit.
 
-Shapes: N rows of tokens.parquet, R full distributions, V vocabulary, T response tokens of one sequence, K top-k.
+Shapes: N rows of tokens.parquet, R full distributions, V vocabulary.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
-from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -18,8 +17,7 @@ from ..errors import TraceError
 from ..file_errors import file_errors
 from ..input_files import check_regular, open_regular, parse_json, reason
 from ..parquet_files import BrokenPageError, ExpandingFileError, check_expansion, open_parquet
-from ..records import Evidence, Observed, Request, SequenceRecord, finished_parts, request_to_score
-from .columns import flat, pad
+from ..records import Evidence, Request, SequenceRecord, finished_parts, request_to_score
 from .packing import sha256_of
 from .row_groups import batches_of
 from .schema import (
@@ -33,6 +31,7 @@ from .schema import (
     read_manifest,
 )
 from .table_checks import check_types, checked
+from .trace_records import records_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -199,44 +198,13 @@ class Trace:
 
         They are those that `records.request_to_score` makes of the sequences before they are packed.
         """
-        names = ("sequence_id", "prompt_id", "prompt_token_ids", "response_token_ids", "finish_reason")
-        sequences = self.read_sequences(list(names))
         evidence = evidence or self.evidence
-        _, length_S = flat(sequences["response_token_ids"].combine_chunks())
-        topk = evidence.level == "topk" and "topk_ids" in self.token_columns
-        observed = self._topk_by_sequence(length_S) if topk else repeat((None, None))
-        for row, (ids_TK, logprobs_TK) in zip(range(sequences.num_rows), observed, strict=False):
-            sequence_id, prompt_id, prompt, response, reason = (sequences[name][row] for name in names)
-            record = SequenceRecord(
-                sequence_id=sequence_id.as_py(),
-                prompt_id=prompt_id.as_py(),
-                prompt_token_ids=prompt.values.to_numpy(),
-                response_token_ids=response.values.to_numpy(),
-                finish_reason=reason.as_py(),
-                observed=Observed(np.empty(0), ids_TK, logprobs_TK),  # nobody asks for the tokens' log-probs
-            )
+        for record in records_of(self, logprobs=False, topk=evidence.level == "topk"):
             yield request_to_score(record, evidence, self.manifest.policy)
 
-    def _topk_by_sequence(self, length_S: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Per sequence the top-k ids [T, K] (padded with -1) and their log-probs [T, K] (padded with NaN)."""
-        import pyarrow as pa
-
-        batches = self.iter_tokens(["topk_ids", "topk_logprobs"])
-        lists = (flat(batch.column(0)) for batch in self.iter_tokens(["topk_ids"]))
-        width = max((int(length_N.max(initial=0)) for _, length_N in lists), default=0)  # one K for all requests
-        schema = self.parquet(TOKENS).schema_arrow
-        table = pa.schema([schema.field("topk_ids"), schema.field("topk_logprobs")]).empty_table()
-        for length in length_S.tolist():
-            while table.num_rows < length:
-                batch = next(batches, None)
-                if batch is None:
-                    raise TraceError(f"{self.path / TOKENS} ends before the responses of {SEQUENCES} do.")
-                table = pa.concat_tables([table, pa.Table.from_batches([batch])])
-            rows = table.slice(0, length).combine_chunks()
-            table = table.slice(length)
-            id_F, k_T = flat(rows["topk_ids"].combine_chunks())
-            logp_F, _ = flat(rows["topk_logprobs"].combine_chunks())
-            yield pad(id_F, k_T, fill=-1, width=width), pad(logp_F, k_T, fill=np.nan, width=width)
+    def records(self) -> Iterator[SequenceRecord]:
+        """Its sequences with all that was seen of their tokens, but for whole distributions."""
+        return records_of(self, logprobs=True, topk=True)
 
     @cached_property
     def _distributions(self) -> _Layout:

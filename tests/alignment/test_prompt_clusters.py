@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+import pytest
+from builders import records, stored
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mismatchscope.alignment.alignment import Alignment
 from mismatchscope.alignment.cursors import Responses
-from mismatchscope.alignment.prompt_clusters import PromptClusters, prompt_keys
+from mismatchscope.alignment.prompt_clusters import PromptClusters, PromptsOf, prompt_keys
+from mismatchscope.errors import MisalignedError
 
 
 def responses(prompts: Sequence[tuple[int, Sequence[int]]]) -> Responses:
@@ -79,3 +85,30 @@ def test_the_same_prompt_has_the_same_label_in_another_trace() -> None:
 
 def test_the_order_of_tokens_counts() -> None:
     assert len(set(prompt_keys(responses([(0, [1, 2]), (0, [2, 1]), (0, [1, 2, 0])])).tolist())) == 3
+
+
+def test_the_prompts_of_a_trace_are_known_by_their_ids_whatever_is_before_the_responses(tmp_path: Path) -> None:
+    """Each sequence has its own prompt in the trace; cut short, all of them begin alike."""
+    given = [replace(each, prompt_id=each.sequence_id) for each in records([3, 2, 4, 5])]
+    given[3].prompt_token_ids = given[0].prompt_token_ids  # under another id
+    trace = stored(tmp_path / "given", given)
+    shorter = [replace(each, prompt_token_ids=np.array([7], dtype=np.int32)) for each in given]
+    mu, pi = stored(tmp_path / "mu", shorter), stored(tmp_path / "pi", given)
+    with pytest.raises(MisalignedError):
+        list(Alignment(mu, pi).blocks())
+    alignment = Alignment(mu, pi, prompts=trace)
+    (block,) = alignment.blocks()
+    first, second, third, fourth = block.cluster_S.tolist()
+    assert fourth == first and len({first, second, third}) == 3
+    assert (alignment.counts.prompts, alignment.counts.prompt_ids) == (3, 4)
+    own = np.concatenate([each.cluster_S for each in Alignment(trace, trace).blocks()])
+    assert block.cluster_S.tolist() == own.tolist(), "so that the two can be paired"
+    assert PromptsOf(trace).labels(responses([(2, [7]), (0, [])])).tolist() == [third, first]
+
+
+def test_other_responses_are_refused_whatever_is_before_them(tmp_path: Path) -> None:
+    given = records([3, 2])
+    trace = stored(tmp_path / "given", given)
+    changed = [replace(each, response_token_ids=each.response_token_ids[::-1].copy()) for each in given]
+    with pytest.raises(MisalignedError):
+        list(Alignment(trace, stored(tmp_path / "changed", changed), prompts=trace).blocks())

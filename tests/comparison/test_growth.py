@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from written_traces import full_trace, pair_of, sampled_pair
 
-from mismatchscope.comparison.growth import _ratio, growth_of
+from mismatchscope.comparison.growth import growth_of
 from mismatchscope.comparison.pair import Pair
+from mismatchscope.comparison.ratio import ratio_of_means
 from mismatchscope.measures.accumulators import ClusterSums
 from mismatchscope.measures.results import Interval
 
@@ -56,7 +57,7 @@ def test_the_interval_covers_the_truth_as_often_as_it_says() -> None:
     for _ in range(1000):
         scale_N = np.repeat(rng.uniform(0.01, 0.1, 24), 4)
         halves = [ClusterSums.of(scale_N * rng.exponential(1.0, 96), prompt_N) for _ in range(2)]
-        found = _ratio(*halves, clusters=24, confidence=0.95)
+        found = ratio_of_means(*halves, clusters=24, confidence=0.95)
         covered.append(found.low <= 1 <= found.high)
     assert np.mean(covered) == pytest.approx(0.95, abs=0.021)  # three standard deviations
 

@@ -37,6 +37,7 @@ from mismatchscope.reports.document import (
 )
 from mismatchscope.reports.pair_fields import (
     CellDifference,
+    CellRatio,
     Completions,
     PairSummary,
     Probe,
@@ -249,7 +250,17 @@ def probe() -> Report:
             differences=(CellDifference("batch of 2 against alone", mean(0.00021, 0.00016, 0.00027)),),
             growth=mean(1.31, 1.08, 1.62),
         ),
-        ProbeCell("batch of 8", "alone", spec, "prefill", {"batch_size": 8}, pair=far),
+        ProbeCell(
+            "batch of 8",
+            "alone",
+            spec,
+            "prefill",
+            {"batch_size": 8},
+            pair=far,
+            ratio=CellRatio("batch of 2 against alone", "tv", mean(10.1, 7.2, 14.3)),
+            times_rounding=2.13,
+        ),
+        ProbeCell("BOS missing", "alone", spec, "prefill", status="left_out", reason="no prompt begins with BOS"),
         ProbeCell(HOSTILE, "alone", spec, "prefill", status="failed", reason=f"no such layout: {HOSTILE}"),
         ProbeCell("2 threads", "alone", spec, "prefill", {"threads": 1}, "ignored", "asked for threads=2", near),
     ]

@@ -95,6 +95,17 @@ def test_a_foreign_table_must_have_the_columns_of_the_contract(tmp_path: Path) -
         Trace.open(tmp_path / "t", verify=False)
 
 
+def test_records_have_what_was_seen_of_the_tokens(tmp_path: Path) -> None:
+    expected = records([4, 0, 70], level="topk", k=3)
+    for one, each in zip(stored(tmp_path, expected).records(), expected, strict=True):
+        for name in ("sequence_id", "prompt_id", "finish_reason"):
+            assert getattr(one, name) == getattr(each, name)
+        for name in ("prompt_token_ids", "response_token_ids"):
+            np.testing.assert_array_equal(getattr(one, name), getattr(each, name))
+        for name in ("logprob_T", "topk_ids_TK", "topk_logprobs_TK"):
+            np.testing.assert_array_equal(getattr(one.observed, name), getattr(each.observed, name))
+
+
 def test_requests_ask_for_the_same_tokens_at_the_observed_ids(tmp_path: Path) -> None:
     expected = records([4, 0, 70], level="topk", k=3)
     expected[0].observed.topk_ids_TK[1, 2] = -1  # this state shows two ids, and so all that it has
