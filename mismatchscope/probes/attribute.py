@@ -48,6 +48,7 @@ def _plan(question: Question) -> Plan:
         "what differs between the two SPECs, in every combination",
         [Comparison(reference, setting) for setting in settings],
         keys=keys,
+        the_gap=True,
     )
 
 

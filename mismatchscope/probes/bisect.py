@@ -96,7 +96,7 @@ def _search(question: Question, first: Sequence[MeasuredCell]) -> Search:
 def _held_to(reference: Setting, settings: Sequence[Setting], more: int = 0) -> Plan:
     keys = sorted({key for setting in settings for key in setting.spec.options})
     comparisons = [Comparison(reference, setting) for setting in settings]
-    return Plan("what differs between the two SPECs", comparisons, keys=keys, more=more)
+    return Plan("what differs between the two SPECs", comparisons, keys=keys, more=more, the_gap=True)
 
 
 def _reference(question: Question) -> Setting:

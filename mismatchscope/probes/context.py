@@ -148,7 +148,7 @@ def _plan(question: Question) -> Plan:
         for variant in (Bos(2), Bos(0)):
             cells.append(Comparison(behavior, side(variant.label, False, variant), over=whole))
             cells.append(Comparison(reference, side(variant.label, True, variant), over=whole))
-    return Plan(factor="what is before a token", comparisons=cells)
+    return Plan(factor="what is before a token", comparisons=cells, the_gap=True)
 
 
 @dataclass(frozen=True)

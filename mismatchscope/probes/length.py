@@ -26,7 +26,7 @@ def _plan(question: Question) -> Plan:
     _tolerances(question)
     trainer = Setting("the reference", "reference", question.reference, "prefill")
     drawn = Setting("as drawn", "behavior", question.behavior, "rollout", drawn=True)
-    return Plan("the length of a response", [Comparison(trainer, drawn)])
+    return Plan("the length of a response", [Comparison(trainer, drawn)], the_gap=True)
 
 
 def _tolerances(question: Question) -> list[float]:

@@ -50,6 +50,7 @@ def _plan(question: Question) -> Plan:
     return Plan(
         factor=f"the path, {sampler} decode, {sampler} prefill, {other} prefill as the trainer",
         comparisons=[in_all, of_path, of_engine, of_decode, of_prefill, of_trainer],
+        the_gap=True,
     )
 
 

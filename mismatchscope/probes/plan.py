@@ -110,7 +110,8 @@ class Comparison:
 class Plan:
     """`factor` says in a few words what is changed, `keys` which options of an engine are. Of each group of
     `greedy` rollouts the completions are held against each other. At most `more` settings follow from what is
-    found. The cells of a `ranked` plan rise by mean TV."""
+    found. The cells of a `ranked` plan rise by mean TV. Where the plan begins with `the_gap` that it is about, that
+    is what a report has all its other figures of; else it is the cell of largest mean TV."""
 
     factor: str
     comparisons: Sequence[Comparison]
@@ -118,6 +119,7 @@ class Plan:
     keys: Sequence[str] = ()
     more: int = 0
     ranked: bool = False
+    the_gap: bool = False
 
     @property
     def settings(self) -> list[Setting]:

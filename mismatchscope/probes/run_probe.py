@@ -98,7 +98,7 @@ def run_probe(
         store.mkdir(parents=True, exist_ok=True)
     with locked(store / DIRECTORY_LOCK, str(store)):
         found = _carried_out(planned, settings, _maker(planned, settings, directory, store, on_event))
-    shown, pair = _shown(found, first=planned.probe.search is not None)
+    shown, pair = _shown(found, first=planned.plan.the_gap)
     probe = pair_fields.Probe(
         name=planned.name,
         factor=planned.plan.factor,
@@ -171,7 +171,7 @@ def _carried_out(planned: PlannedProbe, settings: AuditSettings, maker: TraceMak
 
 
 def _shown(found: _Found, *, first: bool) -> tuple[pair_fields.ProbeCell, Pair]:
-    """The cell that the rest of the report is of: that of largest mean TV or, of a search, the one it begins with.
+    """The cell that the rest of the report is of: that of largest mean TV, or the `first` one that was measured.
 
     Where none was measured, raises why the first setting failed, or `NotComparableError`.
     """
