@@ -175,7 +175,7 @@ def test_both_sides_have_the_embedded_model(model: str, tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.engines
 @pytest.mark.parametrize("model", ["demo:moe"])  # which has all that the dense one has, and experts
-@pytest.mark.parametrize(("spec", "options"), [(VLLM[0], VLLM_SMALL), (SGLANG[0], "dtype=auto")])
+@pytest.mark.parametrize(("spec", "options"), [(VLLM[-1], VLLM_SMALL), (SGLANG[0], "dtype=auto")])
 def test_an_engine_has_loaded_the_embedded_model(spec: str, options: str, model: str, tmp_path: Path) -> None:
     """vLLM's kernels for a CPU pack the linear layers, and the experts in an order of their own."""
     if find(*spec.split("==")) is None:
