@@ -149,6 +149,7 @@ def test_other_prompts_in_the_same_directory_are_refused_and_the_old_ones_stay(t
     assert figures(ms.audit(**given, prompts=["one", "two"], resume=True)) == figures(first)
 
 
+@pytest.mark.slow
 def test_prompts_are_rows_too_as_a_frame_has_them(tmp_path: Path) -> None:
     chat = [{"role": "user", "content": "2 + 2?"}]
     tools = [{"function": {"name": "add"}}]
@@ -208,6 +209,7 @@ def test_a_wrong_setting_is_found_before_the_run(tmp_path: Path, changes: dict[s
     assert not list(tmp_path.glob("run/behavior"))
 
 
+@pytest.mark.slow
 def test_paths_and_traces_compare_alike(pair: Pair, tmp_path: Path) -> None:
     mu, pi = pair.behavior, pair.reference
     report = ms.compare(mu, pi)

@@ -171,6 +171,7 @@ def test_the_example_trace_can_be_compared(example_report: report.Report) -> Non
     assert example_report.token.abs_logprob_diff.mean == pytest.approx(0.01 * (2 / 3.14159) ** 0.5, rel=0.1)
 
 
+@pytest.mark.slow
 def test_the_example_engine_and_format_work(unigram: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = load_settings(
         None,

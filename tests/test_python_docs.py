@@ -28,6 +28,7 @@ def same(shown: str, printed: str) -> bool:
     return words[0] == words[1] and numbers[1] == pytest.approx(numbers[0], rel=0.05)
 
 
+@pytest.mark.slow
 def test_the_page_runs_from_top_to_bottom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     blocks = [(found["kind"], found["text"]) for found in BLOCK.finditer(PAGE)]

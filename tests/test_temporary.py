@@ -109,6 +109,7 @@ def test_a_parent_that_is_not_ours_alone_is_not_used(place: Path, put) -> None:
     assert not parent.is_dir() or (parent / "theirs").exists()
 
 
+@pytest.mark.slow
 def test_processes_that_begin_and_end_at_the_same_time_do_not_meet(place: Path) -> None:
     code = (
         "from mismatchscope.temporary import temporary_directory\n"

@@ -33,6 +33,7 @@ def full_at(seen: Observed, position: int) -> np.ndarray | None:
     return seen.full_logprobs_RV[found[0]] if len(found) else None
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(
     lengths=st.lists(st.integers(0, 7), min_size=2, max_size=6),
@@ -227,6 +228,7 @@ def test_too_few_tokens_say_nothing_of_a_shift(store: Store) -> None:
     assert align(mu, pi).counts.tokens == 30
 
 
+@pytest.mark.slow
 def test_a_long_trace_is_streamed_in_bounded_pieces(store: Store) -> None:
     """200 000 tokens: no block exceeds its rows, no piece its bytes, and every token comes by."""
     k, limit = 8, 2**20

@@ -11,6 +11,8 @@ from mismatchscope.engines.spec import parse_spec
 from mismatchscope.environments import Environment, interpreter
 from mismatchscope.errors import EnvironmentBrokenError, EnvironmentMissingError
 
+pytestmark = pytest.mark.slow  # environments are made of real interpreters
+
 
 @pytest.mark.parametrize(
     ("spec", "python"),

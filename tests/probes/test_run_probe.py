@@ -68,6 +68,7 @@ def test_a_path_without_noise_is_invariant(tmp_path: Path) -> None:
     assert started == ["synthetic"], "one engine, loaded once, for every composition of both paths"
 
 
+@pytest.mark.slow
 def test_noise_of_the_batch_is_found_and_measured(tmp_path: Path) -> None:
     report, _ = probed("batch", tmp_path / "batch", values=("2", "4"), **NOISY)
     found = cells(report)

@@ -141,6 +141,7 @@ def ragged_top_k(draw: st.DrawFn) -> tuple[int, list[SequenceRecord]]:
     return k, batch
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(ragged_top_k())
 def test_a_trace_makes_the_requests_that_its_parts_made(

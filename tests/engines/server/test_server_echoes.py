@@ -94,6 +94,7 @@ def test_a_key_in_a_refusal(
     assert_hidden(shown, echoed)
 
 
+@pytest.mark.slow
 def test_a_key_in_headers_and_in_the_place_of_a_redirect(
     vllm: MisbehavingServer, model: Path, tmp_path: Path
 ) -> None:
