@@ -89,15 +89,6 @@ class TokenSums:
     def largest_abs_prob_diff(self) -> Array:
         return np.maximum(self.largest_prob_diff, -self.smallest_prob_diff)
 
-    def grouped(self, group_U: ArrayLike, groups: int) -> TokenSums:
-        """Those of the groups 0 … `groups` - 1 that the segments are of, [G]; a group may have no segment."""
-        return TokenSums(
-            **{
-                field.name: _pooled(field.name, getattr(self, field.name), np.asarray(group_U), groups)
-                for field in fields(self)
-            }
-        )
-
 
 _NAMES = tuple(field.name for field in fields(TokenSums))
 TOKEN_SUMS = np.dtype([(name, np.float64) for name in _NAMES])

@@ -111,14 +111,6 @@ def test_what_is_not_legal_is_counted_and_nothing_else(backend: str) -> None:
     assert found.shortfall[0] == 1.0
 
 
-def test_groups_of_segments_are_the_segments_joined(backend: str) -> None:
-    mu_N, pi_N = some(400)
-    offsets_U1 = np.arange(0, 401, 10)
-    of_segments = token_sums(mu_N, pi_N, offsets_U1)
-    close(of_segments.grouped(np.repeat([0, 1], 20), 2), token_sums(mu_N, pi_N, [0, 200, 400]), rel=1e-12)
-    assert of_segments.grouped(np.zeros(40, dtype=int), 3).tokens.tolist() == [400, 0, 0]
-
-
 def test_threads_change_nothing(backend: str) -> None:
     mu_N, pi_N = some(400)
     offsets_U1 = np.arange(0, 401, 10)
