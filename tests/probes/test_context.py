@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from probe_runs import codes
 from synthetic_pair import make_pair
 
 from mismatchscope.collection.output import output_directory
@@ -34,11 +35,6 @@ def probed(directory: Path, *values: str, **changes: Any) -> Report:
 def cells(report: Report) -> dict[tuple[str, str], ProbeCell]:
     assert report.probe is not None
     return {(cell.setting, cell.against): cell for cell in report.probe.cells}
-
-
-def codes(report: Report) -> list[str]:
-    assert report.probe is not None
-    return [each.code for each in report.probe.conclusion]
 
 
 @pytest.fixture(scope="module", params=[Evidence("full"), Evidence("topk", k=4)], ids=["full", "topk"])
@@ -180,9 +176,9 @@ def test_what_is_said_of_more_tokens_and_of_noise() -> None:
     none = cell("last 16 tokens", (0.0, 0.0, 0.0), None, identical=True)
     assert concluded(gone, none) == ["vanishes", "gap", "further_back"]
     there = cell("one token", (0.8, 0.7, 0.9), 17.0)
-    for share, codes in ((0.9, ["stays", "noise", "gap"]), (0.2, ["stays", "gap"])):
+    for share, said in ((0.9, ["stays", "noise", "gap"]), (0.2, ["stays", "gap"])):
         again = cell("one token again", (share, share - 0.1, share + 0.1), 9.0, against="one token")
-        assert concluded(there, again) == codes
+        assert concluded(there, again) == said
 
 
 def test_what_closes_the_gap_goes_before_what_it_looks_like() -> None:

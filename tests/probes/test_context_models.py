@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from in_process import run_here
+from probe_runs import codes
 from tiny_models import save_model
 
 from mismatchscope.collection.collector import Collector
@@ -36,11 +37,6 @@ def probed(directory: Path, values: str, **settings: Any) -> Report:
 def cells(report: Report) -> dict[tuple[str, str], ProbeCell]:
     assert report.probe is not None
     return {(cell.setting, cell.against): cell for cell in report.probe.cells}
-
-
-def codes(report: Report) -> list[str]:
-    assert report.probe is not None
-    return [each.code for each in report.probe.conclusion]
 
 
 def write_config(directory: Path, **keys: Any) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from probe_runs import NOISE, NOISY, probed, settings
+from probe_runs import NOISE, NOISY, codes, probed, settings
 
 from mismatchscope.composition import BatchComposition
 from mismatchscope.engines.spec import parse_spec
@@ -30,11 +30,6 @@ from mismatchscope.traces.schema import Manifest
 def cells(report: Report) -> dict[tuple[str, str], ProbeCell]:
     assert report.probe is not None
     return {(cell.path, cell.setting): cell for cell in report.probe.cells}
-
-
-def codes(report: Report) -> list[str]:
-    assert report.probe is not None
-    return [each.code for each in report.probe.conclusion]
 
 
 @pytest.fixture

@@ -34,3 +34,9 @@ def probed(
     with output_directory(directory, resume=True):
         planned = plan_probe(name, asked, values)
         return run_probe(planned, asked, directory, store=store, command="", on_event=on_event), started
+
+
+def codes(report: Report) -> list[str]:
+    """Of what a probe says."""
+    assert report.probe is not None
+    return [each.code for each in report.probe.conclusion]
