@@ -52,9 +52,9 @@ def mean_tv(pair: PairSummary) -> str:
 
 def same_bits(pair: PairSummary) -> str:
     """Of the sampled tokens: at how many both log-probs have the same bits."""
-    if pair.same_tokens is None or not pair.tokens:
+    if pair.same_share is None:
         return "same bits at an unknown share of tokens"
-    return f"same bits at {share(pair.same_tokens / pair.tokens)} of {count(pair.tokens, 'token')}"
+    return f"same bits at {share(pair.same_share)} of {count(pair.tokens or 0, 'token')}"
 
 
 def computation_of(cell: ProbeCell) -> str:

@@ -25,6 +25,11 @@ class PairSummary:
     tokens: int | None = None
     """That were compared."""
 
+    @property
+    def same_share(self) -> float | None:
+        """Of the sampled tokens, those whose two log-probs have the same bits."""
+        return None if self.same_tokens is None or not self.tokens else self.same_tokens / self.tokens
+
 
 CellStatus = Literal["measured", "ignored", "failed", "left_out"]
 

@@ -43,7 +43,7 @@ def _columns(probe: Probe) -> Iterator[_Column]:
         yield "against", lambda cell: cell.against
     if len({place_in(probe, cell) for cell in probe.cells}) > 1:
         yield "path", lambda cell: place_in(probe, cell)
-    yield "same bits", lambda cell: _of_pair(cell, _same_bits)
+    yield "same bits", lambda cell: _of_pair(cell, lambda pair: share(pair.same_share))
     yield "max TV", lambda cell: _of_pair(cell, lambda pair: number(pair.alpha.observed_max))
     yield "KL", lambda cell: _of_pair(cell, lambda pair: number(None if pair.kl is None else pair.kl.mean))
     if any(cell.rounding_floor is not None for cell in probe.cells):
@@ -64,10 +64,6 @@ def _of_length(row: PrefixMeasures) -> tuple[str, ...]:
 
 def _of_pair(cell: ProbeCell, text: Callable[[PairSummary], str]) -> str:
     return UNKNOWN if cell.pair is None else text(cell.pair)
-
-
-def _same_bits(pair: PairSummary) -> str:
-    return share(None if pair.same_tokens is None or not pair.tokens else pair.same_tokens / pair.tokens)
 
 
 def _rounding(cell: ProbeCell) -> str:
