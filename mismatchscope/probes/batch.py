@@ -93,15 +93,15 @@ def _conclude(cells: Sequence[ProbeCell], completions: Sequence[Completions]) ->
 
     found = measured(cells)
     conclusions: list[ProbeConclusion] = []
-    for computation in dict.fromkeys(map(computation_of, cells)):
-        own = [entry for entry in found if computation_of(entry[0]) == computation]
-        varying = differing(own)
+    for place in dict.fromkeys((cell.engine, cell.path) for cell, _ in found):
+        own = [entry for entry in found if (entry[0].engine, entry[0].path) == place]
+        computation, varying = computation_of(own[0][0]), differing(own)
         if varying:
             cell, pair = farthest(varying)
             sentence = f"{computation} depends on the batch, by most with {cell.setting} against {cell.against}: "
             conclusions.append(ProbeConclusion("depends_on_batch", f"{sentence}{gap(pair)}."))
             conclusions += _rules(computation, own)
-        elif own:
+        else:
             sentence = f"{computation}: no bit depends on the batch in {count(len(own), 'comparison')}."
             conclusions.append(ProbeConclusion("batch_invariant", sentence))
     return [*conclusions, *map(_of_completions, completions)] or [nothing_tried()]
@@ -119,7 +119,7 @@ def _rules(computation: str, cells: Sequence[MeasuredCell]) -> Iterator[ProbeCon
         )
     members = {setting: identical for (setting, _), identical in same.items() if setting in (_OTHERS, _BY_LENGTH)}
     if members and all(members.values()) and not all(rows.values()):
-        sentence = "how many sequences a batch has matters, not which and in what order"
+        sentence = "how many sequences a batch has matters, not which or in what order, as far as was tried"
         yield ProbeConclusion("rows", f"{computation}: {sentence}.")
     elif members and not all(members.values()):
         changing = [setting for setting, identical in members.items() if not identical]
@@ -137,7 +137,7 @@ def _of_completions(completions: Completions) -> ProbeConclusion:
 
     of_each = f"{completions.of_each} greedy completions of each of {count(completions.prompts, 'prompt')}"
     if not completions.diverging_prompts:
-        return ProbeConclusion("one_completion", f"{of_each}: the same tokens, whatever the batch.")
+        return ProbeConclusion("one_completion", f"{of_each}: the same tokens in all of these batches.")
     sentence = (
         f"{of_each}: {count(completions.diverging_prompts, 'prompt')} with more than one, "
         f"up to {completions.most_unique}; the first divergence is at token {completions.first_divergence}."

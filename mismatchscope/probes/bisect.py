@@ -47,7 +47,11 @@ def _search(question: Question, first: Sequence[MeasuredCell]) -> Search:
         return Findings([ProbeConclusion("no_gap", "There is no gap: no recorded log-prob differs in a bit.")])
     if closed.clusters < 2:
         return Findings([ProbeConclusion("cannot_tell", f"One prompt cannot tell what closes the gap: {told}.")])
-    if (closed.low if closed.low is not None else closed.value or 0.0) <= 0:
+    least_closed, most_closed = (closed.value if end is None else end for end in (closed.low, closed.high))
+    if (least_closed or 0.0) <= 0:
+        if (most_closed or 0.0) > _LEFT * (whole.alpha.mean.value or 0.0):
+            sentence = f"It cannot be told whether the settings that differ make the gap: {told}."
+            return Findings([ProbeConclusion("cannot_tell", sentence)])
         sentence = f"What makes the gap is not among the settings that differ: {told}."
         return Findings([ProbeConclusion("not_among", sentence)])
     allowed = _LEFT * (closed.value or 0.0)

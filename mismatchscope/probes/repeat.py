@@ -50,7 +50,7 @@ def _conclude(cells: Sequence[ProbeCell], completions: Sequence[Completions]) ->
     if not found:
         return [nothing_tried()]
     if not varying:
-        return [ProbeConclusion("identical", "Bit-identical every time it was run again.")]
+        return [ProbeConclusion("identical", "Bit-identical in every repeat that was measured.")]
     cell, pair = farthest(varying)
     sentence = f"Not the same bits again, by most {computation_of(cell)} with {cell.setting}: {gap(pair)}."
     conclusions = [ProbeConclusion("varies", sentence)]

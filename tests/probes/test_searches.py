@@ -179,3 +179,11 @@ def test_a_contrast_of_a_pair_with_itself_is_nothing(tmp_path: Path) -> None:
 def test_one_prompt_tells_nothing(tmp_path: Path) -> None:
     report, _ = probed("bisect", tmp_path / "run", behavior=f"synthetic:{LARGE}", reference=REFERENCE, limit=1)
     assert conclusion(report)[0] == "cannot_tell"
+
+
+@pytest.mark.slow
+def test_too_few_prompts_lay_a_gap_on_no_setting_and_clear_none(tmp_path: Path) -> None:
+    """Of two prompts that differ, no interval tells how much a change closes."""
+    behavior = f"synthetic:{LARGE},cluster=1"
+    report, _ = probed("bisect", tmp_path / "run", behavior=behavior, reference=REFERENCE, limit=2)
+    assert conclusion(report)[0] == "cannot_tell"
