@@ -26,6 +26,14 @@ def nothing_tried() -> ProbeConclusion:
     return ProbeConclusion("nothing_tried", "No setting did what it was asked to.")
 
 
+def by_computation(cells: Sequence[MeasuredCell]) -> dict[str, list[MeasuredCell]]:
+    """Those of each engine and path."""
+    found: dict[str, list[MeasuredCell]] = {}
+    for cell, pair in cells:
+        found.setdefault(computation_of(cell), []).append((cell, pair))
+    return found
+
+
 def differing(cells: Sequence[MeasuredCell]) -> list[MeasuredCell]:
     return [(cell, pair) for cell, pair in cells if not pair.identical]
 

@@ -17,6 +17,7 @@ from ..machine import hardware
 from ..reports.text import estimate, number
 from .conclusions import (
     MeasuredCell,
+    by_computation,
     computation_of,
     differing,
     farthest,
@@ -98,8 +99,7 @@ def _between(sides: Sequence[Sequence[Setting]], third: Setting | None) -> Itera
 def _conclude(cells: Sequence[ProbeCell], completions: Sequence[Completions]) -> list[ProbeConclusion]:
     found = measured(cells)
     conclusions: list[ProbeConclusion] = []
-    for computation in dict.fromkeys(computation_of(cell) for cell, _ in found):
-        own = [(cell, pair) for cell, pair in found if computation_of(cell) == computation]
+    for computation, own in by_computation(found).items():
         conclusions += _of_one_side(computation, own)
     return [*conclusions, *_of_sides(found)] or [nothing_tried()]
 

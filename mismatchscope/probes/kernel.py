@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..engines.spec import resolve_options
 from ..errors import ConfigError
 from ..machine import hardware
-from .conclusions import MeasuredCell, computation_of, differing, farthest, gap, measured, nothing_tried
+from .conclusions import MeasuredCell, by_computation, differing, farthest, gap, measured, nothing_tried
 from .options import also, changed_keys, varied
 from .plan import Comparison, Plan, Probe, Question
 from .sides import Computation
@@ -70,10 +70,8 @@ def _plan(question: Question) -> Plan:
 
 
 def _conclude(cells: Sequence[ProbeCell], completions: Sequence[Completions]) -> list[ProbeConclusion]:
-    found = measured(cells)
     conclusions: list[ProbeConclusion] = []
-    for computation in dict.fromkeys(computation_of(cell) for cell, _ in found):
-        own = [(cell, pair) for cell, pair in found if computation_of(cell) == computation]
+    for computation, own in by_computation(measured(cells)).items():
         conclusions += _of_one_side(computation, own)
     return conclusions or [nothing_tried()]
 
