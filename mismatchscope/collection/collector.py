@@ -70,7 +70,7 @@ class Collector:
             self.traces[path] = Trace.open(path)
         return self.traces[path]
 
-    def request_key(self, spec: EngineSpec, passes: Sequence[Pass]) -> dict[Pass, str]:
+    def request_keys(self, spec: EngineSpec, passes: Sequence[Pass]) -> dict[Pass, str]:
         """Names what each pass asks for, by its content: prompts, weights, settings, packages, the tokens' source.
 
         A pass that takes its tokens from an earlier one of `passes` is named by what that one asks for, so that the

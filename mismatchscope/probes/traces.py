@@ -56,7 +56,7 @@ class TraceMaker:
         self._store, self._logs, self._on_event = store, logs, on_event
         self._labels: dict[str, str] = {}
         self._others: dict[OtherTokens, Trace] = {}
-        key = collector.request_key(behavior, [rollout])[rollout][:_KEY_DIGITS]
+        key = collector.request_keys(behavior, [rollout])[rollout][:_KEY_DIGITS]
         self._source = replace(rollout, trace=self._place(key, "the tokens"))
 
     def make(self, plan: Plan) -> ProbeTraces:
@@ -166,7 +166,7 @@ class TraceMaker:
         unplaced = {
             self._pass(setting, self._store / f"{number}"): setting for number, setting in enumerate(settings)
         }
-        keys = self._collector.request_key(spec, [*draws, *unplaced])
+        keys = self._collector.request_keys(spec, [*draws, *unplaced])
         return {
             setting: replace(pass_, trace=self._place(_key_of(keys[pass_], setting), _label_of(setting)))
             for pass_, setting in unplaced.items()
