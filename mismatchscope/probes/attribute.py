@@ -131,9 +131,9 @@ def _interaction(one: Candidate, other: Candidate, every: Sequence[Candidate]) -
 
 
 def _is_apart(interval: Interval, least: float) -> bool:
-    """Whether the whole interval is beyond `least`, on either side of 0."""
-    if interval.low is None or interval.high is None:
-        return abs(interval.value or 0.0) > least
+    """Whether the whole interval is beyond `least`, on either side of 0. One prompt tells nothing."""
+    if interval.low is None or interval.high is None:  # where prompts do not differ, the value is all there is
+        return interval.clusters > 1 and abs(interval.value or 0.0) > least
     return interval.low > least or interval.high < -least
 
 

@@ -140,7 +140,7 @@ def _of_completions(completions: Completions) -> ProbeConclusion:
         return ProbeConclusion("one_completion", f"{of_each}: the same tokens in all of these batches.")
     sentence = (
         f"{of_each}: {count(completions.diverging_prompts, 'prompt')} with more than one, "
-        f"up to {completions.most_unique}; the first divergence is at token {completions.first_divergence}."
+        f"up to {completions.most_unique}; the first divergence is at position {completions.first_divergence}."
     )
     return ProbeConclusion("several_completions", sentence)
 

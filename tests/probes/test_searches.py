@@ -187,3 +187,9 @@ def test_too_few_prompts_lay_a_gap_on_no_setting_and_clear_none(tmp_path: Path) 
     behavior = f"synthetic:{LARGE},cluster=1"
     report, _ = probed("bisect", tmp_path / "run", behavior=behavior, reference=REFERENCE, limit=2)
     assert conclusion(report)[0] == "cannot_tell"
+
+
+@pytest.mark.slow
+def test_one_prompt_tells_no_share_from_nothing(tmp_path: Path) -> None:
+    report, _ = probed("attribute", tmp_path / "run", behavior=f"synthetic:{LARGE}", reference=REFERENCE, limit=1)
+    assert conclusion(report)[1].endswith("rest 0 %; not told from 0: tv=0.0, path=prefill.")
