@@ -28,7 +28,7 @@ FLOORS = (
     ("config",),
     ("environments",),
     ("engines", "alignment", "gate"),
-    ("traces", "reports", "logs"),
+    ("traces", "reports", "logs", "diagnosis"),
     ("demo", "prompts", "defaults", "machine", "processes", "ray_connection"),
     ("measures", "records", "progress", "parquet_files"),
     ("composition", "transforms", "input_files", "parquet_pages", "durable", "temporary"),
@@ -42,6 +42,7 @@ ONLY = {
     "measures": ("ownership", "temporary", "errors", "foreign_text"),
     "reports": ("measures", "input_files", "errors", "foreign_text"),
     "gate": ("reports", "measures", "errors"),
+    "diagnosis": ("measures", "errors", "foreign_text"),
 }
 
 # What an engine's interpreter has. When it is imported, a file may also need its own engine; one that talks to a
