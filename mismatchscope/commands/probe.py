@@ -83,7 +83,7 @@ def _command(name: str, entry: Entry) -> Callable[..., None]:
             return
         if output is None:
             raise ConfigError("A probe writes its traces and its report somewhere.", hint="add -o DIR")
-        create_missing_environments([settings.behavior, settings.reference])
+        create_missing_environments([settings.behavior, settings.reference], others=planned.specs)
         inputs = [settings.prompts, config, *model_inputs(settings)]
         with output_directory(output, force=force, resume=resume, inputs=inputs):
             with progress() as on_event:

@@ -69,7 +69,7 @@ def parse_spec(text: str) -> EngineSpec:
     if url is not None and not re.match(r"https?://[^/\s]", url):
         raise SpecError(f"'{url}' is not the URL of a server.", hint=f"{match['name']}@http://127.0.0.1:8000")
     options: dict[str, str] = {}
-    for part in _split(tail, text) if tail is not None else ():
+    for part in split_at_commas(tail) if tail is not None else ():
         option = _OPTION.fullmatch(part)
         if option is None:
             raise SpecError(
@@ -150,8 +150,8 @@ def check_spec(text: str) -> None:
     resolve_options(parse_spec(text))
 
 
-def _split(text: str, spec: str) -> list[str]:
-    """Split at the commas outside brackets."""
+def split_at_commas(text: str) -> list[str]:
+    """Split at the commas outside brackets. Raises `SpecError` for a bracket that nothing closes."""
     parts, start, expected = [], 0, []
     for index, character in enumerate(text):
         if character in _CLOSING:
@@ -162,7 +162,7 @@ def _split(text: str, spec: str) -> list[str]:
             parts.append(text[start:index])
             start = index + 1
     if expected:
-        raise SpecError(f"The SPEC '{spec}' lacks a closing '{expected[-1]}'.", hint=EXAMPLE)
+        raise SpecError(f"'{text}' lacks a closing '{expected[-1]}'.", hint="put a list in brackets: key=[a,b]")
     return [*parts, text[start:]]
 
 

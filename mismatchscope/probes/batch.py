@@ -13,7 +13,7 @@ from ..collection.capabilities import capabilities_of
 from ..composition import BatchComposition
 from ..errors import ConfigError
 from ..reports.text import count
-from .conclusions import MeasuredCell, computation_of, differing, farthest, gap, measured, nothing_tried
+from .conclusions import MeasuredCell, by_computation, differing, farthest, gap, measured, nothing_tried
 from .plan import Comparison, Plan, Probe, Question, Setting
 from .sides import Computation, computations
 
@@ -93,10 +93,8 @@ def _conclude(cells: Sequence[ProbeCell], completions: Sequence[Completions]) ->
 
     found = measured(cells)
     conclusions: list[ProbeConclusion] = []
-    for place in dict.fromkeys((cell.engine, cell.path) for cell, _ in found):
-        own = [entry for entry in found if (entry[0].engine, entry[0].path) == place]
-        computation, varying = computation_of(own[0][0]), differing(own)
-        if varying:
+    for computation, own in by_computation(found).items():
+        if varying := differing(own):
             cell, pair = farthest(varying)
             sentence = f"{computation} depends on the batch, by most with {cell.setting} against {cell.against}: "
             conclusions.append(ProbeConclusion("depends_on_batch", f"{sentence}{gap(pair)}."))

@@ -16,11 +16,11 @@ from ..comparison.rounding_size import rounding_size
 from ..comparison.third_party import related_errors
 from ..errors import NotComparableError
 from ..measures.results import Interval, ThirdParty
-from ..reports.pair_fields import CellDifference, CellRatio, ProbeCell, engine_of
+from ..reports.pair_fields import SIDES, CellDifference, CellRatio, ProbeCell, engine_of
 from ..traces.reader import Trace
 from .conclusions import size_of
 from .effective import effective_of, what_was_ignored
-from .plan import Comparison, Plan, Setting
+from .plan import Comparison, Path, Plan, Setting, Side
 from .traces import ProbeTraces
 
 
@@ -57,6 +57,7 @@ def _measured(plan: Plan, comparison: Comparison, traces: ProbeTraces, context: 
         str(setting.spec),
         setting.path,
         third=None if third is None else _label_beside(setting, third, plan),
+        side=setting.side,
     )
     for each in (setting, against):
         if each in traces.left_out:
@@ -102,12 +103,19 @@ def _context(comparison: Comparison, first: Trace, traces: ProbeTraces, context:
 
 
 def _label_beside(setting: Setting, other: Setting, plan: Plan) -> str:
-    """What the other one is called: with its path and engine where another computation has that label too."""
-    engine = engine_of(str(other.spec))
-    computations = {(engine_of(str(each.spec)), each.path) for each in plan.settings if each.label == other.label}
-    if len(computations) == 1 or (engine_of(str(setting.spec)), setting.path) == (engine, other.path):
+    """What the other one is called: with its path and engine where another computation has that label too, or with
+    its side where that tells the two apart."""
+    alike = {_computation(each) for each in plan.settings if each.label == other.label}
+    (engine, path, side), own = _computation(other), _computation(setting)
+    if len(alike) == 1 or own == (engine, path, side):
         return other.label
-    return f"{other.label}, {other.path if engine == engine_of(str(setting.spec)) else f'{engine} {other.path}'}"
+    if own[:2] == (engine, path):
+        return f"{other.label}, {SIDES[side]}"
+    return f"{other.label}, {path if engine == own[0] else f'{engine} {path}'}"
+
+
+def _computation(setting: Setting) -> tuple[str, Path, Side]:
+    return engine_of(str(setting.spec)), setting.path, setting.side
 
 
 def _with_others(comparison: Comparison, found: Mapping[Comparison, MeasuredCell]) -> MeasuredCell:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ..reports.pair_fields import engine_of
+from ..reports.pair_fields import SIDES, engine_of
 from ..reports.text import count, estimate, number, share
 
 if TYPE_CHECKING:
@@ -27,11 +28,15 @@ def nothing_tried() -> ProbeConclusion:
 
 
 def by_computation(cells: Sequence[MeasuredCell]) -> dict[str, list[MeasuredCell]]:
-    """Those of each engine and path."""
-    found: dict[str, list[MeasuredCell]] = {}
+    """Those of each side, engine and path; the side is in the name where both sides compute so."""
+    found: dict[tuple[str, str | None], list[MeasuredCell]] = {}
     for cell, pair in cells:
-        found.setdefault(computation_of(cell), []).append((cell, pair))
-    return found
+        found.setdefault((computation_of(cell), cell.side), []).append((cell, pair))
+    sides = Counter(name for name, _ in found)
+    return {
+        name if sides[name] == 1 or side is None else f"{name} of the {SIDES[side]}": own
+        for (name, side), own in found.items()
+    }
 
 
 def differing(cells: Sequence[MeasuredCell]) -> list[MeasuredCell]:

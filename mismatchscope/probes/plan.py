@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from ..composition import BatchComposition
-from ..engines.spec import EngineSpec
+from ..engines.spec import EngineSpec, split_at_commas
 
 if TYPE_CHECKING:
     from ..records import SequenceRecord
@@ -141,8 +141,9 @@ class Question:
 
     @property
     def words(self) -> list[str]:
-        """The values, where each is a word: those that were given as one text are parted at its commas."""
-        return [word.strip() for value in self.values for word in value.split(",") if word.strip()]
+        """The values, where each is a word: those that were given as one text are parted at its commas, but for
+        those inside brackets. Raises `SpecError` for a bracket that nothing closes."""
+        return [word.strip() for value in self.values for word in split_at_commas(value) if word.strip()]
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..engines.registry import engine_class
 from ..errors import ConfigError
-from .conclusions import computation_of, differing, farthest, gap, measured, nothing_tried
+from .conclusions import by_computation, differing, farthest, gap, measured, nothing_tried
 from .plan import Comparison, Plan, Probe, Question, Setting
 from .sides import Computation, computations
 
@@ -52,9 +52,10 @@ def _conclude(cells: Sequence[ProbeCell], completions: Sequence[Completions]) ->
     if not varying:
         return [ProbeConclusion("identical", "Bit-identical in every repeat that was measured.")]
     cell, pair = farthest(varying)
-    sentence = f"Not the same bits again, by most {computation_of(cell)} with {cell.setting}: {gap(pair)}."
+    names = {id(cell): name for name, own in by_computation(found).items() for cell, _ in own}
+    sentence = f"Not the same bits again, by most {names[id(cell)]} with {cell.setting}: {gap(pair)}."
     conclusions = [ProbeConclusion("varies", sentence)]
-    if same := [f"{computation_of(cell)}, {cell.setting}" for cell, pair in found if pair.identical]:
+    if same := [f"{names[id(cell)]}, {cell.setting}" for cell, pair in found if pair.identical]:
         conclusions.append(ProbeConclusion("identical_in_part", f"The same bits again: {'; '.join(same)}."))
     return conclusions
 

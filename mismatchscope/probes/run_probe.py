@@ -26,7 +26,7 @@ from ..comparison.context import Context
 from ..comparison.pair import Pair
 from ..comparison.pair_report import counts_of, report_of_pair
 from ..config import AuditSettings
-from ..engines.spec import parse_spec, with_adapter
+from ..engines.spec import EngineSpec, parse_spec, with_adapter
 from ..environments import interpreter
 from ..errors import MismatchScopeError, NotComparableError
 from ..file_errors import file_errors
@@ -53,6 +53,12 @@ class PlannedProbe:
     plan: Plan
     prompts: Sequence[Prompt]
     evidence: PlannedEvidence
+
+    @property
+    def specs(self) -> list[EngineSpec]:
+        """Of every engine that is started, each once: the behaviour's, which draws the tokens, first."""
+        specs = (self.question.behavior, *(setting.spec for setting in self.plan.settings))
+        return list({str(spec): spec for spec in specs}.values())
 
 
 def plan_probe(name: str, settings: AuditSettings, values: tuple[str, ...] = ()) -> PlannedProbe:

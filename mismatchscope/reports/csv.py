@@ -71,7 +71,8 @@ def _numbers(node: Any, name: str) -> Iterator[tuple[tuple[str, ...], float | No
         for entry in node:
             if isinstance(entry, str):
                 continue  # names of other rows
-            key = " ".join(_key(field, getattr(entry, field)) for field in _NAMED_BY[name])
+            named_by = {field: getattr(entry, field) for field in _NAMED_BY[name]}
+            key = " ".join(_key(field, value) for field, value in named_by.items() if value is not None)
             for path, value in _numbers(entry, key):
                 if path[0] not in _NAMED_BY[name]:
                     yield (key, *path), value

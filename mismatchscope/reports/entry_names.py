@@ -180,11 +180,12 @@ ENTRY_NAMES = {
     "correction_audit": _labelled("COLUMN_CODE", "column", "code"),
     "native_metrics": _labelled("TRAINER_NAME", "trainer", "name"),
     "cells": EntryNames(
-        fields=("setting", "against", "engine", "path"),
+        fields=("setting", "against", "engine", "path", "side"),
         name=lambda cell: (
             safe_name(cell.setting),
             safe_name(f"{engine_of(cell.engine)}_{cell.path}"),
             safe_name(f"against_{cell.against}"),
+            cell.side or "",
         ),
         form=_LABEL,
         usual=("SETTING",),

@@ -85,6 +85,8 @@ class ProbeCell:
     ratio: CellRatio | None = None
     times_rounding: float | None = None
     """How many times as large as rounding usually makes it: as `provenance.size.times`, of this pair."""
+    side: Literal["behavior", "reference"] | None = None
+    """Of the setting: with all that a sampler does to its logits, or with a trainer's temperature alone."""
 
 
 @result
@@ -138,6 +140,10 @@ class ProbeConclusion:
 
     code: str
     sentence: str
+
+
+SIDES = {"behavior": "behaviour", "reference": "reference"}
+"""What a cell's side is called in sentences."""
 
 
 def engine_of(spec: str) -> str:

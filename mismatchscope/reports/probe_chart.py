@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from .charts import Chart
 from .pair_fields import Probe
-from .probe_section import of_cell, tells_cells_apart
+from .probe_section import computation_in, tells_cells_apart
 from .svg import INK, SECOND, SERIES, STYLE, inline_svg
 from .text import count, number, shortened
 
@@ -59,14 +59,15 @@ def probe_chart(probe: Probe) -> Chart | None:
 
 
 def _places(probe: Probe) -> Iterator[_Place]:
-    alone = len({(cell.setting, of_cell(cell)) for cell in probe.cells}) == len(probe.cells)
-    colors = dict(zip(dict.fromkeys(map(of_cell, probe.cells)), _COLORS * len(probe.cells), strict=False))
-    for cell in probe.cells:
+    kinds = [computation_in(probe, cell) for cell in probe.cells]
+    alone = len({(cell.setting, kind) for cell, kind in zip(probe.cells, kinds, strict=True)}) == len(probe.cells)
+    colors = dict(zip(dict.fromkeys(kinds), _COLORS * len(kinds), strict=False))
+    for cell, kind in zip(probe.cells, kinds, strict=True):
         if cell.pair is not None and cell.third is None:  # those with a third are every two settings
             mean = cell.pair.alpha.mean
             most = cell.pair.alpha.observed_max
             label = cell.setting if alone else f"{cell.setting} against {cell.against}"
-            color = SERIES if tells_cells_apart(probe) else colors[of_cell(cell)]
+            color = SERIES if tells_cells_apart(probe) else colors[kind]
             yield _Place(shortened(label, _LONGEST), mean.value, mean.low, mean.high, most, color)
 
 
@@ -84,7 +85,7 @@ def _draw(axes: Axes, places: list[_Place], least: float) -> None:
 
 
 def _name_colors(axes: Axes, probe: Probe) -> None:
-    kinds = list(dict.fromkeys(map(of_cell, probe.cells)))
+    kinds = list(dict.fromkeys(computation_in(probe, cell) for cell in probe.cells))
     if len(kinds) > 1 and not tells_cells_apart(probe):
         for kind, color in zip(kinds, _COLORS * len(kinds), strict=False):
             axes.plot([], [], color=color, linewidth=0, marker="o", label=kind)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from .logs.section import Line, Section, interval_text
-from .pair_fields import PairSummary, PrefixMeasures, Probe, ProbeCell, engine_of
+from .pair_fields import SIDES, PairSummary, PrefixMeasures, Probe, ProbeCell, engine_of
 from .text import UNKNOWN, number, share
 
 _LENGTHS = ("first tokens", "TV of responses", "log ρ", "its spread", "responses")
@@ -94,9 +94,10 @@ def _troubles(probe: Probe) -> Iterator[Line]:
     for cell in probe.cells:
         if cell.status in ("ignored", "failed"):
             own = not str(cell.reason).startswith(f"{cell.against}: ")
-            key = (cell.setting, of_cell(cell), cell.reason) if own else cell.reason
+            place = computation_in(probe, cell)
+            key = (cell.setting, place, cell.reason) if own else cell.reason
             if key not in told:
-                yield Line(f"{cell.setting}, {of_cell(cell)}: {cell.status}, {cell.reason}", "caution")
+                yield Line(f"{cell.setting}, {place}: {cell.status}, {cell.reason}", "caution")
             told.add(key)
     for setting, reason in dict.fromkeys(
         (cell.setting, cell.reason) for cell in probe.cells if cell.status == "left_out"
@@ -113,15 +114,22 @@ def title_of(probe: Probe) -> str:
     return f"probe {probe.name}"
 
 
-def of_cell(cell: ProbeCell) -> str:
-    """`transformers prefill`: the engine and the path of a cell."""
-    return f"{engine_of(cell.engine)} {cell.path}"
+def computation_in(probe: Probe, cell: ProbeCell) -> str:
+    """`transformers prefill`: the engine and the path of a cell, and the side where both sides have such cells."""
+    name = _computation(cell)
+    sides = {each.side for each in probe.cells if _computation(each) == name}
+    return f"{name}, {SIDES[cell.side]}" if len(sides) > 1 and cell.side is not None else name
 
 
 def place_in(probe: Probe, cell: ProbeCell) -> str:
     """The same, without the engine where the path or the setting tells it."""
-    engine_tells = len(set(map(of_cell, probe.cells))) > len({each.path for each in probe.cells})
-    return of_cell(cell) if engine_tells and not tells_cells_apart(probe) else cell.path
+    computations = {computation_in(probe, each) for each in probe.cells}
+    engine_tells = len(computations) > len({each.path for each in probe.cells})
+    return computation_in(probe, cell) if engine_tells and not tells_cells_apart(probe) else cell.path
+
+
+def _computation(cell: ProbeCell) -> str:
+    return f"{engine_of(cell.engine)} {cell.path}"
 
 
 def _short(part: float | None) -> str:

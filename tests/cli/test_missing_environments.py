@@ -50,6 +50,14 @@ def test_no_creates_nothing_and_tells_the_command(tmp_path: Path, verb: list[str
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_no_to_an_engine_among_the_values_costs_the_others_nothing(tmp_path: Path) -> None:
+    small = ["--limit", "2", "--samples", "1", "--max-new-tokens", "4"]
+    sides = ["--behavior", "synthetic", "--reference", "synthetic", "--values", "sglang==0.5.23"]
+    status, seen = ask("n", tmp_path, ["probe", "version", *sides, *small, "-o", "out"])
+    assert seen.count(f"{MISSING} Create it now?") == 1
+    assert status == 4 and "sglang==0.5.23" in seen and ": failed," in seen
+
+
 def test_yes_creates_it(tmp_path: Path) -> None:
     """There is no package to be had here, so that the creation ends where pip is asked for the first one."""
     status, seen = ask("y", tmp_path, ["audit", "--behavior", "sglang==0.5.23"])

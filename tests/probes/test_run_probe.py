@@ -54,6 +54,14 @@ def planted(monkeypatch: pytest.MonkeyPatch) -> Any:
     return register
 
 
+def test_values_are_parted_at_commas_outside_brackets() -> None:
+    spec = parse_spec("synthetic")
+    asked = Question(spec, spec, 1, ("attn=eager, buckets=[1,2]", 'overrides={"a": 1, "b": [2,3]}', ""))
+    assert asked.words == ["attn=eager", "buckets=[1,2]", 'overrides={"a": 1, "b": [2,3]}']
+    with pytest.raises(SpecError, match="lacks a closing"):
+        _ = Question(spec, spec, 1, ("buckets=[1,2",)).words
+
+
 @pytest.mark.slow
 def test_a_path_without_noise_is_invariant(tmp_path: Path) -> None:
     report, started = probed("batch", tmp_path / "batch", values=("2,4",))

@@ -17,6 +17,14 @@ def test_cells_have_the_shortest_name_that_no_other_has() -> None:
         ProbeCell("prefill", "trainer", "transformers", "prefill"),
     ]
     names = ENTRY_NAMES["cells"]
+    sides = [
+        ProbeCell("fp8", "as given", "vllm", "prefill", side="behavior"),
+        ProbeCell("fp8", "as given", "vllm", "prefill", side="reference"),
+    ]
+    assert names.names(sides) == [
+        "fp8_vllm_prefill_against_as_given_behavior",
+        "fp8_vllm_prefill_against_as_given_reference",
+    ]
     assert names.names(cells) == [
         "decode_vllm_0_32_0_decode_against_prefill",
         "decode_vllm_0_32_0_decode_against_trainer",
