@@ -50,6 +50,11 @@ class Block:
     def sequence_id_N(self) -> np.ndarray:
         return np.repeat(self.sequence_id_S, self.length_S)
 
+    @property
+    def behavior_row_N(self) -> np.ndarray:
+        """Where each row is in the behaviour's tokens.parquet."""
+        return self._rows[0]
+
     def topk_pieces(self, max_bytes: int = PIECE_BYTES) -> Iterator[tuple[slice, ObservedPair]]:
         """Both policies at the ids that top-k evidence shows, some rows at a time; nothing without it."""
         alignment = self._alignment

@@ -75,7 +75,8 @@ def _check_policies(behavior: Manifest, reference: Manifest) -> None:
     policies = behavior.policy, reference.policy
     if policies[0] == policies[1] or policies == ("processed", "support"):
         return
-    if set(policies) == {"raw", "processed"} and _samples_raw(behavior) and reference.temperature in (None, 1.0):
+    mixed = set(policies) == {"raw", "processed"} and reference.temperature in (None, 1.0)
+    if mixed and (_samples_raw(behavior) or (policies[1] == "processed" and _samples_raw(reference))):
         return
     raise NotComparableError(
         f"The behaviour trace holds the {policies[0]} policy, the reference the {policies[1]} one.",

@@ -104,7 +104,7 @@ class FullStates:
         for start in range(0, len(index_M), fitting):
             part_M = index_M[start : start + fitting]
             logp_mu_MV, logp_pi_MV = self.mu.read(at_mu_N[part_M]), self.pi.read(at_pi_N[part_M])
-            yield part_M, _fitted(logp_mu_MV, self.width), _fitted(logp_pi_MV, self.width)
+            yield part_M, fitted(logp_mu_MV, self.width), fitted(logp_pi_MV, self.width)
 
     def one_sided(self, row_mu_N: np.ndarray, row_pi_N: np.ndarray) -> int:
         """How many of these states have a distribution on one side alone."""
@@ -119,7 +119,7 @@ class FullStates:
         return index_M, self.pi.read(at_N[index_M])
 
 
-def _fitted(logp_MV: np.ndarray, width: int) -> np.ndarray:
+def fitted(logp_MV: np.ndarray, width: int) -> np.ndarray:
     """Cut to, or filled up with -inf to, the common vocabulary."""
     missing = width - logp_MV.shape[1]
     if missing <= 0:

@@ -96,6 +96,8 @@ def _measured(plan: Plan, comparison: Comparison, traces: ProbeTraces, context: 
 
 def _context(comparison: Comparison, first: Trace, traces: ProbeTraces, context: Context) -> Context:
     ours, theirs = comparison.setting.tokens, comparison.against.tokens
+    if "support" in (comparison.setting.policy, comparison.against.policy):
+        return replace(context.of_repeat(first, traces.source), policy="support")
     if ours is None and theirs is None:
         return context.of_repeat(first, traces.source)
     drawn = traces.others[ours] if ours is not None and ours == theirs else traces.source

@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Literal
 
 from ..composition import BatchComposition
 from ..engines.spec import EngineSpec, split_at_commas
+from ..records import Policy, Sampling
 
 if TYPE_CHECKING:
     from ..records import SequenceRecord
     from ..reports.pair_fields import Completions, PrefixMeasures, ProbeCell, ProbeConclusion, ProbeEffect
+    from ..reports.sampler_fields import SamplerCheck, SamplerStep
     from ..traces.reader import Trace
     from .cells import MeasuredCell
 
@@ -54,7 +56,8 @@ class Setting:
     `side` decides what lies between the logits and the policy: all that the sampler does, or a trainer's
     temperature alone. Settings of one SPEC and one `start` share a loaded engine. Settings that ask for the same
     are one run, unless `again` tells them apart. `drawn` is the tokens' own trace: what the behaviour said of them
-    as it drew them. `tokens` are other sequences than those that were drawn.
+    as it drew them. `tokens` are other sequences than those that were drawn. A "raw" policy is seen before any of
+    what lies between; one with "support" is the same run as without, seen on the ids that the sampler kept.
     """
 
     label: str
@@ -66,12 +69,13 @@ class Setting:
     again: int = 0
     drawn: bool = False
     tokens: OtherTokens | None = None
+    policy: Policy = "processed"
 
     @property
     def asks(self) -> Hashable:
         """What is the same of settings that are one run."""
         run = (self.path, self.composition, self.start, self.again)
-        return (self.side, str(self.spec), *run, self.drawn, self.tokens)
+        return (self.side, str(self.spec), *run, self.drawn, self.tokens, self.policy == "raw")
 
     @property
     def described(self) -> str:
@@ -131,13 +135,16 @@ class Plan:
 @dataclass(frozen=True)
 class Question:
     """What a person asks of a probe: the two engines, how many sequences there are, the values to try where they
-    are not the usual ones, and the run's adapter, which the two engines have already."""
+    are not the usual ones, the run's adapter, which the two engines have already, how tokens are drawn, and what
+    the trainer divides its logits by, where that is not the sampler's temperature."""
 
     behavior: EngineSpec
     reference: EngineSpec
     sequences: int
     values: tuple[str, ...] = ()
     adapter: str | None = None
+    sampling: Sampling = field(default_factory=Sampling)
+    reference_temperature: float | None = None
 
     @property
     def words(self) -> list[str]:
@@ -148,12 +155,14 @@ class Question:
 
 @dataclass(frozen=True)
 class Findings:
-    """What a probe says in the end: one sentence or more, how much of the gap each change makes, and how it adds up
-    along a response."""
+    """What a probe says in the end: one sentence or more, how much of the gap each change makes, how it adds up
+    along a response, and what each of the sampler's transforms does."""
 
     conclusion: list[ProbeConclusion]
     effects: list[ProbeEffect] = field(default_factory=list)
     lengths: list[PrefixMeasures] = field(default_factory=list)
+    transforms: list[SamplerStep] = field(default_factory=list)
+    sampler_check: SamplerCheck | None = None
 
 
 Search = Generator[Plan, "Sequence[MeasuredCell]", Findings]

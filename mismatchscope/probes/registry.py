@@ -61,6 +61,11 @@ PROBES: dict[str, Entry] = {
         "Does the gap add up along a response as a random walk or as a bias, and how far?",
         "mismatchscope probe length --values 0.1,0.5 --max-new-tokens 256 -o length",
     ),
+    "sampling": Entry(
+        "mismatchscope.probes.sampling:PROBE",
+        "Are the trainer's log-probs of the distribution that tokens were drawn from?",
+        "mismatchscope probe sampling --temperature 0.7 --top-p 0.9 --values min_p=0.05 -o sampling",
+    ),
     "attribute": Entry(
         "mismatchscope.probes.attribute:PROBE",
         "How much of the gap does each of the settings that differ make?",

@@ -71,7 +71,15 @@ def plan_probe(name: str, settings: AuditSettings, values: tuple[str, ...] = ())
     behavior, reference = (
         with_adapter(parse_spec(text), settings.adapter) for text in (settings.behavior, settings.reference)
     )
-    question = Question(behavior, reference, len(prompts) * settings.sampling.samples, values, settings.adapter)
+    question = Question(
+        behavior,
+        reference,
+        len(prompts) * settings.sampling.samples,
+        values,
+        settings.adapter,
+        settings.sampling.sampling(),
+        settings.reference_temperature,
+    )
     plan = probe.plan(question)
     engines = list({str(each.spec): each.spec for each in plan.settings}.values())
     scores = sum(setting.path != "rollout" for setting in plan.settings)
@@ -113,6 +121,8 @@ def run_probe(
         conclusion=found.findings.conclusion,
         effects=found.findings.effects,
         lengths=found.findings.lengths,
+        transforms=found.findings.transforms,
+        sampler_check=found.findings.sampler_check,
         pair_shown=f"{shown.setting} against {shown.against}, {computation_of(shown)}",
     )
     finding = Finding(code="probe", sentence=probe.conclusion[0].sentence)

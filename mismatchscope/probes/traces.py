@@ -13,12 +13,16 @@ from ..collection.collector import Collector, Events
 from ..collection.passes import Pass, scoring
 from ..engines.spec import EngineSpec
 from ..errors import CapabilityError, ConfigError, DiskFullError, MismatchScopeError
-from ..records import Evidence, Sampling
+from ..records import Evidence, EvidenceLevel, Policy, Sampling
 from ..traces.reader import Trace
-from ..traces.store import is_complete, write_records
+from ..traces.store import is_complete, raw_path_of, write_records
 from .plan import OtherTokens, Plan, Setting
 
 _KEY_DIGITS = 16
+_UNSEEN: dict[tuple[Policy, EvidenceLevel], str] = {
+    ("raw", "topk"): "top-k evidence lists the likeliest ids of the policy drawn from, not of the raw one",
+    ("support", "sampled"): "sampled tokens do not show which ids the sampler kept",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +77,7 @@ class TraceMaker:
         errors: dict[Setting, MismatchScopeError] = {}
         left_out: dict[Setting, str] = {}
         for number, asked in enumerate(starts.values(), start=1):
-            missing = self._make_others(asked)
+            missing = self._make_others(asked) | self._unseen(asked)
             settings = [setting for setting in asked if setting not in missing]
             spec = asked[0].spec if asked else self._behavior
             made, failed = self._make_in_one_start(spec, settings, self._logs / f"start-{number}.log")
@@ -82,8 +86,27 @@ class TraceMaker:
             left_out |= missing
         source = self._collector.trace(self._source.trace)
         traces = {setting: self._collector.trace(passes[setting].trace) for setting in passes}
-        traces |= {setting: source for setting in plan.settings if setting.drawn}
-        return ProbeTraces(source, traces, errors, left_out, dict(self._others))
+        found = ProbeTraces(source, traces, errors, left_out, dict(self._others))
+        self._add_drawn(plan, found)
+        return found
+
+    def _unseen(self, settings: Iterable[Setting]) -> dict[Setting, str]:
+        """Those whose policy this evidence does not show, and why."""
+        seen = ((setting, _UNSEEN.get((setting.policy, self._source.evidence.level))) for setting in settings)
+        return {setting: why for setting, why in seen if why is not None}
+
+    def _add_drawn(self, plan: Plan, found: ProbeTraces) -> None:
+        """What the behaviour said as it drew the tokens: of the policy that it drew from, or of its raw one."""
+        raw, drawn = raw_path_of(found.source.path), [setting for setting in plan.settings if setting.drawn]
+        unseen = self._unseen(drawn)
+        found.left_out.update(unseen)
+        for setting in [setting for setting in drawn if setting not in unseen]:
+            if setting.policy != "raw":
+                found.traces[setting] = found.source
+            elif is_complete(raw):
+                found.traces[setting] = self._collector.trace(raw)
+            else:
+                found.left_out[setting] = "the engine does not show the raw policy of what it draws from"
 
     def _make_others(self, settings: Iterable[Setting]) -> dict[Setting, str]:
         """Make the other tokens of these settings, where they are not there; why not, where there can be none."""
@@ -183,7 +206,7 @@ class TraceMaker:
             trace,
             setting.side,
             self._source.evidence,
-            "processed",
+            "raw" if setting.policy == "raw" else "processed",
             scoring(drawn, setting.side, temperature),
             source=self._source.trace if setting.tokens is None else self._others[setting.tokens].path,
             path=setting.path,

@@ -198,6 +198,12 @@ ENTRY_NAMES = {
         form="tokens_[0-9]+",
         usual=tuple(f"tokens_{2**power}" for power in range(2, 17)),
     ),
+    "transforms": EntryNames(
+        fields=("change", "tried"),
+        name=lambda step: (safe_name(step.change.replace(".", "_")), "tried" if step.tried else ""),
+        form=_LABEL,
+        usual=("CHANGE",),
+    ),
     "differences": _labelled("CELL", "than"),
     "completions": EntryNames(
         fields=("engine",),

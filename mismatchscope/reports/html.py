@@ -31,6 +31,7 @@ from .moved_token import moved_most
 from .probe_chart import probe_chart
 from .probe_section import title_of
 from .reading import READING, reading_rows, sources
+from .sampler_chart import sampler_chart
 from .sides import model_name
 from .single_numbers import scalars
 from .summary import (
@@ -61,6 +62,10 @@ class Card(NamedTuple):
     value: str
     interval: str
     note: str
+
+
+_PROBE_CHARTS = (effects_chart, lengths_chart, sampler_chart, probe_chart)
+"""The first that has something to show is a probe's picture."""
 
 
 def render(report: Report) -> str:
@@ -198,7 +203,7 @@ def _pictures(report: Report, drawn: list[Chart]) -> dict[str, list[Chart]]:
 
     pictures = {"trend": [chart for chart in drawn if chart.name.startswith("trend-")]}
     if report.probe is not None:
-        chart = effects_chart(report.probe) or lengths_chart(report.probe) or probe_chart(report.probe)
+        chart = next(filter(None, (draw(report.probe) for draw in _PROBE_CHARTS)), None)
         pictures[title_of(report.probe)] = [chart._replace(svg=Markup(chart.svg))] if chart else []
     return pictures
 

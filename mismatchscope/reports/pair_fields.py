@@ -6,6 +6,7 @@ from dataclasses import field
 from typing import Any, Literal
 
 from ..measures.results import Alpha, Interval, Statistic, ThirdParty, result
+from .sampler_fields import SamplerCheck, SamplerStep
 
 
 @result
@@ -166,6 +167,9 @@ class Probe:
     effects: list[ProbeEffect] = field(default_factory=list)
     """The largest first; with `rest`, what is left with every change made, they add up to the whole gap."""
     lengths: list[PrefixMeasures] = field(default_factory=list)
+    transforms: list[SamplerStep] = field(default_factory=list)
+    """The run's own, from none to all, then what was tried in their place."""
+    sampler_check: SamplerCheck | None = None
 
     @property
     def complete(self) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 from .logs.section import Line, Section, interval_text
 from .pair_fields import SIDES, PairSummary, PrefixMeasures, Probe, ProbeCell, engine_of
+from .sampler_table import STEPS, step_rows
 from .text import UNKNOWN, number, share
 
 _LENGTHS = ("first tokens", "TV of responses", "log ρ", "its spread", "responses")
@@ -31,6 +32,9 @@ def probe_sections(probe: Probe) -> Iterator[Section]:
     elif probe.lengths:
         yield Section(title_of(probe), note, lines, _LENGTHS, tuple(map(_of_length, probe.lengths)))
         yield Section("a token at a time", "", (), header, rows)
+    elif probe.transforms:
+        yield Section(title_of(probe), "one transform after another", lines, STEPS, step_rows(probe))
+        yield Section("the policies themselves", note, (), header, rows)
     else:
         yield Section(title_of(probe), note, lines, header, rows)
 
