@@ -49,12 +49,9 @@ class Evidence:
         """Boolean [length]: which states of this sequence keep their full distribution."""
         import numpy as np
 
-        if self.level != "full":
-            return np.zeros(length, dtype=bool)
-        if self.fraction >= 1.0:
-            return np.ones(length, dtype=bool)
-        draw = np.random.default_rng([self.seed, sequence_id]).random(length)
-        return draw < self.fraction
+        if self.level != "full" or self.fraction >= 1.0:
+            return np.full(length, self.level == "full")
+        return np.random.default_rng([self.seed, sequence_id]).random(length) < self.fraction
 
 
 @dataclass(frozen=True)
@@ -144,9 +141,8 @@ def write_part(directory: Path, record: SequenceRecord, *, run: str = "") -> Pat
     arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items() if array is not None}
     scalars = {"record": json.dumps(values), "run": run}
     # One key, because safetensors writes several in an order that differs from one time to the next.
-    part = json.dumps(scalars | {"sha256": _content_sha256(scalars, arrays)})
-    path = directory / f"{record.sequence_id:09d}.safetensors"
-    write_atomic(path, save(arrays, metadata={"part": part}), durable=False)
+    metadata = {"part": json.dumps(scalars | {"sha256": _content_sha256(scalars, arrays)})}
+    write_atomic(path := directory / f"{record.sequence_id:09d}.safetensors", save(arrays, metadata), durable=False)
     return path
 
 
@@ -199,8 +195,8 @@ def _content_sha256(scalars: Mapping[str, str], arrays: Mapping[str, np.ndarray]
 
 def finished_parts(directory: Path) -> dict[int, Path]:
     """The parts on disk by sequence id; files of other names, still being written (`.tmp`) say, do not count."""
-    parts = [path for path in sorted(directory.glob("*.safetensors")) if re.fullmatch("[0-9]{9,18}", path.stem)]
-    return {int(path.stem): path for path in parts}
+    found = sorted(directory.glob("*.safetensors"))
+    return {int(path.stem): path for path in found if re.fullmatch("[0-9]{9,18}", path.stem)}
 
 
 def write_requests(path: Path, requests: Iterable[Request]) -> None:
@@ -208,16 +204,14 @@ def write_requests(path: Path, requests: Iterable[Request]) -> None:
     import numpy as np
     from safetensors.numpy import save
 
-    requests = list(requests)
-    arrays: dict[str, np.ndarray] = {}
+    requests, arrays = list(requests), {}
     for name in _REQUEST_ARRAYS:
         values = [getattr(request, name) for request in requests]
         if present := [value for value in values if value is not None]:
             arrays[name] = np.concatenate(present)
             arrays[f"{name}.length"] = np.array([-1 if v is None else len(v) for v in values], dtype=np.int64)
     scalars = [{k: v for k, v in vars(r).items() if k not in _REQUEST_ARRAYS and v is not None} for r in requests]
-    # An empty file has no tensors to hang the metadata on, hence the count.
-    arrays["count"] = np.array([len(requests)], dtype=np.int64)
+    arrays["count"] = np.array([len(requests)], dtype=np.int64)  # an empty file has nothing to hang metadata on
     write_atomic(path, save(arrays, metadata={"requests": json.dumps(scalars)}), durable=False)
 
 
@@ -228,7 +222,7 @@ def read_requests(path: Path) -> list[Request]:
     with safe_open(path, framework="numpy") as file:
         scalars = json.loads(file.metadata()["requests"])
         arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-    for name in [name for name in _REQUEST_ARRAYS if name in arrays]:
+    for name in (name for name in _REQUEST_ARRAYS if name in arrays):
         start = 0
         for entry, length in zip(scalars, arrays[f"{name}.length"].tolist(), strict=True):
             if length >= 0:
@@ -273,7 +267,9 @@ class Task:
 
     `kind` "rollout" samples; "score" forces the given responses through `path`: "decode" (one token at a time
     through the cache, as sampling does) or "prefill" (one forward over the whole sequence, as training does);
-    "weights" runs nothing: it holds what was loaded against the checkpoint, `parts` gets one file (`job.WEIGHTS`).
+    "weights" runs nothing: it holds what was loaded against the checkpoint, `parts` gets one file (`job.WEIGHTS`);
+    "internals" prefills, and shows what is inside: `stages` as `engines.common.stages` names them, all where none
+    is named; with `inputs`, a directory of what another side has shown, each goes on from that side's values.
     `requests` is a file of `write_requests`, `parts` the directory that receives the finished sequences, each with
     the name of the `run` that it was made for.
     `policy` says which distribution `Observed` describes: "raw" the softmax of the logits, "processed" what is left
@@ -281,7 +277,7 @@ class Task:
     """
 
     name: str
-    kind: Literal["rollout", "score", "weights"]
+    kind: Literal["rollout", "score", "weights", "internals"]
     requests: str
     parts: str
     evidence: Evidence = Evidence()
@@ -290,6 +286,8 @@ class Task:
     path: Literal["decode", "prefill"] = "prefill"
     composition: BatchComposition = field(default_factory=BatchComposition)
     run: str = ""
+    stages: tuple[str, ...] = ()
+    inputs: str = ""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -297,4 +295,5 @@ class Task:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Task:
         parts = {"evidence": Evidence, "sampling": Sampling, "composition": BatchComposition}
-        return cls(**data | {name: made(**data[name]) for name, made in parts.items()})
+        made = {key: kind(**data[key]) for key, kind in parts.items()} | {"stages": tuple(data["stages"])}
+        return cls(**data | made)

@@ -25,8 +25,9 @@ class Capabilities:
     paths: tuple[str, ...] = ("prefill",)  # how it can score given tokens: "decode", "prefill"
     paddings: tuple[Padding, ...] = ()  # layouts of a prefill that a task can ask for; none: it is the engine's own
     rollout: bool = True
-    routing: bool = False
     weights: bool = False  # whether it can hold what it has loaded against the checkpoint
+    internals: bool = False  # whether it shows what is inside the model, routing among it
+    injection: bool = False  # whether other values can be put in there
 
 
 def option(default: Any, help: str) -> Any:
@@ -114,6 +115,15 @@ class Engine(ABC):
         """Hold every tensor that was loaded against the checkpoint on disk, where the tensors are.
 
         Asked of an engine alone whose `capabilities.weights` says that it can.
+        """
+        raise NotImplementedError
+
+    def internals(self, batch: Sequence[Request], task: Task) -> None:
+        """Read whole sequences, prompt and response, and write what was computed inside: a file of each into
+        `task.parts` (`common.stage_files`), with the `task.stages` that there are.
+
+        With `task.inputs`, a directory of such files, their values take the place of what the stages return.
+        Asked of an engine alone whose `capabilities.internals` (and `injection`) says that it can.
         """
         raise NotImplementedError
 

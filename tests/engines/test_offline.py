@@ -19,6 +19,7 @@ from offline import (
     BOTH_PATHS,
     CUT,
     EXPLICIT,
+    HAS_AMX,
     LONG,
     MODELS,
     PLAIN,
@@ -52,8 +53,6 @@ TIGHT = {
     "sglang": "chunked_prefill_size=16,max_total_tokens=192,max_running_requests=7,page_size=4,"
     "schedule_conservativeness=0.1",
 }
-# On a CPU with AMX, vLLM 0.27 has no kernel for experts in float32, and says so.
-HAS_AMX = "amx_tile" in Path("/proc/cpuinfo").read_text()
 TWO_PROCESSES = {"vllm": "tensor_parallel_size=2", "sglang": "tp_size=2"}
 LENGTH = {"vllm": "max_model_len", "sglang": "context_length"}
 

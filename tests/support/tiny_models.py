@@ -37,6 +37,28 @@ def save_model(directory: Path, dtype: torch.dtype = torch.float32, **changes: o
     return directory
 
 
+def save_architecture(directory: Path, kind: str, **changes: object) -> None:
+    """A model of two layers of that class of transformers', in float32, without a tokenizer."""
+    import transformers
+
+    settings = {
+        "vocab_size": VOCABULARY,
+        "hidden_size": 32,
+        "intermediate_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "head_dim": 16,
+        "max_position_embeddings": 128,
+        "initializer_range": 0.3,
+        "eos_token_id": EOS,
+        "pad_token_id": None,
+    }
+    config = getattr(transformers, f"{kind}Config")(**settings | changes)
+    torch.manual_seed(0)
+    transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32).save_pretrained(directory)
+
+
 def save_tokenizer(directory: Path, size: int = VOCABULARY - 4, chat_template: str | None = None) -> None:
     """One token a character, from '<eos>' = 0 and ' ' = 1 upwards."""
     from tokenizers import Regex, Tokenizer, models, pre_tokenizers

@@ -58,10 +58,10 @@ class CheckpointEngine(Engine):
 
     def check(self, requests: Sequence[Request], task: Task) -> None:
         """Refuse, by name, what cannot be run: prompts before anything is sampled, responses before a score."""
-        if task.kind == "score":
-            self._to_score(requests, task)
-        else:
+        if task.kind == "rollout":
             self._with_prompts(requests)
+        else:
+            self._to_score(requests, task)
 
     @abstractmethod
     def _check_response(self, request: TokenizedRequest, task: Task) -> np.ndarray:

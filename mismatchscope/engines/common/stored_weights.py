@@ -41,12 +41,12 @@ def stored_weights(directory: Path, adapter: Adapter | None = None) -> dict[str,
 
     Raises `ModelError` for a directory without safetensors, and for a file that is none.
     """
-    weights = {name: weight for file in weight_files(directory) for name, weight in _mapped(file).items()}
+    weights = {name: weight for file in weight_files(directory) for name, weight in mapped(file).items()}
     embedding = embedding_of(weights)
     if HEAD not in weights and embedding is not None and _ties_head(directory):
         weights[HEAD] = embedding
     if adapter is not None:
-        added = _mapped(adapter.directory / WEIGHTS)
+        added = mapped(adapter.directory / WEIGHTS)
         weights |= {name.removeprefix(_ADAPTER_PREFIX): weight for name, weight in added.items()}
     return weights
 
@@ -61,7 +61,7 @@ def _ties_head(directory: Path) -> bool:
     return bool(config.get("tie_word_embeddings", config.get("text_config", {}).get("tie_word_embeddings")))
 
 
-def _mapped(path: Path) -> dict[str, Weight]:
+def mapped(path: Path) -> dict[str, Weight]:
     """The tensors of one file. Its header: eight bytes with the length of the JSON that follows."""
     from safetensors import SafetensorError, safe_open
 

@@ -13,12 +13,14 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
+from ...composition import BatchComposition
 from ...durable import sync_files, write_atomic
 from ...errors import CapabilityError, EngineError, MismatchScopeError
 from ...file_errors import NO_ROOM
 from ...records import Request, SequenceRecord, Task, finished_parts, read_requests, write_part
 from ..base import Engine
 from ..common.prompt_texts import without_prompts, without_quotations
+from ..common.stage_files import finished_internals
 from .batching import check_batches, plan_batches
 from .job import WEIGHTS, Job, load_requests, open_parts
 
@@ -32,6 +34,13 @@ def check_capabilities(engine: type[Engine], task: Task) -> None:
     if task.kind == "weights":
         if not able.weights:
             raise CapabilityError(f"The engine {engine.name} does not show the parameters that it has loaded.")
+        return
+    if task.kind == "internals":
+        if not able.internals or (task.inputs and not able.injection):
+            raise CapabilityError(
+                f"The engine {engine.name} does not {'take other values into' if able.internals else 'show'} "
+                "what is inside its model."
+            )
         return
     if task.evidence.level not in able.evidence:
         raise CapabilityError(
@@ -80,6 +89,9 @@ def run_task(engine: Engine, job: Job, task: Task, emit: Emit) -> None:
         records = [asdict(record) for record in engine.weights()]
         write_atomic(Path(task.parts) / WEIGHTS, json.dumps(records).encode(), durable=False)
         return
+    if task.kind == "internals":
+        _show_internals(engine, job, task, emit)
+        return
     parts = open_parts(job, task)
     requests = load_requests(job, task)
     finished = finished_parts(parts).keys()
@@ -110,6 +122,34 @@ def run_task(engine: Engine, job: Job, task: Task, emit: Emit) -> None:
             )
         sync_files(written)  # a batch that lacks a sequence after a power cut runs again as a whole anyway
     emit("task_done", task=task.name, seconds=time.monotonic() - began, tokens=tokens)
+
+
+def _show_internals(engine: Engine, job: Job, task: Task, emit: Emit) -> None:
+    """Each sequence in a forward of its own, where the task's composition does not say otherwise."""
+    parts, requests = open_parts(job, task), load_requests(job, task)
+    with _no_prompt_in_errors(requests):
+        engine.check(requests, task)
+    alone = BatchComposition(batch_size=1, order="given")
+    done, began = 0, time.monotonic()
+    for batch in plan_batches(requests, task.composition.over(alone)):
+        ids = {request.sequence_id for request in batch}
+        if not ids <= finished_internals(parts).keys():
+            with _no_prompt_in_errors(batch):
+                engine.internals(batch, task)
+        if left_out := ids - finished_internals(parts).keys():
+            raise EngineError(f"The engine {engine.name} showed nothing of the sequences {sorted(left_out)}.")
+        for request in batch:
+            done += 1
+            read = len(request.response_token_ids) if request.response_token_ids is not None else 0
+            emit(
+                "sequence",
+                task=task.name,
+                sequence_id=request.sequence_id,
+                tokens=read,
+                done=done,
+                total=len(requests),
+            )
+    emit("task_done", task=task.name, seconds=time.monotonic() - began, tokens=0)
 
 
 def _share_of(job: Job, batches: list[list[Request]]) -> dict[int, list[Request]]:

@@ -36,7 +36,7 @@ class SglangEngine(CheckpointEngine):
     name: ClassVar[str] = "sglang"
     packages = ("sglang", "sgl-kernel", "torch", "transformers")
     options_type: ClassVar[type[Options]] = SglangOptions
-    capabilities = replace(CheckpointEngine.capabilities, weights=True)
+    capabilities = replace(CheckpointEngine.capabilities, weights=True, internals=True)
     options: SglangOptions
 
     def load(self) -> None:
@@ -124,6 +124,29 @@ class SglangEngine(CheckpointEngine):
         for _ in self._sglang.generate(1, input_ids=[[0]], sampling_params={"max_new_tokens": 1}):
             pass
         return self._exchange.weights()
+
+    def internals(self, batch: Sequence[Request], task: Task) -> None:
+        """As every engine does, in the scheduler's process."""
+        if self.options.compiles:
+            raise CapabilityError(
+                "SGLang has compiled the model, so that nothing can be seen between its modules.",
+                hint="sglang:enable_torch_compile=false",
+            )
+        for request in self._to_score(batch, task):
+            tokens = np.append(request.prompt_token_ids, request.response_token_ids)
+            work = Batch(next(self._numbers), task, [request], [len(request.response_token_ids)], ())
+            self._exchange.post(work)
+            for _ in self._sglang.generate(
+                1,
+                rid=[request_id(work.number, 0)],
+                input_ids=[tokens.tolist()],
+                sampling_params={"max_new_tokens": 0},
+                return_logprob=True,
+                cache_salt=[str(work.number)],
+                **({} if self._adapter is None else {"lora_path": LORA_NAME}),
+            ):
+                pass
+            self._exchange.close(work.number)
 
     def _forced_params(self, request: ScoreRequest, sampling: Sampling) -> dict[str, Any]:
         """Let a response end as it did when it was sampled: SGLang learns of a stop token one step later than of a

@@ -12,7 +12,7 @@ Shapes: S requests of a step, P tokens of a pass over prompts, N rows that are s
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,8 @@ from torch.overrides import TorchFunctionMode
 
 from ...errors import EngineError, ModelError
 from .capture import Capture
-from .exchange import Exchange, parse_request_id
+from .exchange import Batch, Exchange, parse_request_id
+from .internals import Inside
 
 
 def run_scheduler(directory: str, *args: Any) -> None:
@@ -72,7 +73,7 @@ class Listener:
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
         self._number = -1
-        self._capture: Capture | None = None
+        self._capture: Capture | Inside | None = None
         self._forward_batch: Any = None
 
     def start(self, original: Callable[..., None], scheduler: Any, *args: Any, **kwargs: Any) -> None:
@@ -99,9 +100,17 @@ class Listener:
         """Remember what a pass is of: a CUDA graph hands the logits processor a batch without its requests."""
         self._forward_batch = forward_batch
         try:
-            return original(runner, forward_batch, *args, **kwargs)
+            with self._looking(runner, forward_batch):
+                return original(runner, forward_batch, *args, **kwargs)
         finally:
             self._forward_batch = None
+
+    def _looking(self, runner: Any, forward_batch: Any) -> AbstractContextManager[object]:
+        """Around a pass of a batch whose inside is asked for, what shows it."""
+        current = self._current(forward_batch.rids or [])
+        if current is None or not isinstance(current[0], Inside):
+            return nullcontext()
+        return current[0].listening(runner.model)
 
     def sample(self, original: Callable[..., Tensor], runner: Any, output: Any, forward_batch: Any) -> Tensor:
         """The next token of every request [S]; in place of SGLang's sampler where the requests are ours."""
@@ -153,7 +162,7 @@ class Listener:
             self._exchange.fail(error)
             raise
 
-    def _current(self, request_ids: list[str]) -> tuple[Capture, np.ndarray] | None:
+    def _current(self, request_ids: list[str]) -> tuple[Capture | Inside, np.ndarray] | None:
         """The current batch, and every request's row in it [S], -1 for what is left of an earlier batch.
 
         None where there is no request, or one that is not ours.
@@ -164,9 +173,14 @@ class Listener:
         number = max(number for number, _ in places)
         if self._capture is None or number > self._number:
             batch = self._exchange.read(number)
-            put = (lambda record: self._exchange.put(number, record)) if _is_first_rank() else None
-            self._number, self._capture = number, Capture(batch, put)
+            self._number, self._capture = number, self._capture_of(batch)
         return self._capture, np.array([row if number == self._number else -1 for number, row in places])
+
+    def _capture_of(self, batch: Batch) -> Capture | Inside:
+        first = _is_first_rank()
+        if batch.task.kind == "internals":
+            return Inside(batch, writes=first)
+        return Capture(batch, (lambda record: self._exchange.put(batch.number, record)) if first else None)
 
 
 def _check_head(model: Any) -> None:

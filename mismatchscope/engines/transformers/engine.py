@@ -13,12 +13,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, get_args
 
 import numpy as np
 
 from ...composition import BatchComposition, Padding
-from ...errors import EngineError
+from ...errors import CapabilityError, EngineError
 from ...measures.tensor_results import TensorRecord
 from ...records import Observed, Request, SequenceRecord, Task
 from ..base import Options
@@ -41,7 +41,9 @@ class TransformersEngine(CheckpointEngine):
     name: ClassVar[str] = "transformers"
     options_type: ClassVar[type[Options]] = TransformersOptions
     packages = ("torch", "transformers")
-    capabilities = replace(CheckpointEngine.capabilities, paddings=("right", "left", "packed"), weights=True)
+    capabilities = replace(
+        CheckpointEngine.capabilities, paddings=get_args(Padding), weights=True, internals=True, injection=True
+    )
     options: TransformersOptions
 
     @property
@@ -169,6 +171,17 @@ class TransformersEngine(CheckpointEngine):
         for row, (request, response) in enumerate(zip(requests, responses, strict=True)):
             [observed] = recorder.finish(row, len(response))
             yield self._record(request, response, observed, logit_range.largest_S[row])
+
+    def internals(self, batch: Sequence[Request], task: Task) -> None:
+        """As every engine does. Raises `CapabilityError` where the model is compiled."""
+        from .internals import record_internals
+
+        if self._lm.compiled:
+            raise CapabilityError(
+                "The compiled model shows nothing between its modules.", hint="transformers:compile=false"
+            )
+        with _batch_memory_errors(len(batch)):
+            record_internals(self._lm, self._to_score(batch, task), task, task.composition.padding or "right")
 
     def weights(self) -> Sequence[TensorRecord]:
         from ..common.loaded_weights import compare_loaded, readers

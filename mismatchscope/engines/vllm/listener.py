@@ -126,14 +126,14 @@ def _install_v1(runner: Any, listener: Listener) -> None:
     def get_prompt_logprobs_dict(hidden: Tensor, *args: Any) -> Any:
         runner.input_batch.generators.update(aside)
         aside.clear()
-        listener.prefill(step, hidden, _for_any_states(runner, runner.model.compute_logits))
+        listener.prefill(step, hidden, for_any_states(runner, runner.model.compute_logits))
         return prompt_logprobs(hidden, *args)
 
     runner.sampler = ListeningSampler(runner.sampler, sample)
     runner._get_prompt_logprobs_dict = get_prompt_logprobs_dict
 
 
-def _for_any_states(runner: Any, compute_logits: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+def for_any_states(runner: Any, compute_logits: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
     """A model's head for any number of states.
 
     With LoRA vLLM's own takes one a request, to add what an adapter does to the head; the engine refuses an adapter
@@ -182,7 +182,7 @@ def _install_v2(runner: Any, listener: Listener) -> None:
     def compute_prompt_logprobs(
         compute_logits: Callable[[Tensor], Tensor], hidden: Tensor, batch: Any, *args: Any
     ) -> Any:
-        listener.prefill(lambda: step(batch), hidden, _for_any_states(runner, compute_logits))
+        listener.prefill(lambda: step(batch), hidden, for_any_states(runner, compute_logits))
         return prompt_logprobs(compute_logits, hidden, batch, *args)
 
     runner.sampler = ListeningSampler(runner.sampler, sample)

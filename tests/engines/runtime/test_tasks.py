@@ -96,3 +96,11 @@ def test_a_task_that_decodes_has_no_padding_to_choose(tmp_path: Path) -> None:
     padded = replace(made.tasks[0], name="t", composition=BatchComposition(padding="left"))
     with pytest.raises(CapabilityError, match="layout of a prefill; the task t decodes"):
         run(Job("mismatchscope.engines.transformers.engine:TransformersEngine", "m", {}, [padded]), tmp_path)
+
+
+@pytest.mark.parametrize("inputs", ["", "of another side"])
+def test_an_engine_that_shows_no_inside_refuses(tmp_path: Path, inputs: str) -> None:
+    made = job(tmp_path)
+    inside = Task("inside", "internals", "task:rollout", str(tmp_path / "inside"), inputs=inputs)
+    with pytest.raises(CapabilityError, match="does not show what is inside its model"):
+        run(replace(made, tasks=[*made.tasks, inside]), tmp_path)
