@@ -68,10 +68,10 @@ def penalises(sampling: Transforms) -> bool:
 class RawPolicy:
     """A raw policy at some states, and what transforms make of it, in float64."""
 
-    def __init__(self, logp_MV: np.ndarray, before: Occurrences | None) -> None:
-        """`before` is needed where a sampler penalises."""
+    def __init__(self, logp_MV: np.ndarray, before: Occurrences | None, *, at_once: bool) -> None:
+        """`before` is needed where a sampler penalises. `at_once`: min-p, top-k and top-p each cut the whole."""
         self._logp_MV = sampler.normalised(logp_MV.astype(np.float64))
-        self._before = before
+        self._before, self._at_once = before, at_once
 
     def divided(self, temperature: float) -> np.ndarray:
         """With a temperature and no other transform."""
@@ -94,4 +94,6 @@ class RawPolicy:
         """Boolean [M, V]: the ids that the sampler leaves of `uncut_MV`."""
         if sampling.temperature == 0:
             return sampler.most_probable(uncut_MV)
-        return sampler.kept(uncut_MV, min_p=sampling.min_p, top_k=sampling.top_k, top_p=sampling.top_p)
+        return sampler.kept(
+            uncut_MV, min_p=sampling.min_p, top_k=sampling.top_k, top_p=sampling.top_p, at_once=self._at_once
+        )

@@ -50,13 +50,14 @@ def sampler_steps(
     steps = [_Accumulator(step) for step in steps_of(own, trainer_temperature)]
     trials = [_Accumulator(step) for step in tried]
     check, clusters = _Check(drawn) if own.transforms and drawn.manifest.counts.full_states else None, Clusters()
+    at_once = drawn.manifest.engine == "sglang"
     penalties = any(penalises(each.sampling) for each in (*steps, *trials))
     for block in Alignment(raw.mu, raw.pi, mask=raw.context.mask).blocks():
         responses = _responses(raw.mu, block) if penalties else None
         row_N = clusters.rows(np.repeat(block.cluster_S, block.length_S))
         for index_M, logp_mu_MV, logp_pi_MV in block.full_pieces(_PIECE_BYTES):
             before = None if responses is None else _occurrences(block, index_M, responses)
-            mu, pi = (RawPolicy(each, before) for each in (logp_mu_MV, logp_pi_MV))
+            mu, pi = (RawPolicy(each, before, at_once=at_once) for each in (logp_mu_MV, logp_pi_MV))
             recorded_MV = None
             if check is not None:
                 recorded_MV = check.recorded(block.behavior_row_N[index_M], logp_mu_MV.shape[1])

@@ -1,7 +1,7 @@
 """What a sampler makes of a policy, one transform after another, in float64.
 
-Order and rules are those of vLLM: penalties, temperature, min-p, top-k, top-p, each of what is left. SGLang's own
-sampler takes min-p, top-k and top-p each of the whole (`at_once`). Ids that tie with the k-th are kept.
+Order and rules are those of vLLM: penalties, temperature, min-p, top-k, top-p, each of what is left, and ids that
+tie with the k-th are kept. SGLang takes min-p, top-k and top-p each of the whole, and keeps k (`at_once`).
 
 Shapes: M states, V vocabulary, U entries (of ids that occur before a state). Log-probs are natural.
 """
@@ -43,22 +43,23 @@ def kept(logp_MV: Array, *, min_p: float = 0.0, top_k: int = 0, top_p: float = 1
     """Boolean [M, V]: the ids that min-p, top-k and top-p leave; 0, 0 and 1 leave all. The most probable one stays.
 
     An id is left by min-p where its probability is at least `min_p` times the largest, and by top-p where the more
-    probable ones together have less than `top_p`; with `at_once`, no more than that.
+    probable ones together have less than `top_p`.
     """
     p_MV = np.exp(logp_MV)
     kept_MV = logp_MV > -np.inf
     if min_p > 0:
         kept_MV &= p_MV >= min_p * p_MV.max(axis=1, keepdims=True)
-    if 0 < top_k < p_MV.shape[1]:
+    if 0 < top_k < p_MV.shape[1] and not at_once:
         kth_M1 = np.partition(p_MV, -top_k, axis=1)[:, -top_k, None]
         kept_MV &= p_MV >= kth_M1
-    if top_p < 1:
-        whole_MV = p_MV if at_once else np.where(kept_MV, p_MV, 0.0)
-        order_MV = np.argsort(-whole_MV, axis=1, kind="stable")
-        falling_MV = np.take_along_axis(whole_MV, order_MV, axis=1)
+    if top_p < 1 or (at_once and top_k > 0):
+        counted_MV = p_MV if at_once else np.where(kept_MV, p_MV, 0.0)
+        order_MV = np.argsort(-counted_MV, axis=1, kind="stable")
+        falling_MV = np.take_along_axis(counted_MV, order_MV, axis=1)
         falling_MV /= falling_MV.sum(axis=1, keepdims=True)
-        before_MV = np.cumsum(falling_MV, axis=1) - falling_MV
-        within_MV = before_MV <= top_p if at_once else before_MV < top_p
+        within_MV = np.ones_like(kept_MV) if top_p == 1 else np.cumsum(falling_MV, axis=1) - falling_MV < top_p
+        if at_once and top_k > 0:
+            within_MV[:, top_k:] = False
         within_MV[:, 0] = True
         nucleus_MV = np.empty_like(kept_MV)
         np.put_along_axis(nucleus_MV, order_MV, within_MV, axis=1)

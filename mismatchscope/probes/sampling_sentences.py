@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from .cells import MeasuredCell
 
 _CUTS = ("top_k", "top_p", "min_p")
-_SAME_BITS = 1e-6
-"""A TV of float32 log-probs below this is their rounding."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +69,10 @@ def _conclusions(sampler: Sampler, drawn: Pair, steps: SamplerSteps | None) -> I
         least = f"{number(last.kept.least)} or more at every state"
         sentence = f"The sampler keeps {interval_text(last.kept.mean)} of its mass, {least}"
         yield ProbeConclusion("kept_mass", f"{sentence}: {number(last.kept.ids)} ids on average.")
-    if sampler.cuts or sampler.greedy or sampler.divides_otherwise:
+    if sampler.greedy:
+        sentence = "No log-prob of a trainer is of greedy decoding: draw with a temperature"
+        yield ProbeConclusion("remedy", f"{sentence}.")
+    elif (sampler.cuts or sampler.divides_otherwise) and last.floor.value:
         yield ProbeConclusion("remedy", _remedy(sampler, last, raw))
     yield from _largest_step(steps.own)
     yield from _reported(sampler)
@@ -93,9 +94,14 @@ def _verdict(sampler: Sampler, drawn: Pair, steps: SamplerSteps | None) -> Probe
     """Whether, as far as settings go, the trainer's log-probs are of the distribution that was drawn from."""
     from ..reports.pair_fields import ProbeConclusion
 
-    own, last = sampler.sampling, None if steps is None else steps.own[-1]
+    last = None if steps is None else steps.own[-1]
+    both = f"temperature {setting(sampler.sampling.temperature)} on both sides"
+    same = "As far as settings go, the trainer's log-probs are of the distribution that tokens were drawn from"
     if sampler.greedy:
         why = "decoding is greedy, so that nothing was drawn"
+    elif last is not None and sampler.cuts and last.floor.value == 0:
+        same += f", as {sampler.cuts} cut nothing off at the states that were seen"
+        return ProbeConclusion("same_distribution", f"{same} ({both}): {gap(drawn.summary)}.")
     elif sampler.cuts and sampler.divides_otherwise:
         why = f"the sampler cuts ids off ({sampler.cuts}), and the two {_divisors(sampler)}"
     elif sampler.cuts:
@@ -103,11 +109,7 @@ def _verdict(sampler: Sampler, drawn: Pair, steps: SamplerSteps | None) -> Probe
     elif sampler.divides_otherwise:
         why = f"the two {_divisors(sampler)}"
     else:
-        both = f"temperature {setting(own.temperature)} on both sides, nothing cut off"
-        sentence = (
-            "As far as settings go, the trainer's log-probs are of the distribution that tokens were drawn from"
-        )
-        return ProbeConclusion("same_distribution", f"{sentence} ({both}): {gap(drawn.summary)}.")
+        return ProbeConclusion("same_distribution", f"{same} ({both}, nothing cut off): {gap(drawn.summary)}.")
     size = f"mean TV is {mean_tv(drawn.summary) if last is None else interval_text(last.tv)}"
     if last is not None:
         size += f", and would be {interval_text(last.floor)} with perfect numerics"
@@ -125,7 +127,7 @@ def _remedy(sampler: Sampler, last: SamplerStep, raw: SamplerStep) -> str:
     changes = []
     if sampler.divides_otherwise:
         changes.append(f"have the trainer divide its logits by {setting(sampler.sampling.temperature)}")
-    if sampler.cuts or sampler.greedy:
+    if sampler.cuts:
         changes.append("normalise its log-probs over the ids that the sampler kept (replay its kept set)")
     sentence = " and ".join(changes)
     left = f"mean TV is then {interval_text(last.replayed)}"

@@ -31,7 +31,7 @@ def textbook(logit_V: list[float], *, min_p: float, top_k: int, top_p: float, at
     kept: set[int] = set()
     mass = 0.0
     for token in left:
-        if kept and (mass > top_p if at_once else mass >= top_p):
+        if kept and top_p < 1 and mass >= top_p:
             break
         kept.add(token)
         mass += p_V[token] / total

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from probe_runs import codes, probed, settings
 
+from mismatchscope.environments import find
 from mismatchscope.errors import ConfigError
 from mismatchscope.probes.run_probe import plan_probe
 from mismatchscope.reports.document import Report
@@ -153,6 +154,14 @@ def test_greedy_decoding_draws_from_nothing(tmp_path: Path) -> None:
     last = steps(report)["temperature=0, trainer's 1"]
     assert last.kept.ids == 1 and last.floor.value == pytest.approx(1 - last.kept.mean.value, abs=1e-6)
     assert "decoding is greedy" in sentences(report)["other_distribution"]
+    assert sentences(report)["remedy"].endswith("draw with a temperature.")
+
+
+@pytest.mark.slow
+def test_a_cut_that_cuts_nothing_parts_nothing(tmp_path: Path) -> None:
+    report, _ = probed("sampling", tmp_path / "run", sampling=DRAWS | {"top_k": 10_000})
+    assert codes(report) == ["same_distribution", "kept_mass", "check"]
+    assert "top_k=10000 cut nothing off at the states that were seen" in sentences(report)["same_distribution"]
 
 
 @pytest.mark.slow
@@ -215,3 +224,29 @@ def test_what_no_sampler_has_is_refused_before_anything_starts(value: str, said:
 def test_the_trainer_is_run_once_more_for_its_raw_policy_alone(temperature: float, runs: int) -> None:
     plan = plan_probe("sampling", settings(sampling={"top_k": 4, "temperature": temperature})).plan
     assert len({each.asks for each in plan.settings if not each.drawn}) == runs
+
+
+@pytest.mark.slow
+@pytest.mark.engines
+@pytest.mark.parametrize(
+    "behavior", ["vllm:dtype=bfloat16,enforce_eager=true,kv_cache_memory_bytes=268435456", "sglang"]
+)
+def test_an_engine_draws_from_what_its_settings_say(tmp_path: Path, behavior: str) -> None:
+    """In bfloat16, where logits tie. vLLM cuts in float32, so that an id on the border can fall either way."""
+    if find(behavior.partition(":")[0]) is None:
+        pytest.skip(f"no environment: mismatchscope env create {behavior.partition(':')[0]}")
+    report, _ = probed(
+        "sampling",
+        tmp_path / "run",
+        values=("min_p=0.05",),
+        behavior=behavior,
+        reference="transformers:dtype=bfloat16",
+        model="demo:dense",
+        limit=4,
+        sampling={"samples": 1, "max_new_tokens": 16, "temperature": 0.7, "top_p": 0.9, "top_k": 40},
+    )
+    check, last = report.probe.sampler_check, steps(report)["top_p=0.9"]
+    assert check.states == report.counts.tokens and check.same_kept >= 0.95 * check.states
+    assert last.floor.value == pytest.approx(1 - last.kept.mean.value, abs=1e-3) and last.floor.value > 0
+    assert 0 < last.replayed.value < last.tv.value
+    assert "reported" in codes(report) and report.verdict == "none"

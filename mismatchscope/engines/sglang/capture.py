@@ -11,6 +11,7 @@ row is its number in the batch.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from torch import Tensor
 from ...errors import EngineError
 from ...records import SequenceRecord
 from ..common.capture import TaskRecorder
-from ..common.sampling import draw, uniforms
+from ..common.sampling import draw, process_logits, uniforms
 from .exchange import Batch
 
 PREFILL_CHUNK = 256
@@ -53,7 +54,8 @@ class Capture:
         else:
             ids = [request.sequence_id for request in batch.requests]
             self._uniform_BT = uniforms(self._task.sampling.seed, ids, longest)
-        self._recorder = TaskRecorder(self._task, batch.requests, longest)
+        process = partial(process_logits, at_once=True)  # as SGLang's own sampler cuts
+        self._recorder = TaskRecorder(self._task, batch.requests, longest, process=process)
 
     def sample(self, row_S: np.ndarray, length_S: np.ndarray, logits_SV: Tensor) -> Tensor:
         """The next token of each request [S], whose tokens so far are `length_S`; anything where none is due."""

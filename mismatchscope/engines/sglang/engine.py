@@ -81,8 +81,8 @@ class SglangEngine(CheckpointEngine):
     def rollout(self, batch: Sequence[Request], task: Task) -> Iterator[SequenceRecord]:
         """Sample; `observed` is the distribution sampled from, `raw` the model's own where that is another one.
 
-        Tokens are drawn from the recorded distribution: temperature, then top-k, then top-p of what is left. Where
-        both are set, SGLang's own sampler would cut them at once, each of the whole.
+        Tokens are drawn from the recorded distribution: temperature, then top-k and top-p, each of the whole, as
+        SGLang's own sampler cuts.
         """
         requests = self._with_prompts(batch)
         lengths = [self._longest_response(request, task.sampling) for request in requests]

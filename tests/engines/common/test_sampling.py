@@ -66,3 +66,22 @@ def test_uniforms_belong_to_the_sequence_alone() -> None:
     alone, together = uniforms(5, [7], 10), uniforms(5, [3, 9, 7], 40)
     np.testing.assert_array_equal(alone[0], together[2, :10])
     assert not (together[0] == together[1]).any()
+
+
+@pytest.mark.parametrize(("top_k", "top_p"), [(0, 0.8), (5, 1.0), (7, 0.6), (3, 0.99)])
+def test_at_once_top_p_counts_what_top_k_leaves_out(top_k: int, top_p: float) -> None:
+    sampling = Sampling(temperature=0.7, top_k=top_k, top_p=top_p)
+    logits_BV = random_logits()
+    found_BV = process_logits(logits_BV, sampling, at_once=True)
+    for logit_V, found_V in zip(logits_BV / 0.7, found_BV, strict=True):
+        p_V = logit_V.double().softmax(dim=0)
+        ranked = sorted(range(len(p_V)), key=lambda token: -float(p_V[token]))
+        within = [i for i in range(len(ranked)) if i == 0 or top_p == 1 or float(p_V[ranked[:i]].sum()) < top_p]
+        kept = {ranked[i] for i in within if not top_k or i < top_k}
+        assert set(torch.isfinite(found_V).nonzero()[:, 0].tolist()) == kept
+
+
+def test_at_once_as_many_tied_ids_are_kept_as_asked_for() -> None:
+    tied_BV = torch.zeros(2, 6)
+    assert torch.isfinite(process_logits(tied_BV, Sampling(top_k=4), at_once=True)).sum(dim=1).tolist() == [4, 4]
+    assert torch.isfinite(process_logits(tied_BV, Sampling(top_k=4))).sum(dim=1).tolist() == [6, 6]

@@ -138,7 +138,7 @@ def expected(row: int, record: SequenceRecord, sampling: Sampling | None) -> np.
     for token in record.response_token_ids.tolist():
         logits = logits_after(row, prefix)
         if sampling is not None:
-            logits = process_logits(logits[None], sampling)[0]
+            logits = process_logits(logits[None], sampling, at_once=True)[0]
         values = logits.double().tolist()
         largest = max(values)
         total = math.fsum(math.exp(value - largest) for value in values)
