@@ -4,27 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from ..config import AuditSettings
 from ..engines.base import Capabilities
 from ..engines.common.identity import read_json
 from ..engines.registry import engine_class
 from ..engines.spec import EngineSpec, resolve_options
-from ..errors import CapabilityError, ModelError
+from ..errors import CapabilityError, ModelError, SpecError
 from ..records import Evidence
 from .embedded import resolve_model
 from .evidence import PlannedEvidence, StatesToRecord, plan_recording
 
 
 def capabilities_of(spec: EngineSpec) -> Capabilities:
-    return engine_class(spec.name, served=spec.served).capabilities
+    """With the options of the SPEC, as far as they are any."""
+    engine = engine_class(spec.name, served=spec.served)
+    try:
+        return engine.capabilities_with(resolve_options(spec))
+    except SpecError:  # which is for its run to say
+        return engine.capabilities
 
 
 def check_capabilities(spec: EngineSpec, *, evidence: Evidence, path: str | None, rollout: bool) -> None:
     """Raise `CapabilityError` when the engine cannot see or do what is about to be asked of it."""
     able = capabilities_of(spec)
+    name = spec.name if able == engine_class(spec.name, served=spec.served).capabilities else str(spec)
     if rollout and not able.rollout:
-        raise CapabilityError(f"The engine {spec.name} cannot sample.", hint="use it with --reference, or score")
+        raise CapabilityError(f"The engine {name} cannot sample.", hint="use it with --reference, or score")
     if evidence.level not in able.evidence:
         raise CapabilityError(
             f"The engine {spec.name} cannot see {evidence.level} evidence.",
@@ -32,7 +39,7 @@ def check_capabilities(spec: EngineSpec, *, evidence: Evidence, path: str | None
         )
     if path is not None and path not in able.paths:
         raise CapabilityError(
-            f"The engine {spec.name} cannot score through the {path} path.", hint=f"it has {', '.join(able.paths)}"
+            f"The engine {name} cannot score through the {path} path.", hint=f"it has {', '.join(able.paths)}"
         )
 
 
@@ -60,10 +67,20 @@ def _vocabulary_size(spec: EngineSpec, model: str) -> int | None:
     declared = getattr(resolve_options(spec), "vocabulary", None)
     if declared is not None:
         return int(declared)
+    found = declared_by(model, "vocab_size")
+    return None if found is None else int(found)
+
+
+def declared_by(model: str, *keys: str) -> Any:
+    """What the config.json of a model, or of an adapter's base, has under the first of these keys that it knows.
+
+    None for a model that is no directory here, and for one whose files cannot be read, which its engine will say.
+    """
     try:
         if (adapter := Path(model) / "adapter_config.json").is_file():
             model = read_json(adapter).get("base_model_name_or_path") or model
         config = read_json(Path(model) / "config.json")
-    except ModelError:  # which the engine says when it loads
+    except ModelError:
         return None
-    return config.get("vocab_size") or config.get("text_config", {}).get("vocab_size")
+    text = config.get("text_config") or {}
+    return next((value for key in keys for value in (config.get(key), text.get(key)) if value is not None), None)

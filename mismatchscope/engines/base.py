@@ -70,6 +70,11 @@ class Engine(ABC):
     packages: ClassVar[tuple[str, ...]] = ()
     """Distributions in the engine's interpreter, in another version of which it is another engine."""
 
+    @classmethod
+    def capabilities_with(cls, options: Any) -> Capabilities:
+        """Its capabilities where it is told this."""
+        return cls.capabilities
+
     def __init__(self, model: str, options: Any) -> None:
         self.model = model
         self.options = options

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import combinations
 from typing import TYPE_CHECKING
 
+from ..collection.capabilities import declared_by
 from ..errors import ConfigError
 from ..machine import hardware
 from ..reports.text import estimate, number
@@ -38,19 +40,25 @@ if TYPE_CHECKING:
 THIRD = "float32 (third party)"
 _FLOAT32 = "float32"
 _PLAIN = (_FLOAT32, "bfloat16", "float16")
-_KEYS = ("dtype", "lm_head", "kv_cache_dtype", "quantization", "enable_fp32_lm_head")
+_KEYS = ("dtype", "lm_head", "router", "kv_cache_dtype", "quantization", "enable_fp32_lm_head")
 
 _INDEPENDENT = (0.8, 1.25)
 """Mean squares that add up to within this factor are said to add in quadrature."""
 
 
-def _usual(computation: Computation) -> Sequence[str]:
-    """What the engine has, and can run here: vLLM and SGLang run no fp8 weights on a CPU."""
+_EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
+"""What models call the number of their experts."""
+
+
+def _usual(computation: Computation, *, experts: bool) -> Sequence[str]:
+    """What the engine has, and can run here: vLLM and SGLang run no fp8 weights on a CPU. Where the model has
+    `experts`, their router can be in float32."""
     spec, gpus = computation.spec, bool(hardware()["gpus"])
     if not has_options(spec, {"dtype": ""}):
         return ()
     if spec.name == "transformers":
-        return (*_PLAIN, "autocast", "bfloat16+lm_head=float32")
+        router = ["bfloat16+router=float32"] if experts else []
+        return (*_PLAIN, "autocast", "bfloat16+lm_head=float32", *router)
     if spec.name == "vllm":
         return (*_PLAIN, "kv_cache_dtype=fp8", *(["quantization=fp8"] if gpus else []))
     if spec.name == "sglang":
@@ -62,7 +70,8 @@ def _plan(question: Question) -> Plan:
     able = any(has_options(side.spec, {"dtype": ""}) for side in computations(question))
     if question.values and able:  # the third party is always among them
         question = replace(question, values=(_FLOAT32, *question.values))
-    sides = varied(question, _usual, key="dtype", name_given=True)
+    usual = partial(_usual, experts=bool(declared_by(question.model, *_EXPERTS)))
+    sides = varied(question, usual, key="dtype", name_given=True)
     if not any(len(settings) > 1 for settings in sides):
         raise ConfigError("The engines have no precision to choose.", hint="--values key=value, as in a SPEC")
     float32 = next((each for settings in reversed(sides) for each in settings if each.label == _FLOAT32), None)

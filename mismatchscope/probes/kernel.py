@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from ..reports.pair_fields import Completions, ProbeCell, ProbeConclusion
 
 
+_PRECISIONS = ("highest", "high", "medium")
+"""Of float32 matrix products."""
+
+
 def _usual(computation: Computation) -> Sequence[str]:
     """What can be switched of an engine on this machine; devices that share a layer where they are asked for."""
     options, gpus = resolve_options(computation.spec), bool(hardware()["gpus"])
@@ -42,6 +46,10 @@ def _of_transformers(options: Any, path: str, gpus: bool) -> Iterator[str]:
     if path == "prefill" or gpus:  # its decoding does not compile for a CPU
         yield "attn=flex"
     yield from (_toggled(options, "compile"), _toggled(options, "deterministic"))
+    if "float32" in (options.dtype, options.lm_head, options.router):
+        yield from (f"matmul_precision={name}" for name in _PRECISIONS if name != options.matmul_precision)
+    if gpus and options.dtype != "float32":
+        yield _toggled(options, "reduced_precision_reduction")
     if path != "prefill":
         return  # decoding is in eval mode, always
     if options.train_mode:
@@ -49,6 +57,8 @@ def _of_transformers(options: Any, path: str, gpus: bool) -> Iterator[str]:
         yield _toggled(options, "gradient_checkpointing")
     else:
         yield from ("train_mode=true", "train_mode=true+gradient_checkpointing=true")
+    if not gpus and not options.fsdp:  # ranks share a CPU, and each takes a GPU of its own
+        yield "fsdp=2"
 
 
 def _toggled(options: Any, key: str) -> str:

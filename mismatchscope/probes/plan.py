@@ -135,8 +135,8 @@ class Plan:
 @dataclass(frozen=True)
 class Question:
     """What a person asks of a probe: the two engines, how many sequences there are, the values to try where they
-    are not the usual ones, the run's adapter, which the two engines have already, how tokens are drawn, and what
-    the trainer divides its logits by, where that is not the sampler's temperature."""
+    are not the usual ones, the run's adapter, which the two engines have already, how tokens are drawn, what the
+    trainer divides its logits by, where that is not the sampler's temperature, and the model, a path or hub id."""
 
     behavior: EngineSpec
     reference: EngineSpec
@@ -145,6 +145,7 @@ class Question:
     adapter: str | None = None
     sampling: Sampling = field(default_factory=Sampling)
     reference_temperature: float | None = None
+    model: str = ""
 
     @property
     def words(self) -> list[str]:

@@ -17,7 +17,7 @@ from pathlib import Path
 from .. import gate
 from ..collection.capabilities import check_capabilities, plan_evidence
 from ..collection.collector import Collector, Events
-from ..collection.embedded import chosen_prompts
+from ..collection.embedded import chosen_prompts, resolve_model
 from ..collection.evidence import PlannedEvidence
 from ..collection.passes import Pass
 from ..collection.run_files import LOGS, RUNS
@@ -79,6 +79,7 @@ def plan_probe(name: str, settings: AuditSettings, values: tuple[str, ...] = ())
         settings.adapter,
         settings.sampling.sampling(),
         settings.reference_temperature,
+        resolve_model(settings.model),
     )
     plan = probe.plan(question)
     engines = list({str(each.spec): each.spec for each in plan.settings}.values())

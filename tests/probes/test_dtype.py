@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from mismatchscope.api.comparing import open_trace
+from mismatchscope.demo import model_path
 from mismatchscope.engines.spec import parse_spec
 from mismatchscope.errors import ConfigError
 from mismatchscope.measures.results import Interval, ThirdParty
@@ -156,6 +157,14 @@ def test_every_two_values_and_each_against_the_third_party() -> None:
         "transformers:dtype=float16",
     }
     assert all(each.third is None or each.third.label == THIRD for each in plan.comparisons)
+
+
+@pytest.mark.parametrize("model", ["dense", "moe"])
+def test_a_router_in_float32_is_tried_where_there_is_one(model: str) -> None:
+    sides = parse_spec("transformers"), parse_spec("transformers")
+    plan = PROBE.plan(Question(*sides, 8, model=str(model_path(model))))
+    labels = {setting.label for setting in plan.settings}
+    assert ("bfloat16+router=float32" in labels) == (model == "moe") and "router" in plan.keys
 
 
 def test_a_side_that_is_float32_is_the_third_party_itself() -> None:

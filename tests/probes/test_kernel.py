@@ -79,8 +79,15 @@ def test_both_paths_of_transformers(monkeypatch: pytest.MonkeyPatch) -> None:
         *(("prefill", value) for value in ("attn=sdpa", "attn=flex", "compile=false", "deterministic=true")),
         ("prefill", "train_mode=false+gradient_checkpointing=false"),
         ("prefill", "gradient_checkpointing=true"),
+        ("prefill", "fsdp=2"),
     ]
-    assert set(plan.keys) == {"attn", "compile", "deterministic", "train_mode", "gradient_checkpointing"}
+    assert set(plan.keys) == {"attn", "compile", "deterministic", "train_mode", "gradient_checkpointing", "fsdp"}
+
+
+def test_the_precision_of_float32_products_is_tried_where_there_are_any() -> None:
+    for options, products in (("dtype=float32", True), ("lm_head=float32", True), ("dtype=bfloat16", False)):
+        labels = [label for _, label in tried(planned("transformers", f"transformers:{options}"))]
+        assert ("matmul_precision=medium" in labels) == products
 
 
 @pytest.mark.parametrize("gpus", [[], ["a GPU"]])

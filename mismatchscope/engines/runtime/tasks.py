@@ -28,9 +28,9 @@ Emit = Callable[..., None]
 """emit(event, **fields): tell the parent."""
 
 
-def check_capabilities(engine: type[Engine], task: Task) -> None:
+def check_capabilities(engine: Engine, task: Task) -> None:
     """Raise `CapabilityError` when an engine cannot do a task, before anything slow happens."""
-    able = engine.capabilities
+    able = engine.capabilities_with(engine.options)
     if task.kind == "weights":
         if not able.weights:
             raise CapabilityError(f"The engine {engine.name} does not show the parameters that it has loaded.")

@@ -73,10 +73,10 @@ def _run(path: Path, emit: Callable[..., None], let_begin: threading.Event) -> N
 
     job = Job.from_json(json.loads(path.read_text(encoding="utf-8")))
     engine_type = load_class(job.engine)
-    for task in job.tasks:
-        check_capabilities(engine_type, task)
-        check_composition(job, task)
     engine = engine_type(job.model, engine_type.options_type(**job.options))
+    for task in job.tasks:
+        check_capabilities(engine, task)
+        check_composition(job, task)
     began = time.monotonic()
     engine.load()
     try:

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...errors import ModelError
 from ..common.json_values import dtype_names
 from .loading import attention_name, load_network
+from .routers import find_routers
 
 if TYPE_CHECKING:
     from transformers import Cache
@@ -47,6 +48,7 @@ class CausalLM:
         self.train_mode = options.train_mode
         self._asked_attention = options.attn
         self.autocast = options.dtype == "autocast"
+        self._float32_router = options.router == "float32"
         self._float32_head = options.lm_head == "float32"
         if self._float32_head:
             if hasattr(self._head, "base_layer"):
@@ -82,10 +84,30 @@ class CausalLM:
         return dtype_names(parameter.dtype for name, parameter in names if _ADAPTER_PART in f"{name}.")
 
     @property
+    def routers(self) -> list[nn.Module]:
+        return find_routers(self.network)
+
+    @property
+    def router_dtype(self) -> str | None:
+        """The dtype in which tokens are sent to experts; None without a router that is known."""
+        if self._float32_router or not self.routers:
+            return "float32" if self.routers else None
+        return "bfloat16" if self.autocast else dtype_names(router.weight.dtype for router in self.routers)
+
+    @property
     def head_dtype(self) -> torch.dtype:
         if self._float32_head:
             return torch.float32
         return torch.bfloat16 if self.autocast else self._head.weight.dtype
+
+    @property
+    def dtype(self) -> str | None:
+        """The names of the parameters' dtypes, without those of routers that are told to differ."""
+        if self.autocast:
+            return "autocast"
+        apart = self.routers if self._float32_router else []
+        routing = {id(parameter) for router in apart for parameter in router.parameters()}
+        return dtype_names(each.dtype for each in self.network.parameters() if id(each) not in routing)
 
     def new_cache(self) -> Cache:
         from transformers import DynamicCache
@@ -143,6 +165,9 @@ class CausalLM:
         if cap := getattr(config, "final_logit_softcapping", None):  # Gemma
             logits_NV = torch.tanh(logits_NV / cap) * cap
         return logits_NV
+
+    def close(self) -> None:
+        """End what was started for it, which is nothing where the model is in one process."""
 
     def _autocast(self) -> Any:
         return torch.autocast(self.device.type, torch.bfloat16) if self.autocast else nullcontext()

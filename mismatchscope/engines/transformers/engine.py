@@ -21,20 +21,20 @@ from ...composition import BatchComposition, Padding
 from ...errors import CapabilityError, EngineError
 from ...measures.tensor_results import TensorRecord
 from ...records import Observed, Request, SequenceRecord, Task
-from ..base import Options
+from ..base import Capabilities, Options
 from ..common.checkpoint import check_response, read_config
 from ..common.checkpoint_engine import CheckpointEngine
 from ..common.compiler import check_compiler
-from ..common.json_values import dtype_names, to_json_value
+from ..common.json_values import to_json_value
 from ..common.tokenized import ScoreRequest, TokenizedRequest
 from .options import TransformersOptions
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from torch import Tensor
 
-
-_SMALL_MODEL = 50_000_000
-"""Parameters below which threads wait for each other longer than they compute, the more so on a busy machine."""
+    from .causal_lm import CausalLM
 
 
 class TransformersEngine(CheckpointEngine):
@@ -46,6 +46,13 @@ class TransformersEngine(CheckpointEngine):
     )
     options: TransformersOptions
 
+    @classmethod
+    def capabilities_with(cls, options: TransformersOptions) -> Capabilities:
+        """What FSDP2 shards is the forward of a training step: it decodes nothing."""
+        if not options.fsdp:
+            return cls.capabilities
+        return replace(cls.capabilities, paths=("prefill",), rollout=False, weights=False)
+
     @property
     def default_composition(self) -> BatchComposition:
         options = self.options
@@ -54,7 +61,7 @@ class TransformersEngine(CheckpointEngine):
     def load(self) -> None:
         import torch
 
-        from .causal_lm import CausalLM
+        from .loading import choose_threads, set_matmul_precision
 
         if self.options.compile:
             gpu = torch.cuda.is_available() and not self.options.device.startswith("cpu")
@@ -64,15 +71,24 @@ class TransformersEngine(CheckpointEngine):
         if self.options.deterministic:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
             torch.use_deterministic_algorithms(True, warn_only=True)
+        set_matmul_precision(self.options)
         directory = self._open_checkpoint()
         self._decoding_checked = False
         with _memory_errors("the model does not fit", "a smaller dtype=, or device_map=auto"):
-            self._lm = CausalLM(directory, self._adapter, self.options)
-        if not self.options.threads and self._lm.parameters < _SMALL_MODEL:
-            torch.set_num_threads(1)
+            self._lm = self._load_model(directory)
+        choose_threads(self.options, self._lm.parameters)
         config = read_config(directory)
         max_length: int | None = config.get("text_config", config).get("max_position_embeddings")
         self._set_limits(self._lm.vocabulary_size, max_length)
+
+    def _load_model(self, directory: Path) -> CausalLM:
+        from .causal_lm import CausalLM
+
+        if not self.options.fsdp:
+            return CausalLM(directory, self._adapter, self.options)
+        from .fsdp import ShardedLM
+
+        return ShardedLM(directory, self._adapter, self.options)
 
     def check(self, requests: Sequence[Request], task: Task) -> None:
         """As every engine does; and that the model can be decoded, or packed, where a task does that."""
@@ -216,13 +232,16 @@ class TransformersEngine(CheckpointEngine):
 
         network, options = self._lm.network, self.options
         effective = {
-            "dtype": "autocast" if self._lm.autocast else dtype_names(p.dtype for p in network.parameters()),
+            "dtype": self._lm.dtype,
             "adapter_dtype": self._lm.adapter_dtype,
             "lm_head": to_json_value(self._lm.head_dtype),
+            "router": self._lm.router_dtype,
+            "matmul_precision": torch.get_float32_matmul_precision(),
             "attn": self._lm.attention,
             **self.default_composition.settings(),
             "device": str(self._lm.device),
             "device_map": {name: str(place) for name, place in getattr(network, "hf_device_map", {}).items()},
+            "fsdp": options.fsdp,
             "compile": self._lm.compiled,
             "train_mode": options.train_mode,
             "gradient_checkpointing": self._lm.gradient_checkpointing,
@@ -232,6 +251,9 @@ class TransformersEngine(CheckpointEngine):
             "trust_remote_code": options.trust_remote_code,
         }
         return self._facts(version("transformers"), effective, self._lm.device.type)
+
+    def close(self) -> None:
+        self._lm.close()
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from ...errors import ModelError, SpecError
+from .routers import route_in_float32
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -16,12 +17,15 @@ if TYPE_CHECKING:
     from ..common.adapter import Adapter
     from .options import TransformersOptions
 
-_WEIGHT_DTYPES = {
+DTYPES = {
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
     "float32": torch.float32,
     "autocast": torch.float32,  # the master weights
 }
+
+_SMALL_MODEL = 50_000_000
+"""Parameters below which threads wait for each other longer than they compute, the more so on a busy machine."""
 
 _ATTENTION = {"auto": None, "flex": "flex_attention"}
 """Names of ours for what transformers calls otherwise; None is its own choice."""
@@ -37,11 +41,11 @@ def load_network(path: Path, adapter: Adapter | None, options: TransformersOptio
     import transformers
 
     transformers.utils.logging.disable_progress_bar()
-    device = _device(options.device)
+    device = choose_device(options.device)
     try:
         network, report = transformers.AutoModelForCausalLM.from_pretrained(
             path,
-            dtype=_WEIGHT_DTYPES[options.dtype],
+            dtype=torch.float32 if options.fsdp else DTYPES[options.dtype],
             attn_implementation=_ATTENTION.get(options.attn, options.attn),
             device_map=options.device_map or None,
             trust_remote_code=options.trust_remote_code,
@@ -67,6 +71,8 @@ def load_network(path: Path, adapter: Adapter | None, options: TransformersOptio
         raise ModelError(f"{type(network).__name__} in {path} has no language-model head")
     if adapter is not None:
         _add_adapter(network, adapter, options)
+    if options.router == "float32":
+        route_in_float32(network)
     if not options.device_map:
         network.to(device)
     elif any(parameter.is_meta for parameter in network.parameters()):
@@ -108,7 +114,7 @@ def _add_adapter(network: PreTrainedModel, adapter: Adapter, options: Transforme
         )
 
 
-def _device(name: str) -> torch.device:
+def choose_device(name: str) -> torch.device:
     """The device an option names; `auto` is the accelerator where there is one."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -122,3 +128,22 @@ def _device(name: str) -> torch.device:
             hint="device=cpu",
         )
     return device
+
+
+def set_matmul_precision(options: TransformersOptions) -> None:
+    """Of matrix products in this process. Raises `SpecError` for what acts on CUDA alone."""
+    torch.set_float32_matmul_precision(options.matmul_precision)
+    if choose_device(options.device).type == "cuda":
+        torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = options.reduced_precision_reduction
+        torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = options.reduced_precision_reduction
+    elif not options.reduced_precision_reduction:
+        raise SpecError(
+            "transformers: reduced_precision_reduction acts on CUDA alone, and this is another device.",
+            hint="leave it out",
+        )
+
+
+def choose_threads(options: TransformersOptions, parameters: int) -> None:
+    """Set torch's CPU threads as the options say, else one for a model of few parameters."""
+    if options.threads or parameters < _SMALL_MODEL:
+        torch.set_num_threads(options.threads or 1)

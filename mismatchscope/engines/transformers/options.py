@@ -19,6 +19,15 @@ class TransformersOptions(Options):
         "bfloat16", "precision of the forward; autocast: bfloat16 autocast over float32 master weights"
     )
     lm_head: Literal["model", "float32"] = option("model", "precision of the LM head: the model's, or float32")
+    router: Literal["model", "float32"] = option(
+        "model", "precision in which a mixture of experts routes, and weighs what its experts return"
+    )
+    matmul_precision: Literal["highest", "high", "medium"] = option(
+        "highest", "of float32 matrix products: torch.set_float32_matmul_precision"
+    )
+    reduced_precision_reduction: bool = option(
+        True, "let CUDA sum products of half precision in half precision, as torch does"
+    )
     attn: str = option(
         "auto", "attention: eager, sdpa, flex, another name that transformers knows; auto: its choice for the model"
     )
@@ -30,6 +39,10 @@ class TransformersOptions(Options):
     order: Order = option("given", "how batches are filled; length: the longest first")
     device: str = option("auto", "auto, cpu, cuda, cuda:0 …")
     device_map: str = option("", "auto: spread a model over all devices (needs accelerate)")
+    fsdp: int = option(
+        0,
+        "processes over which FSDP2 shards float32 weights, cast to dtype when they are gathered; no decoding",
+    )
     compile: bool = option(False, "torch.compile the backbone")
     train_mode: bool = option(False, "prefill in train mode with gradients, as the training forward runs")
     gradient_checkpointing: bool = option(False, "recompute activations as in training; needs train_mode")
@@ -39,9 +52,14 @@ class TransformersOptions(Options):
     trust_remote_code: bool = option(False, "run the Python code that a model brings along")
 
     def __post_init__(self) -> None:
-        check_least("transformers", self, {"batch_size": 1, "logprob_chunk": 0, "threads": 0})
+        check_least("transformers", self, {"batch_size": 1, "logprob_chunk": 0, "threads": 0, "fsdp": 0})
         if self.gradient_checkpointing and not self.train_mode:
             raise SpecError(
                 "transformers: gradient_checkpointing acts in train mode alone.",
                 hint="gradient_checkpointing=true,train_mode=true",
             )
+        for key in ("device_map", "compile"):
+            if self.fsdp and getattr(self, key):
+                raise SpecError(
+                    f"transformers: fsdp and {key} do not go together.", hint=f"leave {key} out, or fsdp"
+                )
