@@ -47,9 +47,9 @@ def test_two_ranks_have_the_bits_of_one_process(load: Load, models: Path, option
 @pytest.mark.slow
 def test_one_rank_is_enough(load: Load, models: Path) -> None:
     asked = to_score(roll(load()))
-    engine = open_engine(models / "tiny", dtype="bfloat16", fsdp=1, lm_head="float32")
+    engine = open_engine(models / "tiny", dtype="bfloat16", fsdp=1)
     try:
-        whole = by_id(load(dtype="bfloat16", lm_head="float32").score(asked, PREFILL))
+        whole = by_id(load(dtype="bfloat16").score(asked, PREFILL))
         assert largest_tv(by_id(engine.score(asked, PREFILL)), whole) == 0
     finally:
         engine.close()
