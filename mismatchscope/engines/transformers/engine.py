@@ -51,7 +51,8 @@ class TransformersEngine(CheckpointEngine):
         """What FSDP2 shards is the forward of a training step: it decodes nothing."""
         if not options.fsdp:
             return cls.capabilities
-        return replace(cls.capabilities, paths=("prefill",), rollout=False, weights=False)
+        inside = dict.fromkeys(("weights", "internals", "injection"), False)  # parts of tensors, in several processes
+        return replace(cls.capabilities, paths=("prefill",), rollout=False, **inside)
 
     @property
     def default_composition(self) -> BatchComposition:
