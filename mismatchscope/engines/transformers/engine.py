@@ -51,8 +51,10 @@ class TransformersEngine(CheckpointEngine):
         """What FSDP2 shards is the forward of a training step: it decodes nothing."""
         if not options.fsdp:
             return cls.capabilities
-        inside = dict.fromkeys(("weights", "internals", "injection"), False)  # parts of tensors, in several processes
-        return replace(cls.capabilities, paths=("prefill",), rollout=False, **inside)
+        # Every tensor is in parts, in several processes.
+        return replace(
+            cls.capabilities, paths=("prefill",), rollout=False, weights=False, internals=False, injection=False
+        )
 
     @property
     def default_composition(self) -> BatchComposition:
