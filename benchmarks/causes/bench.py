@@ -24,7 +24,8 @@ class Bench:
     run: Run
     """π without a fault."""
     draws: Draws
-    update: Weights
+    update: Callable[[], Weights]
+    """What training changes of the weights."""
     rng: np.random.Generator
     metadata: dict[str, Array] = field(default_factory=dict)
     detail: dict[str, Any] = field(default_factory=dict)

@@ -136,7 +136,7 @@ def _decode(
         raw_BV = policy.log_softmax(hidden.last_hidden_state[:, -1], run)
         drawn_by_BV = processed(raw_BV, seen_BV[active_B], [value[active_B] for value in settings])
         below_BV = drawn_by_BV.double().exp().cumsum(-1)
-        wanted_B1 = torch.from_numpy(uniform_BT[active_B, step])[:, None] * below_BV[:, -1:]
+        wanted_B1 = torch.from_numpy(uniform_BT[active_B.numpy(), step])[:, None] * below_BV[:, -1:]
         token_B = torch.searchsorted(below_BV, wanted_B1, right=True)[:, 0]
         for b, token, row in zip(active_B.tolist(), token_B.tolist(), drawn_by_BV, strict=True):
             tokens[b].append(token)

@@ -32,14 +32,14 @@ def temperature(bench: Bench, strength: float) -> None:
 def stale_weights(bench: Bench, strength: float) -> None:
     """A sync was left out once: steps after the first update are sampled by the weights of one update before."""
     stale_S = bench.metadata["step"] > 0
-    bench.differ(bench.run.but(weights=moved(bench.policy, bench.update, strength)), on=stale_S)
+    bench.differ(bench.run.but(weights=moved(bench.policy, bench.update(), strength)), on=stale_S)
 
 
 @plant("half-done sync", "stale_weights", strengths=AMOUNT)
 def half_sync(bench: Bench, strength: float) -> None:
-    names = sorted(bench.update)
+    names = sorted(bench.update())
     stale = set(bench.rng.choice(names, max(1, len(names) // 2), replace=False))
-    weights = moved(bench.policy, bench.update, strength, lambda name: name in stale)
+    weights = moved(bench.policy, bench.update(), strength, lambda name: name in stale)
     bench.differ(bench.run.but(weights=weights), on=bench.metadata["step"] > 0)
 
 
@@ -47,7 +47,7 @@ def half_sync(bench: Bench, strength: float) -> None:
 def staleness(bench: Bench, strength: float) -> None:
     lag_S = bench.metadata["lag"]
     for lag in np.unique(lag_S[lag_S > 0]):
-        weights = moved(bench.policy, bench.update, strength * float(lag))
+        weights = moved(bench.policy, bench.update(), strength * float(lag))
         bench.differ(bench.run.but(weights=weights), on=lag_S == lag)
 
 
@@ -55,14 +55,14 @@ def staleness(bench: Bench, strength: float) -> None:
 def worker(bench: Bench, strength: float) -> None:
     worker_S = bench.metadata["worker"]
     bad = bench.rng.choice(np.unique(worker_S))
-    bench.differ(bench.run.but(weights=moved(bench.policy, bench.update, strength)), on=worker_S == bad)
+    bench.differ(bench.run.but(weights=moved(bench.policy, bench.update(), strength)), on=worker_S == bad)
 
 
 @plant("adapter", "adapter", strengths=AMOUNT)
 def adapter(bench: Bench, strength: float) -> None:
     """An adapter that starts at zero and is not loaded, or scaled otherwise: the gap grows with the step."""
     step_S = bench.metadata["step"]
-    change = low_rank(bench.update)
+    change = low_rank(bench.update())
     for step in np.unique(step_S[step_S > 0]):
         weights = moved(bench.policy, change, strength * float(step))
         bench.differ(bench.run.but(weights=weights), on=step_S == step)
@@ -71,7 +71,7 @@ def adapter(bench: Bench, strength: float) -> None:
 @plant("weights that changed in the response", "weights_changed_in_response", strengths=AMOUNT)
 def version_flip(bench: Bench, strength: float) -> None:
     """An update in flight: what was sampled before it has the older weights, at another place in each response."""
-    older = moved(bench.policy, bench.update, strength)
+    older = moved(bench.policy, bench.update(), strength)
     flip_S = bench.rng.uniform(0.2, 0.8, bench.sequences) * bench.rows.lengths
     before_N = bench.position_N < flip_S[bench.sequence_N]
     if bench.rng.random() < 0.5:  # the cache of keys and values is kept
@@ -83,7 +83,7 @@ def version_flip(bench: Bench, strength: float) -> None:
 @plant("stale prefix cache", "stale_prefix", strengths=(0.1, 30.0))
 def stale_prefix(bench: Bench, strength: float) -> None:
     """Blocks of 8 tokens of the prompt, of some prompts, are from before an update."""
-    older = moved(bench.policy, bench.update, strength)
+    older = moved(bench.policy, bench.update(), strength)
     prompts = np.unique(bench.draws.prompt_S)
     chosen = bench.rng.choice(prompts, max(1, len(prompts) // 2), replace=False)
     cached_S = np.isin(bench.draws.prompt_S, chosen)
@@ -95,7 +95,7 @@ def stale_prefix(bench: Bench, strength: float) -> None:
 @plant("stale head", "head", strengths=AMOUNT)
 def stale_head(bench: Bench, strength: float) -> None:
     source = bench.policy.embedding_name if bench.policy.tied else HEAD
-    head = bench.policy.head_weight.data + strength * bench.update[source]
+    head = bench.policy.head_weight.data + strength * bench.update()[source]
     bench.differ(bench.run.but(weights=stored(bench.policy, {HEAD: head})))
 
 

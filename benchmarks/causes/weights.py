@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from architectures import PAD, LanguageModel
+from architectures import PAD, LanguageModel, load
 from kernels import rounded
 from policy import Policy, Weights
 from safetensors.torch import load_file, save_file
@@ -22,12 +22,12 @@ UPDATE_STEPS = 6
 ADAPTER_RANK = 4
 
 
-def update_of(model: LanguageModel, part: str, cache: Path) -> Weights:
+def update_of(model: str, part: str, cache: Path) -> Weights:
     """What a few steps of training change, by parameter."""
-    file = cache / "updates" / f"{model.name}-{part}.safetensors"
+    file = cache / "updates" / f"{model}-{part}.safetensors"
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
-        save_file(_trained_update(model, part), file)
+        save_file(_trained_update(load(model, cache), part), file)
     return load_file(file)
 
 
@@ -36,7 +36,7 @@ def _trained_update(model: LanguageModel, part: str) -> dict[str, Tensor]:
 
     rng = random.Random(f"update {part}")
     network = model.network
-    before = {name: value.clone() for name, value in network.named_parameters()}
+    before = {name: value.detach().clone() for name, value in network.named_parameters()}
     network.requires_grad_(True)
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4, betas=(0.9, 0.98), weight_decay=0.0)
     with torch.enable_grad():
@@ -51,11 +51,7 @@ def _trained_update(model: LanguageModel, part: str) -> dict[str, Tensor]:
             network(input_ids=ids, labels=labels, use_cache=False).loss.backward()
             optimizer.step()
             optimizer.zero_grad()
-    update = {name: (value.data - before[name]).contiguous() for name, value in network.named_parameters()}
-    for name, value in network.named_parameters():
-        value.data = before[name]
-    network.requires_grad_(False)
-    return update
+    return {name: (value.data - before[name]).contiguous() for name, value in network.named_parameters()}
 
 
 def moved(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from cases import TWO, Key, Part, Truth, columns_of, metadata, plants_of, put_al
 from draws import Draws, Sampler, draw, uniforms
 from kernels import FUSED, LEAN, SPLIT, STORED, Kernel, Precision
 from plants import PLANTS, Plant
-from policy import Policy, Run
+from policy import Policy, Run, Weights
 from weights import update_of
 
 from mismatchscope.diagnosis.evidence import Floor, FullRows, TokenEvidence, TopK
@@ -52,7 +53,6 @@ class Workshop:
     def __init__(self, part: Part, model: str, stack: str, cache: Path) -> None:
         self.part, self.stack, self.cache = part, stack, cache
         language_model = load(model, cache)
-        self.update = update_of(language_model, part, cache)
         self.policy = Policy(language_model)
         precision, head = PRECISIONS[stack]
         self.policy.checkpoint_precision = precision
@@ -62,6 +62,11 @@ class Workshop:
         self.pool = self._pool()
         self.sound = {kernel.name: self._sound(kernel) for kernel in self.kernels}
         self.floors = {name: self._floor(name, range(len(self.pool.prompt_S))) for name in self.sound}
+
+    @cached_property
+    def update(self) -> Weights:
+        """What training changes of the weights, for plants that have other ones."""
+        return update_of(self.policy.model.name, self.part, self.cache)
 
     @property
     def kernels(self) -> tuple[Kernel, ...]:
@@ -107,7 +112,7 @@ class Workshop:
     def _bench(self, kernel: Kernel, draws: Draws, rng: np.random.Generator) -> Bench:
         run = Run(kernel, self.mu_run.precision, self.mu_run.head)
         facts = metadata(len(draws.prompt_S), draws.prompt_S, rng)
-        return Bench(self.policy, run, draws, self.update, rng, facts)
+        return Bench(self.policy, run, draws, lambda: self.update, rng, facts)
 
     def _chosen(self, rng: np.random.Generator) -> list[int]:
         """Responses of the pool: one, two or three of each prompt."""
@@ -180,12 +185,14 @@ class Workshop:
         for strength in np.geomspace(*plant.strengths, CURVE_POINTS):
             if plant.sampler is not None:
                 mu_NV = _sampled(truth_NV, draws, plant.sampler(float(strength)))
-                bench = Bench(self.policy, exact, Draws(draws.rows, mu_NV, draws.prompt_S), self.update, _rng())
+                bench = Bench(
+                    self.policy, exact, Draws(draws.rows, mu_NV, draws.prompt_S), lambda: self.update, _rng()
+                )
             else:
                 shown = Draws(draws.rows, truth_NV.numpy(), draws.prompt_S)
                 facts = {"step": np.array([0, 1, 2, 3, 1, 2]), "lag": np.array([0, 1, 2, 0, 1, 2])}
                 facts |= {"worker": np.array(["a", "b", "c", "a", "b", "c"])}
-                bench = Bench(self.policy, exact, shown, self.update, _rng(), facts)
+                bench = Bench(self.policy, exact, shown, lambda: self.update, _rng(), facts)
             plant.put(bench, float(strength))
             columns = bench.finish()
             points.append((float(strength), max(excess(columns.mu_N, columns.pi_N), 1e-9)))

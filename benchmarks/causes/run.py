@@ -1,0 +1,50 @@
+"""Claim: causes that are planted are named, in so many of a hundred cases; what is not known is said to be unknown.
+
+    python benchmarks/causes/run.py --part development --cases 4 --jobs 1
+    python benchmarks/causes/run.py --part held-out --cases 2 --jobs 1
+
+Makes the cases that are not in the cache, asks the detectors of each at four levels of evidence, and prints tables
+of what they said. The development part also writes how often each detector was right to mismatchscope/diagnosis/
+precision.json, which the package reads; the held-out part is only reported. Both are in results/causes.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "benchmarks"))
+
+import make  # noqa: E402
+import report  # noqa: E402
+from answers import answer, answer_across, look, tally  # noqa: E402
+from cases import keys  # noqa: E402
+
+PRECISION = ROOT / "mismatchscope" / "diagnosis" / "precision.json"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    make.options(parser)
+    parser.add_argument("--only-made", action="store_true", help="ask of the cases that are in the cache already")
+    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results")
+    chosen = parser.parse_args()
+    start, wanted = time.process_time(), list(keys(chosen.part, chosen.cases))
+    if not chosen.only_made:
+        make.make(wanted, chosen.cache, chosen.jobs)
+    looked = look(wanted, chosen.cache, chosen.jobs)
+    if chosen.part == "development":
+        table = tally(looked)
+        PRECISION.write_text(json.dumps({"detectors": table}, indent=1, sort_keys=True) + "\n")
+        scored = answer_across(looked)
+    else:
+        scored = list(answer(looked, json.loads(PRECISION.read_text())["detectors"]))
+    report.write(chosen.output, chosen.part, scored, time.process_time() - start, chosen.cases)
+
+
+if __name__ == "__main__":
+    main()
