@@ -25,6 +25,7 @@ _KEYS = ("temperature", "top_p", "top_k", "min_p", "presence_penalty", "frequenc
 _REPETITION = "repetition_penalty"
 
 _DRAWN, _TRAINER = "as drawn", "the trainer"
+_ON_KEPT_IDS = f"{_TRAINER} on the kept ids"
 
 
 def _plan(question: Question) -> Plan:
@@ -38,7 +39,7 @@ def _plan(question: Question) -> Plan:
         raw_trainer = replace(trainer, label=f"{_TRAINER}, raw", policy="raw") if divisor != 1.0 else trainer
         cells.append(Comparison(raw_trainer, raw))
     if own.truncates or own.temperature == 0:
-        cells.append(Comparison(replace(trainer, label=f"{_TRAINER} on the kept ids", policy="support"), drawn))
+        cells.append(Comparison(replace(trainer, label=_ON_KEPT_IDS, policy="support"), drawn))
     return Plan("the sampler", cells, the_gap=True)
 
 
@@ -90,9 +91,7 @@ def _search(question: Question, cells: Sequence[MeasuredCell]) -> Search:
     from .sampling_sentences import Sampler, conclusions
 
     yield from ()  # nothing more is to be run
-    pairs = {
-        each.cell.setting: each.trusted for each in cells if each.cell.against != f"{_TRAINER} on the kept ids"
-    }
+    pairs = {each.cell.setting: each.trusted for each in cells if each.cell.against != _ON_KEPT_IDS}
     drawn, raw = pairs.get(_DRAWN), pairs.get(RAW, pairs.get(_DRAWN))
     steps = None
     if drawn is not None and raw is not None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ..comparison.sampler_policy import RAW
 from ..engines.spec import EngineSpec
 from ..records import Sampling
 from ..reports.logs.section import interval_text
@@ -54,15 +55,18 @@ def conclusions(
     drawn = cells[0].trusted
     if drawn is None:
         return [ProbeConclusion("cannot_tell", f"The gap could not be measured: {cells[0].cell.reason}")]
-    return list(_conclusions(sampler, drawn, steps))
+    return list(_conclusions(sampler, drawn, cells, steps))
 
 
-def _conclusions(sampler: Sampler, drawn: Pair, steps: SamplerSteps | None) -> Iterator[ProbeConclusion]:
+def _conclusions(
+    sampler: Sampler, drawn: Pair, cells: Sequence[MeasuredCell], steps: SamplerSteps | None
+) -> Iterator[ProbeConclusion]:
     from ..reports.pair_fields import ProbeConclusion
 
     yield _verdict(sampler, drawn, steps)
     if steps is None:
-        yield from _without_distributions(sampler, drawn)
+        unknown = next((each.cell.reason for each in cells if each.cell.setting == RAW and each.pair is None), None)
+        yield from _without_distributions(sampler, drawn, unknown)
         return
     last, raw = steps.own[-1], steps.own[0]
     if sampler.cuts or sampler.greedy:
@@ -79,11 +83,12 @@ def _conclusions(sampler: Sampler, drawn: Pair, steps: SamplerSteps | None) -> I
     if steps.check is not None:
         check = steps.check
         same = "all" if check.same_kept == check.states else f"{check.same_kept:,}"
-        sentence = f"Computed again in float64 from the raw policy, the kept ids are the engine's at {same} of"
+        states = f"{same} of {count(check.states, 'state')}"
+        sentence = (
+            f"Made again of the raw policy in float64, the kept ids are those that were drawn from at {states}"
+        )
         yield ProbeConclusion(
-            "check",
-            f"{sentence} {count(check.states, 'state')}, and TV to what it drew from is at most "
-            f"{number(check.max_tv)}.",
+            "check", f"{sentence}, and TV to that distribution is at most {number(check.max_tv)}."
         )
     if steps.tried:
         sentence = "What was tried is computed at the states that this run reached; another sampler reaches others."
@@ -159,8 +164,8 @@ def _reported(sampler: Sampler) -> Iterator[ProbeConclusion]:
     yield ProbeConclusion("reported", f"{says}: taken for those of the sampler they are of another distribution.")
 
 
-def _without_distributions(sampler: Sampler, drawn: Pair) -> Iterator[ProbeConclusion]:
-    """What sampled tokens alone tell of the kept mass."""
+def _without_distributions(sampler: Sampler, drawn: Pair, unknown: str | None) -> Iterator[ProbeConclusion]:
+    """What sampled tokens alone tell of the kept mass; `unknown` is why there is no pair of raw policies."""
     from ..reports.pair_fields import ProbeConclusion
 
     ratio = drawn.figures.token.ratio
@@ -168,7 +173,8 @@ def _without_distributions(sampler: Sampler, drawn: Pair) -> Iterator[ProbeConcl
         mass = estimate(ratio.mean, ratio.low, ratio.high)
         sentence = f"The trainer has {mass} of its mass on the ids that the sampler kept (E ρ of sampled tokens)"
         yield ProbeConclusion("kept_mass", f"{sentence}.")
-    sentence = (
-        "What each transform does needs whole distributions of both raw policies: --evidence full, or full:0.1"
-    )
+    if drawn.figures.evidence == "full":
+        sentence = f"What each transform does is not known: {unknown or 'a raw policy was not seen whole'}"
+    else:
+        sentence = "What each transform does needs whole distributions of both sides: --evidence full, or full:0.1"
     yield ProbeConclusion("steps_unknown", f"{sentence}.")
