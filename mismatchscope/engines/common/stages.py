@@ -99,6 +99,29 @@ def layer_of(stage: str) -> int | None:
     return int(stage.split(".")[1]) if stage.startswith("layers.") else None
 
 
+def read_by(stage: str, stages: Collection[str]) -> str | None:
+    """Which of these a stage reads; of a layer's output the one before. None: token ids, or a sum of several."""
+    number, kind = layer_of(stage), kind_of(stage)
+    if number is None:
+        layers = [each for each in stages if kind_of(each) == LAYER]
+        before = {NORM: in_order(layers)[-1:], LOGITS: [NORM]}.get(kind, [])
+    else:
+        stream, own = EMBEDDING if number == 0 else f"layers.{number - 1}", f"layers.{number}."
+        before = {
+            ATTENTION_NORM: [stream],
+            ATTENTION: [f"{own}{ATTENTION_NORM}", stream],
+            ATTENTION_POST_NORM: [f"{own}{ATTENTION}"],
+            MLP_NORM: [f"{own}{MID_RESIDUAL}"],
+            ROUTER: [f"{own}{MLP_NORM}"],
+            EXPERT_IDS: [f"{own}{ROUTER}"],
+            EXPERT_WEIGHTS: [f"{own}{ROUTER}"],
+            MLP: [f"{own}{MLP_NORM}"],
+            MLP_POST_NORM: [f"{own}{MLP}"],
+            LAYER: [stream],
+        }.get(kind, [])
+    return next((each for each in before if each in stages), None)
+
+
 def in_order(stages: Iterable[str]) -> list[str]:
     """As a forward computes them."""
     return sorted(stages, key=_place)
