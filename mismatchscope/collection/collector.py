@@ -15,9 +15,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from pydantic import ValidationError
 
+from ..engines.common.stage_files import finished_internals
 from ..engines.runtime.job import FROM_TASK
 from ..engines.runtime.launcher import job_for, run_job
 from ..engines.spec import EngineSpec, resolve_options
@@ -25,7 +25,7 @@ from ..environments import interpreter
 from ..errors import EngineError, OutputExistsError
 from ..file_errors import file_errors
 from ..prompts.rows import Prompt
-from ..records import Evidence, Request, Task, finished_parts, write_requests
+from ..records import Evidence, Task, finished_parts, write_requests
 from ..temporary import temporary_directory
 from ..traces.identity import FACTS, earlier_manifest, request_sha256
 from ..traces.reader import Trace
@@ -34,8 +34,9 @@ from ..traces.store import create, finish, is_complete, raw_path_of
 from ..traces.unfinished import remove_parts, remove_unusable, usable_manifest
 from .content import RunContent
 from .embedded import resolve_model
-from .passes import Pass
+from .passes import Inside, Pass
 from .remade import note_remade
+from .worker_tasks import rollout_requests, task_of, task_of_inside
 
 _within_file_errors = file_errors(
     "The run cannot go on", hint="the same command with --resume goes on from what was finished"
@@ -105,11 +106,20 @@ class Collector:
         return manifests
 
     @_within_file_errors
-    def collect(self, spec: EngineSpec, passes: Sequence[Pass], *, log_path: Path, on_event: Events) -> None:
+    def collect(
+        self,
+        spec: EngineSpec,
+        passes: Sequence[Pass],
+        *,
+        inside: Sequence[Inside] = (),
+        log_path: Path,
+        on_event: Events,
+    ) -> None:
         """Make the traces of `passes` in one start of the engine, or in none where no sequence is missing.
 
-        A pass whose source is an earlier pass of the same call takes its tokens without a second start. Raises what
-        `run_job` and the trace store raise; what was finished stays on disk.
+        A pass whose source is an earlier pass of the same call takes its tokens without a second start. What is
+        `inside` is looked at once tokens are drawn: scores may go on from it. Raises what `run_job` and the trace
+        store raise; what was finished stays on disk.
         """
         manifests = self.check(spec, passes)
         missing = {pass_.trace: pass_ for pass_ in passes if not is_complete(pass_.trace)}
@@ -127,9 +137,12 @@ class Collector:
                     create(path, _with_facts(manifests[pass_], pass_, event["facts"]))
             on_event(event)
 
-        if not all(self._is_finished(pass_, missing) for pass_ in missing.values()):
+        unseen = [each for each in inside if not self._is_seen(each, missing)]
+        if unseen or not all(self._is_finished(pass_, missing) for pass_ in missing.values()):
             with temporary_directory() as scratch:
                 tasks = [self._task(pass_, missing, scratch, runs[path]) for path, pass_ in missing.items()]
+                drawn = sum(pass_.source is None for pass_ in missing.values())
+                tasks[drawn:drawn] = [self._look(each, missing, scratch) for each in unseen]
                 job = job_for(spec, resolve_model(self.model), tasks)
                 self.run(job, python=interpreter(spec), log_path=log_path, on_event=begin)
         # A resumed run finds a trace complete only when those that take their tokens from it are complete too.
@@ -167,6 +180,9 @@ class Collector:
                 needs_raw=pass_.needs_raw,
                 source=None if source is None else request_sha256(source),
                 composition=batches or None,
+                given=None
+                if pass_.given is None
+                else {"stages": list(pass_.given.stages), "name": pass_.given.name},
             ),
             parent=None if parent is None else parent.sha256,
             prompts_sha256=prompts_sha256,
@@ -174,25 +190,33 @@ class Collector:
         )
 
     def _task(self, pass_: Pass, missing: Mapping[Path, Pass], scratch: Path, run: str) -> Task:
-        requests = str(scratch / f"{pass_.trace.name}.safetensors")
         if pass_.source is None:
+            requests = str(scratch / f"{pass_.trace.name}.safetensors")
             write_requests(Path(requests), rollout_requests(self.prompts, self.samples))
-        elif pass_.source in missing:
-            requests = f"{FROM_TASK}{pass_.source.name}"
         else:
-            write_requests(Path(requests), self.trace(pass_.source).requests(pass_.evidence))
-        return Task(
-            name=pass_.trace.name,
-            kind="rollout" if pass_.source is None else "score",
-            requests=requests,
-            parts=str(pass_.trace / PARTS),
-            evidence=pass_.evidence,
-            policy="raw" if pass_.needs_raw else pass_.policy,
-            sampling=pass_.sampling,
-            path=pass_.path,
-            composition=pass_.composition,
-            run=run,
-        )
+            requests = self._tokens(pass_.source, pass_.trace.name, pass_.evidence, missing, scratch)
+        return task_of(pass_, requests, run)
+
+    def _look(self, inside: Inside, missing: Mapping[Path, Pass], scratch: Path) -> Task:
+        tokens = self._tokens(inside.source, inside.directory.name, Evidence("sampled"), missing, scratch)
+        return task_of_inside(inside, tokens)
+
+    def _tokens(
+        self, source: Path, name: str, evidence: Evidence, missing: Mapping[Path, Pass], scratch: Path
+    ) -> str:
+        """The requests of a task: the tokens of a trace that the same job makes before, or of one that is there."""
+        if source in missing:
+            return f"{FROM_TASK}{source.name}"
+        requests = scratch / f"{name}.safetensors"
+        write_requests(requests, self.trace(source).requests(evidence))
+        return str(requests)
+
+    def _is_seen(self, inside: Inside, missing: Mapping[Path, Pass]) -> bool:
+        """Whether the file of every sequence is on the disk; each is written as a whole."""
+        if inside.source in missing:
+            return False
+        wanted = {request.sequence_id for request in self.trace(inside.source).requests(Evidence("sampled"))}
+        return wanted <= finished_internals(inside.directory).keys()
 
     def _remove_unusable(self, pass_: Pass, missing: Mapping[Path, Pass], run: str) -> list[str]:
         """Remove what an earlier run left of a trace and nobody can go on from; each with the reason.
@@ -239,21 +263,6 @@ def _check_source(pass_: Pass) -> None:
             f"{pass_.trace} has scores of the tokens of {pass_.source}, and those are not there any more.",
             hint=f"put {pass_.source} back, remove {pass_.trace} yourself, choose another -o, or add --force",
         )
-
-
-def rollout_requests(prompts: Sequence[Prompt], samples: int) -> list[Request]:
-    """`samples` requests a prompt; the samples of one prompt have neighbouring sequence ids."""
-    return [
-        Request(
-            sequence_id=prompt.prompt_id * samples + sample,
-            prompt_id=prompt.prompt_id,
-            prompt=prompt.prompt,
-            template_arguments=prompt.template_arguments,
-            prompt_token_ids=None if prompt.token_ids is None else np.array(prompt.token_ids, dtype=np.int32),
-        )
-        for prompt in prompts
-        for sample in range(samples)
-    ]
 
 
 def _with_facts(manifest: Manifest, pass_: Pass, facts: dict[str, Any]) -> Manifest:

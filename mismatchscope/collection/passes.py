@@ -18,11 +18,32 @@ REPEAT_SHUFFLE_SEED = 1
 
 
 @dataclass(frozen=True)
+class Inside:
+    """What an engine shows of the inside of its model as it reads the tokens of the trace `source`, each sequence
+    by itself: `stages` as `engines.common.stages` names them, a file a sequence in `directory`."""
+
+    directory: Path
+    source: Path
+    stages: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Given:
+    """Another side's values that a score goes on from: those of `stages` in `directory`, which `name` tells from
+    any other content."""
+
+    directory: Path
+    stages: tuple[str, ...]
+    name: str
+
+
+@dataclass(frozen=True)
 class Pass:
     """One trace to make. `source` is the trace whose tokens a score forces; None is a rollout of the run's prompts.
 
     `sampling` is what a rollout draws with, and what a scored "processed" policy is seen through (see `scoring`).
     `needs_raw`: a rollout is of no use without the raw policy, which is recorded beside the processed one.
+    `given`: a score of a forward that is not all the engine's own.
     """
 
     trace: Path
@@ -34,6 +55,7 @@ class Pass:
     path: Literal["decode", "prefill"] = "prefill"
     composition: BatchComposition = field(default_factory=BatchComposition)
     needs_raw: bool = False
+    given: Given | None = None
 
 
 def scoring(sampler: Sampling, role: Role, temperature: float | None) -> Sampling:

@@ -72,6 +72,8 @@ _TRACE_FILES = (MANIFEST, SEQUENCES, TOKENS, DISTRIBUTIONS, DIRECTORY_LOCK)
 _REPORT_FILES = (*(format.file for format in FORMATS.values()), sums_file(Path(_REPORT)).name)
 _PARTS = {PARTS: _Layout(re.compile(r"\d+\.safetensors"))}
 _TRACE = _Layout(_named(*_TRACE_FILES), _PARTS)
+_OF_A_PROBE = _Layout(re.compile(rf"{_named(*_TRACE_FILES).pattern}|internals-\d+\.safetensors"), _PARTS)
+"""A trace, or what an engine has shown of the inside of its model."""
 _VIEWS = ("", "-repeat", "-raw", "-repeat-raw")
 
 TRACES = frozenset(f"{side}{view}" for side in SIDES for view in _VIEWS)
@@ -81,7 +83,7 @@ _LOG_FILES = re.compile(rf"({'|'.join(SIDES)}|both|start-\d+)\.log")
 _OUTPUT = _Layout(
     _named(RUN, PROMPTS, CHECKPOINT, WEIGHTS_REPORT, WEIGHTS_MARKDOWN, *_REPORT_FILES, *_TRACE_FILES),
     _PARTS
-    | {LOGS: _Layout(_LOG_FILES), RUNS: _Layout(_named(DIRECTORY_LOCK), runs=_TRACE)}
+    | {LOGS: _Layout(_LOG_FILES), RUNS: _Layout(_named(DIRECTORY_LOCK), runs=_OF_A_PROBE)}
     | dict.fromkeys(TRACES, _TRACE),
 )
 

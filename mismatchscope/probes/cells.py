@@ -58,6 +58,7 @@ def _measured(plan: Plan, comparison: Comparison, traces: ProbeTraces, context: 
         setting.path,
         third=None if third is None else _label_beside(setting, third, plan),
         side=setting.side,
+        conditioned_on=None if setting.replay is None else str(setting.replay),
     )
     for each in (setting, against):
         if each in traces.left_out:

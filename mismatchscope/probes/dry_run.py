@@ -19,6 +19,7 @@ def _lines(planned: PlannedProbe, settings: AuditSettings) -> Iterator[str]:
     plan = planned.plan
     behavior, runs = planned.question.behavior, {setting.asks: setting for setting in plan.settings}
     starts = Counter({(str(behavior), 0, False): 1})  # which draws the tokens
+    starts.update((str(look.spec), 0, False) for look in plan.looks)
     starts.update(setting.started_with(behavior) for setting in runs.values())
     sequences = len(planned.prompts) * settings.sampling.samples
     yield f"probe {planned.name}: changed is {plan.factor}"
@@ -32,6 +33,9 @@ def _lines(planned: PlannedProbe, settings: AuditSettings) -> Iterator[str]:
         yield f"  {spec}{f', start {number + 1}' if number else ''}{', with tokens made of those' if then else ''}"
         if (spec, number, then) == (str(behavior), 0, False):
             yield "    draws the tokens"
+        for look in plan.looks:
+            if (str(look.spec), 0, False) == (spec, number, then):
+                yield f"    shows {', '.join(look.stages)} of {look.label}"
         for setting in runs.values():
             if setting.started_with(behavior) == (spec, number, then):
                 yield f"    {setting.described}"

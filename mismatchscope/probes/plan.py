@@ -17,11 +17,13 @@ from ..engines.spec import EngineSpec, split_at_commas
 from ..records import Policy, Sampling
 
 if TYPE_CHECKING:
+    from ..measures.routing_results import Routing
     from ..records import SequenceRecord
     from ..reports.pair_fields import Completions, PrefixMeasures, ProbeCell, ProbeConclusion, ProbeEffect
     from ..reports.sampler_fields import SamplerCheck, SamplerStep
     from ..traces.reader import Trace
     from .cells import MeasuredCell
+    from .traces import ProbeTraces
 
 Side = Literal["behavior", "reference"]
 Path = Literal["rollout", "decode", "prefill"]
@@ -49,6 +51,28 @@ class OtherTokens(ABC):
 
 
 @dataclass(frozen=True, eq=False)
+class Look:
+    """What an engine shows of the inside of its model as it reads the tokens: `stages` as `engines.common.stages`
+    names them. `label` says whose it is."""
+
+    label: str
+    spec: EngineSpec
+    stages: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Replay:
+    """Of what another side has shown: the `stages` whose values a forward takes in place of its own."""
+
+    look: Look
+    stages: tuple[str, ...]
+
+    def __str__(self) -> str:
+        """`expert_ids, expert_weights of sampler`."""
+        return f"{', '.join(stage.rpartition('.')[2] for stage in self.stages)} of {self.look.label}"
+
+
+@dataclass(frozen=True, eq=False)
 class Setting:
     """One way to compute the tokens: an engine, the path they are forced through, and what is computed together.
     Along the path "rollout" nothing is forced: it completes the prompts greedily.
@@ -57,7 +81,8 @@ class Setting:
     temperature alone. Settings of one SPEC and one `start` share a loaded engine. Settings that ask for the same
     are one run, unless `again` tells them apart. `drawn` is the tokens' own trace: what the behaviour said of them
     as it drew them. `tokens` are other sequences than those that were drawn. A "raw" policy is seen before any of
-    what lies between; one with "support" is the same run as without, seen on the ids that the sampler kept.
+    what lies between; one with "support" is the same run as without, seen on the ids that the sampler kept. With a
+    `replay` the policy that is computed is conditioned on another side's values.
     """
 
     label: str
@@ -70,12 +95,13 @@ class Setting:
     drawn: bool = False
     tokens: OtherTokens | None = None
     policy: Policy = "processed"
+    replay: Replay | None = None
 
     @property
     def asks(self) -> Hashable:
         """What is the same of settings that are one run."""
         run = (self.path, self.composition, self.start, self.again)
-        return (self.side, str(self.spec), *run, self.drawn, self.tokens, self.policy == "raw")
+        return (self.side, str(self.spec), *run, self.drawn, self.tokens, self.policy == "raw", self.replay)
 
     @property
     def described(self) -> str:
@@ -114,7 +140,8 @@ class Comparison:
 class Plan:
     """`factor` says in a few words what is changed, `keys` which options of an engine are. Of each group of
     `greedy` rollouts the completions are held against each other. At most `more` settings follow from what is
-    found. The cells of a `ranked` plan rise by mean TV. Where the plan begins with `the_gap` that it is about, that
+    found. `looks` are what engines show of themselves, in this order. The cells of a `ranked` plan rise by mean TV.
+    Where the plan begins with `the_gap` that it is about, that
     is what a report has all its other figures of; else it is the cell of largest mean TV."""
 
     factor: str
@@ -124,6 +151,7 @@ class Plan:
     more: int = 0
     ranked: bool = False
     the_gap: bool = False
+    looks: Sequence[Look] = ()
 
     @property
     def settings(self) -> list[Setting]:
@@ -157,13 +185,14 @@ class Question:
 @dataclass(frozen=True)
 class Findings:
     """What a probe says in the end: one sentence or more, how much of the gap each change makes, how it adds up
-    along a response, and what each of the sampler's transforms does."""
+    along a response, what each of the sampler's transforms does, and which experts both sides choose."""
 
     conclusion: list[ProbeConclusion]
     effects: list[ProbeEffect] = field(default_factory=list)
     lengths: list[PrefixMeasures] = field(default_factory=list)
     transforms: list[SamplerStep] = field(default_factory=list)
     sampler_check: SamplerCheck | None = None
+    routing: Routing | None = None
 
 
 Search = Generator[Plan, "Sequence[MeasuredCell]", Findings]
@@ -173,8 +202,10 @@ Search = Generator[Plan, "Sequence[MeasuredCell]", Findings]
 @dataclass(frozen=True)
 class Probe:
     """`plan` raises `ConfigError` for values that it cannot try. What its cells say is for `conclude`, which is
-    given them in the plan's order, or for `search`, which is given their pairs too and can ask for more."""
+    given them in the plan's order, for `search`, which is given their pairs too and can ask for more, or for
+    `examine`, which is given their pairs and what engines have shown of themselves."""
 
     plan: Callable[[Question], Plan]
     conclude: Callable[[Sequence[ProbeCell], Sequence[Completions]], list[ProbeConclusion]] | None = None
     search: Callable[[Question, Sequence[MeasuredCell]], Search] | None = None
+    examine: Callable[[Sequence[MeasuredCell], ProbeTraces], Findings] | None = None

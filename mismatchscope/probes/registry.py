@@ -81,6 +81,11 @@ PROBES: dict[str, Entry] = {
         "Is the gap in the weights, in attention, or in what it sees?",
         "mismatchscope probe context --values 1,16,bos -o context",
     ),
+    "routing": Entry(
+        "mismatchscope.probes.routing:PROBE",
+        "Do both sides choose the same experts, and how much of the gap is that they do not?",
+        "mismatchscope probe routing --model demo:moe --behavior vllm:enforce_eager=true -o routing",
+    ),
 }
 
 

@@ -124,6 +124,7 @@ def run_probe(
         lengths=found.findings.lengths,
         transforms=found.findings.transforms,
         sampler_check=found.findings.sampler_check,
+        routing=found.findings.routing,
         pair_shown=f"{shown.setting} against {shown.against}, {computation_of(shown)}",
     )
     finding = Finding(code="probe", sentence=probe.conclusion[0].sentence)
@@ -168,12 +169,14 @@ def _carried_out(planned: PlannedProbe, settings: AuditSettings, maker: TraceMak
         context = Context.of(traces.source, traces.source, None, confidence=settings.confidence, tail=settings.tail)
         measured = measure_cells(plan, traces, context)
         cells.extend(measured)
-        errors.extend(traces.errors.values())
+        errors.extend([*traces.errors.values(), *traces.not_shown.values()])
         return measured, traces
 
     first, traces = carry_out(planned.plan)
     made = (completions_of(group, traces) for group in planned.plan.greedy)
     completions = [found for found in made if found is not None]
+    if planned.probe.examine is not None:
+        return _Found(cells, completions, planned.probe.examine(first, traces), errors)
     if planned.probe.search is None:
         assert planned.probe.conclude is not None
         conclusion = planned.probe.conclude([each.cell for each in first], completions)

@@ -8,15 +8,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ..collection.capabilities import check_capabilities
+from ..collection.capabilities import capabilities_of, check_capabilities
 from ..collection.collector import Collector, Events
-from ..collection.passes import Pass, scoring
+from ..collection.passes import Given, Inside, Pass, scoring
 from ..engines.spec import EngineSpec
 from ..errors import CapabilityError, ConfigError, DiskFullError, MismatchScopeError
 from ..records import Evidence, EvidenceLevel, Policy, Sampling
 from ..traces.reader import Trace
 from ..traces.store import is_complete, raw_path_of, write_records
-from .plan import OtherTokens, Plan, Setting
+from .plan import Look, OtherTokens, Plan, Setting
 
 _KEY_DIGITS = 16
 _UNSEEN: dict[tuple[Policy, EvidenceLevel], str] = {
@@ -28,13 +28,24 @@ _UNSEEN: dict[tuple[Policy, EvidenceLevel], str] = {
 @dataclass(frozen=True, eq=False)
 class ProbeTraces:
     """The tokens that were drawn, what was made of them, and what came of each setting: a trace, why there is none,
-    or why there is nothing to try it on."""
+    or why there is nothing to try it on. `shown` has a directory of files for each look, or `not_shown` why not."""
 
     source: Trace
     traces: dict[Setting, Trace] = field(default_factory=dict)
     errors: dict[Setting, MismatchScopeError] = field(default_factory=dict)
     left_out: dict[Setting, str] = field(default_factory=dict)
     others: dict[OtherTokens, Trace] = field(default_factory=dict)
+    shown: dict[Look, Path] = field(default_factory=dict)
+    not_shown: dict[Look, MismatchScopeError] = field(default_factory=dict)
+
+
+@dataclass(eq=False)
+class _Start:
+    """What one start of an engine is for."""
+
+    spec: EngineSpec
+    settings: list[Setting] = field(default_factory=list)
+    looks: list[Look] = field(default_factory=list)
 
 
 class TraceMaker:
@@ -60,6 +71,8 @@ class TraceMaker:
         self._store, self._logs, self._on_event = store, logs, on_event
         self._labels: dict[str, str] = {}
         self._others: dict[OtherTokens, Trace] = {}
+        self._inside: dict[Look, Inside] = {}
+        self._not_shown: dict[Look, MismatchScopeError] = {}
         key = collector.request_keys(behavior, [rollout])[rollout][:_KEY_DIGITS]
         self._source = replace(rollout, trace=self._place(key, "the tokens"))
 
@@ -69,24 +82,28 @@ class TraceMaker:
         A setting that an engine refuses, or dies of, costs none of the others. Raises what drawing the tokens does,
         and `DiskFullError`.
         """
-        starts: dict[tuple[str, int, bool], list[Setting]] = {(str(self._behavior), 0, False): []}
+        starts = {(str(self._behavior), 0, False): _Start(self._behavior)}
+        for look in plan.looks:
+            starts.setdefault((str(look.spec), 0, False), _Start(look.spec)).looks.append(look)
         for setting in plan.settings:
             if not setting.drawn:
-                starts.setdefault(setting.started_with(self._behavior), []).append(setting)
+                key = setting.started_with(self._behavior)
+                starts.setdefault(key, _Start(setting.spec)).settings.append(setting)
         passes: dict[Setting, Pass] = {}
         errors: dict[Setting, MismatchScopeError] = {}
         left_out: dict[Setting, str] = {}
-        for number, asked in enumerate(starts.values(), start=1):
-            missing = self._make_others(asked) | self._unseen(asked)
-            settings = [setting for setting in asked if setting not in missing]
-            spec = asked[0].spec if asked else self._behavior
-            made, failed = self._make_in_one_start(spec, settings, self._logs / f"start-{number}.log")
+        for number, start in enumerate(starts.values(), start=1):
+            missing = self._make_others(start.settings) | self._unseen(start.settings)
+            start.settings = [setting for setting in start.settings if setting not in missing]
+            made, failed = self._make_in_one_start(start, self._logs / f"start-{number}.log")
             passes |= made
             errors |= failed
             left_out |= missing
         source = self._collector.trace(self._source.trace)
         traces = {setting: self._collector.trace(passes[setting].trace) for setting in passes}
-        found = ProbeTraces(source, traces, errors, left_out, dict(self._others))
+        shown = {look: self._inside[look].directory for look in plan.looks if look not in self._not_shown}
+        others, not_shown = dict(self._others), dict(self._not_shown)
+        found = ProbeTraces(source, traces, errors, left_out, others, shown, not_shown)
         self._add_drawn(plan, found)
         return found
 
@@ -133,12 +150,15 @@ class TraceMaker:
         return self._collector.trace(place)
 
     def _make_in_one_start(
-        self, spec: EngineSpec, settings: Sequence[Setting], log: Path
+        self, start: _Start, log: Path
     ) -> tuple[dict[Setting, Pass], dict[Setting, MismatchScopeError]]:
         """The passes of what was made, and why the rest was not: after a failure each is tried by itself."""
+        spec, looks = start.spec, start.looks
         draws = [self._source] if str(spec) == str(self._behavior) else []
-        refused = self._refused(settings)
-        settings = [setting for setting in settings if setting not in refused]
+        self._not_shown |= {look: error for look in looks if (error := _cannot_show(look)) is not None}
+        looks = [look for look in looks if look not in self._not_shown]
+        refused = self._refused(start.settings)
+        settings = [setting for setting in start.settings if setting not in refused]
         loaded = False
 
         def note(event: dict[str, Any]) -> None:
@@ -146,23 +166,36 @@ class TraceMaker:
             loaded = loaded or event["event"] == "ready"
             self._on_event(self._for_people(event, spec))
 
-        def collect(passes: Sequence[Pass]) -> None:
-            self._collector.collect(spec, passes, log_path=log, on_event=note)
+        def collect(passes: Sequence[Pass], looks: Sequence[Look] = ()) -> None:
+            inside = [self._inside[look] for look in looks]
+            self._collector.collect(spec, passes, inside=inside, log_path=log, on_event=note)
 
         try:
+            self._inside |= {look: self._looking(look, draws) for look in looks}
             passes = self._passes(spec, draws, settings)
-            collect([*draws, *dict.fromkeys(passes.values())])
+            collect([*draws, *dict.fromkeys(passes.values())], looks)
         except DiskFullError:
             raise
         except MismatchScopeError as error:
             if draws and not is_complete(self._source.trace):
                 collect(draws)
             if not loaded and not isinstance(error, CapabilityError | ConfigError):
+                self._not_shown |= dict.fromkeys(looks, error)
                 return {}, refused | dict.fromkeys(settings, error)  # the engine's failure, not a setting's
         else:
             return passes, refused
+        for look in looks:
+            try:
+                collect(draws, [look])
+            except DiskFullError:
+                raise
+            except MismatchScopeError as error:
+                self._not_shown[look] = error
         errors = refused
         for setting, pass_ in passes.items():
+            if setting.replay is not None and setting.replay.look in self._not_shown:
+                errors[setting] = self._not_shown[setting.replay.look]
+                continue
             try:
                 collect([*draws, pass_])
             except DiskFullError:
@@ -182,7 +215,24 @@ class TraceMaker:
                 check_capabilities(setting.spec, evidence=evidence, path=path, rollout=rollout)
             except CapabilityError as error:
                 errors[setting] = error
+            replay = setting.replay
+            if replay is not None and not capabilities_of(setting.spec).injection:
+                errors[setting] = CapabilityError(
+                    f"The engine {setting.spec.name} takes no values of another side."
+                )
+            elif replay is not None and replay.look in self._not_shown:
+                errors[setting] = self._not_shown[replay.look]
         return errors
+
+    def _looking(self, look: Look, draws: Sequence[Pass]) -> Inside:
+        """What a look asks for, in a place that is named by all that it depends on."""
+        drawn = self._source
+        asked = Pass(
+            drawn.trace.with_name("inside"), "reference", Evidence("sampled"), "raw", drawn.sampling, drawn.trace
+        )
+        key = self._collector.request_keys(look.spec, [*draws, asked])[asked]
+        content = hashlib.sha256(f"{key} {look.stages}".encode()).hexdigest()
+        return Inside(self._place(content[:_KEY_DIGITS], f"inside {look.label}"), drawn.trace, look.stages)
 
     def _passes(self, spec: EngineSpec, draws: Sequence[Pass], settings: Sequence[Setting]) -> dict[Setting, Pass]:
         """The pass of each setting. Raises `SpecError` for options that the engine does not know."""
@@ -202,6 +252,10 @@ class TraceMaker:
             sampled = Evidence("sampled")
             return Pass(trace, "behavior", sampled, "processed", greedy, composition=setting.composition)
         temperature = self._reference_temperature if setting.side == "reference" else None
+        given = None
+        if setting.replay is not None:
+            directory = self._inside[setting.replay.look].directory
+            given = Given(directory, setting.replay.stages, directory.name)
         return Pass(
             trace,
             setting.side,
@@ -211,6 +265,7 @@ class TraceMaker:
             source=self._source.trace if setting.tokens is None else self._others[setting.tokens].path,
             path=setting.path,
             composition=setting.composition,
+            given=given,
         )
 
     def _place(self, key: str, label: str) -> Path:
@@ -223,6 +278,12 @@ class TraceMaker:
         """The event of a worker, traces called by what they are of."""
         names = {key: self._labels.get(event[key], event[key]) for key in ("name", "task") if key in event}
         return dict(event) | names | {"side": spec.name}
+
+
+def _cannot_show(look: Look) -> MismatchScopeError | None:
+    if capabilities_of(look.spec).internals:
+        return None
+    return CapabilityError(f"The engine {look.spec.name} does not show what is inside the model.")
 
 
 def _key_of(request: str, setting: Setting) -> str:

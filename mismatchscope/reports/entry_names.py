@@ -204,6 +204,12 @@ ENTRY_NAMES = {
         form=_LABEL,
         usual=("CHANGE",),
     ),
+    "layers": EntryNames(
+        fields=("layer",),
+        name=lambda row: (f"layer_{row.layer}", ""),
+        form="layer_[0-9]+",
+        usual=tuple(f"layer_{number}" for number in range(128)),
+    ),
     "differences": _labelled("CELL", "than"),
     "completions": EntryNames(
         fields=("engine",),

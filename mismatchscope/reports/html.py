@@ -31,6 +31,7 @@ from .moved_token import moved_most
 from .probe_chart import probe_chart
 from .probe_section import title_of
 from .reading import READING, reading_rows, sources
+from .routing_section import routing_chart
 from .sampler_chart import sampler_chart
 from .sides import model_name
 from .single_numbers import scalars
@@ -64,7 +65,7 @@ class Card(NamedTuple):
     note: str
 
 
-_PROBE_CHARTS = (effects_chart, lengths_chart, sampler_chart, probe_chart)
+_PROBE_CHARTS = (effects_chart, lengths_chart, sampler_chart, routing_chart, probe_chart)
 """The first that has something to show is a probe's picture."""
 
 

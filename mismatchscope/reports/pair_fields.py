@@ -6,6 +6,7 @@ from dataclasses import field
 from typing import Any, Literal
 
 from ..measures.results import Alpha, Interval, Statistic, ThirdParty, result
+from ..measures.routing_results import Routing
 from .sampler_fields import SamplerCheck, SamplerStep
 
 
@@ -88,6 +89,9 @@ class ProbeCell:
     """How many times as large as rounding usually makes it: as `provenance.size.times`, of this pair."""
     side: Literal["behavior", "reference"] | None = None
     """Of the setting: with all that a sampler does to its logits, or with a trainer's temperature alone."""
+    conditioned_on: str | None = None
+    """`expert_ids of the sampler`: whose values the setting's forward took in place of its own; it is then not the
+    policy that trains."""
 
 
 @result
@@ -170,6 +174,7 @@ class Probe:
     transforms: list[SamplerStep] = field(default_factory=list)
     """The run's own, from none to all, then what was tried in their place."""
     sampler_check: SamplerCheck | None = None
+    routing: Routing | None = None
 
     @property
     def complete(self) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 from .logs.section import Line, Section, interval_text
 from .pair_fields import SIDES, PairSummary, PrefixMeasures, Probe, ProbeCell, engine_of
+from .routing_section import layers_section
 from .sampler_table import STEPS, step_rows
 from .text import UNKNOWN, number, share
 
@@ -35,6 +36,9 @@ def probe_sections(probe: Probe) -> Iterator[Section]:
     elif probe.transforms:
         yield Section(title_of(probe), "one transform after another", lines, STEPS, step_rows(probe))
         yield Section("the policies themselves", note, (), header, rows)
+    elif probe.routing is not None:
+        yield Section(title_of(probe), note, lines, header, rows)
+        yield layers_section(probe.routing)
     else:
         yield Section(title_of(probe), note, lines, header, rows)
 
@@ -144,4 +148,6 @@ def _short(part: float | None) -> str:
 def _remark(cell: ProbeCell) -> str:
     if cell.status != "measured":
         return cell.status.replace("_", " ")
+    if cell.conditioned_on is not None:
+        return "routing-conditioned"
     return "bit-identical" if cell.pair is not None and cell.pair.identical else ""

@@ -99,7 +99,8 @@ class RunInputs(Recorded):
     prompt. `needs_raw`: the raw policy had to be recorded beside the processed one. `source` names what the run was
     asked for whose tokens were scored, where both traces were made in one start of the engine, so that the source
     had no checksum yet (else `Manifest.parent` has it). `composition` is what was asked of the batches in place of
-    the engine's own settings, but for the seed of their order, which `Manifest.seeds` has.
+    the engine's own settings, but for the seed of their order, which `Manifest.seeds` has. `given` names the values
+    of another side, and the stages of the model whose own they replaced: the policy is conditioned on them.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -111,6 +112,7 @@ class RunInputs(Recorded):
     needs_raw: bool | None = None
     source: str | None = None
     composition: dict[str, Any] | None = None
+    given: dict[str, Any] | None = None
 
 
 class Manifest(Recorded):

@@ -54,6 +54,8 @@ def check_capabilities(engine: Engine, task: Task) -> None:
     if task.kind == "score" and task.path not in able.paths:
         paths = " and ".join(able.paths) or "no path"
         raise CapabilityError(f"The engine {engine.name} cannot score by {task.path}; it knows {paths}.")
+    if task.kind == "score" and task.inputs and not (able.injection and task.path == "prefill"):
+        raise CapabilityError(f"The engine {engine.name} takes no values of another side as it {task.path}s.")
     if task.sampling.min_p or task.sampling.reweighs:
         raise CapabilityError(
             f"The engine {engine.name} draws and scores without min-p, penalties and biases; the trace has one.",
@@ -131,6 +133,7 @@ def _show_internals(engine: Engine, job: Job, task: Task, emit: Emit) -> None:
         engine.check(requests, task)
     alone = BatchComposition(batch_size=1, order="given")
     done, began = 0, time.monotonic()
+    emit("task", name=task.name, sequences_total=len(requests), done=0)
     for batch in plan_batches(requests, task.composition.over(alone)):
         ids = {request.sequence_id for request in batch}
         if not ids <= finished_internals(parts).keys():

@@ -176,6 +176,7 @@ class TransformersEngine(CheckpointEngine):
 
         from ..common.capture import LogitRange, TaskRecorder
         from .prefilling import lay_out, prefill
+        from .replaying import replaying
 
         padding: Padding = task.composition.padding or self.options.padding
         responses = [request.response_token_ids for request in requests]
@@ -183,10 +184,11 @@ class TransformersEngine(CheckpointEngine):
         token_N = torch.from_numpy(np.concatenate(responses).astype(np.int64)).to(self._lm.head_device)
         recorder = TaskRecorder(task, requests, max(len(response) for response in responses))
         logit_range = LogitRange(len(requests))
-        for part, logits_NV in prefill(self._lm, layout, self.options.logprob_chunk):
-            sequence_N, position_N = layout.sequence_N[part], layout.position_N[part]
-            logit_range.add(sequence_N, logits_NV)
-            recorder.add(sequence_N, position_N, recorder.logprobs(logits_NV), token_N[part])
+        with replaying(self._lm.network, task, requests, layout):
+            for part, logits_NV in prefill(self._lm, layout, self.options.logprob_chunk):
+                sequence_N, position_N = layout.sequence_N[part], layout.position_N[part]
+                logit_range.add(sequence_N, logits_NV)
+                recorder.add(sequence_N, position_N, recorder.logprobs(logits_NV), token_N[part])
         for row, (request, response) in enumerate(zip(requests, responses, strict=True)):
             [observed] = recorder.finish(row, len(response))
             yield self._record(request, response, observed, logit_range.largest_S[row])

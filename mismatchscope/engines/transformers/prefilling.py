@@ -17,7 +17,10 @@ from .causal_lm import CausalLM
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """Sequences laid out for one forward, and where the states of their response tokens ended up in it."""
+    """Sequences laid out for one forward, and where the states of their response tokens ended up in it.
+
+    `spans` has where each sequence lies in the rows put end to end.
+    """
 
     input_ids_BT: np.ndarray
     mask_BT: np.ndarray | None  # None when packed: sequences are told apart by their positions alone
@@ -26,6 +29,7 @@ class MicroBatch:
     column_N: np.ndarray
     sequence_N: np.ndarray
     position_N: np.ndarray
+    spans: Sequence[slice]
 
 
 def lay_out(prompts: Sequence[np.ndarray], responses: Sequence[np.ndarray], padding: str) -> MicroBatch:
@@ -38,11 +42,12 @@ def lay_out(prompts: Sequence[np.ndarray], responses: Sequence[np.ndarray], padd
     input_ids_BT = np.zeros(shape_BT, dtype=np.int64)
     mask_BT = np.zeros(shape_BT, dtype=np.int64)
     position_ids_BT = np.zeros(shape_BT, dtype=np.int64)
-    places = []
+    places, spans = [], []
     for index, (sequence, response) in enumerate(zip(sequences, responses, strict=True)):
         row = 0 if packed else index
         start = {"packed": lengths[:index].sum(), "left": width - len(sequence), "right": 0}[padding]
         span = slice(start, start + len(sequence))
+        spans.append(slice(row * width + span.start, row * width + span.stop))
         input_ids_BT[row, span] = sequence
         mask_BT[row, span] = 1
         position_ids_BT[row, span] = np.arange(len(sequence))
@@ -51,7 +56,7 @@ def lay_out(prompts: Sequence[np.ndarray], responses: Sequence[np.ndarray], padd
         places.append([np.full_like(columns, row), columns, np.full_like(columns, index), np.arange(len(response))])
     row_N, column_N, sequence_N, position_N = np.concatenate(places, axis=1)
     return MicroBatch(
-        input_ids_BT, None if packed else mask_BT, position_ids_BT, row_N, column_N, sequence_N, position_N
+        input_ids_BT, None if packed else mask_BT, position_ids_BT, row_N, column_N, sequence_N, position_N, spans
     )
 
 
