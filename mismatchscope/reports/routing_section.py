@@ -26,7 +26,7 @@ _HEADER = (
     "same slots",
     "overlap",
 )
-_WIDTH, _ROW, _MARGIN, _LABELS = 400, 22, 42, 128  # of the view box
+_WIDTH, _ROW, _MARGIN, _LABELS = 400, 22, 42, 142  # of the view box
 _HEIGHT = 130
 _CAPTION = (
     "Above, the share of states at which a layer's experts differ, with its interval. In the middle, the median "
