@@ -28,7 +28,7 @@ def routing_of(pair: Pair, shown: tuple[Path, Path], requests: Iterable[Request]
     files, `requests` the sequences, `behavior` what the first is called.
 
     Raises `ConfigError` where neither side routes, `NotComparableError` where they have no layer in common that
-    shows its experts, or no sequence.
+    shows its experts, or no sequence, and where their routes are of other tokens or numbers of experts.
     """
     mu_files, pi_files = (finished_internals(directory) for directory in shown)
     states = _states_of(pair)
@@ -41,7 +41,7 @@ def routing_of(pair: Pair, shown: tuple[Path, Path], requests: Iterable[Request]
         mu, pi = _Shown.read(mu_files[number]), _Shown.read(pi_files[number])
         if sums is None:
             layers = _common_layers(mu, pi)
-            sums = RoutingSums(layers, mu.experts(layers))
+            sums = RoutingSums(layers, max(mu.experts(layers), pi.experts(layers)))
         assert request.prompt_token_ids is not None and request.response_token_ids is not None
         start, length = len(request.prompt_token_ids) - 1, len(request.response_token_ids)
         of_pair = states[number]
@@ -50,6 +50,9 @@ def routing_of(pair: Pair, shown: tuple[Path, Path], requests: Iterable[Request]
         both = mu.routes(layers), pi.routes(layers)
         if any(routes.ids_LSk.shape[1] != start + 1 + length for routes in both):
             raise NotComparableError(f"The routes of sequence {number} are of other tokens.")
+        slots = [routes.ids_LSk.shape[2] for routes in both]
+        if slots[0] != slots[1]:
+            raise NotComparableError(f"The sides choose {slots[0]} and {slots[1]} experts a token.")
         sums.add(of_pair.prompt, *both, slice(start, start + length), tv_T)
     if sums is None:
         raise NotComparableError("No sequence has routes of both sides.")
