@@ -12,6 +12,7 @@ from .errors import ConfigError
 
 Order = Literal["given", "length"]
 Padding = Literal["right", "left", "packed"]
+PrefixCache = Literal["cold", "warm"]
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,8 @@ class BatchComposition:
     `batch_size` sequences make a batch, the last one may be smaller, taken in the `order` of the requests or the
     longest first; a `shuffle_seed` reorders the requests before that. `batches` names the sequences of every batch,
     row by row, in place of all three. `padding` lays out the sequences of a prefill; "packed" is one row in which
-    positions restart at every sequence.
+    positions restart at every sequence. A batch begins with an empty `prefix_cache`, or with one that is "warm": it
+    has the prompts of the batch, which were read just before.
 
     Raises `ConfigError` for an empty batch and for explicit batches beside a rule that would cut others.
     """
@@ -31,6 +33,7 @@ class BatchComposition:
     shuffle_seed: int | None = None
     padding: Padding | None = None
     batches: tuple[tuple[int, ...], ...] | None = None  # sequence ids
+    prefix_cache: PrefixCache | None = None
 
     def __post_init__(self) -> None:
         if self.batches is not None:
@@ -48,12 +51,16 @@ class BatchComposition:
     def over(self, default: BatchComposition) -> BatchComposition:
         """This composition, with what it leaves open taken from `default`."""
         if self.batches is not None:
-            return replace(self, padding=self.padding or default.padding)
-        return replace(default, **{key: value for key, value in vars(self).items() if value is not None})
+            return replace(default, batch_size=None, order=None, **self._decided())
+        return replace(default, **self._decided())
 
     def settings(self) -> dict[str, Any]:
-        """What it decides of the settings `batch_size`, `order` and `padding` of an engine, by these names."""
-        decided: dict[str, Any] = {"batch_size": self.batch_size, "order": self.order, "padding": self.padding}
+        """What it decides of the settings `batch_size`, `order`, `padding` and `prefix_cache`, by these names."""
+        names = ("batch_size", "order", "padding", "prefix_cache")
+        decided: dict[str, Any] = {name: getattr(self, name) for name in names}
         if self.batches is not None:
             decided |= {"batch_size": max(map(len, self.batches), default=None), "order": "explicit"}
         return {key: value for key, value in decided.items() if value is not None}
+
+    def _decided(self) -> dict[str, Any]:
+        return {key: value for key, value in vars(self).items() if value is not None}

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
-from ..composition import BatchComposition, Padding
+from ..composition import BatchComposition, Padding, PrefixCache
 from ..measures.tensor_results import TensorRecord
 from ..records import EvidenceLevel, Request, SequenceRecord, Task
 
@@ -24,6 +24,7 @@ class Capabilities:
     evidence: tuple[EvidenceLevel, ...] = ("sampled",)
     paths: tuple[str, ...] = ("prefill",)  # how it can score given tokens: "decode", "prefill"
     paddings: tuple[Padding, ...] = ()  # layouts of a prefill that a task can ask for; none: it is the engine's own
+    prefix_caches: tuple[PrefixCache, ...] = ()  # how a task can have its cache of prompts begin
     rollout: bool = True
     weights: bool = False  # whether it can hold what it has loaded against the checkpoint
     internals: bool = False  # whether it shows what is inside the model, routing among it

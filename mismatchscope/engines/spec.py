@@ -69,7 +69,7 @@ def parse_spec(text: str) -> EngineSpec:
     if url is not None and not re.match(r"https?://[^/\s]", url):
         raise SpecError(f"'{url}' is not the URL of a server.", hint=f"{match['name']}@http://127.0.0.1:8000")
     options: dict[str, str] = {}
-    for part in split_at_commas(tail) if tail is not None else ():
+    for part in split_outside_brackets(tail) if tail is not None else ():
         option = _OPTION.fullmatch(part)
         if option is None:
             raise SpecError(
@@ -150,15 +150,15 @@ def check_spec(text: str) -> None:
     resolve_options(parse_spec(text))
 
 
-def split_at_commas(text: str) -> list[str]:
-    """Split at the commas outside brackets. Raises `SpecError` for a bracket that nothing closes."""
+def split_outside_brackets(text: str, separator: str = ",") -> list[str]:
+    """Split at the separators outside brackets. Raises `SpecError` for a bracket that nothing closes."""
     parts, start, expected = [], 0, []
     for index, character in enumerate(text):
         if character in _CLOSING:
             expected.append(_CLOSING[character])
         elif expected and character == expected[-1]:
             expected.pop()
-        elif character == "," and not expected:
+        elif character == separator and not expected:
             parts.append(text[start:index])
             start = index + 1
     if expected:

@@ -12,28 +12,24 @@ likeliest in another.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from ..composition import BatchComposition
 from ..errors import ConfigError
-from ..records import Observed, SequenceRecord
 from ..reports.text import count, estimate, number
-from .conclusions import gap, measured
+from .conclusions import MeasuredCell, by_computation, gap, measured
+from .other_contexts import Bos, LastTokens, Template
 from .plan import Comparison, OtherTokens, Plan, Probe, Question, Setting
+from .prefix_cache import CACHE, after_a_reset, from_cache, of_cache, of_resets
+from .sides import computations
 
 if TYPE_CHECKING:
     from ..reports.pair_fields import CellRatio, Completions, PairSummary, ProbeCell, ProbeConclusion
-    from ..traces.reader import Trace
-
-_STATES = 256
-"""Of the states of all responses, so many are computed after shorter contexts: a random sample."""
 
 _LAST = ("1", "16", "64")
-_BOS = "bos"
-_VALUES = (*_LAST, _BOS)
+_BOS, _TEMPLATE = "bos", "template"
+_VALUES = (*_LAST, _BOS, _TEMPLATE, CACHE)
 
 _WHOLE, _BEHAVIOUR, _AGAIN = "whole", "behaviour", "one token again"
 
@@ -44,87 +40,12 @@ _CLEAR = 3.0
 """Short contexts are none that a model was trained on: sound pairs reached 1.6 times the usual rounding there."""
 
 
-@dataclass(frozen=True)
-class LastTokens(OtherTokens):
-    """A random sample of states, each a sequence of its own: the last `tokens` before it, or all where there are
-    fewer, and the one token drawn there. The number of a sequence is that of the state in the trace."""
-
-    tokens: int
-    states: int = _STATES
-
-    @property
-    def label(self) -> str:
-        return "one token" if self.tokens == 1 else f"last {self.tokens} tokens"
-
-    def missing(self, drawn: Trace) -> str | None:
-        return None
-
-    def records(self, drawn: Trace) -> Iterator[SequenceRecord]:
-        total = drawn.manifest.counts.tokens
-        chosen_N = np.zeros(total, dtype=bool)
-        chosen_N[np.random.default_rng(0).permutation(total)[: self.states]] = True
-        start = 0
-        for record in drawn.records():
-            length = len(record.response_token_ids)
-            for position in np.flatnonzero(chosen_N[start : start + length]).tolist():
-                yield self._at(record, position, start + position)
-            start += length
-
-    def _at(self, record: SequenceRecord, position: int, number: int) -> SequenceRecord:
-        here, before = slice(position, position + 1), record.response_token_ids[:position]
-        seen = record.observed
-        return replace(
-            record,
-            sequence_id=number,
-            prompt_token_ids=np.concatenate([record.prompt_token_ids, before])[-self.tokens :],
-            response_token_ids=record.response_token_ids[here],
-            observed=Observed(
-                seen.logprob_T[here],
-                None if seen.topk_ids_TK is None else seen.topk_ids_TK[here],
-                None if seen.topk_logprobs_TK is None else seen.topk_logprobs_TK[here],
-            ),
-        )
-
-
-@dataclass(frozen=True)
-class Bos(OtherTokens):
-    """The sequences with one BOS token more or less before them: `times` 2 or 0."""
-
-    times: int
-
-    @property
-    def label(self) -> str:
-        return "BOS doubled" if self.times else "BOS missing"
-
-    def missing(self, drawn: Trace) -> str | None:
-        bos = _bos_token_id(drawn)
-        if bos is None:
-            return "nothing says which token is the model's BOS"
-        column: Any = drawn.read_sequences(["prompt_token_ids"])["prompt_token_ids"]
-        prompts: list[list[int]] = column.to_pylist()
-        if not all(prompt[:1] == [bos] for prompt in prompts):
-            return f"not every prompt begins with the BOS token, {bos}"
-        if not self.times and any(len(prompt) == 1 for prompt in prompts):
-            return "a prompt has no other token than BOS"
-        return None
-
-    def records(self, drawn: Trace) -> Iterator[SequenceRecord]:
-        for record in drawn.records():
-            bos, rest = record.prompt_token_ids[:1], record.prompt_token_ids[1:]
-            yield replace(record, prompt_token_ids=np.concatenate([bos] * self.times + [rest]))
-
-
-def _bos_token_id(drawn: Trace) -> int | None:
-    config: dict[str, Any] = drawn.manifest.model.config or {}
-    found = (config.get("text_config") or config).get("bos_token_id")
-    return found if isinstance(found, int) else None
-
-
 def _plan(question: Question) -> Plan:
     words = question.words or list(_VALUES)
-    if not all(word == _BOS or (word.isdecimal() and int(word) > 0) for word in words):
+    if not all(word in (_BOS, _TEMPLATE, CACHE) or (word.isdecimal() and int(word) > 0) for word in words):
         raise ConfigError(
-            "A context is a number of tokens, or bos.", hint=f"--values {','.join(_VALUES)} (1: one token alone)"
+            "A context is a number of tokens, bos, template, or cache.",
+            hint=f"--values {','.join(_VALUES)} (1: one token alone)",
         )
 
     def side(label: str, behavior: bool, tokens: OtherTokens | None = None, **others: Any) -> Setting:
@@ -135,7 +56,7 @@ def _plan(question: Question) -> Plan:
     behavior, reference = side(_BEHAVIOUR, True), side(_WHOLE, False)
     whole = Comparison(behavior, reference)
     cells = [whole]
-    for tokens in sorted({int(word) for word in words if word != _BOS}):
+    for tokens in sorted({int(word) for word in words if word.isdecimal()}):
         context = LastTokens(tokens)
         ours, theirs = side(_BEHAVIOUR, True, context), side(context.label, False, context)
         cells.append(gap_there := Comparison(ours, theirs, over=whole))
@@ -144,11 +65,16 @@ def _plan(question: Question) -> Plan:
             for first, behaves in ((ours, True), (theirs, False)):
                 again = side(_AGAIN, behaves, context, composition=order, again=1)
                 cells.append(Comparison(first, again, over=gap_there))
-    if _BOS in words:
-        for variant in (Bos(2), Bos(0)):
-            cells.append(Comparison(behavior, side(variant.label, False, variant), over=whole))
-            cells.append(Comparison(reference, side(variant.label, True, variant), over=whole))
-    return Plan(factor="what is before a token", comparisons=cells, the_gap=True)
+    variants: list[OtherTokens] = [Bos(2), Bos(0)] if _BOS in words else []
+    if _TEMPLATE in words:
+        variants += [Template(question.model, added) for added in (True, False)]
+    for variant in variants:
+        cells.append(Comparison(behavior, side(variant.label, False, variant), over=whole))
+        cells.append(Comparison(reference, side(variant.label, True, variant), over=whole))
+    resets = after_a_reset(question.behavior) if CACHE in words else []
+    if CACHE in question.words:  # another start of an engine, which the probe `batch` makes anyway
+        cells += from_cache(computations(question)[0])
+    return Plan(factor="what is before a token", comparisons=cells, greedy=[resets] if resets else [], the_gap=True)
 
 
 @dataclass(frozen=True)
@@ -189,19 +115,21 @@ def _conclude(cells: Sequence[ProbeCell], completions: Sequence[Completions]) ->
     found = [_Gap(*entry) for entry in measured(cells)]
     gaps = {each.cell.setting: each for each in found if each.cell.against == _BEHAVIOUR}
     whole = gaps.get(_WHOLE)
+    cache = [*_from_cache(measured(cells)), *of_resets(completions)]
     if whole is None:
-        return [ProbeConclusion("no_gap_known", "The gap with whole contexts could not be measured.")]
+        return [ProbeConclusion("no_gap_known", "The gap with whole contexts could not be measured."), *cache]
     if whole.pair.identical:
-        return [ProbeConclusion("no_gap", "With whole contexts both sides have the same bits: there is no gap.")]
+        sentence = "With whole contexts both sides have the same bits: there is no gap."
+        return [ProbeConclusion("no_gap", sentence), *cache]
     one = gaps.get(LastTokens(1).label)
     size = ProbeConclusion("gap", f"With whole contexts: {gap(whole.pair)}{_rounding(whole)}.")
-    bos = _with_bos([each for each in found if each.cell.setting in (Bos(2).label, Bos(0).label)])
-    if any(each.code == "bos" for each in bos):
-        return [*bos, size]  # the contexts of a side that adds a token are not what they are meant to be
+    beginnings = list(_with_beginnings(found))
+    if any(each.code in (_BOS, _TEMPLATE) for each in beginnings):
+        return [*beginnings, size, *cache]  # a side that adds tokens does not have the contexts that are meant
     repeats = [each for each in found if each.cell.setting == _AGAIN]
     verdict = [] if one is None else list(_with_one_token(one, whole, repeats))
     more = [] if verdict and verdict[0].code == "stays" else list(_with_more(gaps))
-    return [*verdict, size, *more, *bos]
+    return [*verdict, size, *more, *beginnings, *cache]
 
 
 def _rounding(found: _Gap) -> str:
@@ -264,19 +192,26 @@ def _with_more(gaps: dict[str, _Gap]) -> Iterator[ProbeConclusion]:
         yield ProbeConclusion("grows", f"The gap grows with the context: it is {shown} what it is with all.")
 
 
-def _with_bos(variants: Sequence[_Gap]) -> list[ProbeConclusion]:
+def _with_beginnings(found: Sequence[_Gap]) -> Iterator[ProbeConclusion]:
+    """Whether the gap closes where one of the sides has another beginning."""
     from ..reports.pair_fields import ProbeConclusion
 
-    found: list[ProbeConclusion] = []
-    closing = [each for each in variants if each.pair.identical or each.below(_GONE)]
-    for each in closing:
-        side = "the reference" if each.cell.against == _BEHAVIOUR else "the behaviour"
-        size = "the same bits" if each.pair.identical else f"{each.times} the gap is left"
-        sentence = f"{each.cell.setting} for {side} alone closes the gap: {size}"
-        found.append(ProbeConclusion("bos", f"{sentence}. The two sides do not see the same beginning."))
-    if variants and not closing:
-        found.append(ProbeConclusion("not_bos", "BOS doubled or missing on one side does not close the gap."))
-    return found
+    for code, beginning in ((_BOS, "BOS "), (_TEMPLATE, "template ")):
+        variants = [each for each in found if each.cell.setting.startswith(beginning)]
+        closing = [each for each in variants if each.pair.identical or each.below(_GONE)]
+        for each in closing:
+            side = "the reference" if each.cell.against == _BEHAVIOUR else "the behaviour"
+            size = "the same bits" if each.pair.identical else f"{each.times} the gap is left"
+            sentence = f"{each.cell.setting} for {side} alone closes the gap: {size}"
+            yield ProbeConclusion(code, f"{sentence}. The two sides do not see the same beginning.")
+        if variants and not closing:
+            labels = " or ".join(dict.fromkeys(each.cell.setting for each in variants))
+            yield ProbeConclusion(f"not_{code}", f"{labels} on one side does not close the gap.")
+
+
+def _from_cache(cells: Sequence[MeasuredCell]) -> Iterator[ProbeConclusion]:
+    for computation, own in by_computation(cells).items():
+        yield from of_cache(computation, {(cell.setting, cell.against): pair.identical for cell, pair in own})
 
 
 PROBE = Probe(_plan, _conclude)

@@ -33,12 +33,23 @@ def _usual(computation: Computation) -> Sequence[str]:
         return [*_of_transformers(options, computation.path, gpus)]
     if computation.spec.name == "vllm":
         backends = ("FLASH_ATTN", "FLASHINFER", "TRITON_ATTN", "FLEX_ATTENTION") if gpus else ()
-        return [_toggled(options, "enforce_eager"), *(f"attention_backend={name}" for name in backends)]
+        attention = (f"attention_backend={name}" for name in backends)
+        return [_toggled(options, "enforce_eager"), *_norm_and_rotary(options), *attention]
     if computation.spec.name == "sglang" and gpus:  # without one it has a single attention, and compiles nothing
         backends = ("fa3", "flashinfer", "triton", "torch_native")
         switches = ("disable_cuda_graph", "enable_torch_compile", "enable_deterministic_inference")
-        return [*(_toggled(options, key) for key in switches), *(f"attention_backend={name}" for name in backends)]
+        switched = (_toggled(options, key) for key in switches)
+        return [*switched, "rl_on_policy_target=fsdp", *(f"attention_backend={name}" for name in backends)]
     return ()
+
+
+def _norm_and_rotary(options: Any) -> list[str]:
+    """vLLM's own kernels of norms and rotary embeddings in place of torch's, which it runs where it compiles, or
+    the other way round; none where the SPEC describes the compilation itself."""
+    if "compilation_config" in options.arguments():
+        return []
+    sign = "-" if options.enforce_eager else "+"
+    return [f'compilation_config={{"custom_ops":["{sign}{name}"]}}' for name in ("rms_norm", "rotary_embedding")]
 
 
 def _of_transformers(options: Any, path: str, gpus: bool) -> Iterator[str]:

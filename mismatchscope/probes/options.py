@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..engines.registry import engine_class
-from ..engines.spec import EngineSpec, resolve_options
+from ..engines.spec import EngineSpec, resolve_options, split_outside_brackets
 from ..errors import ConfigError, SpecError
 from .conclusions import MeasuredCell
 from .plan import Question, Setting
@@ -28,9 +28,10 @@ Usual = Callable[[Computation], Sequence[str]]
 
 
 def parse_value(value: str, key: str | None = None) -> dict[str, str]:
-    """A value as options of a SPEC; a word alone is a value of `key`. Raises `ConfigError`."""
+    """A value as options of a SPEC; a word alone is a value of `key`. Raises `ConfigError`, and `SpecError` for a
+    bracket that nothing closes."""
     options: dict[str, str] = {}
-    for part in value.split("+"):
+    for part in split_outside_brackets(value, "+"):
         name, equals, text = part.partition("=")
         if not equals and key is None:
             raise ConfigError(f"'{value}' is no key=value of an engine SPEC.", hint="--values attn=eager")

@@ -8,14 +8,20 @@ trainer's it changes all the rest. Each computation once more, in shuffled batch
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
+
+from packaging.version import Version
 
 from ..collection.passes import REPEAT_SHUFFLE_SEED
 from ..composition import BatchComposition
+from ..engines.spec import EngineSpec
 from ..errors import ConfigError
+from ..machine import hardware
 from ..reports.pair_fields import engine_of
 from ..reports.text import estimate
 from .conclusions import gap, measured
+from .options import changed
 from .plan import Comparison, Plan, Probe, Question, Setting
 
 if TYPE_CHECKING:
@@ -30,10 +36,16 @@ _IN_ALL, _OF_PATH, _OF_ENGINE = (
 )
 _PARTS = (_OF_PATH, _OF_ENGINE)
 
+_NATIVE = "native"
+"""The value that has vLLM replay the tokens by itself."""
+_REPLAY = "native replay"
+_OF_REPLAY = f"{_REPLAY} against {_DECODE}"
+_REPLAYS_FROM = "0.32"
+
 
 def _plan(question: Question) -> Plan:
-    if question.words:
-        raise ConfigError("The probe path has no values to choose.", hint="leave --values out")
+    if set(question.words) - {_NATIVE}:
+        raise ConfigError(f"The probe path has one value to choose, {_NATIVE}.", hint="leave --values out")
     behavior, reference = question.behavior, question.reference
     again = BatchComposition(shuffle_seed=REPEAT_SHUFFLE_SEED)
     decode = Setting(_DECODE, "behavior", behavior, "decode")
@@ -46,12 +58,26 @@ def _plan(question: Question) -> Plan:
     in_all = Comparison(trainer, decode, less=(of_decode, of_trainer), along=True)
     of_path = Comparison(prefill, decode, less=(of_decode, of_prefill), along=True)
     of_engine = Comparison(trainer, prefill, less=(of_path, of_prefill, of_trainer), along=True)
+    cells = [in_all, of_path, of_engine, of_decode, of_prefill, of_trainer]
+    if question.words or _replays(behavior):
+        cells.append(
+            Comparison(
+                decode, replace(decode, label=_REPLAY, spec=changed(behavior, {"enable_trace_replay": "true"}))
+            )
+        )
     sampler, other = engine_of(str(behavior)), engine_of(str(reference))
     return Plan(
         factor=f"the path, {sampler} decode, {sampler} prefill, {other} prefill as the trainer",
-        comparisons=[in_all, of_path, of_engine, of_decode, of_prefill, of_trainer],
+        comparisons=cells,
         the_gap=True,
+        keys=("enable_trace_replay",),
     )
+
+
+def _replays(behavior: EngineSpec) -> bool:
+    """Whether it is a vLLM that can replay tokens by itself, as far as its version is named: on a GPU."""
+    known = behavior.version is None or Version(behavior.version) >= Version(_REPLAYS_FROM)
+    return behavior.name == "vllm" and not behavior.served and known and bool(hardware()["gpus"])
 
 
 def _conclude(cells: Sequence[ProbeCell], completions: Sequence[Completions]) -> list[ProbeConclusion]:
@@ -73,6 +99,10 @@ def _conclusions(cells: dict[str, ProbeCell]) -> Iterator[ProbeConclusion]:
         yield ProbeConclusion("incomplete", f"Not known: {missing}.")
     if all(part in pairs for part in _PARTS):
         yield _split(pairs, cells[_OF_ENGINE])
+    if _OF_REPLAY in pairs:
+        agree = "has the same bits as" if pairs[_OF_REPLAY].identical else "has other bits than"
+        sentence = f"vLLM's own replay of the tokens {agree} ours: {gap(pairs[_OF_REPLAY])}."
+        yield ProbeConclusion("same_replay" if pairs[_OF_REPLAY].identical else "other_replay", sentence)
     yield from _against_repeats(cells)
     for name in (_IN_ALL, *_PARTS):
         if name in cells:
@@ -111,7 +141,7 @@ def _against_repeats(cells: dict[str, ProbeCell]) -> Iterator[ProbeConclusion]:
     """What varies when it is done again, and which gaps are larger than that."""
     from ..reports.pair_fields import ProbeConclusion
 
-    repeats = {name: cell for name, cell in cells.items() if name not in (_IN_ALL, *_PARTS)}
+    repeats = {name: cell for name, cell in cells.items() if name not in (_IN_ALL, *_PARTS, _OF_REPLAY)}
     varying = [name for name, cell in repeats.items() if cell.pair is not None and not cell.pair.identical]
     if not varying:
         if repeats:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from ..composition import BatchComposition
-from ..engines.spec import EngineSpec, split_at_commas
+from ..engines.spec import EngineSpec, split_outside_brackets
 from ..records import Policy, Sampling
 
 if TYPE_CHECKING:
@@ -83,6 +83,7 @@ class Setting:
     as it drew them. `tokens` are other sequences than those that were drawn. A "raw" policy is seen before any of
     what lies between; one with "support" is the same run as without, seen on the ids that the sampler kept. With a
     `replay` the policy that is computed is conditioned on another side's values.
+    A setting acts on prompts that are `longer_than` so many tokens, in a prefill on such sequences.
     """
 
     label: str
@@ -96,6 +97,7 @@ class Setting:
     tokens: OtherTokens | None = None
     policy: Policy = "processed"
     replay: Replay | None = None
+    longer_than: int = 0
 
     @property
     def asks(self) -> Hashable:
@@ -110,10 +112,10 @@ class Setting:
         return ", ".join(dict.fromkeys([self.path, self.label, *tokens]))
 
     def started_with(self, behavior: EngineSpec) -> tuple[str, int, bool]:
-        """What is the same of settings that one start of an engine can do. Other tokens cannot be made before
-        `behavior` has drawn some, which its first start does."""
+        """What is the same of settings that one start of an engine can do. Other tokens cannot be made, nor lengths
+        looked at, before `behavior` has drawn some, which its first start does."""
         first = (str(self.spec), self.start) == (str(behavior), 0)
-        return str(self.spec), self.start, first and self.tokens is not None
+        return str(self.spec), self.start, first and (self.tokens is not None or self.longer_than > 0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,7 +181,7 @@ class Question:
     def words(self) -> list[str]:
         """The values, where each is a word: those that were given as one text are parted at its commas, but for
         those inside brackets. Raises `SpecError` for a bracket that nothing closes."""
-        return [word.strip() for value in self.values for word in split_at_commas(value) if word.strip()]
+        return [word.strip() for value in self.values for word in split_outside_brackets(value) if word.strip()]
 
 
 @dataclass(frozen=True)

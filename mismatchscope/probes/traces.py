@@ -17,6 +17,7 @@ from ..records import Evidence, EvidenceLevel, Policy, Sampling
 from ..traces.reader import Trace
 from ..traces.store import is_complete, raw_path_of, write_records
 from .plan import Look, OtherTokens, Plan, Setting
+from .too_short import too_short
 
 _KEY_DIGITS = 16
 _UNSEEN: dict[tuple[Policy, EvidenceLevel], str] = {
@@ -94,6 +95,7 @@ class TraceMaker:
         left_out: dict[Setting, str] = {}
         for number, start in enumerate(starts.values(), start=1):
             missing = self._make_others(start.settings) | self._unseen(start.settings)
+            missing |= too_short(start.settings, lambda: self._collector.trace(self._source.trace))
             start.settings = [setting for setting in start.settings if setting not in missing]
             made, failed = self._make_in_one_start(start, self._logs / f"start-{number}.log")
             passes |= made

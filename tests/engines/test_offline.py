@@ -31,6 +31,7 @@ from offline import (
     kill_after,
     p_RV,
     prompt_ids,
+    prompts_cached,
     transformers_score,
     tv,
 )
@@ -134,10 +135,12 @@ def test_a_scorer_sees_the_observed_ids_and_the_tail(engine: Engine) -> None:
         np.testing.assert_allclose(record.observed.logprob_T, prefill[i].observed.logprob_T, atol=1e-5)
 
 
-def test_a_scheduler_that_cuts_and_evicts_changes_nothing(engine: Engine) -> None:
+def test_a_scheduler_that_cuts_and_evicts_changes_nothing(engine: Engine, tmp_path: Path) -> None:
+    """Nor does a prefix cache that has a prompt: of one that it should have had and had not, the engine tells."""
     usual = engine.float32("dense")
     tasks = {"roll": {}, "cut": {"sampling": CUT}, **BOTH_PATHS}
-    tight = engine.run("tight", "dense", f"dtype=float32,{TIGHT[engine.name]}", tasks)
+    tight = engine.run("tight", "dense", f"dtype=float32,{TIGHT[engine.name]}", tasks | prompts_cached(tmp_path))
+    assert 0 <= tv(tight.of("cold"), tight.of("warm")).max() <= 1e-5
     if engine.name == "sglang":
         assert "KV cache pool is full. Retract requests" in tight.log
     for task in tasks:

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
+from fake_server import POLICY, FakeServer
 from probe_runs import codes
 from synthetic_pair import make_pair
 
 from mismatchscope.collection.output import output_directory
 from mismatchscope.config import AuditSettings
+from mismatchscope.demo import model_path
+from mismatchscope.engines.common.checkpoint import Tokenizer
 from mismatchscope.errors import ConfigError
 from mismatchscope.measures.results import Alpha, Interval
 from mismatchscope.probes import run_probe as running
-from mismatchscope.probes.context import PROBE, Bos, LastTokens
+from mismatchscope.probes.context import PROBE
 from mismatchscope.probes.dry_run import plan_text
+from mismatchscope.probes.other_contexts import Bos, LastTokens, Template, _is_within
 from mismatchscope.records import Evidence, SequenceRecord
 from mismatchscope.reports.document import Report
 from mismatchscope.reports.pair_fields import CellRatio, PairSummary, ProbeCell
@@ -88,6 +97,60 @@ def test_a_bos_token_more_or_less_changes_nothing_else(drawn: Any) -> None:
 @pytest.mark.parametrize(("bos", "why"), [(None, "nothing says"), (2, "not every prompt begins")])
 def test_bos_is_not_tried_where_there_is_none(drawn: Any, bos: Any, why: str) -> None:
     assert why in str(Bos(2).missing(with_bos(drawn[0], bos)))
+
+
+def test_a_template_is_added_where_there_is_none_and_dropped_where_there_is(drawn: Any) -> None:
+    """The embedded model's template is `Question: …`, a line break, `Answer:`."""
+    trace, records = drawn
+    model = str(model_path("dense"))
+    added, dropped = Template(model, added=True), Template(model, added=False)
+    assert added.missing(trace) is None and "not every prompt" in str(dropped.missing(trace))
+    made = list(added.records(trace))
+    wrapped = [one.prompt_token_ids.tolist() for one in made]
+    tokenizer = Tokenizer(model_path("dense"))
+    for one, record in zip(wrapped, records, strict=True):
+        prompt = record.prompt_token_ids.tolist()
+        place = next(i for i in range(len(one)) if one[i : i + len(prompt)] == prompt)
+        around = tokenizer.text(np.array(one[:place])), tokenizer.text(np.array(one[place + len(prompt) :]))
+        assert around[0] == "Question:" and str(around[1]).endswith("Answer:")
+        assert _is_within(one, one[:place], one[place + len(prompt) :])
+    given = Drawn(made)
+    assert dropped.missing(given) is None and "already" in str(added.missing(given))
+    assert [one.prompt_token_ids.tolist() for one in dropped.records(given)] == [
+        record.prompt_token_ids.tolist() for record in records
+    ]
+
+
+class Drawn:
+    """As much of a trace as a context is made of."""
+
+    def __init__(self, records: list[SequenceRecord]) -> None:
+        self._records = records
+        self.manifest = SimpleNamespace(model=ModelFacts())
+
+    def records(self) -> Iterator[SequenceRecord]:
+        return iter(self._records)
+
+
+def test_a_model_without_a_template_is_said_to_have_none(drawn: Any, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    for added in (True, False):
+        assert "no tokenizer" in str(Template(str(tmp_path), added).missing(drawn[0]))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "busy"), [("vllm", False), ("sglang", False), ("vllm", True)])
+def test_a_server_is_asked_before_and_after_a_reset_of_its_cache(kind: Any, busy: bool, tmp_path: Path) -> None:
+    model, prompts = tmp_path / "model", tmp_path / "prompts.jsonl"
+    model.mkdir()
+    config = {"vocab_size": POLICY.vocabulary, "max_position_embeddings": 64, "eos_token_id": 0}
+    (model / "config.json").write_text(json.dumps(config))
+    prompts.write_text("".join(json.dumps({"prompt_token_ids": [3 + i, 9, 20]}) + "\n" for i in range(4)))
+    with FakeServer(kind, busy=busy) as server:
+        spec = f"{kind}@{server.url}"
+        sides = {"behavior": spec, "reference": spec, "evidence": "topk:8"}
+        report = probed(tmp_path / "run", "1", "cache", model=str(model), prompts=prompts, **sides)
+    assert ("same_after_reset" in codes(report)) == (not busy)
 
 
 @pytest.mark.slow
@@ -186,3 +249,5 @@ def test_what_closes_the_gap_goes_before_what_it_looks_like() -> None:
     closing = cell("BOS missing", (0.0, 0.0, 0.0), None, identical=True)
     assert concluded(stays, closing) == ["bos", "gap"]
     assert concluded(stays, cell("BOS missing", (2.0, 1.5, 2.4), 90.0)) == ["stays", "gap", "not_bos"]
+    assert concluded(stays, replace(closing, setting="template dropped")) == ["template", "gap"]
+    assert concluded(stays, cell("template added", (2.0, 1.5, 2.4), 90.0)) == ["stays", "gap", "not_template"]

@@ -103,6 +103,18 @@ def test_what_is_tried_is_what_the_machine_can_run(monkeypatch: pytest.MonkeyPat
     assert bool(of_sglang) == bool(gpus)
 
 
+def test_norms_and_rotary_embeddings_are_switched_to_what_is_not_run_already() -> None:
+    for spec, sign in (("vllm", "+"), ("vllm:enforce_eager=true", "-")):
+        plan = planned(spec, "transformers")
+        labels = [label for path, label in tried(plan) if path == "decode"]
+        assert f'compilation_config={{"custom_ops":["{sign}rotary_embedding"]}}' in labels
+        configs = {each.setting.spec.options.get("compilation_config") for each in plan.comparisons}
+        assert f'{{"custom_ops":["{sign}rms_norm"]}}' in configs, "a plus sign in brackets begins no other option"
+    assert not any(
+        "custom_ops" in label for _, label in tried(planned('vllm:compilation_config={"mode":0}', "transformers"))
+    )
+
+
 def test_devices_are_shared_where_that_is_asked_for() -> None:
     plan = planned("vllm", "transformers", "tensor_parallel_size=2")
     assert tried(plan) == [("decode", "tensor_parallel_size=2")]
@@ -141,6 +153,7 @@ def test_kernels_of_transformers(tmp_path: Path) -> None:
 
 
 @pytest.mark.engines
+@pytest.mark.usefixtures("forked_engines")
 @pytest.mark.slow
 @pytest.mark.skipif(bool(hardware()["gpus"]), reason="a GPU has that attention")
 def test_what_vllm_ignores_is_said(tmp_path: Path) -> None:
@@ -151,7 +164,7 @@ def test_what_vllm_ignores_is_said(tmp_path: Path) -> None:
         "kernel",
         tmp_path / "run",
         values=("attention_backend=FLASH_ATTN",),
-        behavior="vllm:enforce_eager=true",
+        behavior="vllm:enforce_eager=true,kv_cache_memory_bytes=268435456",
         reference="transformers",
         model="demo:dense",
         limit=2,

@@ -10,7 +10,14 @@ import pytest
 from fake_server import POLICY, FakeServer
 from probe_runs import probed
 
-from mismatchscope.errors import ConfigError
+from mismatchscope.engines.spec import parse_spec
+from mismatchscope.engines.vllm.engine import VllmEngine
+from mismatchscope.engines.vllm.options import VllmOptions
+from mismatchscope.environments import find
+from mismatchscope.errors import CapabilityError, ConfigError
+from mismatchscope.machine import hardware
+from mismatchscope.probes import path as path_probe
+from mismatchscope.probes.plan import Question
 from mismatchscope.reports.document import Report
 from mismatchscope.reports.figure_paths import check_path, figure_at
 from mismatchscope.reports.pair_fields import ProbeCell
@@ -128,8 +135,49 @@ def test_an_engine_that_cannot_force_decoding_costs_only_what_needs_it(tmp_path:
 
 
 def test_values_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="no values"):
+    with pytest.raises(ConfigError, match="one value"):
         probed("path", tmp_path / "path", values=("2",))
+
+
+@pytest.mark.parametrize(
+    ("gpus", "spec", "tried"),
+    [
+        (["a GPU"], "vllm", True),
+        (["a GPU"], "vllm==0.32.0", True),
+        (["a GPU"], "vllm==0.27.1", False),
+        (["a GPU"], "sglang", False),
+        ([], "vllm", False),
+    ],
+)
+def test_native_replay_is_tried_where_it_can_be(
+    monkeypatch: pytest.MonkeyPatch, gpus: list[str], spec: str, tried: bool
+) -> None:
+    monkeypatch.setattr(path_probe, "hardware", lambda: {"gpus": gpus})
+    sides = parse_spec(spec), parse_spec("transformers")
+    labels = {setting.label for setting in path_probe.PROBE.plan(Question(*sides, 4)).settings}
+    assert ("native replay" in labels) == tried
+    asked = path_probe.PROBE.plan(Question(*sides, 4, ("native",)))
+    [native] = [setting for setting in asked.settings if setting.label == "native replay"]
+    assert (native.path, native.spec.options["enable_trace_replay"]) == ("decode", "true")
+
+
+@pytest.mark.skipif(bool(hardware()["gpus"]), reason="a GPU replays")
+def test_native_replay_is_refused_on_a_cpu() -> None:
+    options = VllmOptions(engine_args={"enable_trace_replay": True})
+    with pytest.raises(CapabilityError, match="on a GPU alone"):
+        VllmEngine("demo", options).load()
+
+
+@pytest.mark.gpu
+@pytest.mark.engines
+@pytest.mark.slow
+def test_native_replay_is_ours(tmp_path: Path) -> None:
+    if find("vllm", "0.32.0") is None:
+        pytest.skip("no environment: mismatchscope env create vllm==0.32.0")
+    small = {"limit": 4, "sampling": {"samples": 1, "max_new_tokens": 16}}
+    sides = {"behavior": "vllm==0.32.0:enforce_eager=true", "reference": "transformers"}
+    report, _ = probed("path", tmp_path / "path", values=("native",), model="demo:dense", **sides, **small)
+    assert gaps(report)["native replay against decode"].pair.identical and "same_replay" in codes(report)
 
 
 @pytest.mark.slow

@@ -156,6 +156,7 @@ def test_a_real_model_in_two_precisions(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.engines
+@pytest.mark.usefixtures("forked_engines")
 def test_two_versions_of_vllm(tmp_path: Path) -> None:
     for version in ("0.32.0", "0.27.1"):
         if find("vllm", version) is None:

@@ -24,7 +24,7 @@ from mismatchscope.reports.weights_report import WeightsReport, WeightsStage
 from mismatchscope.reports.weights_text import render, weights_sections
 
 Tensors = dict[str, torch.Tensor]
-VLLM_SMALL = "enforce_eager=true,max_model_len=128"
+VLLM_SMALL = "enforce_eager=true,max_model_len=128,kv_cache_memory_bytes=268435456"
 UP, HEAD = "model.layers.1.mlp.up_proj.weight", "lm_head.weight"
 
 
@@ -174,6 +174,7 @@ def test_both_sides_have_the_embedded_model(model: str, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.engines
+@pytest.mark.usefixtures("forked_engines")
 @pytest.mark.parametrize("model", ["demo:moe"])  # which has all that the dense one has, and experts
 @pytest.mark.parametrize(("spec", "options"), [(VLLM[-1], VLLM_SMALL), (SGLANG[0], "dtype=auto")])
 def test_an_engine_has_loaded_the_embedded_model(spec: str, options: str, model: str, tmp_path: Path) -> None:

@@ -79,6 +79,7 @@ class FakeServer:
     authorizations: list[str | None] = field(default_factory=list)
     most_at_once: int = 0
     tls: ssl.SSLContext | None = None
+    busy: bool = False  # and so cannot reset its cache
 
     def __enter__(self) -> FakeServer:
         handler = type("Handler", (self.handler,), {"fake": self})
@@ -118,6 +119,10 @@ class FakeServer:
                 return {"model_path": self.root, "weight_version": "default"}
             case "/server_info" if self.kind == "sglang":
                 return {"version": "0.5.23", "dtype": "float32", "api_key": "never to be written"}
+            case "/reset_prefix_cache" if self.kind == "vllm":
+                return {"success": not self.busy}
+            case "/flush_cache" if self.kind == "sglang":
+                return "Cache flushed."
             case "/tokenize" if self.tokenized is not None:
                 return {"tokens": self.tokenized}
             case "/v1/completions" if self.kind != "sglang":
@@ -234,7 +239,7 @@ class FakeServer:
             self.reply(None)
 
         def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])) or b"{}")
             self.fake.received.append(body)
             self.reply(body)
 

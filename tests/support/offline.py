@@ -138,7 +138,7 @@ class Engine:
         )
         if reporting:
             job = replace(job, engine=f"{self.name}_reporting:ReportingEngine")
-        python = self._python if fresh else _forking(self._python, self.name)
+        python = self._python if fresh else forking(self._python, self.name)
         start = partial(run_job, job, python=str(python), log_path=directory / "log")
         try:
             result = start(on_event=_unless_silent(on_event))
@@ -205,7 +205,7 @@ def _unless_silent(on_event: Callable[[dict[str, Any]], None]) -> Callable[[dict
 
 
 @cache
-def _forking(python: Path, engine: str) -> Path:
+def forking(python: Path, engine: str) -> Path:
     return fork_server.interpreter(python, engine)
 
 
@@ -219,6 +219,15 @@ def prompt_ids(model: str, count: int) -> list[np.ndarray]:
     engine.load()
     prompts = load_prompts(prompts_path(), count)
     return [engine._tokenizer.encode(Request(0, 0, prompt=prompt.prompt)) for prompt in prompts]
+
+
+def prompts_cached(directory: Path) -> dict[str, dict[str, Any]]:
+    """Tasks that decode prompts of 40 tokens, each alone, with a prefix cache that is empty or has the prompt."""
+    ids = np.random.default_rng(0).integers(4, 1000, 64).astype(np.int32)
+    requests = [Request(i, i, ids[i : i + 40], response_token_ids=ids[i + 40 : i + 48]) for i in range(3)]
+    write_requests(directory / "long", requests)
+    common = {"requests": str(directory / "long"), "path": "decode"}
+    return {cache: common | {"composition": BatchComposition(1, prefix_cache=cache)} for cache in ("cold", "warm")}
 
 
 def transformers_score(model: Path, records: Records, **options: Any) -> Records:

@@ -71,6 +71,13 @@ def check_capabilities(engine: Engine, task: Task) -> None:
         raise CapabilityError(
             f"The engine {engine.name} has no padding {padding}: {knows}.", hint="the engine transformers pads"
         )
+    cache = task.composition.prefix_cache
+    if cache is not None and cache not in able.prefix_caches:
+        raise CapabilityError(f"The engine {engine.name} cannot begin a batch with a {cache} prefix cache.")
+    if cache is not None and task.kind == "score" and task.path == "prefill":
+        raise CapabilityError(
+            "A score along prefill computes every state, whatever the prefix cache has.", hint="score along decode"
+        )
 
 
 def check_composition(job: Job, task: Task) -> None:

@@ -86,6 +86,16 @@ class Client:
         """
         return await self._request("POST", path, body, self._retries if retries is None else retries, most_bytes)
 
+    async def command(self, path: str) -> bytes:
+        """What POST answers to no body, JSON or not, once; errors as of `post`."""
+        try:
+            response, data = await self._send("POST", path, None, SMALL_BODY_BYTES)
+            if not response.is_success:
+                self._interpret(response, data, path)
+            return bytes(data)
+        except TemporaryFailure as failure:
+            raise failure.final(self.url, attempts=1) from None
+
     @property
     def closed(self) -> bool:
         return self._http.is_closed
@@ -123,6 +133,12 @@ class Client:
         return max(backoff * random.uniform(0.5, 1.0), min(wait, self._timeout))
 
     async def _attempt(self, method: str, path: str, body: dict[str, Any] | None, most_bytes: int) -> Any:
+        response, data = await self._send(method, path, body, most_bytes)
+        return self._interpret(response, data, path)
+
+    async def _send(
+        self, method: str, path: str, body: dict[str, Any] | None, most_bytes: int
+    ) -> tuple[httpx.Response, bytearray]:
         try:
             # Of everything, from the connection to the last byte: httpx counts anew with every byte that drips.
             async with (
@@ -134,7 +150,7 @@ class Client:
             raise TemporaryFailure(f"did not answer in time (timeout={self._timeout:g})") from None
         except httpx.TransportError as error:
             raise connection_failure(error, self.url, self._connect_seconds) from None
-        return self._interpret(response, data, path)
+        return response, data
 
     async def _read(self, response: httpx.Response, most_bytes: int) -> bytearray:
         """The body. Raises `EngineError` as soon as it is too large, or for one that would grow when unpacked."""

@@ -8,6 +8,7 @@ anything runs, what is served is checked against them.
 from __future__ import annotations
 
 import platform
+import re
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from ...errors import CapabilityError, EngineError
 from ...records import Observed, Request, Sampling, SequenceRecord, Task
 from ..base import Engine, Options
 from ..common.checkpoint import (
@@ -38,6 +40,7 @@ from .checks import (
     max_length,
     probe_prompts,
 )
+from .failures import HttpError
 from .logprobs import TokenLogprobs, observe_entries, observe_full
 from .options import ServerOptions
 from .responses import Completion, ServerInfo
@@ -45,6 +48,9 @@ from .stages import RecordedPolicy, transform_to
 
 if TYPE_CHECKING:
     from .client import Client
+
+_NOT_SERVED = (404, 405)
+_REFUSED = re.compile(rb'"success"\s*:\s*false')
 
 
 class ServerEngine(Engine):
@@ -57,6 +63,8 @@ class ServerEngine(Engine):
     bytes_per_logprob: ClassVar[int]
     full_hint: ClassVar[str]
     processed_hint: ClassVar[str]
+    cache_reset: ClassVar[str | None] = None
+    """Where a server is asked to empty its prefix cache."""
     tokens_sampled_by_score: ClassVar[int] = 0
     """How many a server samples behind those that it scores."""
     lists_given_ids: ClassVar[bool] = False
@@ -141,6 +149,8 @@ class ServerEngine(Engine):
             seed = int(state[0]) >> 1
             return await self.sample(prompt, sampling, min(sampling.max_new_tokens, left), seed, plan.entries)
 
+        if task.composition.prefix_cache == "cold":
+            self._loop.run(self._reset_cache())
         limit = self._server.concurrency(plan, sampling.max_new_tokens, self.options.concurrency)
         for request, completion in self._loop.as_completed(sample, batch, limit):
             observed = [self._observe(policy, completion, request, task) for policy in plan.policies]
@@ -239,6 +249,23 @@ class ServerEngine(Engine):
 
     async def _sample_first(self, prompt: np.ndarray, sampling: Sampling) -> TokenLogprobs:
         return (await self.sample(prompt, sampling, 1, 0, min(PROBE_ENTRIES, self.vocabulary))).logprobs
+
+    async def _reset_cache(self) -> None:
+        """Raises `CapabilityError` for a server that is not asked so, `EngineError` for one that is busy."""
+        assert self.cache_reset is not None, "a capability that it does not have"
+        try:
+            answer = await self.client.command(self.cache_reset)
+        except HttpError as error:
+            if error.status not in _NOT_SERVED:
+                raise
+            raise CapabilityError(
+                f"{self.options.url} does not serve {self.cache_reset}, which resets its prefix cache.",
+                hint="vLLM does where VLLM_SERVER_DEV_MODE=1 is set",
+            ) from None
+        if _REFUSED.search(answer):
+            raise EngineError(
+                f"{self.options.url} cannot reset its prefix cache now.", hint="try again when nobody else uses it"
+            )
 
     def _describe_model(self, directory: Path, config: dict[str, Any]) -> dict[str, Any]:
         """The `model` entry of a manifest. Its files are known where the server read them from this directory."""

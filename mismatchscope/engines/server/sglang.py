@@ -57,8 +57,9 @@ _BYTES_PER_GIVEN_ID = 40
 class SglangServer(ServerEngine):
     name: ClassVar[str] = "sglang"
     capabilities: ClassVar[Capabilities] = Capabilities(
-        evidence=("sampled", "topk", "full"), paths=("prefill",), rollout=True
+        evidence=("sampled", "topk", "full"), paths=("prefill",), prefix_caches=("cold",), rollout=True
     )
+    cache_reset: ClassVar[str | None] = "/flush_cache"
     bytes_per_logprob: ClassVar[int] = 11  # float32 and int32 in base64
     full_hint: ClassVar[str] = "a version of SGLang that tells its vocabulary, as 0.5.23 does"
     processed_hint: ClassVar[str] = f"--top-k between 1 and {LARGEST_TOP_K}"

@@ -28,8 +28,9 @@ _LARGEST_VOCABULARY = 1 << 19
 class VllmServer(OpenAIServer):
     name: ClassVar[str] = "vllm"
     capabilities: ClassVar[Capabilities] = Capabilities(
-        evidence=("sampled", "topk", "full"), paths=("prefill",), rollout=True
+        evidence=("sampled", "topk", "full"), paths=("prefill",), prefix_caches=("cold",), rollout=True
     )
+    cache_reset: ClassVar[str | None] = "/reset_prefix_cache"
     bytes_per_logprob: ClassVar[int] = 80
     lists_all_entries: ClassVar[bool] = True
     full_hint: ClassVar[str] = "start the server with --max-logprobs -1"

@@ -36,7 +36,9 @@ class SglangEngine(CheckpointEngine):
     name: ClassVar[str] = "sglang"
     packages = ("sglang", "sgl-kernel", "torch", "transformers")
     options_type: ClassVar[type[Options]] = SglangOptions
-    capabilities = replace(CheckpointEngine.capabilities, weights=True, internals=True)
+    capabilities = replace(
+        CheckpointEngine.capabilities, prefix_caches=("cold", "warm"), weights=True, internals=True
+    )
     options: SglangOptions
 
     def load(self) -> None:
@@ -73,6 +75,8 @@ class SglangEngine(CheckpointEngine):
         if self._adapter is not None and task.kind == "score" and task.path == "prefill":
             self._adapter.check_head("SGLang")
         super().check(requests, task)
+        if task.composition.prefix_cache == "warm" and self._sglang.facts["disable_radix_cache"]:
+            raise CapabilityError("SGLang runs without its radix cache.", hint="sglang:disable_radix_cache=false")
 
     def close(self) -> None:
         self._sglang.close()
@@ -163,6 +167,12 @@ class SglangEngine(CheckpointEngine):
         arguments.setdefault("cache_salt", str(work.number))
         if self._adapter is not None:
             arguments["lora_path"] = LORA_NAME
+        warm = work.task.composition.prefix_cache == "warm"
+        if warm:
+            read = {"input_ids": arguments["input_ids"], "sampling_params": {"max_new_tokens": 1}}
+            kept = {key: arguments[key] for key in ("cache_salt", "lora_path") if key in arguments}
+            for _ in self._sglang.generate(len(work.requests), **read, **kept):
+                pass
         unfinished = {request.sequence_id: request for request in work.requests}
         request_ids = [request_id(work.number, row) for row in range(len(work.requests))]
         for _ in self._sglang.generate(len(request_ids), rid=request_ids, **arguments):
@@ -172,6 +182,8 @@ class SglangEngine(CheckpointEngine):
                 record.prompt_remarks = self._tokenizer.remarks(request, record.prompt_token_ids)
                 record.response_pieces = self._tokenizer.pieces(record.response_token_ids)
                 yield record
+        if warm and not all(self._sglang.cached_tokens()):
+            raise EngineError("SGLang read a prompt again that its radix cache should have had")
         if unfinished:
             raise EngineError(f"SGLang ended sequences {sorted(unfinished)} before their last token")
         self._exchange.close(work.number)

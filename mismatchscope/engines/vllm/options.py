@@ -61,6 +61,11 @@ class VllmOptions(EngineArguments):
         None, "other arguments of vLLM's EngineArgs; each may be a key of its own as well"
     )
 
+    @property
+    def replays(self) -> bool:
+        """Whether vLLM itself puts the tokens that are scored in the place of those it draws: from 0.32 on."""
+        return bool(self.other_arguments.get("enable_trace_replay"))
+
 
 _LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """The values that vLLM takes for the largest rank it must make room for."""
