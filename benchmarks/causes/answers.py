@@ -120,7 +120,8 @@ def answer(looked: Sequence[Looked], table: Records) -> Iterator[Scored]:
     """Scores of the answers that these records give."""
     with _records(table):
         for each in looked:
-            yield score(each.key, each.truth, each.level, said(answer_of(each.peeled)))
+            # A copy, so that what an answer computes on the way is not kept for thousands of cases.
+            yield score(each.key, each.truth, each.level, said(answer_of(_light(each.peeled))))
 
 
 def answer_across(looked: Sequence[Looked]) -> list[Scored]:

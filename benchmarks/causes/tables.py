@@ -52,9 +52,9 @@ def by_level(scored: Sequence[Scored]) -> str:
 def controls(scored: Sequence[Scored]) -> str:
     """Cases without a fault, by level, and those whose kernel development has not seen."""
     sound = [each for each in scored if not each.truth.causes]
-    unseen = [each for each in sound if each.truth.detail["kernel"] == "split"]
     groups = [(TITLES[level], [each for each in sound if each.level == level]) for level in LEVELS]
-    groups += [(f"a kernel never seen, {TITLES[LEVELS[-1]]}", [e for e in unseen if e.level == LEVELS[-1]])]
+    most = [each for each in sound if each.level == LEVELS[-1]]
+    groups += [(f"kernel: {name}", group) for name, group in by(most, lambda each: each.truth.detail["kernel"])]
     return outcomes(groups, "controls")
 
 

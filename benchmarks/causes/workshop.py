@@ -15,9 +15,10 @@ import numpy as np
 import torch
 from architectures import load, prompts
 from bench import Bench, Columns, excess
-from cases import TWO, Key, Part, Truth, columns_of, metadata, plants_of, put_all, target
+from cases import CONTROL, STACKS, TWO, Key, Part, Truth, columns_of, metadata, plants_of, put_all, target
 from draws import Draws, Sampler, draw, uniforms
 from kernels import FUSED, LEAN, SPLIT, STORED, Kernel, Precision
+from native import NATIVE, native_logp
 from plants import PLANTS, Plant
 from policy import Policy, Run, Weights
 from weights import update_of
@@ -54,14 +55,12 @@ class Workshop:
         self.part, self.stack, self.cache = part, stack, cache
         language_model = load(model, cache)
         self.policy = Policy(language_model)
-        precision, head = PRECISIONS[stack]
-        self.policy.checkpoint_precision = precision
-        self.mu_run = Run(FUSED, precision, head)
+        self.policy.checkpoint_precision = PRECISIONS[stack][0]
+        self.mu_run = _mu_run(stack)
         self.prompts = prompts(language_model, POOL_PROMPTS, part)
         self._curves: dict[str, list[tuple[float, float]]] = {}
-        self.pool = self._pool()
-        self.sound = {kernel.name: self._sound(kernel) for kernel in self.kernels}
-        self.floors = {name: self._floor(name, range(len(self.pool.prompt_S))) for name in self.sound}
+        self._sound: dict[str, np.ndarray] = {}
+        self.pool = self._pool(stack)
 
     @cached_property
     def update(self) -> Weights:
@@ -87,21 +86,25 @@ class Workshop:
     def _case(self, key: Key, draws: Draws | None) -> Case:
         rng = np.random.default_rng(key.seed)
         wanted, plants = target(key, rng), plants_of(key, rng)
-        kernel = self.kernels[int(rng.integers(len(self.kernels)))]
+        kernels = self.kernels
+        if key.plant == CONTROL and self.part == "held-out" and self.stack != "fp32":
+            kernels = (*kernels, NATIVE)
+        kernel = kernels[int(rng.integers(len(kernels)))]
+        floor = self.floor(kernel)
         if key.plant == TWO:
             wanted = min(max(wanted, 4.0), 60.0)
-        strengths = [self._strength(plant, wanted * self.floors[kernel.name]) for plant in plants]
+        strengths = [self._strength(plant, wanted * floor) for plant in plants]
         if draws is None:
             chosen = self._chosen(rng)
             bench = self._bench(kernel, self.pool.select(chosen), rng)
-            bench.sound_NV = self.sound[kernel.name][self.pool.tokens_of(chosen)]
+            bench.sound_NV = self.sound(kernel)[self.pool.tokens_of(chosen)]
         else:
             bench = self._bench(kernel, draws, rng)
         put_all(bench, plants, strengths)
         columns, before = columns_of(bench, plants)
-        severity = excess(columns.mu_N, columns.pi_N) / self.floors[kernel.name]
+        severity = excess(columns.mu_N, columns.pi_N) / floor
         causes = tuple(plant.cause for plant in plants)
-        if before is not None and before / self.floors[kernel.name] < 2:
+        if before is not None and before / floor < 2:
             causes = causes[1:]
         if any(plant.name in ("numbers that are none", "probabilities") for plant in plants):
             severity = GROSS  # z is not defined where the fault is
@@ -120,15 +123,15 @@ class Workshop:
         chosen = rng.choice(POOL_PROMPTS, SEQUENCES // samples, replace=False)
         return [int(p) * POOL_SAMPLES + s for p in sorted(chosen) for s in range(samples)]
 
-    def _pool(self) -> Draws:
+    def _pool(self, stack: str) -> Draws:
         """Draws that the cases share, made once."""
-        file = self.cache / "draws" / f"{self.part}-{self.policy.model.name}-{self.stack}.npz"
+        file = self.cache / "draws" / f"{self.part}-{self.policy.model.name}-{stack}.npz"
         if not file.exists():
             many = [prompt for prompt in self.prompts for _ in range(POOL_SAMPLES)]
             numbers = [p for p in range(POOL_PROMPTS) for _ in range(POOL_SAMPLES)]
-            seed = Key(self.part, self.policy.model.name, self.stack, "pool", 0).seed
+            seed = Key(self.part, self.policy.model.name, stack, "pool", 0).seed
             samplers = [Sampler()] * len(many)
-            draw(self.policy, many, samplers, self.mu_run, uniforms(len(many), seed), numbers).save(file)
+            draw(self.policy, many, samplers, _mu_run(stack), uniforms(len(many), seed), numbers).save(file)
         return Draws.load(file)
 
     def _drawn(self, keys: Sequence[Key]) -> Iterator[Draws]:
@@ -137,7 +140,7 @@ class Workshop:
         for key in keys:
             rng = np.random.default_rng(key.seed)
             wanted, (plant,) = target(key, rng), plants_of(key, rng)
-            strength = self._strength(plant, wanted * self.floors[STORED.name])
+            strength = self._strength(plant, wanted * self.floor(STORED))
             assert plant.sampler is not None
             many += [self.prompts[p] for p in sorted(rng.choice(POOL_PROMPTS, SAMPLER_SEQUENCES, replace=False))]
             samplers += [plant.sampler(strength)] * SAMPLER_SEQUENCES
@@ -147,16 +150,23 @@ class Workshop:
         for number in range(len(keys)):
             yield draws.select(range(number * SAMPLER_SEQUENCES, (number + 1) * SAMPLER_SEQUENCES))
 
-    def _sound(self, kernel: Kernel) -> np.ndarray:
+    def sound(self, kernel: Kernel) -> np.ndarray:
         """[N, V]: π without a fault, over the pool."""
+        if kernel.name not in self._sound:
+            self._sound[kernel.name] = self._scored(kernel)
+        return self._sound[kernel.name]
+
+    def _scored(self, kernel: Kernel) -> np.ndarray:
+        if kernel is NATIVE:
+            return native_logp(self.policy.model.name, self.cache, self.pool.rows, self.mu_run.head)
         return self.policy.logp(self.pool.rows, self.mu_run.but(kernel=kernel)).numpy()
 
-    def _floor(self, kernel: str, sequences: Iterable[int]) -> float:
-        """rms z without a fault, over some responses of the pool."""
-        tokens_N = self.pool.tokens_of(sequences)
+    def floor(self, kernel: Kernel, sequences: Iterable[int] | None = None) -> float:
+        """rms z without a fault, over some responses of the pool or all."""
+        tokens_N = self.pool.tokens_of(range(len(self.pool.prompt_S)) if sequences is None else sequences)
         token_N = self.pool.token_N[tokens_N]
         mu_N = self.pool.logp_NV[tokens_N, token_N].astype(np.float64)
-        return excess(mu_N, self.sound[kernel][tokens_N, token_N].astype(np.float64))
+        return excess(mu_N, self.sound(kernel)[tokens_N, token_N].astype(np.float64))
 
     def _strength(self, plant: Plant, wanted: float) -> float:
         """The strength at which a plant makes about this rms of z; 0 for one that has no strength."""
@@ -171,12 +181,12 @@ class Workshop:
         return float(np.exp(np.interp(np.log(wanted), excess_P, strength_P)))
 
     def _curve(self, plant: Plant) -> list[tuple[float, float]]:
-        """(strength, rms z) of a plant alone, without rounding, on a few responses."""
+        """(strength, rms z) of a plant alone, without rounding, on a few responses, the same for every stack."""
         file = self.cache / "curves" / f"{self.part}-{self.policy.model.name}-{plant.name}.json"
         if file.exists():
             return [tuple(pair) for pair in json.loads(file.read_text())]
         assert plant.strengths is not None
-        draws = self.pool.select(range(0, POOL_SAMPLES * CURVE_SEQUENCES, POOL_SAMPLES))
+        draws = self._pool(STACKS[0]).select(range(0, POOL_SAMPLES * CURVE_SEQUENCES, POOL_SAMPLES))
         kept = self.policy.checkpoint_precision
         self.policy.checkpoint_precision = "fp32"
         exact = Run(STORED, "fp32", "fp32")
@@ -215,7 +225,7 @@ class Workshop:
         floor = None
         if self.stack == "fp32" or rng.random() > NO_FLOOR_SHARE:
             others = rng.choice(len(self.pool.prompt_S), FLOOR_SEQUENCES, replace=False)
-            floor = Floor(self._floor(kernel.name, others), "third party")
+            floor = Floor(self.floor(kernel, others), "third party")
         return TokenEvidence(
             logp_mu_N=columns.mu_N,
             logp_pi_N=columns.pi_N,
@@ -231,6 +241,10 @@ class Workshop:
             floor=floor,
             head_VH=self.policy.head_weight.numpy(),
         )
+
+
+def _mu_run(stack: str) -> Run:
+    return Run(FUSED, *PRECISIONS[stack])
 
 
 def _sampler_plants(key: Key) -> bool:
