@@ -72,6 +72,8 @@ def test_everything_that_a_run_wrote_is_replaced(tmp_path: Path) -> None:
     put(tmp_path, "behavior/parts/000000007.safetensors", "behavior/parts/.000000008.safetensors.123.tmp")
     put(tmp_path, "logs/behavior.log", "logs/baseline.log", "run.json", ".run.json.77.tmp", "api-prompts.jsonl")
     put(tmp_path, "report.json", "report.prompts.json", "report.md", "report.html", "junit.xml", "report.csv")
+    inside = "runs/0123456789abcdef"
+    put(tmp_path, f"{inside}/internals-7.safetensors", f"{inside}/.internals-8.safetensors.5.tmp")
     put(tmp_path, ".mismatchscope.lock")  # of a killed run
     with output_directory(tmp_path, force=True):
         assert tree(tmp_path) == [".mismatchscope.lock"]

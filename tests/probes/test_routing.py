@@ -245,6 +245,12 @@ def test_bfloat16_flips_near_ties(tmp_path: Path) -> None:
     assert mean(cells(report)[0]) > 0 and mean(cells(report, DRAWN)[0]) > 0
 
 
+def test_a_trainer_that_cannot_replay_still_shows_its_experts() -> None:
+    plan = plan_probe("routing", settings(model="demo:moe", behavior="sglang", reference="vllm")).plan
+    assert [setting.label for setting in plan.settings if setting.side == "reference"] == [said.OWN]
+    assert [look.spec.name for look in plan.looks] == ["sglang", "vllm"]
+
+
 def test_a_dense_model_routes_nothing(tmp_path: Path) -> None:
     save_model(tmp_path / "dense")
     for model in (str(tmp_path / "dense"), "demo:dense"):

@@ -104,3 +104,11 @@ def test_an_engine_that_shows_no_inside_refuses(tmp_path: Path, inputs: str) -> 
     inside = Task("inside", "internals", "task:rollout", str(tmp_path / "inside"), inputs=inputs)
     with pytest.raises(CapabilityError, match="does not show what is inside its model"):
         run(replace(made, tasks=[*made.tasks, inside]), tmp_path)
+
+
+def test_an_engine_that_takes_no_other_values_scores_without(tmp_path: Path) -> None:
+    made = job(tmp_path)
+    parts = str(tmp_path / "replay")
+    given = Task("replay", "score", "task:rollout", parts, Evidence("sampled"), inputs="of another side")
+    with pytest.raises(CapabilityError, match="takes no values of another side as it prefills"):
+        run(replace(made, tasks=[*made.tasks, given]), tmp_path)
