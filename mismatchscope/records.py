@@ -270,8 +270,8 @@ class Task:
     "weights" runs nothing: it holds what was loaded against the checkpoint, `parts` gets one file (`job.WEIGHTS`);
     "internals" prefills, and shows what is inside: `stages` as `engines.common.stages` names them, all where none
     is named; with `inputs`, a directory of what another side has shown, each goes on from that side's values.
-    `requests` is a file of `write_requests`, `parts` the directory that receives the finished sequences, each with
-    the name of the `run` that it was made for.
+    `requests` is a file of `write_requests`, or for "weights" a checkpoint to take first; `parts` the directory
+    that receives the finished sequences, each with the name of the `run` that it was made for.
     `policy` says which distribution `Observed` describes: "raw" the softmax of the logits, "processed" what is left
     after the temperature, top-k and top-p of `sampling`, when sampling and when scoring alike.
     """

@@ -16,6 +16,12 @@ ReferenceModel = Annotated[
     str | None,
     typer.Option("--reference-model", help="Compare --model with this checkpoint, on disk: no engine starts."),
 ]
+UpdatedModel = Annotated[
+    str | None,
+    typer.Option(
+        "--updated-model", help="Then have the engines take this checkpoint's weights, and compare again."
+    ),
+]
 
 
 @takes_settings("model", "adapter", "behavior", "reference")
@@ -23,6 +29,7 @@ def command(
     overrides: Overrides,
     output: RequiredOutput,
     reference_model: ReferenceModel = None,
+    updated_model: UpdatedModel = None,
     config: Config = None,
     force: Force = False,
 ) -> None:
@@ -38,10 +45,10 @@ def command(
 
     settings = load_settings(config, overrides, [])
     question = WeightsQuestion.of(
-        settings.model, settings.behavior, settings.reference, settings.adapter, reference_model
+        settings.model, settings.behavior, settings.reference, settings.adapter, reference_model, updated_model
     )
     create_missing_environments([str(spec) for _, spec in question.engines])
-    named = (settings.model, settings.adapter, reference_model)
+    named = (settings.model, settings.adapter, reference_model, updated_model)
     inputs = [config, *(Path(name) for name in named if name is not None)]
     with output_directory(output, force=force, inputs=inputs):
         with progress() as on_event:

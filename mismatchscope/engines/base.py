@@ -133,6 +133,11 @@ class Engine(ABC):
         """
         raise NotImplementedError
 
+    def update(self, model: str) -> None:
+        """Take another checkpoint's weights, of the same model, as the engine does between two steps of RL;
+        `weights` is then of that one. Asked of an engine alone that shows its weights."""
+        raise NotImplementedError
+
     def close(self) -> None:
         """Free what `load` took."""
         return None

@@ -78,7 +78,7 @@ def compare(name: str, expected: Weight, found: Weight) -> TensorRecord:
             same = bool(np.array_equal(expected.bits, found.bits))
             return record if same else replace(record, status="differs", kind="values")
         return replace(record, status="not_compared", reason=f"{expected.dtype} here, {found.dtype} there")
-    differs = replace(record, status="differs", sha256=_sha256(found))
+    differs = replace(record, status="differs", sha256=values_sha256(found, found.dtype))
     if expected.shape != found.shape:
         if _is_transposed(expected, found):
             return replace(differs, kind="transposed")
@@ -190,8 +190,10 @@ def _rank_of_difference(expected: Weight, found: Weight) -> int | None:
     return rank if 2 * rank <= changed else None  # a change of few rows or columns has no other rank
 
 
-def _sha256(weight: Weight) -> str:
+def values_sha256(weight: Weight, dtype: str) -> str:
+    """Of the values once they are cast to a dtype, in float32: `TensorRecord.sha256` of a tensor that has them."""
     digest = hashlib.sha256()
     for start in range(0, weight.bits.size, PIECE):
-        digest.update(weight.floats(slice(start, start + PIECE)).astype(np.float32).data)
+        values = cast(weight.floats(slice(start, start + PIECE)), dtype)
+        digest.update(np.ascontiguousarray(values, dtype=np.float32).data)
     return digest.hexdigest()

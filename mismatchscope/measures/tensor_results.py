@@ -7,7 +7,7 @@ from typing import Literal
 from .results import result
 
 Status = Literal["same", "differs", "missing", "extra", "not_compared"]
-Kind = Literal["reordered", "rounded", "scaled", "transposed", "low_rank", "shape", "tied", "values"]
+Kind = Literal["reordered", "stale", "rounded", "scaled", "transposed", "low_rank", "shape", "tied", "values"]
 
 
 @result
@@ -15,7 +15,7 @@ class TensorRecord:
     """One tensor, as it is and as it should be. Figures are over elements; None where there are none to say.
 
     `status` "same": equal once either is cast to the other's dtype. `kind` is the most that can be told of a
-    difference, or of two that are "same" in another order.
+    difference, or of two that are "same" in another order; "stale": as it was before an update.
     """
 
     name: str

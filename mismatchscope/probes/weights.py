@@ -1,16 +1,18 @@
 """Are both sides' weights the same? Tensor by tensor, before anything is sampled.
 
 Two checkpoints are compared on disk. Else each engine loads the one checkpoint, and what it has loaded is compared
-with it where the tensors are: no tensor leaves an engine's process.
+with it where the tensors are: no tensor leaves an engine's process. Then it can be told to take the weights of
+another checkpoint, as between two steps of RL, and is compared with that one.
 """
 
 from __future__ import annotations
 
 import datetime
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from .. import __version__
 from ..collection.capabilities import capabilities_of
@@ -24,8 +26,8 @@ from ..engines.runtime.job import WEIGHTS
 from ..engines.runtime.launcher import job_for, run_job
 from ..engines.spec import EngineSpec, parse_spec, with_adapter
 from ..environments import interpreter
-from ..errors import CapabilityError, DiskFullError, MismatchScopeError
-from ..measures.tensor_difference import Weight, compare
+from ..errors import CapabilityError, ConfigError, DiskFullError, MismatchScopeError
+from ..measures.tensor_difference import Weight, compare, values_sha256
 from ..measures.tensor_results import TensorRecord
 from ..records import Task
 from ..reports.weights_report import Side, WeightsReport, WeightsStage, verdict_of
@@ -35,20 +37,31 @@ from ..temporary import temporary_directory
 
 @dataclass(frozen=True)
 class WeightsQuestion:
-    """`reference_model`: the checkpoint that `model` is compared with on disk, and no engine is asked."""
+    """`reference_model`: the checkpoint that `model` is compared with on disk, and no engine is asked.
+    `updated_model`: whose weights the engines take once they have loaded `model`."""
 
     model: str
     behavior: EngineSpec
     reference: EngineSpec
     adapter: str | None = None
     reference_model: str | None = None
+    updated_model: str | None = None
 
     @classmethod
     def of(
-        cls, model: str, behavior: str, reference: str, adapter: str | None, reference_model: str | None
+        cls,
+        model: str,
+        behavior: str,
+        reference: str,
+        adapter: str | None,
+        reference_model: str | None,
+        updated_model: str | None = None,
     ) -> WeightsQuestion:
+        """Raises `ConfigError` for an update of checkpoints that no engine loads."""
         first, second = (with_adapter(parse_spec(text), adapter) for text in (behavior, reference))
-        return cls(model, first, second, adapter, reference_model)
+        if reference_model is not None and updated_model is not None:
+            raise ConfigError("On disk nothing is updated.", hint="--reference-model or --updated-model")
+        return cls(model, first, second, adapter, reference_model, updated_model)
 
     @property
     def engines(self) -> list[tuple[Side, EngineSpec]]:
@@ -68,7 +81,9 @@ def probe_weights(question: WeightsQuestion, directory: Path, *, command: str, o
         records = compare_checkpoints(stored, _on_disk(question.reference_model, None))
         stages = [WeightsStage.of(records, checkpoint=question.model, found=question.reference_model, side="disk")]
     else:
+        updated = None if question.updated_model is None else _on_disk(question.updated_model, question.adapter)
         stages = _loaded(question, directory, on_event)
+        stages = [_with_stale(stage, stored) if updated and stage.after_update else stage for stage in stages]
     return WeightsReport(
         verdict=verdict_of(stages),
         sentence=sentence_of(stages),
@@ -102,36 +117,84 @@ def _loaded(question: WeightsQuestion, directory: Path, on_event: Events) -> lis
     stages, errors = [], []
     for side, spec in question.engines:
         try:
-            stages.append(_ask(question.model, side, spec, directory / LOGS / f"{side}.log", on_event))
+            stages += _ask(question, side, spec, directory / LOGS / f"{side}.log", on_event)
         except DiskFullError:
             raise
         except MismatchScopeError as error:
             errors.append(error)
             stages.append(WeightsStage(checkpoint=question.model, found=str(spec), side=side, reason=error.message))
-    if len(errors) == len(stages):
+    if all(stage.reason is not None for stage in stages):
         raise errors[0]
     return stages
 
 
-def _ask(model: str, side: Side, spec: EngineSpec, log: Path, on_event: Events) -> WeightsStage:
-    """Have an engine load the model and compare. Raises what `run_job` does, and `CapabilityError`."""
+def _ask(
+    question: WeightsQuestion, side: Side, spec: EngineSpec, log: Path, on_event: Events
+) -> list[WeightsStage]:
+    """Have an engine load the model and compare, and once more after an update. Raises what `run_job` does, and
+    `CapabilityError`; an update that fails is a stage that says so."""
     if not capabilities_of(spec).weights:
         raise CapabilityError(f"The engine {spec.name} does not show the parameters that it has loaded.")
+    checkpoints = [question.model, *filter(None, [question.updated_model])]
+    version: str | None = None
+    reason: str | None = None
+
+    def note(event: dict[str, Any]) -> None:
+        nonlocal version
+        if event["event"] == "ready":
+            version = event["facts"]["engine_version"]
+        on_event(event | {"side": spec.name})
+
     with temporary_directory() as scratch:
-        job = job_for(spec, resolve_model(model), [Task("weights", "weights", requests="", parts=str(scratch))])
-        result = run_job(
-            job,
-            python=interpreter(spec),
-            log_path=log,
-            on_event=lambda event: on_event(event | {"side": spec.name}),
-        )
-        records = [TensorRecord(**record) for record in json.loads((scratch / WEIGHTS).read_bytes())]
-    return WeightsStage.of(
-        records, checkpoint=model, found=str(spec), side=side, engine_version=result.facts["engine_version"]
-    )
+        places = [scratch / name for name in ("loaded", "updated")[: len(checkpoints)]]
+        for place in places:
+            place.mkdir()
+        taken = ["", *map(resolve_model, checkpoints[1:])]
+        tasks = [
+            Task(place.name, "weights", requests=model, parts=str(place))
+            for place, model in zip(places, taken, strict=True)
+        ]
+        try:
+            job = job_for(spec, resolve_model(question.model), tasks)
+            run_job(job, python=interpreter(spec), log_path=log, on_event=note)
+        except DiskFullError:
+            raise
+        except MismatchScopeError as error:
+            if not (places[0] / WEIGHTS).exists():
+                raise
+            reason = error.message
+        stages = []
+        for place, checkpoint in zip(places, checkpoints, strict=True):
+            found = json.loads((place / WEIGHTS).read_bytes()) if (place / WEIGHTS).exists() else []
+            stage = WeightsStage.of(
+                [TensorRecord(**record) for record in found],
+                checkpoint=checkpoint,
+                found=str(spec),
+                side=side,
+                engine_version=version,
+                after_update=place is not places[0],
+            )
+            stages.append(stage if found else stage.model_copy(update={"reason": reason}))
+    return stages
+
+
+def _with_stale(stage: WeightsStage, before: Mapping[str, Weight]) -> WeightsStage:
+    """A tensor that differs after an update and has the values from before it has not been updated."""
+
+    def told(record: TensorRecord) -> TensorRecord:
+        old = before.get(record.name)
+        known = record.status == "differs" and record.sha256 is not None and record.dtype_found is not None
+        if old is None or not known or not old.has_values:
+            return record
+        stale = values_sha256(old, str(record.dtype_found)) == record.sha256
+        return replace(record, kind="stale") if stale else record
+
+    return stage.model_copy(update={"tensors": [told(record) for record in stage.tensors]})
 
 
 def _left_out(question: WeightsQuestion) -> list[str]:
     if question.reference_model is not None:
         return ["What an engine loads of either checkpoint: no engine was started."]
-    return ["Weights after an update: the engines are loaded from disk, and none is updated by a trainer."]
+    if question.updated_model is not None:
+        return ["Updates by another way than from disk: none was sent by a trainer's processes."]
+    return ["Weights after an update (--updated-model): the engines are loaded from disk."]

@@ -28,6 +28,8 @@ class WeightsStage(_Frozen):
     """The other checkpoint, or the SPEC of the engine."""
     side: Side
     engine_version: str | None = None
+    after_update: bool = False
+    """Whether the engine had loaded another checkpoint and was told to take this one's weights."""
     counts: dict[str, int] = {}
     """By `status`; and how many of the same are "reordered", "transposed", and "cast" to another dtype."""
     tensors: list[TensorRecord] = []
@@ -56,6 +58,7 @@ class WeightsStage(_Frozen):
         found: str,
         side: Side,
         engine_version: str | None = None,
+        after_update: bool = False,
     ) -> WeightsStage:
         counts = Counter(record.status for record in records)
         same = [record for record in records if record.status == "same"]
@@ -70,6 +73,7 @@ class WeightsStage(_Frozen):
             found=found,
             side=side,
             engine_version=engine_version,
+            after_update=after_update,
             counts=dict(counts) | details,
             tensors=others,
         )

@@ -48,7 +48,7 @@ def weights_sections(report: WeightsReport, shown: int | None = None) -> Iterato
         lines = list(_sentences(stage))
         if hidden := len(stage.tensors) - len(rows):
             lines.append(Line(f"The table leaves out {count(hidden, 'tensor')}; {WEIGHTS_REPORT} has them."))
-        title = "on disk" if stage.side == "disk" else "loaded"
+        title = "on disk" if stage.side == "disk" else "after the update" if stage.after_update else "loaded"
         yield Section(title, f"{stage.found}, against {stage.checkpoint} on disk", tuple(lines), _HEADER, rows)
     if report.left_out:
         yield Section("not looked at", "", tuple(map(Line, report.left_out)))
@@ -63,14 +63,26 @@ def sentence_of(stages: Sequence[WeightsStage]) -> str:
             return "Both checkpoints have the same weights."
         packed = any(stage.counts.get("reordered") for stage in stages)
         unknown = "; the order of the values that an engine has packed was not checked" if packed else ""
-        return f"Both sides have loaded what is in {checkpoint}{unknown}."
+        taken = [stage.checkpoint for stage in stages if stage.after_update]
+        also = f" and, after the update, have what is in {taken[0]}" if taken else ""
+        return f"Both sides have loaded what is in {checkpoint}{also}{unknown}."
     if verdict == "fail" and on_disk:
         return "The two checkpoints do not have the same weights."
     if verdict == "fail":
-        wrong = " and ".join(stage.found for stage in stages if stage.verdict == "fail")
-        alike = ", both in the same way" if _alike(stages) else ""
-        return f"What {wrong} has loaded is not what is in {checkpoint}{alike}."
+        loaded = [stage for stage in stages if not stage.after_update]
+        if wrong := " and ".join(stage.found for stage in loaded if stage.verdict == "fail"):
+            alike = ", both in the same way" if _alike(loaded) else ""
+            return f"What {wrong} has loaded is not what is in {checkpoint}{alike}."
+        updated = [stage for stage in stages if stage.verdict == "fail"]
+        wrong = " and ".join(stage.found for stage in updated)
+        return f"After the update {wrong} does not have what is in {updated[0].checkpoint}{_stale(updated)}."
     return "Not every tensor could be compared, so it cannot be told whether the weights are the same."
+
+
+def _stale(stages: Sequence[WeightsStage]) -> str:
+    """`: 4 tensors are as they were`, of the side that has most of them."""
+    stale = max(sum(record.kind == "stale" for record in stage.tensors) for stage in stages)
+    return f": {count(stale, 'tensor')} {'is' if stale == 1 else 'are'} as before it" if stale else ""
 
 
 def _alike(stages: Sequence[WeightsStage]) -> bool:
@@ -129,6 +141,8 @@ def what_it_is(record: TensorRecord) -> str:
             return f"a matrix of rank {record.rank} added"
         case "rounded":
             return f"rounded to {record.reason}"
+        case "stale":
+            return "stale, as before the update"
         case "transposed":
             return "transposed"
         case "shape":

@@ -13,12 +13,15 @@ import torch
 from adapters import save_adapter
 from offline import SGLANG, VLLM
 from safetensors.torch import load_file, save_file
+from stale_engine import SCALED, STALE
 from tiny_models import save_model
 
+from mismatchscope.demo import model_path
+from mismatchscope.engines import registry
 from mismatchscope.engines.transformers.engine import TransformersEngine
 from mismatchscope.engines.transformers.options import TransformersOptions
 from mismatchscope.environments import find
-from mismatchscope.errors import CapabilityError, ModelError
+from mismatchscope.errors import CapabilityError, ConfigError, ModelError
 from mismatchscope.probes.weights import WeightsQuestion, probe_weights
 from mismatchscope.reports.weights_report import WeightsReport, WeightsStage
 from mismatchscope.reports.weights_text import render, weights_sections
@@ -49,7 +52,20 @@ def compared(model: Path | str, other: Path | str) -> WeightsReport:
     return probe_weights(question, Path("unused"), command="", on_event=lambda event: None)
 
 
-def loaded(model: Path | str, directory: Path, behavior: str, reference: str) -> tuple[WeightsReport, list[str]]:
+def updated(model: Path, directory: Path) -> Path:
+    """A checkpoint of the same model in which every tensor is another one, as after a step of training."""
+
+    def step(tensors: Tensors) -> None:
+        for number, (name, tensor) in enumerate(tensors.items()):
+            noise = torch.randn(tensor.shape, generator=torch.Generator().manual_seed(number))
+            tensors[name] = tensor + (0.01 * noise).to(tensor.dtype)
+
+    return altered(model, directory, step)
+
+
+def loaded(
+    model: Path | str, directory: Path, behavior: str, reference: str, updated_model: Path | None = None
+) -> tuple[WeightsReport, list[str]]:
     """The report, and the engines that were started."""
     started: list[str] = []
 
@@ -58,7 +74,8 @@ def loaded(model: Path | str, directory: Path, behavior: str, reference: str) ->
             started.append(event["side"])
 
     directory.mkdir()
-    question = WeightsQuestion.of(str(model), behavior, reference, None, None)
+    newer = None if updated_model is None else str(updated_model)
+    question = WeightsQuestion.of(str(model), behavior, reference, None, None, newer)
     return probe_weights(question, directory, command="", on_event=on_event), started
 
 
@@ -188,6 +205,50 @@ def test_an_engine_has_loaded_the_embedded_model(spec: str, options: str, model:
     parts = {f"model.layers.{layer}.self_attn.{part}_proj.weight" for layer in range(4) for part in "qkvo"}
     assert parts <= {record.name for record in dummy.tensors if record.kind == "values"}
     assert report.sentence == f"What {spec}:{options},load_format=dummy has loaded is not what is in {model}."
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_what_an_update_left_out_is_named(
+    dtype: str, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the engine's dtype is; the side whose update is whole has nothing named."""
+    monkeypatch.setitem(registry.ENGINES, "stale", "stale_engine:StaleEngine")
+    newer = updated(tiny, tmp_path / "newer")
+    report, started = loaded(
+        tiny, tmp_path / "out", f"stale:device=cpu,dtype={dtype}", "transformers:device=cpu", updated_model=newer
+    )
+    assert started == ["stale", "transformers"], "an engine is started once"
+    assert [(stage.side, stage.after_update, stage.verdict) for stage in report.stages] == [
+        ("behavior", False, "pass"),
+        ("behavior", True, "fail"),
+        ("reference", False, "pass"),
+        ("reference", True, "pass"),
+    ]
+    assert told(report.stages[1]) == {STALE: "stale", SCALED: "scaled"}
+    assert report.sentence.endswith(f"does not have what is in {newer}: 1 tensor is as before it.")
+    assert f"stale, as before the update: {STALE}" in sentences(report) and "After the update" in render(report)
+
+
+@pytest.mark.slow
+@pytest.mark.engines
+@pytest.mark.parametrize(("spec", "options"), [(VLLM[-1], VLLM_SMALL), (SGLANG[0], "dtype=auto")])
+def test_an_engine_takes_the_weights_of_another_checkpoint(spec: str, options: str, tmp_path: Path) -> None:
+    if find(*spec.split("==")) is None:
+        pytest.skip(f"no environment: mismatchscope env create {spec}")
+    newer = updated(model_path("dense"), tmp_path / "newer")
+    report, _ = loaded(
+        "demo:dense", tmp_path / "out", f"{spec}:{options}", f"{spec}:{options}", updated_model=newer
+    )
+    assert [(stage.after_update, stage.verdict, stage.tensors) for stage in report.stages] == [
+        (False, "pass", []),
+        (True, "pass", []),
+    ]
+
+
+def test_an_update_needs_engines(tiny: Path) -> None:
+    with pytest.raises(ConfigError, match="nothing is updated"):
+        WeightsQuestion.of(str(tiny), "transformers", "transformers", None, str(tiny), str(tiny))
 
 
 @pytest.mark.slow

@@ -95,6 +95,8 @@ def check_composition(job: Job, task: Task) -> None:
 def run_task(engine: Engine, job: Job, task: Task, emit: Emit) -> None:
     """Finish a task and say so, sequence by sequence."""
     if task.kind == "weights":
+        if task.requests:
+            engine.update(task.requests)
         records = [asdict(record) for record in engine.weights()]
         write_atomic(Path(task.parts) / WEIGHTS, json.dumps(records).encode(), durable=False)
         return

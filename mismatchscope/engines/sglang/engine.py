@@ -152,6 +152,13 @@ class SglangEngine(CheckpointEngine):
                 pass
             self._exchange.close(work.number)
 
+    def update(self, model: str) -> None:
+        """By `update_weights_from_disk`, in place."""
+        from ..common.location import locate
+
+        self._directory = locate(model)
+        self._sglang.update(self._directory)
+
     def _forced_params(self, request: ScoreRequest, sampling: Sampling) -> dict[str, Any]:
         """Let a response end as it did when it was sampled: SGLang learns of a stop token one step later than of a
         length, so that a sequence keeps the same neighbours from the first token to the last."""

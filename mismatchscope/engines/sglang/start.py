@@ -142,6 +142,14 @@ class Sglang:
         """Of the last batch, the tokens of each prompt that the radix cache had."""
         return [answer["meta_info"]["cached_tokens"] for answer in self._answers]
 
+    def update(self, model: Path) -> None:
+        """Take a checkpoint's weights in place. Raises `EngineError` where SGLang does not."""
+        done, why, *_ = self._engine.update_weights_from_disk(str(model))
+        if not done:
+            raise EngineError(
+                f"SGLang has not taken the weights of {model}: {why}", hint="the same model's checkpoint"
+            )
+
     def close(self) -> None:
         self._engine.shutdown()
         atexit.unregister(self._engine.shutdown)

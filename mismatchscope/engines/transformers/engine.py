@@ -212,6 +212,12 @@ class TransformersEngine(CheckpointEngine):
         learned = {name for name, _ in network.named_parameters()}
         return compare_loaded(stored_weights(self._directory, self._adapter), readers(network), learned)
 
+    def update(self, model: str) -> None:
+        """A trainer has its new weights; here they are read from where it saved them."""
+        del self._lm
+        self.model = model
+        self.load()
+
     def _record(
         self, request: TokenizedRequest, response: np.ndarray, observed: Observed, largest_logit: float
     ) -> SequenceRecord:

@@ -205,6 +205,13 @@ class VllmEngine(CheckpointEngine):
         while engine.has_unfinished_requests():
             engine.step()
 
+    def update(self, model: str) -> None:
+        """By `reload_weights`, in place, as trainers do that share a disk with vLLM."""
+        from ..common.location import locate
+
+        self._directory = locate(model)
+        self._llm.collective_rpc("reload_weights", kwargs={"weights_path": str(self._directory)})
+
     def _run(
         self,
         task: Task,
