@@ -3,6 +3,7 @@
     import mismatchscope as ms
 
     ms.audit(...)         sample, score and compare: the whole way        -> Report
+    ms.probe(name, ...)   change one thing at a time, on the same tokens  -> Report
     ms.compare(mu, pi)    measure two traces of the same tokens           -> Report
     ms.analyze(logs)      measure what the logs of a run hold             -> Report
     ms.write_trace(...)   the log-probs of a trainer's batch, on disk     -> Trace
@@ -31,6 +32,7 @@ __all__ = [
     "errors",
     "load_report",
     "open_trace",
+    "probe",
     "write_trace",
 ]
 
@@ -46,6 +48,7 @@ _HOMES = {
     "errors": "errors",
     "load_report": "api.comparing:load_report",
     "open_trace": "api.comparing:open_trace",
+    "probe": "api.probing:probe",
     "write_trace": "traces.writing:write_trace",
 }
 
@@ -54,6 +57,7 @@ if TYPE_CHECKING:  # type checkers and editors see the names without running `__
     from .api.analyzing import analyze
     from .api.auditing import audit
     from .api.comparing import compare, divergences, load_report, open_trace
+    from .api.probing import probe
     from .logs.recorder import Recorder
     from .reports.document import Report
     from .traces.reader import Trace

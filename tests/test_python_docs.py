@@ -43,7 +43,7 @@ def test_the_page_runs_from_top_to_bottom(tmp_path: Path, monkeypatch: pytest.Mo
             assert same(text, printed), f"docs/python.md shows\n{text}and prints\n{printed}"
             printed, checked = "", checked + 1
         assert kind == "python" or not printed
-    assert checked == sum(kind == "python" for kind, _ in blocks) == 8
+    assert checked == sum(kind == "python" for kind, _ in blocks) == 9
 
 
 def test_every_public_name_is_documented() -> None:

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..config import ProbeSettings, SamplingSettings
 from ..traces.reader import Trace
 
-NOT_SETTINGS = ("directory", "resume", "progress")
+NOT_SETTINGS = ("name", "directory", "runs", "resume", "progress")
 
 
 def call_text(name: str, arguments: Mapping[str, Any]) -> str:
@@ -22,3 +23,11 @@ def call_text(name: str, arguments: Mapping[str, Any]) -> str:
         elif key == "prompts" and not isinstance(value, str):  # their text is not for reports
             shown[key] = f"<{len(value)} given>"
     return f"mismatchscope.{name}({', '.join(f'{key}={value!r}' for key, value in shown.items())})"
+
+
+def setting_key(parameter: str) -> str:
+    """The dotted key of the setting that a parameter of a call overrides."""
+    for table, settings in (("sampling", SamplingSettings), ("probe", ProbeSettings)):
+        if parameter in settings.model_fields:
+            return f"{table}.{parameter}"
+    return "gate.fail_on" if parameter == "fail_on" else parameter
