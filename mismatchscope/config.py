@@ -27,6 +27,8 @@ _UNITS = {"": 1, "b": 1} | {
     for suffix in ("b", "ib")
 }
 
+_SECONDS = {"": 1, "s": 1, "min": 60, "m": 60, "h": 3600}
+
 
 def _setting(key: str, **constraints: Any) -> Any:
     """The field of a setting, with its default and its meaning."""
@@ -66,8 +68,39 @@ class GateSettings(Settings):
         return value
 
 
+class ProbeSettings(Settings):
+    """What a probe tries. `changes` are for `attribute` and `bisect`: each name stands for one option's value, or
+    for a table of options that are changed together."""
+
+    values: list[str] = _setting("probe.values")
+    changes: dict[str, Any] = _setting("probe.changes")
+    time: str | None = _setting("probe.time")
+
+    @field_validator("time")
+    @classmethod
+    def _time_is_a_duration(cls, value: str | None) -> str | None:
+        if value is not None:
+            parse_duration(value)
+        return value
+
+    @field_validator("changes")
+    @classmethod
+    def _changes_are_options(cls, value: dict[str, Any]) -> dict[str, Any]:
+        for name, change in value.items():
+            if change == {} or not name.strip():
+                raise ConfigError(f"The change '{name}' changes nothing.", hint='[probe.changes] attn = "eager"')
+        return value
+
+    @property
+    def changed_options(self) -> dict[str, dict[str, str]]:
+        """The options of each change, as a SPEC has them."""
+        tables = {name: each if isinstance(each, dict) else {name: each} for name, each in self.changes.items()}
+        return {name: {key: spec_text(value) for key, value in table.items()} for name, table in tables.items()}
+
+
 class AuditSettings(Settings):
-    """The whole of one audit; `[sampling]` and `[gate]` are tables, `behavior` and `reference` engine SPECs."""
+    """The whole of one audit or probe; `[sampling]`, `[probe]` and `[gate]` are tables, `behavior` and `reference`
+    engine SPECs."""
 
     model: str = _setting("model")
     adapter: str | None = _setting("adapter")
@@ -87,6 +120,7 @@ class AuditSettings(Settings):
     margin: float = _setting("margin", gt=0.0, le=10.0)
     max_rejected: float = _setting("max_rejected", ge=0.0, lt=1.0)
     tail: bool = _setting("tail")
+    probe: ProbeSettings = ProbeSettings()
     gate: GateSettings = GateSettings()
 
     @field_validator("evidence")
@@ -123,6 +157,14 @@ def parse_size(text: str) -> int:
             f"'{text[:40]}…' is no size that anything has.", hint="write 500MB, 1GiB or a number of bytes"
         )
     return int(size)
+
+
+def parse_duration(text: str) -> float:
+    """'90', '90s', '1.5 min' or '2h', as seconds. Raises `ConfigError`."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", text.lower())
+    if match is None or match[2] not in _SECONDS or float(match[1]) == 0:
+        raise ConfigError(f"'{text}' is not a time.", hint="write 90s, 10min or 2h")
+    return float(match[1]) * _SECONDS[match[2]]
 
 
 def parse_evidence(text: str) -> tuple[Literal["auto", "full", "topk", "sampled"], float]:
@@ -210,8 +252,13 @@ def _spec_from_table(table: dict[str, Any], where: str) -> str:
     engine = options.pop("engine", None)
     if not isinstance(engine, str):
         raise ConfigError(f"{where} needs the key engine.", hint='engine = "transformers"')
-    pairs = [f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in options.items()]
+    pairs = [f"{key}={spec_text(value)}" for key, value in options.items()]
     return f"{engine}:{','.join(pairs)}" if pairs else engine
+
+
+def spec_text(value: Any) -> str:
+    """A value of TOML as a SPEC has it."""
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _assign(data: dict[str, Any], key: str, value: Any) -> None:
@@ -237,7 +284,11 @@ def _config_error(error: ValidationError) -> ConfigError:
         return ConfigError(
             f"{key} = {first['input']!r} is not valid: {first['msg']}.", hint="--help says what each option takes"
         )
-    tables: dict[str, type[Settings]] = {"sampling": SamplingSettings, "gate": GateSettings}
+    tables: dict[str, type[Settings]] = {
+        "sampling": SamplingSettings,
+        "probe": ProbeSettings,
+        "gate": GateSettings,
+    }
     parent, _, last = key.rpartition(".")
     known = tables.get(parent, AuditSettings).model_fields
     close = difflib.get_close_matches(last, known, n=1)

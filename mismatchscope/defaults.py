@@ -50,5 +50,8 @@ SETTINGS = {
         float, 0.01, "Share of rows without a legal log-prob above which the verdict is inconclusive."
     ),
     "tail": Setting(bool, False, "Add a model-based extrapolation of the TV tail."),
+    "probe.values": Setting(list[str], [], "What to try: once, or once each.  [the probe's usual ones]"),
+    "probe.changes": Setting(dict[str, Any], {}, "Changes by name: an option's value, or several options."),
+    "probe.time": Setting(str, None, "Refuse what is estimated to take longer: 90s, 10min, 2h.  [no limit]"),
     "gate.fail_on": Setting(list[str], [], "Gate, as in 'token.tv.p99 > 0.05'."),
 }

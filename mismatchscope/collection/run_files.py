@@ -32,6 +32,9 @@ LOGS = "logs"
 RUNS = "runs"
 """The traces of a probe."""
 
+TIMES = "times.jsonl"
+"""How long they took."""
+
 SIDES = ("behavior", "reference", "baseline")
 
 _REPORT = FORMATS["json"].file
@@ -83,7 +86,7 @@ _LOG_FILES = re.compile(rf"({'|'.join(SIDES)}|both|start-\d+)\.log")
 _OUTPUT = _Layout(
     _named(RUN, PROMPTS, CHECKPOINT, WEIGHTS_REPORT, WEIGHTS_MARKDOWN, *_REPORT_FILES, *_TRACE_FILES),
     _PARTS
-    | {LOGS: _Layout(_LOG_FILES), RUNS: _Layout(_named(DIRECTORY_LOCK), runs=_OF_A_PROBE)}
+    | {LOGS: _Layout(_LOG_FILES), RUNS: _Layout(_named(DIRECTORY_LOCK, TIMES), runs=_OF_A_PROBE)}
     | dict.fromkeys(TRACES, _TRACE),
 )
 

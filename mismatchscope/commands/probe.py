@@ -24,9 +24,6 @@ from .options import (
 from .report_output import write_and_exit
 from .terminal import command_line, progress, stdout
 
-Values = Annotated[
-    list[str] | None, typer.Option("--values", help="What to try: once, or once each.  \\[the probe's usual ones]")
-]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be run, and stop.")]
 Runs = Annotated[
     Path | None,
@@ -48,6 +45,8 @@ _SETTINGS = (
     "confidence",
     "max_rejected",
     "tail",
+    "probe.values",
+    "probe.time",
     "gate.fail_on",
 )
 
@@ -62,7 +61,6 @@ def _command(name: str, entry: Entry) -> Callable[..., None]:
     def command(
         overrides: Overrides,
         output: Output = None,
-        values: Values = None,
         runs: Runs = None,
         dry_run: DryRun = False,
         config: Config = None,
@@ -71,15 +69,17 @@ def _command(name: str, entry: Entry) -> Callable[..., None]:
         resume: Resume = False,
     ) -> None:
         from ..collection.output import output_directory
+        from ..collection.run_files import RUNS
         from ..config import load_settings
         from ..errors import ConfigError
         from ..probes.dry_run import plan_text
         from ..probes.run_probe import plan_probe, run_probe
 
         settings = load_settings(config, overrides, assignments or [])
-        planned = plan_probe(name, settings, tuple(values or ()))
+        planned = plan_probe(name, settings)
+        store = runs or (None if output is None else output / RUNS)
         if dry_run:
-            stdout().print(plan_text(planned, settings), soft_wrap=True, end="")
+            stdout().print(plan_text(planned, settings, store), soft_wrap=True, end="")
             return
         if output is None:
             raise ConfigError("A probe writes its traces and its report somewhere.", hint="add -o DIR")
@@ -91,7 +91,7 @@ def _command(name: str, entry: Entry) -> Callable[..., None]:
                     planned,
                     settings,
                     output,
-                    store=runs,
+                    store=store,
                     command=command_line(),
                     on_event=on_event,
                 )

@@ -1,72 +1,78 @@
-"""How much of the gap each setting makes: every combination of the settings that differ, on the same tokens.
+"""How much of the gap each setting makes: combinations of the settings that differ, on the same tokens.
 
-A setting's share is what it takes away, averaged over all orders in which the settings can be changed (Shapley
-1953, "A Value for n-Person Games"): the shares and what is left with everything changed add up to the whole gap,
-whatever the settings do together. Where the order matters, no share is the setting's own, and that is said.
+Where all combinations are run, a setting's share is what it takes away, averaged over all orders in which the
+settings can be changed (Shapley 1953, "A Value for n-Person Games"): the shares and what is left with everything
+changed add up to the whole gap, whatever the settings do together. Of a fraction of the combinations (`factorial`)
+it is the average over those, the same but for what three or more settings do together. Where the order matters, no
+share is the setting's own, and that is said.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from ..errors import ConfigError
 from ..reports.text import count, estimate, share
 from .candidates import Candidate, candidates, variant
+from .factorial import Factorial
 from .plan import Comparison, Findings, Plan, Probe, Question, Search, Setting
 
 if TYPE_CHECKING:
     from ..comparison.pair import Pair
     from ..measures.results import Interval
-    from ..reports.pair_fields import ProbeEffect
+    from ..reports.pair_fields import ProbeConclusion, ProbeDesign, ProbeEffect, ProbeInteraction
     from .cells import MeasuredCell
 
-_MOST = 5
-"""Settings, whose combinations are 2 to this power."""
 _TOGETHER = 0.1
-"""Share of the whole gap above which what two settings do together is worth a sentence."""
+"""Share of the whole gap above which what settings do together is worth a sentence."""
 
 _REST = "rest"
+_MORE = "three or more together"
+_ROMAN = {4: "IV", 6: "VI", 7: "VII"}
 
 Subset = frozenset[Candidate]
 
 
 def _plan(question: Question) -> Plan:
-    every = candidates(question)
-    if len(every) > _MOST:
-        raise ConfigError(
-            f"{count(len(every), 'setting')} have {2 ** len(every):,} combinations, more than anyone waits for.",
-            hint=f"--values and {_MOST} of {', '.join(each.key for each in every)}; probe bisect takes all",
-        )
+    design = Factorial.of(candidates(question))
     reference = Setting("the reference", "reference", question.reference, "prefill")
-    *subsets, last = _subsets(every)
+    *subsets, last = design.combinations()
     settings = [*(variant(question, subset) for subset in subsets), variant(question, last, "everything changed")]
     keys = sorted({key for setting in settings for key in setting.spec.options})
+    which = "in every combination" if design.is_full else f"in {len(settings)} combinations"
     return Plan(
-        "what differs between the two SPECs, in every combination",
+        f"what differs between the two SPECs, {which}",
         [Comparison(reference, setting) for setting in settings],
         keys=keys,
         the_gap=True,
     )
 
 
-def _subsets(every: Sequence[Candidate]) -> list[tuple[Candidate, ...]]:
-    """From none to all of them."""
-    return [subset for size in range(len(every) + 1) for subset in itertools.combinations(every, size)]
-
-
 def _search(question: Question, cells: Sequence[MeasuredCell]) -> Search:
     yield from ()  # every combination is in the first plan
-    return _findings(candidates(question), [each.trusted for each in cells])
+    return _findings(Factorial.of(candidates(question)), [each.trusted for each in cells])
 
 
-def _findings(every: Sequence[Candidate], pairs: Sequence[Pair | None]) -> Findings:
+def _smaller(question: Question, affordable: float) -> str:
+    """Which changes to leave out, the least likely ones, so that no more than this share of the runs is left."""
+    every = candidates(question)
+    runs = len(Factorial.of(every).combinations())
+    for kept in range(len(every) - 1, 0, -1):
+        left = len(Factorial.of(every[:kept]).combinations())
+        if left <= affordable * runs:
+            dropped = ", ".join(map(str, every[kept:]))
+            return f"leave out {dropped}: the other {count(kept, 'setting')} have {count(left, 'combination')}"
+    return "probe bisect, which needs fewer runs"
+
+
+def _findings(design: Factorial[Candidate], pairs: Sequence[Pair | None]) -> Findings:
     from ..comparison.contrast import contrast
-    from ..reports.pair_fields import ProbeConclusion, ProbeEffect
+    from ..reports.pair_fields import ProbeConclusion, ProbeEffect, ProbeInteraction
 
-    by_subset = dict(zip(map(frozenset, _subsets(every)), pairs, strict=True))
+    every = design.changes
+    by_subset = dict(zip(map(frozenset, design.combinations()), pairs, strict=True))
     found = {subset: pair for subset, pair in by_subset.items() if pair is not None}
     if len(found) < len(by_subset):
         sentence = (
@@ -83,22 +89,89 @@ def _findings(every: Sequence[Candidate], pairs: Sequence[Pair | None]) -> Findi
     gap = whole.value or 0.0
     if gap <= 0.0:
         return Findings([ProbeConclusion("no_gap", "There is no gap to share out.")])
-    effects = [
-        ProbeEffect(str(candidate), interval := told(_shapley(candidate, every)), (interval.value or 0.0) / gap)
-        for candidate in every
+
+    def effect(change: str, interval: Interval) -> ProbeEffect:
+        return ProbeEffect(change, interval, (interval.value or 0.0) / gap)
+
+    weights = {change: _taken_away(change, design) for change in every}
+    effects = [effect(str(change), told(weights[change])) for change in every]
+    effects.sort(key=lambda each: -(each.tv.value or 0.0))
+    if not design.is_full and (others := _of_more(every, list(weights.values()))):
+        effects.append(effect(_MORE, told(others)))
+    effects.append(effect(_REST, rest))
+    interactions = [
+        ProbeInteraction(
+            " or ".join(f"{one} and {other}" for one, other in confounded),
+            interval := told(each),
+            (interval.value or 0.0) / gap,
+        )
+        for confounded, each in design.together()
     ]
-    effects.sort(key=lambda effect: -(effect.tv.value or 0.0))
-    effects.append(ProbeEffect(_REST, rest, (rest.value or 0.0) / gap))
+    interactions.sort(key=lambda each: -abs(each.tv.value or 0.0))
     conclusion = [ProbeConclusion("shares", f"{_shares(whole, effects)}.")]
+    conclusion += _of_design(design)
+    conclusion += _do_not_add_up(effects, interactions, gap)
+    return Findings(conclusion, effects, interactions=interactions, design=_design(design))
+
+
+def _taken_away(change: Candidate, design: Factorial[Candidate]) -> dict[Subset, float]:
+    """Weights of the gaps whose sum is the share of a change."""
+    return _shapley(change, design.changes) if design.is_full else design.taken_away(change)
+
+
+def _of_more(every: Sequence[Candidate], shares: Sequence[Mapping[Subset, float]]) -> dict[Subset, float]:
+    """What goes from the whole gap to the rest and is in no share: none where every combination of a fraction is
+    needed for the shares."""
+    weights: dict[Subset, float] = {frozenset(): 1.0, frozenset(every): -1.0}
+    for taken in shares:
+        for subset, weight in taken.items():
+            weights[subset] = weights.get(subset, 0.0) - weight
+    return weights if any(abs(weight) > 1e-9 for weight in weights.values()) else {}
+
+
+def _design(design: Factorial[Candidate]) -> ProbeDesign:
+    from ..reports.pair_fields import ProbeDesign
+
+    return ProbeDesign(
+        settings=len(design.changes),
+        combinations=len(design.combinations()),
+        resolution=design.resolution,
+        generators={str(change): [str(each) for each in product] for change, product in design.generators.items()},
+    )
+
+
+def _of_design(design: Factorial[Candidate]) -> Iterator[ProbeConclusion]:
+    """Of a fraction: what is confounded with what."""
+    from ..reports.pair_fields import ProbeConclusion
+
+    if design.is_full:
+        return
+    pairs = [len(confounded) for confounded, _ in design.together()]
+    ran = f"{len(design.combinations())} of {2 ** len(design.changes):,} combinations were run"
+    apart = "what two do together is told for each pair by itself"
+    if max(pairs) > 1:
+        apart = f"what two do together is told for up to {max(pairs)} pairs at once, as their sum"
+    share_of = "a share is of its setting alone as far as no three or more settings act together"
+    yield ProbeConclusion("fraction", f"{ran} (resolution {_ROMAN[design.resolution or 4]}): {share_of}; {apart}.")
+
+
+def _do_not_add_up(
+    effects: Sequence[ProbeEffect], interactions: Sequence[ProbeInteraction], gap: float
+) -> Iterator[ProbeConclusion]:
+    from ..reports.pair_fields import ProbeConclusion
+
     together = [
-        f"{one} and {other} ({share(_rounded((interval.value or 0.0) / gap))})"
-        for one, other in itertools.combinations(every, 2)
-        if _is_apart(interval := told(_interaction(one, other, every)), _TOGETHER * gap)
+        f"{each.changes} ({share(_rounded(each.share))})"
+        for each in interactions
+        if _is_apart(each.tv, _TOGETHER * gap)
     ]
     if together:
         sentence = "The shares depend on the order in which the settings are changed: together they do more or less"
-        conclusion.append(ProbeConclusion("do_not_add_up", f"{sentence} than apart, {'; '.join(together)}."))
-    return Findings(conclusion, effects)
+        yield ProbeConclusion("do_not_add_up", f"{sentence} than apart, {'; '.join(together)}.")
+    for each in effects:
+        if each.change == _MORE and _is_apart(each.tv, _TOGETHER * gap):
+            sentence = f"Three or more settings do {share(_rounded(each.share))} of it together, some of which may"
+            yield ProbeConclusion("do_not_add_up", f"{sentence} be in the shares of single ones too.")
 
 
 def _shares(whole: Interval, effects: Sequence[ProbeEffect]) -> str:
@@ -114,20 +187,12 @@ def _shapley(candidate: Candidate, every: Sequence[Candidate]) -> dict[Subset, f
     """Weights of the gaps of all subsets, whose sum is what the candidate takes away on average over all orders."""
     weights: dict[Subset, float] = {}
     others = [each for each in every if each != candidate]
-    for before in map(frozenset, _subsets(others)):
-        weight = 1.0 / (len(every) * math.comb(len(others), len(before)))
-        weights[before] = weight
-        weights[before | {candidate}] = -weight
+    for size in range(len(others) + 1):
+        weight = 1.0 / (len(every) * math.comb(len(others), size))
+        for before in map(frozenset, itertools.combinations(others, size)):
+            weights[before] = weight
+            weights[before | {candidate}] = -weight
     return weights
-
-
-def _interaction(one: Candidate, other: Candidate, every: Sequence[Candidate]) -> dict[Subset, float]:
-    """What changing both takes away beyond what each does alone, averaged over the settings of the rest."""
-    rest = [each for each in every if each not in (one, other)]
-    subsets = [frozenset(subset) for subset in _subsets(rest)]
-    weight = 1.0 / len(subsets)
-    signs = {frozenset(): -1.0, frozenset([one]): 1.0, frozenset([other]): 1.0, frozenset([one, other]): -1.0}
-    return {subset | pair: sign * weight for subset in subsets for pair, sign in signs.items()}
 
 
 def _is_apart(interval: Interval, least: float) -> bool:
@@ -141,4 +206,4 @@ def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, 2)
 
 
-PROBE = Probe(_plan, search=_search)
+PROBE = Probe(_plan, search=_search, smaller=_smaller, takes_changes=True)

@@ -1,8 +1,10 @@
-"""Which setting makes the gap: the same tokens under one change after another, until one closes it.
+"""Which setting makes the gap: the same tokens under fewer and fewer changes, as long as they close it.
 
-The gap with everything changed that differs is what is left for other causes. A change closes the gap where it
-comes within a tenth of the way to that, with confidence; where no single one does, changes are added, the best one
-first, and then each is left out again that is not needed.
+The gap with everything changed that differs is what is left for other causes. Changes close the gap where they come
+within a tenth of the way to that, with confidence. The likeliest one is tried alone, then halves of all, the
+likelier half first (Junker 2004, "QuickXplain: Preferred Explanations and Relaxations for Over-Constrained
+Problems"): of n changes k are found in about 2 k log2(n / k) runs, where more changes never open the gap again. In
+the end each is left out once more, and stays out where it is not needed.
 """
 
 from __future__ import annotations
@@ -73,22 +75,28 @@ def _search(question: Question, first: Sequence[MeasuredCell]) -> Search:
             tried[key] = found[0].trusted
         return tried[key]
 
-    chosen: list[Candidate] = []
-    alone: dict[Candidate, float] = {}
-    for candidate in every:
-        pair = yield from measured([candidate])
-        alone[candidate] = _size(pair)
-        if closes(pair):
-            chosen = [candidate]
-            break
-    if not chosen:
-        for candidate in sorted(every, key=lambda each: alone[each]):
-            chosen.append(candidate)
-            if closes((yield from measured(chosen))):
-                break
+    def needed(
+        kept: Sequence[Candidate], parted: Sequence[Candidate], added: bool
+    ) -> Generator[Plan, Sequence[MeasuredCell], list[Candidate]]:
+        """Those of `parted` that have to be changed with `kept`; `added`: changes that were not tried yet were."""
+        if added and closes((yield from measured(kept))):
+            return []
+        if len(parted) == 1:
+            return list(parted)
+        middle = (len(parted) + 1) // 2
+        likelier, others = parted[:middle], parted[middle:]
+        second = yield from needed([*kept, *likelier], others, True)
+        first = yield from needed([*kept, *second], likelier, bool(second))
+        return [*first, *second]
+
+    chosen = list(every[:1])
+    if not closes((yield from measured(chosen))):
+        chosen = yield from needed([], every, False)
+        if not closes((yield from measured(chosen))):  # a change opens what others close
+            chosen = list(every)
         for candidate in list(chosen):
             fewer = [each for each in chosen if each != candidate]
-            if closes((yield from measured(fewer))):
+            if fewer and closes((yield from measured(fewer))):
                 chosen = fewer
     last = tried[frozenset(chosen)]
     assert last is not None
@@ -112,12 +120,8 @@ def _mean(pair: Pair) -> str:
     return estimate(mean.value, mean.low, mean.high)
 
 
-def _size(pair: Pair | None) -> float:
-    return float("inf") if pair is None or pair.alpha.mean.value is None else pair.alpha.mean.value
-
-
 def _listed(changes: Sequence[Candidate]) -> str:
     return ", ".join(map(str, changes))
 
 
-PROBE = Probe(_plan, search=_search)
+PROBE = Probe(_plan, search=_search, takes_changes=True)

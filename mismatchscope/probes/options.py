@@ -33,6 +33,9 @@ def parse_value(value: str, key: str | None = None) -> dict[str, str]:
     options: dict[str, str] = {}
     for part in split_outside_brackets(value, "+"):
         name, equals, text = part.partition("=")
+        if not equals and options:  # a plus sign of the value's own, as in 2.13.0+cpu
+            options[list(options)[-1]] += f"+{part}"
+            continue
         if not equals and key is None:
             raise ConfigError(f"'{value}' is no key=value of an engine SPEC.", hint="--values attn=eager")
         if not equals:

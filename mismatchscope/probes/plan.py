@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Hashable, Iterator, Sequence
+from collections.abc import Callable, Generator, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -19,7 +19,15 @@ from ..records import Policy, Sampling
 if TYPE_CHECKING:
     from ..measures.routing_results import Routing
     from ..records import SequenceRecord
-    from ..reports.pair_fields import Completions, PrefixMeasures, ProbeCell, ProbeConclusion, ProbeEffect
+    from ..reports.pair_fields import (
+        Completions,
+        PrefixMeasures,
+        ProbeCell,
+        ProbeConclusion,
+        ProbeDesign,
+        ProbeEffect,
+        ProbeInteraction,
+    )
     from ..reports.sampler_fields import SamplerCheck, SamplerStep
     from ..traces.reader import Trace
     from .cells import MeasuredCell
@@ -27,6 +35,9 @@ if TYPE_CHECKING:
 
 Side = Literal["behavior", "reference"]
 Path = Literal["rollout", "decode", "prefill"]
+Start = tuple[str, int, bool]
+"""What is the same of settings that one start of an engine can do: the SPEC, the start's number, and whether other
+tokens than those that were drawn are there already."""
 
 
 class OtherTokens(ABC):
@@ -111,9 +122,9 @@ class Setting:
         tokens = [] if self.tokens is None else [self.tokens.label]
         return ", ".join(dict.fromkeys([self.path, self.label, *tokens]))
 
-    def started_with(self, behavior: EngineSpec) -> tuple[str, int, bool]:
-        """What is the same of settings that one start of an engine can do. Other tokens cannot be made, nor lengths
-        looked at, before `behavior` has drawn some, which its first start does."""
+    def started_with(self, behavior: EngineSpec) -> Start:
+        """Other tokens cannot be made, nor lengths looked at, before `behavior` has drawn some, which its first
+        start does."""
         first = (str(self.spec), self.start) == (str(behavior), 0)
         return str(self.spec), self.start, first and (self.tokens is not None or self.longer_than > 0)
 
@@ -136,6 +147,15 @@ class Comparison:
     along: bool = False
     third: Setting | None = None
     over: Comparison | None = None
+
+
+@dataclass(eq=False)
+class EngineStart:
+    """What one start of an engine is for."""
+
+    spec: EngineSpec
+    settings: list[Setting] = field(default_factory=list)
+    looks: list[Look] = field(default_factory=list)
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,12 +181,24 @@ class Plan:
         pairs = [(comparison.against, comparison.setting) for comparison in self.comparisons]
         return list(dict.fromkeys(itertools.chain(*pairs, *self.greedy)))
 
+    def starts(self, behavior: EngineSpec) -> dict[Start, EngineStart]:
+        """What each start of an engine is for; the first one draws the tokens, whatever else it does."""
+        starts = {(str(behavior), 0, False): EngineStart(behavior)}
+        for look in self.looks:
+            starts.setdefault((str(look.spec), 0, False), EngineStart(look.spec)).looks.append(look)
+        for setting in self.settings:
+            if not setting.drawn:
+                start = starts.setdefault(setting.started_with(behavior), EngineStart(setting.spec))
+                start.settings.append(setting)
+        return starts
+
 
 @dataclass(frozen=True)
 class Question:
     """What a person asks of a probe: the two engines, how many sequences there are, the values to try where they
     are not the usual ones, the run's adapter, which the two engines have already, how tokens are drawn, what the
-    trainer divides its logits by, where that is not the sampler's temperature, and the model, a path or hub id."""
+    trainer divides its logits by, where that is not the sampler's temperature, and the model, a path or hub id.
+    `changes` are options that are changed together, by the name that they were given."""
 
     behavior: EngineSpec
     reference: EngineSpec
@@ -176,6 +208,7 @@ class Question:
     sampling: Sampling = field(default_factory=Sampling)
     reference_temperature: float | None = None
     model: str = ""
+    changes: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     @property
     def words(self) -> list[str]:
@@ -195,6 +228,8 @@ class Findings:
     transforms: list[SamplerStep] = field(default_factory=list)
     sampler_check: SamplerCheck | None = None
     routing: Routing | None = None
+    interactions: list[ProbeInteraction] = field(default_factory=list)
+    design: ProbeDesign | None = None
 
 
 Search = Generator[Plan, "Sequence[MeasuredCell]", Findings]
@@ -205,9 +240,12 @@ Search = Generator[Plan, "Sequence[MeasuredCell]", Findings]
 class Probe:
     """`plan` raises `ConfigError` for values that it cannot try. What its cells say is for `conclude`, which is
     given them in the plan's order, for `search`, which is given their pairs too and can ask for more, or for
-    `examine`, which is given their pairs and what engines have shown of themselves."""
+    `examine`, which is given their pairs and what engines have shown of themselves. `smaller` says what to leave
+    out where time is enough for a share of the runs. Few take changes by name."""
 
     plan: Callable[[Question], Plan]
     conclude: Callable[[Sequence[ProbeCell], Sequence[Completions]], list[ProbeConclusion]] | None = None
     search: Callable[[Question, Sequence[MeasuredCell]], Search] | None = None
     examine: Callable[[Sequence[MeasuredCell], ProbeTraces], Findings] | None = None
+    smaller: Callable[[Question, float], str] | None = None
+    takes_changes: bool = False

@@ -28,7 +28,7 @@ from ..comparison.pair_report import counts_of, report_of_pair
 from ..config import AuditSettings
 from ..engines.spec import EngineSpec, parse_spec, with_adapter
 from ..environments import interpreter
-from ..errors import MismatchScopeError, NotComparableError
+from ..errors import ConfigError, MismatchScopeError, NotComparableError
 from ..file_errors import file_errors
 from ..locking import DIRECTORY_LOCK, locked
 from ..prompts.rows import Prompt
@@ -40,6 +40,8 @@ from .completions import completions_of
 from .conclusions import computation_of, size_of
 from .plan import Findings, Plan, Probe, Question
 from .registry import find_probe
+from .run_times import TimeEstimate
+from .time_limit import TimeLimit
 from .traces import ProbeTraces, TraceMaker
 
 
@@ -62,7 +64,7 @@ class PlannedProbe:
 
 
 def plan_probe(name: str, settings: AuditSettings, values: tuple[str, ...] = ()) -> PlannedProbe:
-    """What the probe of this name would do. `values` are those to try, by default the probe's own.
+    """What the probe of this name would do. `values` are those to try, by default the settings', else its own.
 
     Raises any of `errors` that can be known before an engine starts.
     """
@@ -75,12 +77,15 @@ def plan_probe(name: str, settings: AuditSettings, values: tuple[str, ...] = ())
         behavior,
         reference,
         len(prompts) * settings.sampling.samples,
-        values,
+        values or tuple(settings.probe.values),
         settings.adapter,
         settings.sampling.sampling(),
         settings.reference_temperature,
         resolve_model(settings.model),
+        settings.probe.changed_options,
     )
+    if question.changes and not probe.takes_changes:
+        raise ConfigError(f"The probe {name} takes no changes by name.", hint="[probe] values, or probe attribute")
     plan = probe.plan(question)
     engines = list({str(each.spec): each.spec for each in plan.settings}.values())
     scores = sum(setting.path != "rollout" for setting in plan.settings)
@@ -112,7 +117,8 @@ def run_probe(
         write_run_json(directory, settings, {})
         store.mkdir(parents=True, exist_ok=True)
     with locked(store / DIRECTORY_LOCK, str(store)):
-        found = _carried_out(planned, settings, _maker(planned, settings, directory, store, on_event))
+        limit = TimeLimit.of(planned.probe, planned.question, settings)
+        found = _carried_out(planned, settings, _maker(planned, settings, directory, store, on_event, limit))
     shown, pair = _shown(found, first=planned.plan.the_gap)
     probe = pair_fields.Probe(
         name=planned.name,
@@ -125,6 +131,8 @@ def run_probe(
         transforms=found.findings.transforms,
         sampler_check=found.findings.sampler_check,
         routing=found.findings.routing,
+        interactions=found.findings.interactions,
+        design=found.findings.design,
         pair_shown=f"{shown.setting} against {shown.against}, {computation_of(shown)}",
     )
     finding = Finding(code="probe", sentence=probe.conclusion[0].sentence)
@@ -137,8 +145,23 @@ def run_probe(
     return report if probe.complete else report.model_copy(update={"verdict": "inconclusive"})
 
 
+def estimate_time(planned: PlannedProbe, settings: AuditSettings, store: Path) -> TimeEstimate:
+    """How long the probe will take, as far as runs in `store` tell. Raises `ConfigError` where that is more than
+    the settings allow. Starts and writes nothing."""
+    maker = _maker(planned, settings, store.parent, store, lambda event: None, None)
+    limit = TimeLimit.of(planned.probe, planned.question, settings)
+    if limit is not None:
+        limit.check(maker, planned.plan)
+    return maker.estimate(planned.plan)
+
+
 def _maker(
-    planned: PlannedProbe, settings: AuditSettings, directory: Path, store: Path, on_event: Events
+    planned: PlannedProbe,
+    settings: AuditSettings,
+    directory: Path,
+    store: Path,
+    on_event: Events,
+    limit: TimeLimit | None,
 ) -> TraceMaker:
     return TraceMaker(
         Collector(settings.model, planned.prompts, settings.sampling.samples),
@@ -148,6 +171,7 @@ def _maker(
         store=store,
         logs=directory / LOGS,
         on_event=on_event,
+        before_start=None if limit is None else limit.check,
     )
 
 

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..collection.capabilities import capabilities_of, check_capabilities
 from ..collection.collector import Collector, Events
-from ..collection.passes import Given, Inside, Pass, scoring
+from ..collection.passes import Pass
 from ..engines.spec import EngineSpec
 from ..errors import CapabilityError, ConfigError, DiskFullError, MismatchScopeError
-from ..records import Evidence, EvidenceLevel, Policy, Sampling
+from ..records import Evidence, EvidenceLevel, Policy
 from ..traces.reader import Trace
 from ..traces.store import is_complete, raw_path_of, write_records
-from .plan import Look, OtherTokens, Plan, Setting
+from .places import Places
+from .plan import EngineStart, Look, OtherTokens, Plan, Setting, Start
+from .run_times import RunTimes, TimeEstimate
 from .too_short import too_short
 
-_KEY_DIGITS = 16
 _UNSEEN: dict[tuple[Policy, EvidenceLevel], str] = {
     ("raw", "topk"): "top-k evidence lists the likeliest ids of the policy drawn from, not of the raw one",
     ("support", "sampled"): "sampled tokens do not show which ids the sampler kept",
@@ -40,20 +40,12 @@ class ProbeTraces:
     not_shown: dict[Look, MismatchScopeError] = field(default_factory=dict)
 
 
-@dataclass(eq=False)
-class _Start:
-    """What one start of an engine is for."""
-
-    spec: EngineSpec
-    settings: list[Setting] = field(default_factory=list)
-    looks: list[Look] = field(default_factory=list)
-
-
 class TraceMaker:
     """Makes the traces of one probe.
 
     `rollout` is how the tokens are drawn; where its trace goes is decided here. `store` has the traces, `logs` what
     each engine said. A trainer divides its logits by `reference_temperature`, by default the sampler's.
+    `before_start` is called before each start of an engine, and may raise.
     """
 
     def __init__(
@@ -66,16 +58,14 @@ class TraceMaker:
         store: Path,
         logs: Path,
         on_event: Events,
+        before_start: Callable[[TraceMaker, Plan], None] | None = None,
     ) -> None:
         self._collector, self._behavior = collector, behavior
-        self._reference_temperature = reference_temperature
-        self._store, self._logs, self._on_event = store, logs, on_event
-        self._labels: dict[str, str] = {}
-        self._others: dict[OtherTokens, Trace] = {}
-        self._inside: dict[Look, Inside] = {}
+        self._times, self._before_start = RunTimes.of(store), before_start
+        self._logs, self._on_event = logs, on_event
         self._not_shown: dict[Look, MismatchScopeError] = {}
-        key = collector.request_keys(behavior, [rollout])[rollout][:_KEY_DIGITS]
-        self._source = replace(rollout, trace=self._place(key, "the tokens"))
+        self._places = Places(collector, behavior, rollout, store, reference_temperature)
+        self._source = self._places.source
 
     def make(self, plan: Plan) -> ProbeTraces:
         """Make what is missing; an engine is loaded once for all that it can do in one go.
@@ -83,17 +73,13 @@ class TraceMaker:
         A setting that an engine refuses, or dies of, costs none of the others. Raises what drawing the tokens does,
         and `DiskFullError`.
         """
-        starts = {(str(self._behavior), 0, False): _Start(self._behavior)}
-        for look in plan.looks:
-            starts.setdefault((str(look.spec), 0, False), _Start(look.spec)).looks.append(look)
-        for setting in plan.settings:
-            if not setting.drawn:
-                key = setting.started_with(self._behavior)
-                starts.setdefault(key, _Start(setting.spec)).settings.append(setting)
+        starts = plan.starts(self._behavior)
         passes: dict[Setting, Pass] = {}
         errors: dict[Setting, MismatchScopeError] = {}
         left_out: dict[Setting, str] = {}
         for number, start in enumerate(starts.values(), start=1):
+            if self._before_start is not None:
+                self._before_start(self, plan)
             missing = self._make_others(start.settings) | self._unseen(start.settings)
             missing |= too_short(start.settings, lambda: self._collector.trace(self._source.trace))
             start.settings = [setting for setting in start.settings if setting not in missing]
@@ -103,8 +89,8 @@ class TraceMaker:
             left_out |= missing
         source = self._collector.trace(self._source.trace)
         traces = {setting: self._collector.trace(passes[setting].trace) for setting in passes}
-        shown = {look: self._inside[look].directory for look in plan.looks if look not in self._not_shown}
-        others, not_shown = dict(self._others), dict(self._not_shown)
+        shown = {look: self._places.inside[look].directory for look in plan.looks if look not in self._not_shown}
+        others, not_shown = dict(self._places.others), dict(self._not_shown)
         found = ProbeTraces(source, traces, errors, left_out, others, shown, not_shown)
         self._add_drawn(plan, found)
         return found
@@ -127,23 +113,38 @@ class TraceMaker:
             else:
                 found.left_out[setting] = "the engine does not show the raw policy of what it draws from"
 
+    def estimate(self, plan: Plan) -> TimeEstimate:
+        """How long it takes to make what is missing of a plan. Starts and writes nothing."""
+        drawn = is_complete(self._source.trace)
+        if drawn:
+            tokens = self._collector.trace(self._source.trace).manifest.counts.tokens
+        else:
+            sequences = len(self._collector.prompts) * self._collector.samples
+            tokens = sequences * self._source.sampling.max_new_tokens
+        missing: dict[Start, list[Setting]] = {}
+        for key, start in plan.starts(self._behavior).items():
+            there = self._places.there(start) | set(self._unseen(start.settings))
+            left = [setting for setting in start.settings if setting not in there]
+            if left or not (drawn or missing):  # the first start draws
+                missing[key] = left
+        return self._times.estimate(missing, self._behavior, drawn=drawn, tokens=tokens)
+
     def _make_others(self, settings: Iterable[Setting]) -> dict[Setting, str]:
         """Make the other tokens of these settings, where they are not there; why not, where there can be none."""
         missing: dict[Setting, str] = {}
         for setting in settings:
-            if setting.tokens is None or setting.tokens in self._others:
+            if setting.tokens is None or setting.tokens in self._places.others:
                 continue
             drawn = self._collector.trace(self._source.trace)
             if (why := setting.tokens.missing(drawn)) is not None:
                 missing[setting] = why
             else:
-                self._others[setting.tokens] = self._make_other(setting.tokens, drawn)
+                self._places.others[setting.tokens] = self._make_other(setting.tokens, drawn)
         return missing
 
     def _make_other(self, tokens: OtherTokens, drawn: Trace) -> Trace:
         """A trace that is named by what was drawn and what is made of it; it has no whole distributions."""
-        content = hashlib.sha256(f"{drawn.sha256} {tokens!r}".encode()).hexdigest()
-        place = self._place(content[:_KEY_DIGITS], tokens.label)
+        place = self._places.place_of(tokens, drawn)
         if not is_complete(place):
             evidence = drawn.evidence if drawn.evidence.level == "topk" else Evidence("sampled")
             notes = [f"The tokens were drawn in other contexts than these: {tokens.label}."]
@@ -152,7 +153,7 @@ class TraceMaker:
         return self._collector.trace(place)
 
     def _make_in_one_start(
-        self, start: _Start, log: Path
+        self, start: EngineStart, log: Path
     ) -> tuple[dict[Setting, Pass], dict[Setting, MismatchScopeError]]:
         """The passes of what was made, and why the rest was not: after a failure each is tried by itself."""
         spec, looks = start.spec, start.looks
@@ -169,12 +170,15 @@ class TraceMaker:
             self._on_event(self._for_people(event, spec))
 
         def collect(passes: Sequence[Pass], looks: Sequence[Look] = ()) -> None:
-            inside = [self._inside[look] for look in looks]
-            self._collector.collect(spec, passes, inside=inside, log_path=log, on_event=note)
+            inside = [self._places.inside[look] for look in looks]
+            with self._times.watch(spec, passes) as watched:
+                self._collector.collect(
+                    spec, passes, inside=inside, log_path=log, on_event=lambda event: note(watched(event))
+                )
 
         try:
-            self._inside |= {look: self._looking(look, draws) for look in looks}
-            passes = self._passes(spec, draws, settings)
+            self._places.inside |= {look: self._places.looking(look, draws) for look in looks}
+            passes = self._places.passes(spec, draws, settings)
             collect([*draws, *dict.fromkeys(passes.values())], looks)
         except DiskFullError:
             raise
@@ -226,59 +230,9 @@ class TraceMaker:
                 errors[setting] = self._not_shown[replay.look]
         return errors
 
-    def _looking(self, look: Look, draws: Sequence[Pass]) -> Inside:
-        """What a look asks for, in a place that is named by all that it depends on."""
-        drawn = self._source
-        asked = Pass(
-            drawn.trace.with_name("inside"), "reference", Evidence("sampled"), "raw", drawn.sampling, drawn.trace
-        )
-        key = self._collector.request_keys(look.spec, [*draws, asked])[asked]
-        content = hashlib.sha256(f"{key} {look.stages}".encode()).hexdigest()
-        return Inside(self._place(content[:_KEY_DIGITS], f"inside {look.label}"), drawn.trace, look.stages)
-
-    def _passes(self, spec: EngineSpec, draws: Sequence[Pass], settings: Sequence[Setting]) -> dict[Setting, Pass]:
-        """The pass of each setting. Raises `SpecError` for options that the engine does not know."""
-        unplaced = {
-            self._pass(setting, self._store / f"{number}"): setting for number, setting in enumerate(settings)
-        }
-        keys = self._collector.request_keys(spec, [*draws, *unplaced])
-        return {
-            setting: replace(pass_, trace=self._place(_key_of(keys[pass_], setting), _label_of(setting)))
-            for pass_, setting in unplaced.items()
-        }
-
-    def _pass(self, setting: Setting, trace: Path) -> Pass:
-        drawn = self._source.sampling
-        if setting.path == "rollout":
-            greedy = Sampling(seed=drawn.seed, max_new_tokens=drawn.max_new_tokens, temperature=0.0)
-            sampled = Evidence("sampled")
-            return Pass(trace, "behavior", sampled, "processed", greedy, composition=setting.composition)
-        temperature = self._reference_temperature if setting.side == "reference" else None
-        given = None
-        if setting.replay is not None:
-            directory = self._inside[setting.replay.look].directory
-            given = Given(directory, setting.replay.stages, directory.name)
-        return Pass(
-            trace,
-            setting.side,
-            self._source.evidence,
-            "raw" if setting.policy == "raw" else "processed",
-            scoring(drawn, setting.side, temperature),
-            source=self._source.trace if setting.tokens is None else self._others[setting.tokens].path,
-            path=setting.path,
-            composition=setting.composition,
-            given=given,
-        )
-
-    def _place(self, key: str, label: str) -> Path:
-        """Where the trace of this content is."""
-        place = self._store / key
-        self._labels.setdefault(place.name, label)
-        return place
-
     def _for_people(self, event: Mapping[str, Any], spec: EngineSpec) -> dict[str, Any]:
         """The event of a worker, traces called by what they are of."""
-        names = {key: self._labels.get(event[key], event[key]) for key in ("name", "task") if key in event}
+        names = {key: self._places.labels.get(event[key], event[key]) for key in ("name", "task") if key in event}
         return dict(event) | names | {"side": spec.name}
 
 
@@ -286,12 +240,3 @@ def _cannot_show(look: Look) -> MismatchScopeError | None:
     if capabilities_of(look.spec).internals:
         return None
     return CapabilityError(f"The engine {look.spec.name} does not show what is inside the model.")
-
-
-def _key_of(request: str, setting: Setting) -> str:
-    numbers = f"-{setting.start}-{setting.again}" if setting.start or setting.again else ""
-    return f"{request[:_KEY_DIGITS]}{numbers}"
-
-
-def _label_of(setting: Setting) -> str:
-    return f"{setting.spec.name} {setting.described}"

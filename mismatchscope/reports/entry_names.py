@@ -192,6 +192,7 @@ ENTRY_NAMES = {
         ordered=False,
     ),
     "effects": _labelled("CHANGE", "change"),
+    "interactions": _labelled("CHANGE_and_CHANGE", "changes"),
     "lengths": EntryNames(
         fields=("tokens",),
         name=lambda row: (f"tokens_{row.tokens}", ""),

@@ -130,13 +130,42 @@ class PrefixMeasures:
 
 @result
 class ProbeEffect:
-    """How much of the gap a change makes, on average over the settings of the other changes (Shapley's value)."""
+    """How much of the gap a change makes, on average over the settings of the other changes: Shapley's value, or
+    the main effect where a fraction of the combinations was run (`ProbeDesign`)."""
 
     change: str
     tv: Interval
     """Of mean TV, by prompt: positive is what the change takes away."""
     share: float | None
     """Of the whole gap."""
+
+
+@result
+class ProbeInteraction:
+    """What two changes take away together beyond what each does alone, averaged over the settings of the others:
+    negative where together they do less."""
+
+    changes: str
+    """`attn=auto and path=prefill`; with ` or ` between pairs that the combinations which were run do not tell
+    apart."""
+    tv: Interval
+    """Of mean TV, by prompt: of several pairs, the sum of theirs."""
+    share: float | None
+    """Of the whole gap."""
+
+
+@result
+class ProbeDesign:
+    """Which combinations of the changes were run."""
+
+    settings: int
+    """That are changed."""
+    combinations: int
+    """That were run."""
+    resolution: int | None
+    """Of a fraction of all combinations: letters of the shortest word of its defining relation."""
+    generators: dict[str, list[str]]
+    """Of a fraction: the changes that were made wherever an odd number of these others were."""
 
 
 @result
@@ -175,6 +204,10 @@ class Probe:
     """The run's own, from none to all, then what was tried in their place."""
     sampler_check: SamplerCheck | None = None
     routing: Routing | None = None
+    interactions: list[ProbeInteraction] = field(default_factory=list)
+    """The largest first."""
+    design: ProbeDesign | None = None
+    """Of `effects` and `interactions`."""
 
     @property
     def complete(self) -> bool:

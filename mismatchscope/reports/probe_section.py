@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from .logs.section import Line, Section, interval_text
-from .pair_fields import SIDES, PairSummary, PrefixMeasures, Probe, ProbeCell, engine_of
+from .pair_fields import SIDES, PairSummary, PrefixMeasures, Probe, ProbeCell, ProbeInteraction, engine_of
 from .routing_section import layers_section
 from .sampler_table import STEPS, step_rows
 from .text import UNKNOWN, number, share
@@ -28,6 +28,9 @@ def probe_sections(probe: Probe) -> Iterator[Section]:
     note = f"changed: {probe.factor}" + (f"; all {', '.join(alike)}" if alike else "")
     if probe.effects:
         effects = tuple((each.change, _short(each.share), interval_text(each.tv)) for each in probe.effects)
+        effects += tuple(
+            (f"{each.changes}, together", _short(each.share), interval_text(each.tv)) for each in told_apart(probe)
+        )
         yield Section(title_of(probe), note, lines, ("change", "share", "of mean TV"), effects)
         yield Section("every combination", "", (), header, rows)
     elif probe.lengths:
@@ -111,6 +114,11 @@ def _troubles(probe: Probe) -> Iterator[Line]:
         (cell.setting, cell.reason) for cell in probe.cells if cell.status == "left_out"
     ):
         yield Line(f"{setting}: left out, {reason}")
+
+
+def told_apart(probe: Probe) -> list[ProbeInteraction]:
+    """What two changes do together, where it is told from nothing."""
+    return [each for each in probe.interactions if each.tv.excludes(0)]
 
 
 def tells_cells_apart(probe: Probe) -> bool:

@@ -90,6 +90,14 @@ def count(n: int, thing: str) -> str:
     return f"{n:,} {thing}" if n == 1 else f"{n:,} {thing}s"
 
 
+def duration(seconds: float) -> str:
+    """`40 s`, `12 min`, `2 h 5 min`: as exact as an estimate is."""
+    if seconds < 90:
+        return f"{max(seconds, 1):.0f} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
+
+
 def one_line(value: Any, width: int = 40) -> str:
     """One provenance value on one line."""
     text = UNKNOWN if value is None else str(value).lower() if isinstance(value, bool) else str(value)

@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from in_process import run_here
 from probe_runs import probed
 
+from mismatchscope.collection.collector import Collector
 from mismatchscope.comparison.contrast import contrast
 from mismatchscope.comparison.pair import measure_pair
-from mismatchscope.config import AuditSettings
 from mismatchscope.engines.spec import parse_spec
 from mismatchscope.errors import ConfigError, SpecError
+from mismatchscope.probes import run_probe as running
 from mismatchscope.probes.candidates import candidates
 from mismatchscope.probes.plan import Question
-from mismatchscope.probes.run_probe import plan_probe
 from mismatchscope.reports.document import Report
 
 # The larger tv, the larger the gap: TV of a state is tv times a number in [0, 1), plus what epsilon adds.
 LARGE, SMALL = "tv=0.2", "epsilon=0.02"
 HARMLESS = "tail=1.5,cluster=0.5,variant=3,slow=0.0001"
 REFERENCE = "synthetic"
+
+
+@pytest.fixture(autouse=True)
+def _no_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(running, "Collector", functools.partial(Collector, run=run_here))
 
 
 def question(behavior: str, reference: str = REFERENCE, *values: str) -> Question:
@@ -54,18 +62,38 @@ def test_values_choose_and_add() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "error"), [("sharpness", ConfigError), ("nonsense=1", SpecError), ("tv=most", SpecError)]
+    ("values", "error"),
+    [
+        (["sharpness"], ConfigError),
+        (["nonsense=1"], SpecError),
+        (["tv=most"], SpecError),
+        (["path=decode"], ConfigError),
+        (["tv=0.1", "tv=0.0"], ConfigError),
+        (["tv=0.0", "tv=0.0+noise=0"], ConfigError),
+    ],
 )
-def test_values_that_are_no_change_are_refused(value: str, error: type[Exception]) -> None:
+def test_values_that_are_no_change_are_refused(values: list[str], error: type[Exception]) -> None:
     with pytest.raises(error):
-        candidates(question(f"synthetic:{LARGE}", REFERENCE, value))
+        candidates(question(f"synthetic:{LARGE}", REFERENCE, *values))
 
 
-def test_more_combinations_than_anyone_waits_for_are_refused() -> None:
-    with pytest.raises(ConfigError, match="128 combinations"):
-        plan_probe(
-            "attribute", AuditSettings(behavior=f"synthetic:{LARGE},{SMALL},{HARMLESS}", reference=REFERENCE)
-        )
+def test_several_options_are_one_change_and_can_have_a_name() -> None:
+    asked = replace(
+        question(f"synthetic:{LARGE},{SMALL}", REFERENCE, "tv=0.0+variant=0"),
+        changes={"a small error": {"epsilon": "0", "noise": "0"}, "path": {"path": "prefill"}},
+    )
+    found = {str(each): each.applied(asked.behavior).options for each in candidates(asked)}
+    assert found == {
+        "tv=0.0+variant=0": {"tv": "0.0", "epsilon": "0.02", "variant": "0"},
+        "a small error": {"tv": "0.2", "epsilon": "0", "noise": "0"},
+        "path=prefill": {"tv": "0.2", "epsilon": "0.02"},
+    }
+
+
+def test_two_versions_of_one_engine_differ_in_their_version() -> None:
+    found = candidates(question("vllm==0.27.1:dtype=float32", "vllm==0.32.0:dtype=float32"))
+    assert [str(each) for each in found] == ["path=prefill", "version=0.32.0"]
+    assert str(found[1].applied(parse_spec("vllm==0.27.1:dtype=float32"))) == "vllm==0.32.0:dtype=float32"
 
 
 @pytest.mark.slow
