@@ -16,7 +16,6 @@ from safetensors.torch import load_file, save_file
 from stale_engine import SCALED, STALE
 from tiny_models import save_model
 
-from mismatchscope.demo import model_path
 from mismatchscope.engines import registry
 from mismatchscope.engines.transformers.engine import TransformersEngine
 from mismatchscope.engines.transformers.options import TransformersOptions
@@ -228,22 +227,6 @@ def test_what_an_update_left_out_is_named(
     assert told(report.stages[1]) == {STALE: "stale", SCALED: "scaled"}
     assert report.sentence.endswith(f"does not have what is in {newer}: 1 tensor is as before it.")
     assert f"stale, as before the update: {STALE}" in sentences(report) and "After the update" in render(report)
-
-
-@pytest.mark.slow
-@pytest.mark.engines
-@pytest.mark.parametrize(("spec", "options"), [(VLLM[-1], VLLM_SMALL), (SGLANG[0], "dtype=auto")])
-def test_an_engine_takes_the_weights_of_another_checkpoint(spec: str, options: str, tmp_path: Path) -> None:
-    if find(*spec.split("==")) is None:
-        pytest.skip(f"no environment: mismatchscope env create {spec}")
-    newer = updated(model_path("dense"), tmp_path / "newer")
-    report, _ = loaded(
-        "demo:dense", tmp_path / "out", f"{spec}:{options}", f"{spec}:{options}", updated_model=newer
-    )
-    assert [(stage.after_update, stage.verdict, stage.tensors) for stage in report.stages] == [
-        (False, "pass", []),
-        (True, "pass", []),
-    ]
 
 
 def test_an_update_needs_engines(tiny: Path) -> None:
