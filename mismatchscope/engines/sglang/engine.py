@@ -189,11 +189,19 @@ class SglangEngine(CheckpointEngine):
                 record.prompt_remarks = self._tokenizer.remarks(request, record.prompt_token_ids)
                 record.response_pieces = self._tokenizer.pieces(record.response_token_ids)
                 yield record
-        if warm and not all(self._sglang.cached_tokens()):
-            raise EngineError("SGLang read a prompt again that its radix cache should have had")
+        if warm:
+            self._check_hits([len(prompt) for prompt in arguments["input_ids"]])
         if unfinished:
             raise EngineError(f"SGLang ended sequences {sorted(unfinished)} before their last token")
         self._exchange.close(work.number)
+
+    def _check_hits(self, lengths: Sequence[int]) -> None:
+        """Raise `EngineError` for a prompt that should have been in the cache, and was not: of each whole pages are,
+        and the last token is always computed."""
+        page: int = self._sglang.facts["page_size"]
+        for length, cached in zip(lengths, self._sglang.cached_tokens(), strict=True):
+            if length > page and not cached:
+                raise EngineError("SGLang read a prompt again that its radix cache should have had")
 
     def _check_response(self, request: TokenizedRequest, task: Task) -> np.ndarray:
         return check_response(
