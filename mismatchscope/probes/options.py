@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from ..collection.capabilities import capabilities_of
 from ..engines.registry import engine_class
 from ..engines.spec import EngineSpec, resolve_options, split_outside_brackets
 from ..errors import ConfigError, SpecError
@@ -64,12 +65,18 @@ def varied(
     """The settings of each computation: the SPEC as given first, then every value that changes it.
 
     The values that are asked for go to the engines that have such options; those that no engine has go to all of
-    them, for each to say what it makes of it. With `name_given` the SPEC as given is called by a value that it has
+    them, for each to say what it makes of it. One with which only one of the sides has its path, as FSDP2 does not
+    decode, goes to that side. With `name_given` the SPEC as given is called by a value that it has
     already. A word alone is a value of `key`. Raises `ConfigError` for a value that cannot be read.
     """
     sides = computations(question)
     asked = {value: parse_value(value, key) for value in question.words}
     known = {value for value, options in asked.items() if any(has_options(side.spec, options) for side in sides)}
+    elsewhere = {
+        value
+        for value, options in asked.items()
+        if any(_has_path(side, changed(side.spec, options)) for side in sides if has_options(side.spec, options))
+    }
     found = []
     for side in sides:
         values = {
@@ -80,6 +87,7 @@ def varied(
         if not asked:
             values = {value: parse_value(value, key) for value in usual(side)}
         specs = {value: changed(side.spec, options) for value, options in values.items()}
+        specs = {value: spec for value, spec in specs.items() if _has_path(side, spec) or value not in elsewhere}
         own = [value for value, spec in specs.items() if spec is side.spec]
         settings = [Setting(own[0] if name_given and own else GIVEN, *side)]
         settings += [
@@ -87,6 +95,10 @@ def varied(
         ]
         found.append(settings)
     return found
+
+
+def _has_path(side: Computation, spec: EngineSpec) -> bool:
+    return side.path in capabilities_of(spec).paths
 
 
 def changed_keys(settings: Sequence[Setting]) -> Iterator[str]:

@@ -115,6 +115,14 @@ def test_norms_and_rotary_embeddings_are_switched_to_what_is_not_run_already() -
     )
 
 
+def test_what_does_not_decode_is_tried_where_it_reads() -> None:
+    assert tried(planned("transformers", "transformers", "fsdp=2")) == [("prefill", "fsdp=2")]
+    assert [path for path, _ in tried(planned("transformers", "transformers", "attn=eager"))] == [
+        "decode",
+        "prefill",
+    ]
+
+
 def test_devices_are_shared_where_that_is_asked_for() -> None:
     plan = planned("vllm", "transformers", "tensor_parallel_size=2")
     assert tried(plan) == [("decode", "tensor_parallel_size=2")]

@@ -196,8 +196,8 @@ class SglangEngine(CheckpointEngine):
         self._exchange.close(work.number)
 
     def _check_hits(self, lengths: Sequence[int]) -> None:
-        """Raise `EngineError` for a prompt that should have been in the cache, and was not: of each whole pages are,
-        and the last token is always computed."""
+        """Raise `EngineError` for a prompt that should have been in the cache, and was not: it has whole pages, and
+        the last token is always computed."""
         page: int = self._sglang.facts["page_size"]
         for length, cached in zip(lengths, self._sglang.cached_tokens(), strict=True):
             if length > page and not cached:
