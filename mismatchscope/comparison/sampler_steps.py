@@ -29,6 +29,8 @@ from .sampler_policy import Occurrences, RawPolicy, Step, penalises, steps_of
 
 _PIECE_BYTES = 8 * 1024 * 1024  # of float32 log-probs: in float64, sorted and copied, they are twenty times that
 
+_ROUNDING = 1e-5  # of a TV of float32 log-probs
+
 
 @dataclass(frozen=True)
 class SamplerSteps:
@@ -49,7 +51,8 @@ def sampler_steps(
     """
     steps = [_Accumulator(step) for step in steps_of(own, trainer_temperature)]
     trials = [_Accumulator(step) for step in tried]
-    check, clusters = _Check(drawn) if own.transforms and drawn.manifest.counts.full_states else None, Clusters()
+    side = FullSide(drawn) if own.transforms and drawn.manifest.counts.full_states else None
+    check, clusters = SamplerChecking(own), Clusters()
     at_once = drawn.manifest.engine == "sglang"
     penalties = any(penalises(each.sampling) for each in (*steps, *trials))
     for block in Alignment(raw.mu, raw.pi, mask=raw.context.mask).blocks():
@@ -59,9 +62,9 @@ def sampler_steps(
             before = None if responses is None else _occurrences(block, index_M, responses)
             mu, pi = (RawPolicy(each, before, at_once=at_once) for each in (logp_mu_MV, logp_pi_MV))
             recorded_MV = None
-            if check is not None:
-                recorded_MV = check.recorded(block.behavior_row_N[index_M], logp_mu_MV.shape[1])
-                check.add(mu, own, recorded_MV)
+            if side is not None:
+                recorded_MV = _recorded(side, block.behavior_row_N[index_M], logp_mu_MV.shape[1])
+                check.add(mu, recorded_MV)
             tv_M = None
             for step in steps:
                 seen_MV = recorded_MV if step is steps[-1] else None
@@ -74,7 +77,7 @@ def sampler_steps(
     return SamplerSteps(
         [each.result(confidence, tried=False) for each in steps],
         [each.result(confidence, tried=True) for each in trials],
-        None if check is None else check.result,
+        None if side is None else check.result,
     )
 
 
@@ -170,26 +173,33 @@ class _Accumulator:
         )
 
 
-class _Check:
-    """The distributions that the engine recorded, and how they compare with those computed here."""
+def _recorded(side: FullSide, row_M: np.ndarray, width: int) -> np.ndarray:
+    """What tokens were drawn from at these rows, float64 [M, V]."""
+    logp_MV = fitted(side.read(side.find(row_M)), width)
+    return sampler.normalised(logp_MV.astype(np.float64))
 
-    def __init__(self, drawn: Trace) -> None:
-        self._side = FullSide(drawn)
-        self._states = self._same = 0
+
+class SamplerChecking:
+    """How what tokens were drawn from compares with what a sampler makes of its raw policy in float64."""
+
+    def __init__(self, own: Transforms) -> None:
+        self._own = own
+        self._states = self._same = self._tied = 0
         self._max_tv = 0.0
 
-    def recorded(self, row_M: np.ndarray, width: int) -> np.ndarray:
-        logp_MV = fitted(self._side.read(self._side.find(row_M)), width)
-        return sampler.normalised(logp_MV.astype(np.float64))
-
-    def add(self, mu: RawPolicy, own: Transforms, recorded_MV: np.ndarray) -> None:
-        uncut_MV = mu.uncut(own)
-        kept_MV = mu.kept(own, uncut_MV)
-        tv_M = sampler.total_variation(sampler.restricted(uncut_MV, kept_MV), recorded_MV)
-        self._states += len(tv_M)
-        self._same += int((kept_MV == (recorded_MV > -np.inf)).all(axis=1).sum())
+    def add(self, mu: RawPolicy, recorded_MV: np.ndarray) -> None:
+        uncut_MV = mu.uncut(self._own)
+        kept_MV = mu.kept(self._own, uncut_MV)
+        computed_MV = sampler.restricted(uncut_MV, kept_MV)
+        tv_M = sampler.total_variation(computed_MV, recorded_MV)
+        same_M = (kept_MV == (recorded_MV > -np.inf)).all(axis=1)
+        self._states += len(same_M)
+        self._same += int(same_M.sum())
+        if not same_M.all():
+            sides = (np.sort(each_MV[~same_M], axis=1) for each_MV in (computed_MV, recorded_MV))
+            self._tied += int((sampler.total_variation(*sides) < _ROUNDING).sum())
         self._max_tv = max(self._max_tv, float(tv_M.max()))
 
     @property
     def result(self) -> SamplerCheck:
-        return SamplerCheck(states=self._states, same_kept=self._same, max_tv=self._max_tv)
+        return SamplerCheck(self._states, self._same, self._tied, self._max_tv)

@@ -84,6 +84,7 @@ def _conclusions(
         check = steps.check
         same = "all" if check.same_kept == check.states else f"{check.same_kept:,}"
         states = f"{same} of {count(check.states, 'state')}"
+        states += f", and at {check.tied:,} more but for which of ids that tie" if check.tied else ""
         sentence = (
             f"Made again of the raw policy in float64, the kept ids are those that were drawn from at {states}"
         )

@@ -51,4 +51,6 @@ class SamplerCheck:
     states: int
     same_kept: int
     """At so many of the states both keep the same ids."""
+    tied: int
+    """At so many more they keep ids of the same probabilities: of two that tie at a border, one or the other."""
     max_tv: float

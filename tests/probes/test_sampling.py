@@ -246,7 +246,8 @@ def test_an_engine_draws_from_what_its_settings_say(tmp_path: Path, behavior: st
         sampling={"samples": 1, "max_new_tokens": 16, "temperature": 0.7, "top_p": 0.9, "top_k": 40},
     )
     check, last = report.probe.sampler_check, steps(report)["top_p=0.9"]
-    assert check.states == report.counts.tokens and check.same_kept >= 0.95 * check.states
+    assert check.states == report.counts.tokens == check.same_kept + check.tied
+    assert check.same_kept >= 0.95 * check.states
     assert last.floor.value == pytest.approx(1 - last.kept.mean.value, abs=1e-3) and last.floor.value > 0
     assert 0 < last.replayed.value < last.tv.value
     assert "reported" in codes(report) and report.verdict == "none"
