@@ -42,7 +42,7 @@ def _between(text: str, part: str) -> str:
 
 def _section(part: Part, scored: Sequence[Scored], seconds: float, cases: int) -> str:
     count, most = len({each.key for each in scored}), LEVELS[-1]
-    made = made_by(f"causes/run.py --part {part} --cases {cases}", 0, seconds).replace("seed 0,", "")
+    made = made_by(f"causes/run.py --part {part} --cases {cases}", 0, seconds).replace(": seed 0,", ":")
     parts = [
         f"## {part.capitalize()}: {count} cases\n\n{made}",
         f"### Faults that show, by evidence\n\n{tables.by_level(scored)}",
