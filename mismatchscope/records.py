@@ -268,8 +268,8 @@ class Task:
     `kind` "rollout" samples; "score" forces the given responses through `path`: "decode" (one token at a time
     through the cache, as sampling does) or "prefill" (one forward over the whole sequence, as training does);
     "weights" runs nothing: it holds what was loaded against the checkpoint, `parts` gets one file (`job.WEIGHTS`);
-    "internals" prefills, and shows what is inside: `stages` as `engines.common.stages` names them, all where none
-    is named; with `inputs`, a directory of what another side has shown, each goes on from that side's values.
+    "internals" prefills and shows what is inside: `stages`, named as in `engines.common.stages` (none: all), of
+    `extent` sequences and tokens of each (0: all); with `inputs`, on the values that another side has shown.
     `requests` is a file of `write_requests`, or for "weights" a checkpoint to take first; `parts` the directory
     that receives the finished sequences, each with the name of the `run` that it was made for.
     `policy` says which distribution `Observed` describes: "raw" the softmax of the logits, "processed" what is left
@@ -288,6 +288,7 @@ class Task:
     run: str = ""
     stages: tuple[str, ...] = ()
     inputs: str = ""
+    extent: tuple[int, int] = (0, 0)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -18,6 +18,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from ..engines.common.stage_files import finished_internals
+from ..engines.runtime.batching import within
 from ..engines.runtime.job import FROM_TASK
 from ..engines.runtime.launcher import job_for, run_job
 from ..engines.spec import EngineSpec, resolve_options
@@ -215,8 +216,8 @@ class Collector:
         """Whether the file of every sequence is on the disk; each is written as a whole."""
         if inside.source in missing:
             return False
-        wanted = {request.sequence_id for request in self.trace(inside.source).requests(Evidence("sampled"))}
-        return wanted <= finished_internals(inside.directory).keys()
+        wanted = within(list(self.trace(inside.source).requests(Evidence("sampled"))), inside.extent)
+        return {request.sequence_id for request in wanted} <= finished_internals(inside.directory).keys()
 
     def _remove_unusable(self, pass_: Pass, missing: Mapping[Path, Pass], run: str) -> list[str]:
         """Remove what an earlier run left of a trace and nobody can go on from; each with the reason.

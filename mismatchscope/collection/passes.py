@@ -20,11 +20,14 @@ REPEAT_SHUFFLE_SEED = 1
 @dataclass(frozen=True)
 class Inside:
     """What an engine shows of the inside of its model as it reads the tokens of the trace `source`, each sequence
-    by itself: `stages` as `engines.common.stages` names them, a file a sequence in `directory`."""
+    by itself: `stages` as `engines.common.stages` names them, a file a sequence in `directory`. `extent`: of so
+    many sequences and tokens of each (0: all); `inputs`: on the values that another side has shown."""
 
     directory: Path
     source: Path
     stages: tuple[str, ...]
+    extent: tuple[int, int] = (0, 0)
+    inputs: Path | None = None
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,8 @@ def task_of_inside(inside: Inside, requests: str) -> Task:
         evidence=Evidence("sampled"),
         composition=BatchComposition(batch_size=1),
         stages=inside.stages,
+        extent=inside.extent,
+        inputs="" if inside.inputs is None else str(inside.inputs),
     )
 
 

@@ -185,7 +185,13 @@ class LayerSums:
             if each.created.value is not None
         ]
         times = created / max(others) if others and max(others) > 0 else None
-        stage = replace(stage, times_rounding=created / ROUNDING[coarse], times_others=times)
+        stage = replace(
+            stage,
+            rounded_to=coarse,
+            times_rounding=created / ROUNDING[coarse],
+            limit=BEYOND[coarse],
+            times_others=times,
+        )
         enough = len(others) >= _LEAST_OTHERS
         computes_otherwise = len(set(_dtypes(stage))) == 2 and len(set(read)) == 1
         return replace(stage, stands_out=_why(stage, BEYOND[coarse], computes_otherwise, times if enough else None))

@@ -39,8 +39,12 @@ class StageDifference:
     """`carried` over the error of what the stage reads."""
     growth: float | None = None
     """Of a layer's output: its error over that of the layer before."""
+    rounded_to: str | None = None
+    """The coarsest dtype that the stage reads or gives, on either side."""
     times_rounding: float | None = None
-    """`created` in units of the rounding of the coarser dtype that the stage reads or is given in."""
+    """`created` in units of that dtype's rounding."""
+    limit: float | None = None
+    """How many such units no stage creates by rounding alone."""
     times_others: float | None = None
     """`created` over the largest that the same stage of another layer creates; None where there is no other."""
     stands_out: Literal["beyond_rounding", "other_dtype", "among_its_kind"] | None = None

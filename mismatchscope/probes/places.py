@@ -54,8 +54,10 @@ class Places:
             drawn.trace.with_name("inside"), "reference", Evidence("sampled"), "raw", drawn.sampling, drawn.trace
         )
         key = self.collector.request_keys(look.spec, [*draws, asked])[asked]
-        content = hashlib.sha256(f"{key} {look.stages}".encode()).hexdigest()
-        return Inside(self.place(content[:_KEY_DIGITS], f"inside {look.label}"), drawn.trace, look.stages)
+        inputs = None if look.given is None else self.inside[look.given].directory
+        asked_of = f"{key} {look.stages} {look.extent} {inputs and inputs.name}"
+        place = self.place(hashlib.sha256(asked_of.encode()).hexdigest()[:_KEY_DIGITS], f"inside {look.label}")
+        return Inside(place, drawn.trace, look.stages, look.extent, inputs)
 
     def passes(self, spec: EngineSpec, draws: Sequence[Pass], settings: Sequence[Setting]) -> dict[Setting, Pass]:
         """The pass of each setting. Raises `SpecError` for options that the engine does not know."""

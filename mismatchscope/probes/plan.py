@@ -17,6 +17,7 @@ from ..engines.spec import EngineSpec, split_outside_brackets
 from ..records import Policy, Sampling
 
 if TYPE_CHECKING:
+    from ..measures.layer_results import Internals
     from ..measures.routing_results import Routing
     from ..records import SequenceRecord
     from ..reports.pair_fields import (
@@ -64,11 +65,14 @@ class OtherTokens(ABC):
 @dataclass(frozen=True, eq=False)
 class Look:
     """What an engine shows of the inside of its model as it reads the tokens: `stages` as `engines.common.stages`
-    names them. `label` says whose it is."""
+    names them, of the first `extent` sequences and tokens of each (0: all). `label` says whose it is. With `given`
+    each stage reads what that earlier look has shown, in place of what this engine has computed."""
 
     label: str
     spec: EngineSpec
     stages: tuple[str, ...]
+    extent: tuple[int, int] = (0, 0)
+    given: Look | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -220,7 +224,8 @@ class Question:
 @dataclass(frozen=True)
 class Findings:
     """What a probe says in the end: one sentence or more, how much of the gap each change makes, how it adds up
-    along a response, what each of the sampler's transforms does, and which experts both sides choose."""
+    along a response, what each of the sampler's transforms does, which experts both sides choose, and where they
+    come apart inside the model."""
 
     conclusion: list[ProbeConclusion]
     effects: list[ProbeEffect] = field(default_factory=list)
@@ -230,6 +235,7 @@ class Findings:
     routing: Routing | None = None
     interactions: list[ProbeInteraction] = field(default_factory=list)
     design: ProbeDesign | None = None
+    internals: Internals | None = None
 
 
 Search = Generator[Plan, "Sequence[MeasuredCell]", Findings]

@@ -61,6 +61,11 @@ PROBES: dict[str, Entry] = {
         "Does the gap add up along a response as a random walk or as a bias, and how far?",
         "mismatchscope probe length --values 0.1,0.5 --max-new-tokens 256 -o length",
     ),
+    "layers": Entry(
+        "mismatchscope.probes.layers:PROBE",
+        "Inside the model, where do both sides come apart, and which stage makes the difference?",
+        "mismatchscope probe layers --behavior vllm -o layers",
+    ),
     "sampling": Entry(
         "mismatchscope.probes.sampling:PROBE",
         "Are the trainer's log-probs of the distribution that tokens were drawn from?",

@@ -17,13 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..collection.capabilities import capabilities_of
-from ..composition import BatchComposition
 from ..engines.common.identity import read_json
 from ..engines.common.stages import EXPERT_IDS, EXPERT_WEIGHTS, ROUTING
-from ..engines.spec import EngineSpec
-from ..errors import CapabilityError, ConfigError, ModelError, NotComparableError
-from ..machine import hardware
-from .options import changed, has_options
+from ..errors import ConfigError, ModelError, NotComparableError
+from .looking import ALONE, EAGER_KEYS, changes, visible
 from .plan import Comparison, Findings, Look, Plan, Probe, Question, Replay, Setting
 from .routing_conclusions import AS_DRAWN, BOTH, IDS, OWN, READS, conclusions
 
@@ -35,37 +32,23 @@ if TYPE_CHECKING:
 _SAMPLER, _TRAINER = "the sampler", "the trainer"
 _EXPERTS = re.compile(r"(num|n)(_\w+)?_experts")
 _SHARED = "shared"
-_ALONE = BatchComposition(batch_size=1)
-"""As sequences are read where experts are shown, so that these are the experts of the forward that is scored."""
-_EAGERLY = {
-    "transformers": {"compile": "false"},
-    "vllm": {"enforce_eager": "true"},
-    "sglang": {"disable_cuda_graph": "true"},
-}
-"""What lets an engine be looked into: between the modules of a compiled model, or of a graph, nothing is seen."""
 
 
 def _plan(question: Question) -> Plan:
     if question.words:
         raise ConfigError("The probe routing has no values to choose.", hint="leave --values out")
     check_routes(question.model)
-    for spec in (question.behavior, question.reference):
-        if not capabilities_of(spec).internals:
-            raise CapabilityError(
-                f"The engine {spec.name} does not show which experts it chooses.",
-                hint="transformers, vllm and sglang in a process of ours do",
-            )
-    behavior, reference = visible_spec(question.behavior), visible_spec(question.reference)
+    behavior, reference = specs = visible(question, shows="which experts it chooses")
     patterns = tuple(f"layers.*.{kind}" for kind in ROUTING)
     sampler, trainer = Look(_SAMPLER, behavior, patterns), Look(_TRAINER, reference, patterns)
-    reads = Setting(READS, "behavior", behavior, "prefill", _ALONE)
+    reads = Setting(READS, "behavior", behavior, "prefill", ALONE)
     drawn = Setting(AS_DRAWN, "behavior", question.behavior, "rollout", drawn=True)
-    forwards = [Setting(OWN, "reference", reference, "prefill", _ALONE)]
+    forwards = [Setting(OWN, "reference", reference, "prefill", ALONE)]
     if capabilities_of(reference).injection:
         ids, weights = f"layers.*.{EXPERT_IDS}", f"layers.*.{EXPERT_WEIGHTS}"
         for label, stages in ((IDS, (ids,)), (BOTH, (ids, weights))):
             replay = Replay(sampler, stages)
-            forwards.append(Setting(label, "reference", reference, "prefill", _ALONE, replay=replay))
+            forwards.append(Setting(label, "reference", reference, "prefill", ALONE, replay=replay))
     comparisons: list[Comparison] = []
     for side in (reads, drawn):
         before: list[Comparison] = []
@@ -73,19 +56,11 @@ def _plan(question: Question) -> Plan:
             over = before[0] if before else None
             before.append(Comparison(side, forward, less=tuple(before), over=over))
         comparisons += before
-    changes = [
-        f"{who} reads as {spec}"
-        for who, given, spec in (
-            ("sampler", question.behavior, behavior),
-            ("trainer", question.reference, reference),
-        )
-        if spec is not given
-    ]
     factor = "whose experts the trainer's forward takes, routing-conditioned but for its own"
     return Plan(
-        factor="; ".join([factor, *changes]),
+        factor="; ".join([factor, *changes(question, specs, ("sampler", "trainer"))]),
         comparisons=comparisons,
-        keys=[*dict.fromkeys(key for options in _EAGERLY.values() for key in options)],
+        keys=EAGER_KEYS,
         the_gap=True,
         looks=[sampler, trainer],
     )
@@ -111,14 +86,6 @@ def _numbers_of_experts(config: dict[str, Any]) -> Iterator[int]:
             yield from _numbers_of_experts(value)
         elif _EXPERTS.fullmatch(key) and _SHARED not in key and isinstance(value, int):
             yield value
-
-
-def visible_spec(spec: EngineSpec) -> EngineSpec:
-    """The SPEC with what lets the engine be looked into."""
-    options = _EAGERLY.get(spec.name, {})
-    if spec.name == "sglang" and not hardware()["gpus"]:
-        return spec  # it has no graphs there
-    return changed(spec, options) if options and has_options(spec, options) else spec
 
 
 def _examine(cells: Sequence[MeasuredCell], traces: ProbeTraces) -> Findings:

@@ -133,6 +133,7 @@ def run_probe(
         routing=found.findings.routing,
         interactions=found.findings.interactions,
         design=found.findings.design,
+        internals=found.findings.internals,
         pair_shown=f"{shown.setting} against {shown.against}, {computation_of(shown)}",
     )
     finding = Finding(code="probe", sentence=probe.conclusion[0].sentence)

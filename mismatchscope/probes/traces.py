@@ -158,7 +158,7 @@ class TraceMaker:
         """The passes of what was made, and why the rest was not: after a failure each is tried by itself."""
         spec, looks = start.spec, start.looks
         draws = [self._source] if str(spec) == str(self._behavior) else []
-        self._not_shown |= {look: error for look in looks if (error := _cannot_show(look)) is not None}
+        self._not_shown |= {look: error for look in looks if (error := self._cannot_show(look)) is not None}
         looks = [look for look in looks if look not in self._not_shown]
         refused = self._refused(start.settings)
         settings = [setting for setting in start.settings if setting not in refused]
@@ -177,7 +177,8 @@ class TraceMaker:
                 )
 
         try:
-            self._places.inside |= {look: self._places.looking(look, draws) for look in looks}
+            for look in looks:
+                self._places.inside[look] = self._places.looking(look, draws)
             passes = self._places.passes(spec, draws, settings)
             collect([*draws, *dict.fromkeys(passes.values())], looks)
         except DiskFullError:
@@ -230,13 +231,15 @@ class TraceMaker:
                 errors[setting] = self._not_shown[replay.look]
         return errors
 
+    def _cannot_show(self, look: Look) -> MismatchScopeError | None:
+        able = capabilities_of(look.spec)
+        if not able.internals:
+            return CapabilityError(f"The engine {look.spec.name} does not show what is inside the model.")
+        if look.given is not None and not able.injection:
+            return CapabilityError(f"The engine {look.spec.name} takes no values of another side.")
+        return None if look.given is None else self._not_shown.get(look.given)
+
     def _for_people(self, event: Mapping[str, Any], spec: EngineSpec) -> dict[str, Any]:
         """The event of a worker, traces called by what they are of."""
         names = {key: self._places.labels.get(event[key], event[key]) for key in ("name", "task") if key in event}
         return dict(event) | names | {"side": spec.name}
-
-
-def _cannot_show(look: Look) -> MismatchScopeError | None:
-    if capabilities_of(look.spec).internals:
-        return None
-    return CapabilityError(f"The engine {look.spec.name} does not show what is inside the model.")

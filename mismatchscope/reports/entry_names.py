@@ -211,6 +211,13 @@ ENTRY_NAMES = {
         form="layer_[0-9]+",
         usual=tuple(f"layer_{number}" for number in range(128)),
     ),
+    "stages": EntryNames(
+        fields=("stage",),
+        name=lambda each: (safe_name(each.stage.replace(".", "_")), ""),
+        form=_LABEL,
+        usual=("STAGE",),
+    ),
+    "unmatched": _labelled("STAGE", "stage"),
     "differences": _labelled("CELL", "than"),
     "completions": EntryNames(
         fields=("engine",),

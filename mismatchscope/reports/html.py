@@ -22,6 +22,7 @@ from .document import Report
 from .effects_chart import effects_chart
 from .fields import flatten
 from .glossary import ALPHA, BOUNDS, EVIDENCE, POLICY, Measure
+from .internals_chart import internals_chart
 from .lengths_chart import lengths_chart
 from .log_sections import RESPONSES, log_sections, other_alarms
 from .logs.charts import draw_log_charts
@@ -65,7 +66,7 @@ class Card(NamedTuple):
     note: str
 
 
-_PROBE_CHARTS = (effects_chart, lengths_chart, sampler_chart, routing_chart, probe_chart)
+_PROBE_CHARTS = (effects_chart, lengths_chart, sampler_chart, routing_chart, internals_chart, probe_chart)
 """The first that has something to show is a probe's picture."""
 
 

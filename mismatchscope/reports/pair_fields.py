@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import field
 from typing import Any, Literal
 
+from ..measures.layer_results import Internals
 from ..measures.results import Alpha, Interval, Statistic, ThirdParty, result
 from ..measures.routing_results import Routing
 from .sampler_fields import SamplerCheck, SamplerStep
@@ -208,6 +209,7 @@ class Probe:
     """The largest first."""
     design: ProbeDesign | None = None
     """Of `effects` and `interactions`."""
+    internals: Internals | None = None
 
     @property
     def complete(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from .internals_table import stage_table
 from .logs.section import Line, Section, interval_text
 from .pair_fields import SIDES, PairSummary, PrefixMeasures, Probe, ProbeCell, ProbeInteraction, engine_of
 from .routing_section import layers_section
@@ -42,6 +43,10 @@ def probe_sections(probe: Probe) -> Iterator[Section]:
     elif probe.routing is not None:
         yield Section(title_of(probe), note, lines, header, rows)
         yield layers_section(probe.routing)
+    elif probe.internals is not None:
+        of_stages, names, stages = stage_table(probe.internals)
+        yield Section(title_of(probe), of_stages, lines, names, stages)
+        yield Section("the policies themselves", note, (), header, rows)
     else:
         yield Section(title_of(probe), note, lines, header, rows)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -32,6 +33,31 @@ def plan_batches(requests: Sequence[Request], composition: BatchComposition) -> 
         ordered.sort(key=_length, reverse=True)  # stable: what is equally long stays shuffled
     size = composition.batch_size
     return [ordered[start : start + size] for start in range(0, len(ordered), size)]
+
+
+def within(requests: Sequence[Request], extent: tuple[int, int]) -> list[Request]:
+    """The first sequences and the first tokens of each, as many as `extent` has of either (0: all).
+
+    One sequence of every prompt comes before a second one of any.
+    """
+    sequences, tokens = extent
+    seen: Counter[int] = Counter()
+    turns = []
+    for request in requests:
+        turns.append(seen[request.prompt_id])
+        seen[request.prompt_id] += 1
+    ordered = [requests[index] for index in sorted(range(len(requests)), key=turns.__getitem__)]
+    return [_cut(request, tokens) for request in ordered[: sequences or None]]
+
+
+def _cut(request: Request, tokens: int) -> Request:
+    """The first tokens of prompt and response, one of the response at least."""
+    prompt, response = request.prompt_token_ids, request.response_token_ids
+    if not tokens or prompt is None or response is None:
+        return request
+    prompt = prompt[: max(1, tokens - 1)]
+    response = response[: max(1, tokens - len(prompt))]
+    return replace(request, prompt_token_ids=prompt, response_token_ids=response)
 
 
 def check_batches(batches: Sequence[Sequence[int]], sequence_ids: Collection[int]) -> None:

@@ -21,7 +21,7 @@ from ...records import Request, SequenceRecord, Task, finished_parts, read_reque
 from ..base import Engine
 from ..common.prompt_texts import without_prompts, without_quotations
 from ..common.stage_files import finished_internals
-from .batching import check_batches, plan_batches
+from .batching import check_batches, plan_batches, within
 from .job import WEIGHTS, Job, load_requests, open_parts
 
 Emit = Callable[..., None]
@@ -137,7 +137,7 @@ def run_task(engine: Engine, job: Job, task: Task, emit: Emit) -> None:
 
 def _show_internals(engine: Engine, job: Job, task: Task, emit: Emit) -> None:
     """Each sequence in a forward of its own, where the task's composition does not say otherwise."""
-    parts, requests = open_parts(job, task), load_requests(job, task)
+    parts, requests = open_parts(job, task), within(load_requests(job, task), task.extent)
     with _no_prompt_in_errors(requests):
         engine.check(requests, task)
     alone = BatchComposition(batch_size=1, order="given")
