@@ -81,7 +81,8 @@ class Observed:
     """What was seen of one policy along one sequence. Log-probs are natural and normalised; -inf is "excluded".
 
     `topk_ids_TK` holds distinct ids in falling order of the *behaviour* policy, padded with -1 (log-prob NaN).
-    `full_row_R` names the positions whose whole distribution is in `full_logprobs_RV`.
+    `full_row_R` names the positions whose whole distribution is in `full_logprobs_RV`. `exact_TF` has the figures
+    `measures.full.EXACT` of another policy, seen beside this one, against this one.
     """
 
     logprob_T: np.ndarray  # float64, of the sampled token
@@ -90,14 +91,15 @@ class Observed:
     tail_overlap_T: np.ndarray | None = None  # float64, Σ_{a∉K} min(π_a, μ_(K))
     full_row_R: np.ndarray | None = None  # int64
     full_logprobs_RV: np.ndarray | None = None  # float32
+    exact_TF: np.ndarray | None = None  # float64
 
 
 @dataclass
 class SequenceRecord:
-    """One finished sequence. `raw` is present only where the sampled policy is not the raw one.
-
-    `group` is what a trainer calls those that share an advantage, `max_abs_logit` the largest |logit| of them all.
-    `mask_T` is true at the tokens that a loss counts; None where nobody said.
+    """One finished sequence. `raw` is present only where the sampled policy is not the raw one, `beside` where
+    another policy was seen at the same time. `group` is what a trainer calls those that share an advantage,
+    `max_abs_logit` the largest |logit| of them all. `mask_T` is true at the tokens that a loss counts; None where
+    nobody said.
     """
 
     sequence_id: int
@@ -107,11 +109,13 @@ class SequenceRecord:
     finish_reason: str  # "stop" (end-of-sequence token, included in the response) or "length"
     observed: Observed
     raw: Observed | None = None
+    beside: Observed | None = None
     batch: int | None = None
     policy_version: int | None = None
     worker: str | None = None
     group: str | None = None
     max_abs_logit: float | None = None
+    max_abs_logit_beside: float | None = None
     prompt_text: str | None = None
     prompt_remarks: list[str] = field(default_factory=list)  # what is odd about its tokens, a sentence each
     response_pieces: list[str] | None = None  # decoded one token at a time, for people to read
@@ -121,7 +125,7 @@ class SequenceRecord:
 
 
 _RECORD_ARRAYS = ("prompt_token_ids", "response_token_ids", "experts", "mask_T")
-_RECORD_VIEWS = ("observed", "raw")
+_RECORD_VIEWS = ("observed", "raw", "beside")
 _REQUEST_ARRAYS = ("prompt_token_ids", "response_token_ids", "observed_ids_TK", "kth_logprob_T")
 
 
@@ -177,11 +181,8 @@ def _record_of(values: dict[str, Any], arrays: dict[str, np.ndarray]) -> Sequenc
     for key in [key for key in arrays if key not in _RECORD_ARRAYS]:
         view, _, name = key.partition(".")
         views[view][name] = arrays[key]
-    return SequenceRecord(
-        **values | {name: arrays.get(name) for name in _RECORD_ARRAYS},
-        observed=Observed(**views["observed"]),
-        raw=Observed(**views["raw"]) if views["raw"] else None,
-    )
+    given: dict[str, Any] = {view: Observed(**found) for view, found in views.items() if found}
+    return SequenceRecord(**values | {name: arrays.get(name) for name in _RECORD_ARRAYS} | given)
 
 
 def _content_sha256(scalars: Mapping[str, str], arrays: Mapping[str, np.ndarray]) -> str:

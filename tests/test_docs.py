@@ -222,7 +222,7 @@ def test_every_figure_is_defined() -> None:
 def test_every_part_of_a_trace_is_described() -> None:
     columns = {
         *sequences_schema().names,
-        *tokens_schema(topk=True, tail_overlap=True, experts=True, mask=True).names,
+        *tokens_schema(topk=True, tail_overlap=True, experts=True, mask=True, exact=True).names,
     }
     wanted = columns | fields(Manifest)
     assert wanted <= codes("traces.md"), sorted(wanted - codes("traces.md"))

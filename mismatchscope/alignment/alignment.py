@@ -10,19 +10,21 @@ with a full distribution, K observed ids, V vocabulary.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from ..errors import EmptyComparisonError, MisalignedError, TraceError
+from ..measures.full import EXACT
 from ..records import EvidenceLevel
 from ..traces.reader import Trace
 from ..traces.schema import MASK, SEQUENCES, TOKENS
 from . import token_differences
 from .block import PIECE_BYTES, Block
-from .compatibility import check_comparable, check_vocabularies, note_evidence
+from .compatibility import BESIDE, check_comparable, check_vocabularies, note_evidence
 from .contradictions import Contradictions
+from .counts import AlignmentCounts
 from .cursors import ROW, Responses, SequenceCursor, TokenCursor, check_rows
 from .full_states import FullStates
 from .loss_mask import LossMasks
@@ -34,26 +36,6 @@ if TYPE_CHECKING:
 
 BLOCK_ROWS = 131072
 _TOPK = ["topk_ids", "topk_logprobs"]
-
-
-@dataclass
-class AlignmentCounts:
-    """`prompts` are distinct by their tokens, `prompt_ids` are what the trace calls them. `tokens` are the rows
-    that are compared; `masked` are those that a loss mask leaves out, and of the others `rejected` had a NaN or
-    +inf log-prob on a side. Of the `matched_sequences` that both traces have, `sequences` have a row that is
-    compared, and `partial_sequences` of them have lost another to rejection; `prompts` are those of `sequences`.
-    """
-
-    prompts: int = 0
-    prompt_ids: int = 0
-    matched_sequences: int = 0
-    sequences: int = 0
-    partial_sequences: int = 0
-    tokens: int = 0
-    unmatched_behavior: int = 0
-    unmatched_reference: int = 0
-    rejected: int = 0
-    masked: int = 0
 
 
 class _Matched(NamedTuple):
@@ -91,6 +73,12 @@ class Alignment:
         return self.full is not None and self.full.mu is None
 
     @property
+    def beside(self) -> bool:
+        """Whether π was seen beside μ, and has the exact figures of every state."""
+        beside = self.reference.manifest.beside
+        return beside is not None and beside == self.behavior.sha256
+
+    @property
     def topk(self) -> bool:
         """Whether π was observed at μ's top-k ids: listed there, or read from its whole distribution."""
         listed = "topk_ids" in self.reference.token_columns
@@ -105,7 +93,7 @@ class Alignment:
             TokenCursor(trace, ROW + [name for name in optional if name in trace.token_columns])
             for trace, optional in (
                 (self.behavior, [*_TOPK, MASK]),
-                (self.reference, [*_TOPK, "tail_overlap", MASK]),
+                (self.reference, [*_TOPK, "tail_overlap", MASK, *(EXACT if self.beside else ())]),
             )
         )
         masks, renumbered = LossMasks(self.behavior, self.reference, self._mask), False
@@ -278,7 +266,9 @@ class Alignment:
             )
         padding_mass = self.full.padding_mass if self.full is not None else None
         self.notes += check_vocabularies(mu, pi, largest_id=largest_id, padding_mass=padding_mass)
-        if not self.crossed:
+        if self.beside:
+            self.notes.append(BESIDE)
+        elif not self.crossed:
             in_part: EvidenceLevel = "topk" if self.topk else "sampled"
             common = in_part if self.full is None else "full"
             self.notes += note_evidence(mu.evidence.level, pi.evidence.level, common)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..measures.full import EXACT
 from .observed_ids import ObservedPair, observed_pair
 
 if TYPE_CHECKING:
@@ -71,6 +72,12 @@ class Block:
                 slice(start, stop),
                 observed_pair(mu.slice(start, rows), pi.slice(start, rows), whole, k=k, same_ids=self._same_ids),
             )
+
+    def exact(self) -> dict[str, np.ndarray]:
+        """The figures `EXACT` of every row, where π was seen beside μ; else none."""
+        if not self._alignment.beside:
+            return {}
+        return {name: self._batches[1][name].to_numpy() for name in EXACT}
 
     def full_pieces(self, max_bytes: int = PIECE_BYTES) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """(rows [M], log μ [M, V], log π [M, V]) of the whole distributions, float32, some at a time.

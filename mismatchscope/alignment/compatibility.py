@@ -13,6 +13,10 @@ from ..traces.schema import Manifest
 from .full_states import NEGLIGIBLE_MASS
 
 SAME_TOKENIZER = "the two sides must run models with the same tokenizer"
+BESIDE = (
+    "Both policies were computed side by side in one process, where their whole distributions were compared; "
+    "none is stored."
+)
 
 
 def check_comparable(behavior: Manifest, reference: Manifest) -> list[str]:

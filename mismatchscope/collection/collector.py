@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from ..engines.common.stage_files import finished_internals
 from ..engines.runtime.batching import within
 from ..engines.runtime.job import FROM_TASK
-from ..engines.runtime.launcher import job_for, run_job
+from ..engines.runtime.launcher import run_job
 from ..engines.spec import EngineSpec, resolve_options
 from ..environments import interpreter
 from ..errors import EngineError, OutputExistsError
@@ -31,12 +31,13 @@ from ..temporary import temporary_directory
 from ..traces.identity import FACTS, earlier_manifest, request_sha256
 from ..traces.reader import Trace
 from ..traces.schema import PARTS, Manifest, RunInputs
-from ..traces.store import create, finish, is_complete, raw_path_of
+from ..traces.store import beside_path_of, create, finish, is_complete, raw_path_of
 from ..traces.unfinished import remove_parts, remove_unusable, usable_manifest
 from .content import RunContent
 from .embedded import resolve_model
 from .passes import Inside, Pass
 from .remade import note_remade
+from .side_by_side import beside_of, job_of
 from .worker_tasks import rollout_requests, task_of, task_of_inside
 
 _within_file_errors = file_errors(
@@ -135,6 +136,9 @@ class Collector:
         def begin(event: dict[str, Any]) -> None:
             if event["event"] == "ready":  # no sequence is made before this returns
                 for path, pass_ in missing.items():
+                    if pass_.beside is not None:  # first: a trace that is begun has its other one
+                        other, facts = self._manifest(*beside_of(pass_), None), event["facts"]["beside"]
+                        create(beside_path_of(path), _with_facts(other, pass_, facts))
                     create(path, _with_facts(manifests[pass_], pass_, event["facts"]))
             on_event(event)
 
@@ -144,7 +148,7 @@ class Collector:
                 tasks = [self._task(pass_, missing, scratch, runs[path]) for path, pass_ in missing.items()]
                 drawn = sum(pass_.source is None for pass_ in missing.values())
                 tasks[drawn:drawn] = [self._look(each, missing, scratch) for each in unseen]
-                job = job_for(spec, resolve_model(self.model), tasks)
+                job = job_of(spec, list(missing.values()), resolve_model(self.model), tasks)
                 self.run(job, python=interpreter(spec), log_path=log_path, on_event=begin)
         # A resumed run finds a trace complete only when those that take their tokens from it are complete too.
         for path, pass_ in reversed(missing.items()):
@@ -184,6 +188,7 @@ class Collector:
                 given=None
                 if pass_.given is None
                 else {"stages": list(pass_.given.stages), "name": pass_.given.name},
+                beside=None if pass_.beside is None else request_sha256(self._manifest(*beside_of(pass_), source)),
             ),
             parent=None if parent is None else parent.sha256,
             prompts_sha256=prompts_sha256,
@@ -249,9 +254,11 @@ class Collector:
     def _remember(self, pass_: Pass) -> None:
         """The trace was hashed when it was packed, a moment ago; its raw view likewise."""
         self.traces[pass_.trace] = Trace.open(pass_.trace, verify=False)
-        raw = raw_path_of(pass_.trace)
+        raw, beside = raw_path_of(pass_.trace), beside_path_of(pass_.trace)
         if pass_.source is None and pass_.sampling.transforms and is_complete(raw):
             self.traces[raw] = Trace.open(raw, verify=False)
+        if pass_.beside is not None:
+            self.traces[beside] = Trace.open(beside, verify=False)
 
 
 def _check_source(pass_: Pass) -> None:

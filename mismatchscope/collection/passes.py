@@ -18,6 +18,15 @@ REPEAT_SHUFFLE_SEED = 1
 
 
 @dataclass(frozen=True)
+class Beside:
+    """Another setting of the same engine, which scores the same batches in the same process. `spec` is its SPEC."""
+
+    spec: str
+    role: Role
+    sampling: Sampling
+
+
+@dataclass(frozen=True)
 class Inside:
     """What an engine shows of the inside of its model as it reads the tokens of the trace `source`, each sequence
     by itself: `stages` as `engines.common.stages` names them, a file a sequence in `directory`. `extent`: of so
@@ -45,7 +54,8 @@ class Pass:
     """One trace to make. `source` is the trace whose tokens a score forces; None is a rollout of the run's prompts.
 
     `sampling` is what a rollout draws with, and what a scored "processed" policy is seen through (see `scoring`).
-    `needs_raw`: a rollout is of no use without the raw policy, which is recorded beside the processed one.
+    `needs_raw`: a rollout is of no use without the raw policy, which is recorded beside the processed one. `beside`
+    gets a trace of its own (`store.beside_path_of`), and this one the exact figures of it against this policy.
     `given`: a score of a forward that is not all the engine's own.
     """
 
@@ -59,6 +69,7 @@ class Pass:
     composition: BatchComposition = field(default_factory=BatchComposition)
     needs_raw: bool = False
     given: Given | None = None
+    beside: Beside | None = None
 
 
 def scoring(sampler: Sampling, role: Role, temperature: float | None) -> Sampling:

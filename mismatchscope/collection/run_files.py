@@ -46,7 +46,7 @@ _MARKS = {
 }
 """The files that say what they are, and the keys by which they do."""
 
-_RUN_NAME = re.compile(r"[0-9a-f]{16}(-\d+-\d+)?(-raw)?")
+_RUN_NAME = re.compile(r"[0-9a-f]{16}(-\d+-\d+)?(-raw|-beside)?")
 _UNFINISHED = re.compile(r"\.(.+?)(\.\d+)?\.tmp")
 
 

@@ -7,7 +7,8 @@ import math
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from ..alignment.alignment import Alignment, AlignmentCounts
+from ..alignment.alignment import Alignment
+from ..alignment.counts import AlignmentCounts
 from ..measures.intervals import NONNEGATIVE
 from ..measures.results import Alpha, Interval
 from ..reports.pair_fields import PairSummary

@@ -19,7 +19,7 @@ from ..alignment.alignment import Alignment
 from ..alignment.block import Block
 from ..errors import NotComparableError
 from ..measures.alpha import check_ends
-from ..measures.full import divergences
+from ..measures.full import EXACT, divergences
 from ..measures.illegal_row import IllegalRowError
 from ..measures.sampled import SampledEstimators, sampled_estimators
 from ..measures.support import renormalise_on_support
@@ -30,19 +30,6 @@ from ..traces.reader import Trace
 from .kept_sets import on_support, require_support, topk_support_logmass
 from .sampled_logprobs import SampledLogprobs
 
-# Figures that need a whole distribution; NaN at states where only part of it was observed.
-EXACT = (
-    "tv",
-    "kl",
-    "reverse_kl",
-    "chi2",
-    "js",
-    "leak",
-    "max_abs_dlogp",
-    "top1_agree",
-    "entropy_mu",
-    "entropy_pi",
-)
 # Figures that bound their namesakes from observed ids and the two tails.
 LOWER_BOUNDS = ("kl_lower", "reverse_kl_lower", "js_lower")
 # Single values of them are no figure of their state: their means over tokens are unbiased for those of TV and of KL
@@ -218,6 +205,8 @@ def _measured(block: Block, policy: Policy, ids_of_behavior: bool, drawn: Sample
             place(name, index_M, getattr(exact, name))
         for name in ("tv_lower", "tv_upper"):
             place(name, index_M, exact.tv)
+    if not of_support and (found := block.exact()):
+        columns |= found | dict.fromkeys(("tv_lower", "tv_upper"), found["tv"])
     logp_pi_N = block.logp_pi_N
     if kept_logmass_N is not None:
         require_support(kept_logmass_N)

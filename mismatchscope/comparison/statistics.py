@@ -12,6 +12,7 @@ import numpy as np
 from ..measures.accumulators import Clusters, ClusterSums, Covariance
 from ..measures.alpha import TotalVariation
 from ..measures.corrections import Corrections, RatioBlock
+from ..measures.full import EXACT
 from ..measures.log_odds import COLUMNS
 from ..measures.positions import PositionProfile, PositionSums
 from ..measures.quantile_limits import ClusterShares
@@ -20,7 +21,7 @@ from ..measures.sequence_sums import SequenceSums, order_sums
 from ..measures.sketches import QuantileSketch
 from .fillers import Fillers
 from .log_odds import LogOddsFit, add_log_odds, fit_log_odds
-from .states import ESTIMATES, EXACT, LOWER_BOUNDS, States
+from .states import ESTIMATES, LOWER_BOUNDS, States
 
 _SAMPLED = (
     "k1",

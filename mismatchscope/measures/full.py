@@ -28,6 +28,12 @@ if TYPE_CHECKING:
 
 Array = np.ndarray
 
+EXACT = (
+    *("tv", "kl", "reverse_kl", "chi2", "js", "leak"),
+    *("max_abs_dlogp", "top1_agree", "entropy_mu", "entropy_pi"),
+)
+"""The figures of `Divergences` that need whole distributions, and that a comparison is made of."""
+
 # The kernels' own sums are off by 1e-6 at most; closer to the tolerance than this, float64 decides.
 _CLEARLY_NORMALISED = 0.8 * MASS_TOLERANCE
 

@@ -63,25 +63,27 @@ def _measured(plan: Plan, comparison: Comparison, traces: ProbeTraces, context: 
     for each in (setting, against):
         if each in traces.left_out:
             return MeasuredCell(replace(cell, status="left_out", reason=traces.left_out[each]))
-    if setting in traces.errors:
+    side_by_side = comparison in traces.side_by_side
+    if setting in traces.errors and not side_by_side:
         return _failed(cell, traces.errors[setting].message)
-    if against in traces.errors:
+    if against in traces.errors and not side_by_side:
         return _failed(cell, f"{cell.against}: {traces.errors[against].message}")
-    first, second = traces.traces[against], traces.traces[setting]
-    manifest = second.manifest
+    mu, pi = traces.policies(comparison)
+    manifest, base = (trace.manifest for trace in ((pi, mu) if comparison.policies[1] is setting else (mu, pi)))
     ignored = what_was_ignored(manifest, plan.keys)
-    if ignored is None and (base := what_was_ignored(first.manifest, plan.keys)) is not None:
-        ignored = f"{cell.against}: {base}"
-    if (setting.side, against.side) == ("behavior", "reference"):
-        first, second = second, first  # the sampler is μ, as in an audit
+    if ignored is None and (of_base := what_was_ignored(base, plan.keys)) is not None:
+        ignored = f"{cell.against}: {of_base}"
+    apart = traces.not_side_by_side.get(comparison)
     cell = replace(
         cell,
+        side_by_side=side_by_side,
+        not_side_by_side=None if apart is None else apart.message,
         effective=effective_of(manifest, plan.keys),
         status="measured" if ignored is None else "ignored",
         reason=ignored,
     )
     try:
-        pair = measure_pair(first, second, _context(comparison, first, traces, context))
+        pair = measure_pair(mu, pi, _context(comparison, mu, traces, context))
     except NotComparableError as error:
         return _failed(cell, error.message)
     size = rounding_size(pair)
@@ -89,7 +91,8 @@ def _measured(plan: Plan, comparison: Comparison, traces: ProbeTraces, context: 
         cell,
         pair=pair.summary,
         growth=growth_of(pair) if comparison.along else None,
-        rounding_floor=rounding_floor(first, second),
+        evidence=pair.figures.evidence,
+        rounding_floor=rounding_floor(mu, pi),
         times_rounding=None if size is None else size.times,
     )
     return MeasuredCell(cell, pair)

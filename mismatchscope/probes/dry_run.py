@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..config import AuditSettings
 from ..reports.text import count
-from .run_probe import PlannedProbe, estimate_time
+from .run_probe import PlannedProbe, estimate_time, evidence_sentences
 
 
 def plan_text(planned: PlannedProbe, settings: AuditSettings, store: Path | None = None) -> str:
@@ -18,7 +18,8 @@ def plan_text(planned: PlannedProbe, settings: AuditSettings, store: Path | None
 
 def _lines(planned: PlannedProbe, settings: AuditSettings, store: Path | None) -> Iterator[str]:
     plan = planned.plan
-    starts = plan.starts(planned.question.behavior)
+    parts = planned.divided(plan)
+    starts = parts.rest.starts(planned.question.behavior)
     made = {key: {setting.asks: setting for setting in start.settings}.values() for key, start in starts.items()}
     first = next(iter(starts.values()))
     runs = 1 + sum(map(len, made.values()))  # the first start draws the tokens
@@ -28,8 +29,9 @@ def _lines(planned: PlannedProbe, settings: AuditSettings, store: Path | None) -
         f"{count(len(planned.prompts), 'prompt')}, {count(sequences, 'sequence')} of at most "
         f"{count(settings.sampling.max_new_tokens, 'token')}"
     )
-    yield planned.evidence.sentence
-    yield f"{count(len(starts), 'engine start')}, {count(runs, 'run')}; none that is there already"
+    yield from evidence_sentences(planned)
+    pairs = len(parts.side_by_side)
+    yield f"{count(len(starts) + pairs, 'engine start')}, {count(runs + pairs, 'run')}; none that is there already"
     for (spec, number, then), start in starts.items():
         yield f"  {spec}{f', start {number + 1}' if number else ''}{', with tokens made of those' if then else ''}"
         if start is first:
@@ -38,6 +40,10 @@ def _lines(planned: PlannedProbe, settings: AuditSettings, store: Path | None) -
             yield f"    shows {', '.join(look.stages)} of {look.label}"
         for setting in made[spec, number, then]:
             yield f"    {setting.described}"
+    for comparison in parts.side_by_side:
+        mu, pi = comparison.policies
+        yield f"  {mu.spec} and {pi.spec}"
+        yield f"    side by side: {mu.described}, and {pi.described}"
     yield f"{count(len(plan.comparisons), 'comparison')}"
     for comparison in plan.comparisons:
         setting = comparison.setting
@@ -48,3 +54,5 @@ def _lines(planned: PlannedProbe, settings: AuditSettings, store: Path | None) -
         yield "how long it takes is not known: nothing has run here yet"
     else:
         yield estimate_time(planned, settings, store).sentence
+        if parts.side_by_side:
+            yield "what is made side by side is not in that time"

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ..collection.collector import Collector
-from ..collection.passes import Given, Inside, Pass, scoring
+from ..collection.passes import Beside, Given, Inside, Pass, scoring
 from ..engines.spec import EngineSpec
 from ..errors import MismatchScopeError
 from ..records import Evidence, Sampling
 from ..traces.reader import Trace
 from ..traces.store import is_complete
-from .plan import EngineStart, Look, OtherTokens, Setting
+from .plan import Comparison, EngineStart, Look, OtherTokens, Setting
 
 _KEY_DIGITS = 16
 
@@ -92,6 +92,15 @@ class Places:
             composition=setting.composition,
             given=given,
         )
+
+    def side_by_side(self, comparison: Comparison) -> Pass:
+        """The pass of π, with μ beside it."""
+        mu, pi = comparison.policies
+        asked = self._pass(mu, self.store / "mu")
+        beside = Beside(str(mu.spec), asked.role, asked.sampling)
+        pass_ = replace(self._pass(pi, self.store / "pi"), evidence=Evidence("sampled"), beside=beside)
+        key = self.collector.request_keys(pi.spec, [pass_])[pass_][:_KEY_DIGITS]
+        return replace(pass_, trace=self.place(key, f"{_label_of(pi)} beside {mu.described}"))
 
     def there(self, start: EngineStart) -> set[Setting]:
         """The settings whose traces are there already."""

@@ -152,6 +152,13 @@ class Comparison:
     third: Setting | None = None
     over: Comparison | None = None
 
+    @property
+    def policies(self) -> tuple[Setting, Setting]:
+        """μ and π: the sampler is μ, as in an audit, else what is held against."""
+        if (self.setting.side, self.against.side) == ("behavior", "reference"):
+            return self.setting, self.against
+        return self.against, self.setting
+
 
 @dataclass(eq=False)
 class EngineStart:

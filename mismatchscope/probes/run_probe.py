@@ -10,8 +10,8 @@ DIR/
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from .. import gate
@@ -25,7 +25,7 @@ from ..collection.run_json import write_run_json
 from ..comparison.context import Context
 from ..comparison.pair import Pair
 from ..comparison.pair_report import counts_of, report_of_pair
-from ..config import AuditSettings
+from ..config import AuditSettings, parse_evidence
 from ..engines.spec import EngineSpec, parse_spec, with_adapter
 from ..environments import interpreter
 from ..errors import ConfigError, MismatchScopeError, NotComparableError
@@ -35,12 +35,15 @@ from ..prompts.rows import Prompt
 from ..reports import pair_fields
 from ..reports.document import Finding, Report
 from ..reports.reading_fields import EvidenceChoice
+from ..reports.text import count
 from .cells import MeasuredCell, measure_cells
 from .completions import completions_of
 from .conclusions import computation_of, size_of
 from .plan import Findings, Plan, Probe, Question
+from .plan_traces import make_traces
 from .registry import find_probe
 from .run_times import TimeEstimate
+from .side_by_side import DividedPlan, divided
 from .time_limit import TimeLimit
 from .traces import ProbeTraces, TraceMaker
 
@@ -55,6 +58,13 @@ class PlannedProbe:
     plan: Plan
     prompts: Sequence[Prompt]
     evidence: PlannedEvidence
+    side_by_side: bool
+    """Whether what fits one process is compared there: where whole distributions are not stored, and nobody asked
+    for less."""
+
+    def divided(self, plan: Plan) -> DividedPlan:
+        """This plan, or one that follows from what was found."""
+        return divided(plan, side_by_side=self.side_by_side)
 
     @property
     def specs(self) -> list[EngineSpec]:
@@ -91,7 +101,19 @@ def plan_probe(name: str, settings: AuditSettings, values: tuple[str, ...] = ())
     scores = sum(setting.path != "rollout" for setting in plan.settings)
     planned = plan_evidence(settings, [behavior, *engines], prompts=len(prompts), traces=1 + scores + plan.more)
     check_capabilities(behavior, evidence=planned.evidence, path=None, rollout=True)
-    return PlannedProbe(name, probe, question, plan, prompts, planned)
+    auto = parse_evidence(settings.evidence)[0] == "auto"
+    side_by_side = auto and planned.evidence.level != "full" and probe.examine is None
+    return PlannedProbe(name, probe, question, plan, prompts, planned, side_by_side)
+
+
+def evidence_sentences(planned: PlannedProbe) -> Iterator[str]:
+    """What is seen of distributions, for a person who is about to wait."""
+    yield planned.evidence.sentence
+    if able := len(planned.divided(planned.plan).side_by_side):
+        yield (
+            f"{able} of {count(len(planned.plan.comparisons), 'comparison')} side by side in one process: whole "
+            "distributions are compared there, and none is stored"
+        )
 
 
 def run_probe(
@@ -111,14 +133,16 @@ def run_probe(
     """
     started = time.monotonic()
     interpreter(planned.question.behavior)
-    on_event({"event": "evidence", "side": planned.name, "sentence": planned.evidence.sentence})
+    for sentence in evidence_sentences(planned):
+        on_event({"event": "evidence", "side": planned.name, "sentence": sentence})
     store = store or directory / RUNS
     with file_errors("The probe cannot be begun", hint="choose another -o or --runs"):
         write_run_json(directory, settings, {})
         store.mkdir(parents=True, exist_ok=True)
     with locked(store / DIRECTORY_LOCK, str(store)):
         limit = TimeLimit.of(planned.probe, planned.question, settings)
-        found = _carried_out(planned, settings, _maker(planned, settings, directory, store, on_event, limit))
+        maker = _maker(planned, settings, directory, store, on_event, limit)
+        found = _carried_out(planned, settings, maker, directory / LOGS)
     shown, pair = _shown(found, first=planned.plan.the_gap)
     probe = pair_fields.Probe(
         name=planned.name,
@@ -139,6 +163,8 @@ def run_probe(
     finding = Finding(code="probe", sentence=probe.conclusion[0].sentence)
     counts, evidence = counts_of(pair, settings.max_rejected), planned.evidence
     choice = EvidenceChoice(requested=settings.evidence, why=evidence.why, restore=evidence.restore)
+    if shown.side_by_side:
+        choice = replace(choice, why=f"{choice.why}; compared side by side, not stored", restore=None)
     report = report_of_pair(pair, finding, counts, command=command, started=started)
     report = report.model_copy(update={"probe": probe, "evidence_choice": choice})
     if settings.gate.fail_on:
@@ -152,8 +178,8 @@ def estimate_time(planned: PlannedProbe, settings: AuditSettings, store: Path) -
     maker = _maker(planned, settings, store.parent, store, lambda event: None, None)
     limit = TimeLimit.of(planned.probe, planned.question, settings)
     if limit is not None:
-        limit.check(maker, planned.plan)
-    return maker.estimate(planned.plan)
+        limit.check(maker, planned.divided(planned.plan).rest)
+    return maker.estimate(planned.divided(planned.plan).rest)
 
 
 def _maker(
@@ -184,13 +210,13 @@ class _Found:
     errors: list[MismatchScopeError]
 
 
-def _carried_out(planned: PlannedProbe, settings: AuditSettings, maker: TraceMaker) -> _Found:
+def _carried_out(planned: PlannedProbe, settings: AuditSettings, maker: TraceMaker, logs: Path) -> _Found:
     """Every plan, the first and those that follow from it."""
     cells: list[MeasuredCell] = []
     errors: list[MismatchScopeError] = []
 
     def carry_out(plan: Plan) -> tuple[list[MeasuredCell], ProbeTraces]:
-        traces = maker.make(plan)
+        traces = make_traces(maker, plan, planned.divided(plan), logs)
         context = Context.of(traces.source, traces.source, None, confidence=settings.confidence, tail=settings.tail)
         measured = measure_cells(plan, traces, context)
         cells.extend(measured)

@@ -14,9 +14,9 @@ from ..engines.spec import EngineSpec
 from ..errors import CapabilityError, ConfigError, DiskFullError, MismatchScopeError
 from ..records import Evidence, EvidenceLevel, Policy
 from ..traces.reader import Trace
-from ..traces.store import is_complete, raw_path_of, write_records
+from ..traces.store import beside_path_of, is_complete, raw_path_of, write_records
 from .places import Places
-from .plan import EngineStart, Look, OtherTokens, Plan, Setting, Start
+from .plan import Comparison, EngineStart, Look, OtherTokens, Plan, Setting, Start
 from .run_times import RunTimes, TimeEstimate
 from .too_short import too_short
 
@@ -29,7 +29,8 @@ _UNSEEN: dict[tuple[Policy, EvidenceLevel], str] = {
 @dataclass(frozen=True, eq=False)
 class ProbeTraces:
     """The tokens that were drawn, what was made of them, and what came of each setting: a trace, why there is none,
-    or why there is nothing to try it on. `shown` has a directory of files for each look, or `not_shown` why not."""
+    or why there is nothing to try it on. `shown` has a directory of files for each look, or `not_shown` why not.
+    `side_by_side` has μ and π of each comparison that one process made, `not_side_by_side` why one could not."""
 
     source: Trace
     traces: dict[Setting, Trace] = field(default_factory=dict)
@@ -38,6 +39,15 @@ class ProbeTraces:
     others: dict[OtherTokens, Trace] = field(default_factory=dict)
     shown: dict[Look, Path] = field(default_factory=dict)
     not_shown: dict[Look, MismatchScopeError] = field(default_factory=dict)
+    side_by_side: dict[Comparison, tuple[Trace, Trace]] = field(default_factory=dict)
+    not_side_by_side: dict[Comparison, MismatchScopeError] = field(default_factory=dict)
+
+    def policies(self, comparison: Comparison) -> tuple[Trace, Trace]:
+        """μ and π."""
+        if comparison in self.side_by_side:
+            return self.side_by_side[comparison]
+        mu, pi = comparison.policies
+        return self.traces[mu], self.traces[pi]
 
 
 class TraceMaker:
@@ -94,6 +104,22 @@ class TraceMaker:
         found = ProbeTraces(source, traces, errors, left_out, others, shown, not_shown)
         self._add_drawn(plan, found)
         return found
+
+    def make_side_by_side(self, comparison: Comparison, found: ProbeTraces, log: Path) -> None:
+        """Add μ and π of a comparison that fits one process, or that there is nothing to try it on. Raises what its
+        run does."""
+        if missing := self._make_others(comparison.policies):
+            found.left_out.update(missing)
+            return
+        found.others.update(self._places.others)
+        pass_, spec = self._places.side_by_side(comparison), comparison.policies[1].spec
+
+        def note(event: dict[str, Any]) -> None:
+            self._on_event(self._for_people(event, spec))
+
+        self._collector.collect(spec, [pass_], log_path=log, on_event=note)
+        mu, pi = (self._collector.trace(path) for path in (beside_path_of(pass_.trace), pass_.trace))
+        found.side_by_side[comparison] = mu, pi
 
     def _unseen(self, settings: Iterable[Setting]) -> dict[Setting, str]:
         """Those whose policy this evidence does not show, and why."""

@@ -93,6 +93,12 @@ class ProbeCell:
     conditioned_on: str | None = None
     """`expert_ids of the sampler`: whose values the setting's forward took in place of its own; it is then not the
     policy that trains."""
+    evidence: Literal["sampled", "topk", "full"] | None = None
+    """What was seen of distributions on both sides."""
+    side_by_side: bool = False
+    """Whether one process scored both settings and compared their whole distributions, which are not stored."""
+    not_side_by_side: str | None = None
+    """Why that failed, so that what could be stored was compared."""
 
 
 @result

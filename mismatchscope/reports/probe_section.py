@@ -18,7 +18,7 @@ _Column = tuple[str, Callable[[ProbeCell], str]]
 
 def probe_sections(probe: Probe) -> Iterator[Section]:
     """Conclusions and what could not be tried; how much each change makes; every cell."""
-    lines = (*(Line(each.sentence) for each in probe.conclusion), *_troubles(probe))
+    lines = (*(Line(each.sentence) for each in probe.conclusion), *_troubles(probe), *_side_by_side(probe))
     shown = [cell for cell in probe.cells if cell.third is None]  # the others are in `probe_errors`
     columns = list(_columns(probe))
     header = tuple(name for name, _ in columns)
@@ -62,6 +62,8 @@ def _columns(probe: Probe) -> Iterator[_Column]:
     yield "same bits", lambda cell: _of_pair(cell, lambda pair: share(pair.same_share))
     yield "max TV", lambda cell: _of_pair(cell, lambda pair: number(pair.alpha.observed_max))
     yield "KL", lambda cell: _of_pair(cell, lambda pair: number(None if pair.kl is None else pair.kl.mean))
+    if len({cell.evidence for cell in probe.cells if cell.evidence is not None}) > 1:
+        yield "evidence", lambda cell: UNKNOWN if cell.evidence is None else cell.evidence
     if any(cell.rounding_floor is not None for cell in probe.cells):
         yield "of rounded logits", _rounding
     if any(cell.differences for cell in probe.cells):
@@ -119,6 +121,16 @@ def _troubles(probe: Probe) -> Iterator[Line]:
         (cell.setting, cell.reason) for cell in probe.cells if cell.status == "left_out"
     ):
         yield Line(f"{setting}: left out, {reason}")
+
+
+def _side_by_side(probe: Probe) -> Iterator[Line]:
+    """Which cells are of whole distributions that nothing is stored of, and why others are not."""
+    able = sum(cell.side_by_side for cell in probe.cells)
+    if able:
+        of = "All cells are" if able == len(probe.cells) else f"{able} of {len(probe.cells)} cells are"
+        yield Line(f"{of} of whole distributions, compared side by side in one process and not stored.")
+    for reason in dict.fromkeys(filter(None, (cell.not_side_by_side for cell in probe.cells))):
+        yield Line(f"Not side by side, and with less evidence: {reason}")
 
 
 def told_apart(probe: Probe) -> list[ProbeInteraction]:

@@ -19,7 +19,7 @@ from ..locking import DIRECTORY_LOCK
 from .schema import MANIFEST, PARTS, Manifest
 from .unfinished import DATA, usable_manifest
 
-PRODUCED = ("counts", "files", "created", "complete", "notes")
+PRODUCED = ("counts", "files", "created", "complete", "notes", "beside")
 """What a run produced, and when: nothing of what it was asked for."""
 
 FACTS = (

@@ -1,6 +1,6 @@
 """Finished sequences -> the data files of a trace, one sequence at a time, in bounded memory.
 
-Shapes: T response tokens, K observed ids a token, R states with a full distribution, V vocabulary.
+Shapes: T response tokens, K observed ids a token, R states with a full distribution, F exact figures, V vocabulary.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from ..durable import sync_directory
 from ..errors import DiskFullError, TraceError
 from ..file_errors import NO_ROOM, refusal
 from ..input_files import open_regular
+from ..measures.full import EXACT
 from ..records import Observed, SequenceRecord
 from .record_columns import sequence_columns, token_columns
 from .schema import DISTRIBUTIONS, SEQUENCES, TOKENS, TraceCounts, sequences_schema, tokens_schema
@@ -32,7 +33,7 @@ ROW_GROUP_VALUES = 4 * 1024 * 1024  # top-k entries a row group: 48 MiB while it
 HEADER_BYTES = 512  # safetensors allows blanks after its header, so room for the final one is left at the start
 
 _DICTIONARY = ["sequence_id", "prompt_id", "token_id", "finish_reason", "worker", "policy_version", "batch"]
-_FLOATS = ["logprob", "topk_logprobs.list.element", "tail_overlap"]
+_FLOATS = ["logprob", "topk_logprobs.list.element", "tail_overlap", *EXACT]
 
 
 @contextmanager
@@ -64,7 +65,7 @@ class Packer:
         self._sequences = _Table(directory / SEQUENCES, sequences_schema())
         self._tokens: _Table | None = None
         self._distributions = _Distributions(directory / DISTRIBUTIONS)
-        self._kind: tuple[bool, bool, bool, bool] | None = None  # top-k, tail overlap, experts, mask
+        self._kind: tuple[bool, ...] | None = None  # top-k, tail overlap, experts, mask, exact figures
         self._waiting: list[SequenceRecord] = []  # for the next row group, without their distributions
         self._waiting_tokens = 0
         self._last_id = -1
@@ -90,7 +91,7 @@ class Packer:
         self._n_sequences += 1
         self._n_tokens += length
         without_full = replace(observed, full_row_R=None, full_logprobs_RV=None)
-        self._waiting.append(replace(record, observed=without_full, raw=None))
+        self._waiting.append(replace(record, observed=without_full, raw=None, beside=None))
         self._waiting_tokens += length
         k = 1 if observed.topk_ids_TK is None else max(1, observed.topk_ids_TK.shape[1])
         if self._waiting_tokens >= min(ROW_GROUP_TOKENS, ROW_GROUP_VALUES // k):
@@ -124,8 +125,8 @@ class Packer:
         ids_TK, logp_TK, tail_T = observed.topk_ids_TK, observed.topk_logprobs_TK, observed.tail_overlap_T
         row_R, logp_RV = observed.full_row_R, observed.full_logprobs_RV
         demand(record.sequence_id > self._last_id, f"it comes after sequence {self._last_id}")
-        experts, mask_T = record.experts, record.mask_T
-        kind = (ids_TK is not None, tail_T is not None, experts is not None, mask_T is not None)
+        experts, mask_T, exact_TF = record.experts, record.mask_T, observed.exact_TF
+        kind = tuple(each is not None for each in (ids_TK, tail_T, experts, mask_T, exact_TF))
         self._kind = self._kind or kind
         demand(kind == self._kind, "its evidence or its loss mask is not of the kind of those before")
         found = observed.logprob_T.shape
@@ -136,6 +137,7 @@ class Packer:
         demand(tail_T is None or tail_T.shape == (length,), "tail overlaps of another length")
         demand(experts is None or (experts.ndim == 3 and len(experts) == length), "experts of another length")
         demand(mask_T is None or mask_T.shape == (length,), "a loss mask of another length")
+        demand(exact_TF is None or exact_TF.shape == (length, len(EXACT)), "exact figures of another shape")
         if row_R is None or not len(row_R):
             demand(logp_RV is None or not len(logp_RV), "distributions without their positions")
             return
@@ -148,8 +150,8 @@ class Packer:
 
     def _flush(self) -> None:
         if self._tokens is None:
-            topk, tail_overlap, experts, mask = self._kind or (False, False, False, False)
-            schema = tokens_schema(topk=topk, tail_overlap=tail_overlap, experts=experts, mask=mask)
+            topk, tail_overlap, experts, mask, exact = self._kind or (False,) * 5
+            schema = tokens_schema(topk=topk, tail_overlap=tail_overlap, experts=experts, mask=mask, exact=exact)
             self._tokens = _Table(self.directory / TOKENS, schema)
         if self._waiting:
             self._sequences.write(sequence_columns(self._waiting))

@@ -1,6 +1,6 @@
 """Finished sequences as the columns of the two tables of a trace.
 
-Shapes: T response tokens, K observed ids a token.
+Shapes: T response tokens, K observed ids a token, F exact figures.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..measures.full import EXACT
 from ..records import SequenceRecord
 from .schema import MASK
 
@@ -62,6 +63,9 @@ def token_columns(records: list[SequenceRecord]) -> dict[str, Any]:
     masks = [record.mask_T for record in records if record.mask_T is not None]
     if masks:
         columns[MASK] = np.concatenate(masks)
+    exact = [each.exact_TF for each in seen if each.exact_TF is not None]
+    if exact:
+        columns |= dict(zip(EXACT, np.concatenate(exact).T, strict=True))
     return columns
 
 

@@ -101,6 +101,7 @@ class RunInputs(Recorded):
     had no checksum yet (else `Manifest.parent` has it). `composition` is what was asked of the batches in place of
     the engine's own settings, but for the seed of their order, which `Manifest.seeds` has. `given` names the values
     of another side, and the stages of the model whose own they replaced: the policy is conditioned on them.
+    `beside` names what was asked of the policy that was seen at the same time.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -113,6 +114,7 @@ class RunInputs(Recorded):
     source: str | None = None
     composition: dict[str, Any] | None = None
     given: dict[str, Any] | None = None
+    beside: str | None = None
 
 
 class Manifest(Recorded):
@@ -120,9 +122,9 @@ class Manifest(Recorded):
 
     `settings` is what was asked of the engine, `inputs` what else the run was asked for, `effective` what the
     engine ended up doing. `temperature` is what the logits were divided by before the log-probs were taken.
-    `parent` is the sha256 of the manifest of the trace whose tokens were scored, `prompts_sha256` names what was
-    sampled from. `notes` are remarks for people on the run and its prompts, `files` maps each file of the trace to
-    its sha256.
+    `parent` is the sha256 of the manifest of the trace whose tokens were scored, `beside` of the one that its exact
+    figures are against. `prompts_sha256` names what was sampled from. `notes` are remarks for people on the run and
+    its prompts, `files` maps each file of the trace to its sha256.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -146,6 +148,7 @@ class Manifest(Recorded):
     effective: dict[str, Any] = {}
     environment: dict[str, Any] = {}
     parent: str | None = None
+    beside: str | None = None
     prompts_sha256: str | None = None
     notes: list[str] = []
     counts: TraceCounts = TraceCounts()
@@ -201,9 +204,10 @@ def sequences_schema() -> pa.Schema:
     )
 
 
-def tokens_schema(*, topk: bool, tail_overlap: bool, experts: bool, mask: bool) -> pa.Schema:
-    """The columns of tokens.parquet; those of top-k evidence, of routing and of a loss mask exist only where they
-    were recorded.
+def tokens_schema(*, topk: bool, tail_overlap: bool, experts: bool, mask: bool, exact: bool = False) -> pa.Schema:
+    """The columns of tokens.parquet; those of top-k evidence, of routing, of a loss mask and of `exact` figures
+    (`measures.full.EXACT`: of the policy that `Manifest.beside` names against this one) exist only where they were
+    recorded.
 
     `topk_ids` are distinct, in falling order of the behaviour policy. `tail_overlap` is Σ_{a∉K} min(π_a, μ_(K)),
     which a scorer that sees its whole distribution adds. `experts` holds one list a layer.
@@ -227,4 +231,8 @@ def tokens_schema(*, topk: bool, tail_overlap: bool, experts: bool, mask: bool) 
         fields.append(pa.field("experts", pa.list_(pa.list_(pa.int16())), nullable=False))
     if mask:
         fields.append(pa.field(MASK, pa.bool_(), nullable=False))
+    if exact:
+        from ..measures.full import EXACT
+
+        fields += [pa.field(name, pa.float64(), nullable=False) for name in EXACT]
     return pa.schema(fields)

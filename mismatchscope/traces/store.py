@@ -6,7 +6,9 @@ manifest says `complete` only once everything else is on the disk, and the parts
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from ..durable import sync_directory, write_atomic
@@ -14,7 +16,7 @@ from ..errors import OutputExistsError, TraceError
 from ..records import SequenceRecord, finished_parts, read_part
 from .identity import earlier_manifest, joined
 from .notes import PromptRemarks
-from .packing import Packer, disk_full_guard
+from .packing import Packer, disk_full_guard, sha256_of
 from .schema import MANIFEST, PARTS, RESUME, Manifest, TraceCounts, read_manifest
 from .unfinished import remove_parts, usable_manifest
 
@@ -38,6 +40,11 @@ def raw_path_of(path: Path) -> Path:
     return path.with_name(f"{path.name}-raw")
 
 
+def beside_path_of(path: Path) -> Path:
+    """Where the trace of the policy is that was seen beside that of a trace."""
+    return path.with_name(f"{path.name}-beside")
+
+
 def is_complete(path: Path) -> bool:
     """Whether there is a trace that says so of itself. Raises `TraceError` as `usable_manifest`."""
     manifest = usable_manifest(path)
@@ -48,9 +55,10 @@ def finish(path: Path) -> Manifest:
     """Pack the parts of a run into the trace's files, and complete its manifest.
 
     Where records carry a second, raw view of the same tokens it becomes a complete trace of its own (see
-    `raw_path_of`). Does nothing to a trace that is complete already, and gives the same bytes however often it was
-    killed before. Raises `TraceError`, `OutputExistsError` (the raw one), `DiskFullError`; the parts stay until the
-    trace is complete.
+    `raw_path_of`). So does what another policy says of them (`beside_path_of`), whose manifest is there already.
+    Does nothing to a trace that is complete already, and gives the same bytes however often it was killed before.
+    Raises `TraceError`, `OutputExistsError` (the raw one), `DiskFullError`; the parts stay until the trace is
+    complete.
     """
     manifest = read_manifest(path)
     if not manifest.complete:
@@ -98,6 +106,8 @@ def _pack(path: Path, manifest: Manifest, records: Iterable[SequenceRecord]) -> 
     if first is None:
         raise TraceError(f"There is no sequence to write to {path}.")
     _sweep(path)
+    if first.beside is not None:
+        return _pack_beside(path, manifest, itertools.chain([first], iterator), remarks)
     if first.raw is None:
         with Packer(path) as packer:
             for record in _with_raw(False, first, iterator):
@@ -113,6 +123,24 @@ def _pack(path: Path, manifest: Manifest, records: Iterable[SequenceRecord]) -> 
             raw_packer.add(record, record.raw)
         _complete(raw_path, raw, raw_packer, remarks)
         return _complete(path, manifest, packer, remarks)
+
+
+def _pack_beside(
+    path: Path, manifest: Manifest, records: Iterable[SequenceRecord], remarks: PromptRemarks
+) -> Manifest:
+    """The other policy first: the trace that has the figures names it by its checksum."""
+    other_path = beside_path_of(path)
+    other = read_manifest(other_path)
+    _sweep(other_path)
+    with Packer(path) as packer, Packer(other_path) as other_packer:
+        for record in records:
+            if record.beside is None:
+                raise TraceError(f"Sequence {record.sequence_id} was seen by one policy alone.")
+            packer.add(record, record.observed)
+            other_packer.add(replace(record, max_abs_logit=record.max_abs_logit_beside), record.beside)
+        _complete(other_path, other, other_packer, remarks)
+        beside = sha256_of(other_path / MANIFEST)
+        return _complete(path, manifest.model_copy(update={"beside": beside}), packer, remarks)
 
 
 def _sweep(path: Path) -> None:

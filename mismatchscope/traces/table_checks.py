@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 
 from ..errors import TraceError
+from ..measures.full import EXACT
 from .schema import MASK, TOKENS, sequences_schema, tokens_schema
 
 if TYPE_CHECKING:
@@ -136,5 +137,6 @@ def _optional_kinds() -> dict[str, tuple[Callable[[pa.DataType], bool], str]]:
         "max_abs_logit": (number, "a number"),
         "response_pieces": (lambda type: kinds.is_null(type) or listed(type, text), "a list of texts"),
         "tail_overlap": (kinds.is_floating, "a number"),
+        **dict.fromkeys(EXACT, (kinds.is_float64, "float64")),
         "experts": (lambda type: listed(type, lambda inner: listed(inner, integer)), "a list of lists of integers"),
     }

@@ -61,7 +61,7 @@ class CheckpointEngine(Engine):
         if task.kind == "rollout":
             self._with_prompts(requests)
         else:
-            self._to_score(requests, task)
+            self.to_score(requests, task)
 
     @abstractmethod
     def _check_response(self, request: TokenizedRequest, task: Task) -> np.ndarray:
@@ -79,7 +79,7 @@ class CheckpointEngine(Engine):
             for request, prompt in zip(requests, prompts, strict=True)
         ]
 
-    def _to_score(self, requests: Sequence[Request], task: Task) -> list[ScoreRequest]:
+    def to_score(self, requests: Sequence[Request], task: Task) -> list[ScoreRequest]:
         """As `_with_prompts`, with their responses, checked by `_check_response`."""
         return [
             ScoreRequest(**vars(request) | {"response_token_ids": self._check_response(request, task)})

@@ -98,7 +98,7 @@ class SglangEngine(CheckpointEngine):
 
     def score(self, batch: Sequence[Request], task: Task) -> Iterator[SequenceRecord]:
         """Teacher-force; a `raw` policy is the model's own, any other what `task.sampling` makes of it."""
-        requests = self._to_score(batch, task)
+        requests = self.to_score(batch, task)
         lengths = [len(request.response_token_ids) for request in requests]
         work = Batch(next(self._numbers), task, requests, lengths, ())
         if task.path == "decode":
@@ -136,7 +136,7 @@ class SglangEngine(CheckpointEngine):
                 "SGLang has compiled the model, so that nothing can be seen between its modules.",
                 hint="sglang:enable_torch_compile=false",
             )
-        for request in self._to_score(batch, task):
+        for request in self.to_score(batch, task):
             tokens = np.append(request.prompt_token_ids, request.response_token_ids)
             work = Batch(next(self._numbers), task, [request], [len(request.response_token_ids)], ())
             self._exchange.post(work)

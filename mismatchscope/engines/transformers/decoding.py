@@ -8,7 +8,7 @@ Shapes: B rows still in the batch, P longest prompt, T states of a sequence, V v
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -17,13 +17,48 @@ from torch import Tensor
 from ...errors import ModelError
 from .causal_lm import CausalLM
 
+Step = tuple[np.ndarray, int, Tensor]
+"""Row numbers [B], position, logits [B, V]."""
+
 Choose = Callable[[np.ndarray, int, Tensor], tuple[Tensor, np.ndarray]]
-"""(row numbers [B], position, logits [B, V]) -> (next token of each row [B], whether the row is finished [B])"""
+"""From a step, the next token of each row [B] and whether the row is finished [B]."""
+
+Steps = Generator[Step, tuple[Tensor, np.ndarray], None]
+"""Is sent what `Choose` returns."""
 
 
 @torch.inference_mode()
 def decode(model: CausalLM, prompts: Sequence[np.ndarray], choose: Choose) -> Iterator[tuple[int, int]]:
     """Decode until `choose` has finished every row; yields (row number, response length) as the rows finish."""
+    steps = decoding_steps(model, prompts)
+    step: Step | None = next(steps)
+    while step is not None:
+        rows_B, position, _ = step
+        token_B, finished_B = choose(*step)
+        yield from ((row, position + 1) for row in rows_B[finished_B].tolist())
+        step = _next(steps, token_B, finished_B)
+
+
+def forced(
+    model: CausalLM, prompts: Sequence[np.ndarray], responses: Sequence[np.ndarray]
+) -> Iterator[tuple[np.ndarray, int, Tensor, Tensor]]:
+    """Decode given responses: at each step (row numbers [B], position, logits [B, V], the rows' tokens [B])."""
+    length_B = np.array([len(response) for response in responses])
+    token_BT = np.zeros((len(responses), length_B.max()), dtype=np.int64)
+    for token_T, response in zip(token_BT, responses, strict=True):
+        token_T[: len(response)] = response
+    steps = decoding_steps(model, prompts)
+    step: Step | None = next(steps)
+    while step is not None:
+        rows_B, position, logits_BV = step
+        token_B = torch.from_numpy(token_BT[rows_B, position]).to(logits_BV.device)
+        yield rows_B, position, logits_BV, token_B
+        step = _next(steps, token_B, position + 1 >= length_B[rows_B])
+
+
+@torch.inference_mode()
+def decoding_steps(model: CausalLM, prompts: Sequence[np.ndarray]) -> Steps:
+    """The loop itself, which ends when every row has been said to be finished."""
     longest = max(len(prompt) for prompt in prompts)
     input_ids_BP = torch.zeros(len(prompts), longest, dtype=torch.int64)
     mask_BP = torch.zeros_like(input_ids_BP)
@@ -39,9 +74,8 @@ def decode(model: CausalLM, prompts: Sequence[np.ndarray], choose: Choose) -> It
         # Recurrent layers put the mask on the columns of this step, not on all that the cache has seen.
         step_mask = mask if position == 0 or model.has_attention else None
         hidden = model.hidden(input_ids, step_mask, position_ids, cache)
-        token_B, finished_B = choose(rows_B, position, model.logits(hidden[:, -1]))
+        token_B, finished_B = yield rows_B, position, model.logits(hidden[:, -1])
         if finished_B.any():
-            yield from ((row, position + 1) for row in rows_B[finished_B].tolist())
             rows_B = rows_B[~finished_B]
             if not len(rows_B):
                 return
@@ -52,6 +86,13 @@ def decode(model: CausalLM, prompts: Sequence[np.ndarray], choose: Choose) -> It
         position_ids = position_ids[:, -1:] + 1
         mask = torch.cat([mask, mask.new_ones(len(rows_B), 1)], dim=1)
         position += 1
+
+
+def _next(steps: Steps, token_B: Tensor, finished_B: np.ndarray) -> Step | None:
+    try:
+        return steps.send((token_B, finished_B))
+    except StopIteration:
+        return None
 
 
 @torch.inference_mode()

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, ClassVar, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, get_args
 
 import numpy as np
 
@@ -33,8 +33,21 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from torch import Tensor
+    from transformers import PreTrainedModel
 
     from .causal_lm import CausalLM
+
+
+class ScoredLogits(NamedTuple):
+    """Logits of N states: which sequence of the batch each is of, its position in the response, its token."""
+
+    sequence_N: np.ndarray
+    position_N: np.ndarray
+    logits_NV: Tensor
+    token_N: Tensor
+
+    def rows(self, part: slice) -> ScoredLogits:
+        return ScoredLogits(self.sequence_N[part], self.position_N[part], self.logits_NV[part], self.token_N[part])
 
 
 class TransformersEngine(CheckpointEngine):
@@ -60,6 +73,11 @@ class TransformersEngine(CheckpointEngine):
     def default_composition(self) -> BatchComposition:
         options = self.options
         return BatchComposition(batch_size=options.batch_size, order=options.order, padding=options.padding)
+
+    @property
+    def network(self) -> PreTrainedModel:
+        """The model that was loaded."""
+        return self._lm.network
 
     def load(self) -> None:
         import torch
@@ -129,69 +147,52 @@ class TransformersEngine(CheckpointEngine):
             token_BT[rows_B, position] = token_B.cpu().numpy()
             return token_B, self._stops(token_BT[rows_B, position]) | (position + 1 >= limit_B[rows_B])
 
-        with _batch_memory_errors(len(batch)):
+        with batch_memory_errors(len(batch)):
             for row, length in decode(self._lm, [request.prompt_token_ids for request in requests], choose):
                 response = token_BT[row, :length].copy()
                 observed, *raw = recorder.finish(row, length)
-                record = self._record(requests[row], response, observed, logit_range.largest_S[row])
+                record = self.record(requests[row], response, observed, logit_range.largest_S[row])
                 record.finish_reason = "stop" if self._stops(response[-1:])[0] else "length"
                 record.raw = raw[0] if raw else None
                 yield record
 
     def score(self, batch: Sequence[Request], task: Task) -> Iterator[SequenceRecord]:
         """Teacher-force; a `raw` policy is the model's own, any other what `task.sampling` makes of it."""
-        requests = self._to_score(batch, task)
-        with _batch_memory_errors(len(batch)):
-            if task.path == "decode":
-                yield from self._score_decode(requests, task)
-            else:
-                yield from self._score_prefill(requests, task)
-
-    def _score_decode(self, requests: Sequence[ScoreRequest], task: Task) -> Iterator[SequenceRecord]:
-        import torch
-
         from ..common.capture import LogitRange, TaskRecorder
-        from .decoding import decode
 
-        length_B = np.array([len(request.response_token_ids) for request in requests])
-        token_BT = np.zeros((len(requests), length_B.max()), dtype=np.int64)
-        for token_T, length, request in zip(token_BT, length_B, requests, strict=True):
-            token_T[:length] = request.response_token_ids
-        recorder = TaskRecorder(task, requests, length_B.max())
+        requests = self.to_score(batch, task)
+        recorder = TaskRecorder(task, requests, max(len(request.response_token_ids) for request in requests))
         logit_range = LogitRange(len(requests))
+        with batch_memory_errors(len(batch)):
+            for block in self.scored_logits(requests, task):
+                logit_range.add(block.sequence_N, block.logits_NV)
+                logprobs = recorder.logprobs(block.logits_NV)
+                recorder.add(block.sequence_N, block.position_N, logprobs, block.token_N)
+        for row, request in enumerate(requests):
+            [observed] = recorder.finish(row, len(request.response_token_ids))
+            yield self.record(request, request.response_token_ids, observed, logit_range.largest_S[row])
 
-        def choose(rows_B: np.ndarray, position: int, logits_BV: Tensor) -> tuple[Tensor, np.ndarray]:
-            token_B = torch.from_numpy(token_BT[rows_B, position]).to(logits_BV.device)
-            logit_range.add(rows_B, logits_BV)
-            recorder.add(rows_B, np.full_like(rows_B, position), recorder.logprobs(logits_BV), token_B)
-            return token_B, position + 1 >= length_B[rows_B]
-
-        for row, length in decode(self._lm, [request.prompt_token_ids for request in requests], choose):
-            [observed] = recorder.finish(row, length)
-            response = requests[row].response_token_ids
-            yield self._record(requests[row], response, observed, logit_range.largest_S[row])
-
-    def _score_prefill(self, requests: Sequence[ScoreRequest], task: Task) -> Iterator[SequenceRecord]:
+    def scored_logits(self, requests: Sequence[ScoreRequest], task: Task) -> Iterator[ScoredLogits]:
+        """The logits of every response token along the task's path, as they are computed: in a decode those of one
+        position at a time, in a prefill `logprob_chunk` of them, sequence after sequence."""
         import torch
 
-        from ..common.capture import LogitRange, TaskRecorder
+        from .decoding import forced
         from .prefilling import lay_out, prefill
         from .replaying import replaying
 
-        padding: Padding = task.composition.padding or self.options.padding
+        prompts = [request.prompt_token_ids for request in requests]
         responses = [request.response_token_ids for request in requests]
-        layout = lay_out([request.prompt_token_ids for request in requests], responses, padding)
+        if task.path == "decode":
+            for rows_B, position, logits_BV, token_B in forced(self._lm, prompts, responses):
+                yield ScoredLogits(rows_B, np.full_like(rows_B, position), logits_BV, token_B)
+            return
+        padding: Padding = task.composition.padding or self.options.padding
+        layout = lay_out(prompts, responses, padding)
         token_N = torch.from_numpy(np.concatenate(responses).astype(np.int64)).to(self._lm.head_device)
-        recorder = TaskRecorder(task, requests, max(len(response) for response in responses))
-        logit_range = LogitRange(len(requests))
         with replaying(self._lm.network, task, requests, layout):
             for part, logits_NV in prefill(self._lm, layout, self.options.logprob_chunk):
-                sequence_N, position_N = layout.sequence_N[part], layout.position_N[part]
-                logit_range.add(sequence_N, logits_NV)
-                recorder.add(sequence_N, position_N, recorder.logprobs(logits_NV), token_N[part])
-        for row, (request, response) in enumerate(zip(requests, responses, strict=True)):
-            [observed] = recorder.finish(row, len(response))
-            yield self._record(request, response, observed, logit_range.largest_S[row])
+                yield ScoredLogits(layout.sequence_N[part], layout.position_N[part], logits_NV, token_N[part])
 
     def internals(self, batch: Sequence[Request], task: Task) -> None:
         """As every engine does. Raises `CapabilityError` where the model is compiled."""
@@ -201,8 +202,8 @@ class TransformersEngine(CheckpointEngine):
             raise CapabilityError(
                 "The compiled model shows nothing between its modules.", hint="transformers:compile=false"
             )
-        with _batch_memory_errors(len(batch)):
-            record_internals(self._lm, self._to_score(batch, task), task, task.composition.padding or "right")
+        with batch_memory_errors(len(batch)):
+            record_internals(self._lm, self.to_score(batch, task), task, task.composition.padding or "right")
 
     def weights(self) -> Sequence[TensorRecord]:
         from ..common.loaded_weights import compare_loaded, readers
@@ -218,7 +219,7 @@ class TransformersEngine(CheckpointEngine):
         self.model = model
         self.load()
 
-    def _record(
+    def record(
         self, request: TokenizedRequest, response: np.ndarray, observed: Observed, largest_logit: float
     ) -> SequenceRecord:
         return self._tokenizer.record(
@@ -277,7 +278,7 @@ def _memory_errors(what: str, hint: str) -> Iterator[None]:
         raise EngineError(f"the device is out of memory, {what}: {error}", hint=hint) from error
 
 
-def _batch_memory_errors(size: int) -> AbstractContextManager[None]:
+def batch_memory_errors(size: int) -> AbstractContextManager[None]:
     """Name the size of the batch that did not fit, whoever chose it."""
     smaller = f"transformers:batch_size={size // 2}" if size > 1 else "shorter sequences"
     return _memory_errors(

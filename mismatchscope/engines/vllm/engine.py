@@ -140,7 +140,7 @@ class VllmEngine(CheckpointEngine):
 
     def score(self, batch: Sequence[Request], task: Task) -> Iterator[SequenceRecord]:
         """Teacher-force; a `raw` policy is the model's own, any other what `task.sampling` makes of it."""
-        requests = self._to_score(batch, task)
+        requests = self.to_score(batch, task)
         prompts = [request.prompt_token_ids for request in requests]
         responses = [request.response_token_ids for request in requests]
         length_B = np.array([len(response) for response in responses])
@@ -185,7 +185,7 @@ class VllmEngine(CheckpointEngine):
                 "vLLM has compiled the model, so that nothing can be seen between its modules.",
                 hint="vllm:enforce_eager=true",
             )
-        for request in self._to_score(batch, task):
+        for request in self.to_score(batch, task):
             tokens = np.concatenate([request.prompt_token_ids, request.response_token_ids])
             self._llm.reset_prefix_cache()
             self._llm.collective_rpc(internals.begin, args=(task.stages,))
