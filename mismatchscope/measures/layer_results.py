@@ -77,7 +77,8 @@ class Internals:
     sequences: int
     tokens: int
     same_prefix: int
-    """How many stages, from the first on, have the same bits on both sides at all tokens."""
+    """How many stages, from the first on, have the same values on both sides at all tokens: of one dtype, the same
+    bits."""
     first_difference: str | None
     """The first stage that has not."""
     unmatched: list[UnmatchedStage] = field(default_factory=list)

@@ -37,7 +37,7 @@ def _lines(planned: PlannedProbe, settings: AuditSettings, store: Path | None) -
         if start is first:
             yield "    draws the tokens"
         for look in start.looks:
-            yield f"    shows {', '.join(look.stages)} of {look.label}"
+            yield f"    shows {', '.join(look.stages) or 'every stage'} of {look.label}"
         for setting in made[spec, number, then]:
             yield f"    {setting.described}"
     for comparison in parts.side_by_side:

@@ -64,7 +64,7 @@ def _first(found: Internals) -> Iterator[ProbeConclusion]:
     seen = f"{count(found.tokens, 'token')} of {count(found.sequences, 'sequence')}"
     if found.first_difference is None:
         yield _conclusion(
-            "identical", f"All {len(found.stages)} stages have the same bits on both sides, at {seen}."
+            "identical", f"All {len(found.stages)} stages have the same values on both sides, at {seen}."
         )
         return
     stage = found.stage(found.first_difference)
@@ -74,7 +74,7 @@ def _first(found: Internals) -> Iterator[ProbeConclusion]:
     else:
         before = found.stages[found.same_prefix - 1].stage
         same = "The first stage has" if found.same_prefix == 1 else f"The first {found.same_prefix} stages have"
-        sentence = f"{same} the same bits on both sides, up to {before}; the first to differ is {stage.stage}, "
+        sentence = f"{same} the same values on both sides, up to {before}; the first to differ is {stage.stage}, "
         sentence += f"{error}."
     yield _conclusion("first_difference", sentence)
 
@@ -95,9 +95,9 @@ def _beyond(own: Sequence[StageDifference], alike: Sequence[StageDifference]) ->
     created = f"{_created(most)} on the same input, {number(most.times_rounding)} roundings of {most.rounded_to}"
     where = _where(own, alike)
     if len(own) == 1 and len(alike) > 1:
-        others = (
-            "" if most.times_others is None else f", and {number(most.times_others)} times as much as any other"
-        )
+        others = "; in no other layer does it create any"
+        if most.times_others is not None:
+            others = f", and {number(most.times_others)} times as much as in any other layer"
         sentence = f"{where} creates {created}{others}"
     elif len(own) > 1:
         sentence = f"{where} creates more than rounding: {most.stage} {created}"

@@ -49,7 +49,7 @@ def internals_chart(probe: Probe) -> Chart | None:
             left = box[0] + wide + 0.02
             _draw_created(figure.add_axes((left, box[1], 0.97 - left, box[3])), found, created)
         title = "Where the two sides come apart"
-        described = f"{count(found.same_prefix, 'stage')} with the same bits, then {found.first_difference}."
+        described = f"{count(found.same_prefix, 'stage')} with the same values, then {found.first_difference}."
         return Chart("internals", title, _CAPTION, inline_svg(figure, "internals", title, described))
 
 
@@ -103,7 +103,9 @@ def _draw_created(axes: Axes, found: Internals, created: list[StageDifference]) 
     axes.set(xscale="log", xlabel="roundings created", ylim=(len(found.heat) - 0.5, -0.5))
     axes.set_yticks([])
     axes.minorticks_off()
-    low, high = axes.get_xlim()
+    values = [stage.times_rounding for stage in created if stage.times_rounding]
+    low, high = min(*values, 1.0) * 0.7, max(*values, *(stage.limit or 1.0 for stage in created)) * 1.5
+    axes.set_xlim(low, high)
     ticks = [10.0**power for power in range(math.ceil(math.log10(low)), math.floor(math.log10(high)) + 1)]
     ticks = ticks[:: max(1, len(ticks) // 3)]
     axes.set_xticks(ticks, [number(tick) for tick in ticks])

@@ -49,11 +49,12 @@ def _columns(found: Internals) -> Iterator[_Column]:
         yield "created", lambda stage: _value(stage.created)
         yield "carried in", lambda stage: _value(stage.carried)
         yield "roundings", lambda stage: _decimals(stage.times_rounding)
+    if any(_remark(stage, usual) for stage in found.stages):
+        yield "remark", lambda stage: _remark(stage, usual)
     yield "same values", lambda stage: share(round(stage.same, 4))
     yield "× what it reads", lambda stage: _decimals(stage.growth or stage.amplification)
     yield "1 − cosine", lambda stage: number(None if stage.cosine is None else max(0.0, 1 - stage.cosine))
     yield "max", lambda stage: number(stage.max_abs)
-    yield "remark", lambda stage: _remark(stage, usual)
 
 
 def _remark(stage: StageDifference, usual: tuple[str, str]) -> str:

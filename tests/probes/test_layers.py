@@ -82,7 +82,7 @@ def test_the_same_side_twice_is_identical(tmp_path: Path, other: None) -> None:
     spec = "transformers:dtype=float32"
     report = probed(tmp_path / "run", model="demo:dense", behavior=spec, reference=spec)
     assert codes(report) == ["identical"] and inside(report).first_difference is None
-    assert "the same bits" in report.finding.sentence and report.verdict == "none"
+    assert "the same values" in report.finding.sentence and report.verdict == "none"
 
 
 @pytest.mark.slow
