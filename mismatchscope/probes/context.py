@@ -202,11 +202,15 @@ def _with_beginnings(found: Sequence[_Gap]) -> Iterator[ProbeConclusion]:
         for each in closing:
             side = "the reference" if each.cell.against == _BEHAVIOUR else "the behaviour"
             size = "the same bits" if each.pair.identical else f"{each.times} the gap is left"
-            sentence = f"{each.cell.setting} for {side} alone closes the gap: {size}"
+            sentence = f"{_capital(each.cell.setting)} for {side} alone closes the gap: {size}"
             yield ProbeConclusion(code, f"{sentence}. The two sides do not see the same beginning.")
         if variants and not closing:
             labels = " or ".join(dict.fromkeys(each.cell.setting for each in variants))
-            yield ProbeConclusion(f"not_{code}", f"{labels} on one side does not close the gap.")
+            yield ProbeConclusion(f"not_{code}", f"{_capital(labels)} on one side does not close the gap.")
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _from_cache(cells: Sequence[MeasuredCell]) -> Iterator[ProbeConclusion]:

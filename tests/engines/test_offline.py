@@ -140,7 +140,7 @@ def test_a_scheduler_that_cuts_and_evicts_changes_nothing(engine: Engine, tmp_pa
     usual = engine.float32("dense")
     tasks = {"roll": {}, "cut": {"sampling": CUT}, **BOTH_PATHS}
     tight = engine.run("tight", "dense", f"dtype=float32,{TIGHT[engine.name]}", tasks | prompts_cached(tmp_path))
-    assert 0 <= tv(tight.of("cold"), tight.of("warm")).max() <= 1e-5
+    assert tv(tight.of("cold"), tight.of("warm")).max() <= 1e-5
     if engine.name == "sglang":
         assert "KV cache pool is full. Retract requests" in tight.log
     for task in tasks:
