@@ -16,7 +16,7 @@ import faults_of_the_log  # noqa: F401
 import faults_of_the_model  # noqa: F401
 import faults_of_the_sampler  # noqa: F401
 import numpy as np
-from bench import Bench, Columns
+from bench import Bench, Columns, excess
 from plants import PLANTS, Plant
 
 Part = Literal["development", "held-out"]
@@ -134,8 +134,6 @@ def metadata(sequences: int, prompt_S: np.ndarray, rng: np.random.Generator) -> 
 
 def columns_of(bench: Bench, plants: list[Plant]) -> tuple[Columns, float | None]:
     """The columns of a case, and where there are two faults the rms of z before the second one."""
-    from bench import excess
-
     if len(plants) < 2:
         return bench.finish(), None
     edits, bench.edits = bench.edits, []

@@ -90,7 +90,7 @@ def draw(
     numbers of its own, so that it does not matter what else is drawn with it."""
     responses: list[list[int]] = []
     blocks: list[Tensor] = []
-    with torch.inference_mode(), policy._running(run):
+    with torch.inference_mode(), policy.running(run):
         for first in range(0, len(prompts), BATCH):
             chunk = slice(first, first + BATCH)
             tokens, logp = _decode(policy, prompts[chunk], samplers[chunk], run, uniform_ST[chunk])
@@ -131,7 +131,7 @@ def _decode(
     position_BT = (torch.arange(longest)[None] - padding_B[:, None]).clamp(min=0)
     step_BT = ids_BT
     for step in range(NEW_TOKENS):
-        policy._valid_BK = torch.arange(longest + step)[None, :] >= padding_B[active_B][:, None]
+        policy.valid_BK = torch.arange(longest + step)[None, :] >= padding_B[active_B][:, None]
         hidden = policy.body(input_ids=step_BT, position_ids=position_BT, past_key_values=cache, use_cache=True)
         raw_BV = policy.log_softmax(hidden.last_hidden_state[:, -1], run)
         drawn_by_BV = processed(raw_BV, seen_BV[active_B], [value[active_B] for value in settings])
@@ -149,7 +149,7 @@ def _decode(
             cache.batch_select_indices(going)
         active_B, step_BT = active_B[going], token_B[going][:, None]
         position_BT = (longest + step - padding_B[active_B])[:, None]
-    policy._valid_BK = None
+    policy.valid_BK = None
     return tokens, [torch.stack(rows) for rows in logp]
 
 

@@ -112,7 +112,8 @@ class Policy:
         self.checkpoint_precision: Precision = "bf16"
         self._rounding = Rounding(self.network)
         self._run = Run()
-        self._valid_BK: Tensor | None = None
+        self.valid_BK: Tensor | None = None
+        """Which keys of a batch with padding before its prompts are tokens; set while decoding."""
         self._stored: dict[int, tuple[Tensor, Tensor]] | None = None
         self._recording = False
         self._cut_B1: Tensor | None = None
@@ -142,7 +143,7 @@ class Policy:
         """[N, V] float32: log-probs of every id at every response token, sequence after sequence."""
         order = np.argsort([len(ids) for ids in rows.ids_S], kind="stable")
         blocks: dict[int, Tensor] = {}
-        with torch.inference_mode(), self._running(run):
+        with torch.inference_mode(), self.running(run):
             for first in range(0, len(order), BATCH):
                 chosen = [int(s) for s in order[first : first + BATCH]]
                 hidden = self._hidden(rows.select(chosen), run, chosen)
@@ -181,7 +182,8 @@ class Policy:
         return [states[start - 1 : len(ids) - 1] for states, start, ids in spans]
 
     @contextmanager
-    def _running(self, run: Run) -> Iterator[None]:
+    def running(self, run: Run) -> Iterator[None]:
+        """The network as a run has it, until the end of the block."""
         self._run, self._rounding.kernel, self._rounding.precision = run, run.kernel, run.precision
         epsilons = [getattr(m, "variance_epsilon", None) or m.eps for m in self._norms]
         rotary = self.body.rotary_emb
@@ -232,8 +234,8 @@ class Policy:
         if change.soft_cap is not None:
             score_BHQK = change.soft_cap * torch.tanh(score_BHQK / change.soft_cap)
         seen = change.visible(query.shape[2], key.shape[2])
-        if self._valid_BK is not None:
-            seen = seen & self._valid_BK[:, None, None, :]
+        if self.valid_BK is not None:
+            seen = seen & self.valid_BK[:, None, None, :]
         score_BHQK = score_BHQK.masked_fill(~seen, NEVER)
         return run.kernel.attend(score_BHQK, value, change.sink, run.precision).transpose(1, 2)
 

@@ -74,10 +74,10 @@ class Workshop:
 
     def make(self, keys: Sequence[Key]) -> Iterator[Case]:
         """The cases of these keys, which are of this part, model and stack."""
-        plain = [key for key in keys if not _sampler_plants(key)]
-        sampled = [key for key in keys if key not in set(plain)]
-        for key in plain:
-            yield self._case(key, None)
+        for key in keys:
+            if not _has_sampler(key):
+                yield self._case(key, None)
+        sampled = [key for key in keys if _has_sampler(key)]
         for first in range(0, len(sampled), 10):
             chunk = sampled[first : first + 10]
             for key, draws in zip(chunk, self._drawn(chunk), strict=True):
@@ -247,7 +247,7 @@ def _mu_run(stack: str) -> Run:
     return Run(FUSED, *PRECISIONS[stack])
 
 
-def _sampler_plants(key: Key) -> bool:
+def _has_sampler(key: Key) -> bool:
     return key.plant in PLANTS and PLANTS[key.plant].sampler is not None
 
 
