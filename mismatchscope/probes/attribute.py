@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _TOGETHER = 0.1
 """Share of the whole gap above which what settings do together is worth a sentence."""
 
-_REST = "rest"
+REST = "rest"
 _MORE = "three or more together"
 _ROMAN = {4: "IV", 6: "VI", 7: "VII"}
 
@@ -98,7 +98,7 @@ def _findings(design: Factorial[Candidate], pairs: Sequence[Pair | None]) -> Fin
     effects.sort(key=lambda each: -(each.tv.value or 0.0))
     if not design.is_full and (others := _of_more(every, list(weights.values()))):
         effects.append(effect(_MORE, told(others)))
-    effects.append(effect(_REST, rest))
+    effects.append(effect(REST, rest))
     interactions = [
         ProbeInteraction(
             " or ".join(f"{one} and {other}" for one, other in confounded),
@@ -176,7 +176,7 @@ def _do_not_add_up(
 
 def _shares(whole: Interval, effects: Sequence[ProbeEffect]) -> str:
     """The shares of the changes whose effects are told from 0, and which are not."""
-    told = [effect for effect in effects if effect.change == _REST or _is_apart(effect.tv, 0.0)]
+    told = [effect for effect in effects if effect.change == REST or _is_apart(effect.tv, 0.0)]
     shares = ", ".join(f"{effect.change} {share(_rounded(effect.share))}" for effect in told)
     others = [effect.change for effect in effects if effect not in told]
     not_told = f"; not told from 0: {', '.join(others)}" if others else ""

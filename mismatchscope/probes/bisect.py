@@ -13,11 +13,14 @@ from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING
 
 from ..reports.text import estimate
+from .attribute import REST
 from .candidates import Candidate, candidates, variant
 from .plan import Comparison, Findings, Plan, Probe, Question, Search, Setting
 
 if TYPE_CHECKING:
     from ..comparison.pair import Pair
+    from ..measures.results import Interval
+    from ..reports.pair_fields import ProbeEffect
     from .cells import MeasuredCell
 
 _LEFT = 0.1
@@ -102,7 +105,16 @@ def _search(question: Question, first: Sequence[MeasuredCell]) -> Search:
     assert last is not None
     sentence = f"Set {_listed(chosen)}: mean TV {_mean(whole)} → {_mean(last)}"
     rest = "" if _mean(last) == _mean(least) else f"; with all that differs changed it is {_mean(least)}"
-    return Findings([ProbeConclusion("closed_by", f"{sentence}{rest}.")])
+    taken = contrast([whole, last], [1.0, -1.0], confidence=whole.context.confidence)
+    effects = [_effect(_listed(chosen), taken, whole), _effect(REST, last.alpha.mean, whole)]
+    return Findings([ProbeConclusion("closed_by", f"{sentence}{rest}.")], effects)
+
+
+def _effect(change: str, tv: Interval, whole: Pair) -> ProbeEffect:
+    from ..reports.pair_fields import ProbeEffect
+
+    size = whole.alpha.mean.value
+    return ProbeEffect(change, tv, tv.value / size if tv.value is not None and size else None)
 
 
 def _held_to(reference: Setting, settings: Sequence[Setting], more: int = 0) -> Plan:

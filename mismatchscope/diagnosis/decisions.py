@@ -1,0 +1,113 @@
+"""What the result of an experiment says of the causes: a table of result × cause, read in both directions.
+
+A result rules causes out, or leaves a few and rules all others out. What it says nothing of stays as it is. The
+names of experiments and causes are those of the catalogue.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from fnmatch import fnmatchcase
+from typing import NamedTuple
+
+from .catalogue import ROUNDING
+
+_TENSORS = frozenset({"stale_weights", "head", "vocabulary_rows", "expert", "adapter", "fp8_weights"})
+_OF_ROUNDING = frozenset({ROUNDING, "head_precision", "routing", "reductions", "batch"})
+_SEEN_BY_ATTENTION = frozenset(
+    {"rope", "attention_scale", "window", "chunked_prefill", "packing", "stale_prefix", "context"}
+)
+_OF_A_STATE_ALONE = frozenset(
+    {"stale_weights", "head", "vocabulary_rows", "expert", "fp8_weights", "norm", "dropout", "head_precision"}
+)
+
+
+class Decision(NamedTuple):
+    """`excluded` are ruled out. Where `kept` is not None, so are all that it does not have."""
+
+    excluded: frozenset[str] = frozenset()
+    kept: frozenset[str] | None = None
+
+    def over(self, causes: Iterable[str]) -> list[str]:
+        """Those that are left, in their order."""
+        return [
+            cause for cause in causes if cause not in self.excluded and (self.kept is None or cause in self.kept)
+        ]
+
+
+# A query and its key are turned by the same angle where they are the same token, and a softmax over one key is 1:
+# what only attention sees of other tokens cannot show there. An adapter or fp8 cache may show or not.
+DECISIONS: Mapping[tuple[str, str], Decision] = {
+    ("weights", "same"): Decision(excluded=_TENSORS),
+    ("weights", "head"): Decision(kept=frozenset({"head", "vocabulary_rows", "stale_weights"})),
+    ("weights", "experts"): Decision(kept=frozenset({"expert", "stale_weights", "adapter"})),
+    ("weights", "low_rank"): Decision(kept=frozenset({"adapter"})),
+    ("weights", "rounded"): Decision(kept=frozenset({"fp8_weights"})),
+    ("weights", "values"): Decision(kept=_TENSORS),
+    ("context", "vanishes"): Decision(excluded=_OF_A_STATE_ALONE | {ROUNDING}),
+    ("context", "stays"): Decision(excluded=_SEEN_BY_ATTENTION),
+    ("context", "beginning"): Decision(kept=frozenset({"context"})),
+    ("repeat", "none"): Decision(excluded=frozenset({"dropout", "reductions"})),
+    ("repeat", "most"): Decision(kept=frozenset({"dropout", "reductions", "batch"})),
+    ("path", "none"): Decision(excluded=frozenset({"recurrent_state", "fp8_cache"})),
+    ("path", "most"): Decision(kept=frozenset({"recurrent_state", "fp8_cache", "chunked_prefill", ROUNDING})),
+    ("alone", "none"): Decision(excluded=frozenset({"batch", "packing", "padding"})),
+    ("alone", "most"): Decision(kept=frozenset({"batch", "packing", "padding"})),
+    ("float32", "most"): Decision(kept=_OF_ROUNDING),
+    ("float32", "none"): Decision(excluded=_OF_ROUNDING - {"routing"}),
+    ("routes", "most"): Decision(kept=frozenset({"routing", "routing_replay", "expert"})),
+    ("routes", "none"): Decision(excluded=frozenset({"routing", "routing_replay"})),
+}
+"""By experiment and result. "none" and "most" are the share of the gap that an experiment changes, or sees."""
+
+_KEYS: tuple[tuple[str, frozenset[str]], ...] = (
+    ("kv_cache_dtype", frozenset({"fp8_cache"})),
+    ("quantization", frozenset({"fp8_weights"})),
+    ("adapter", frozenset({"adapter"})),
+    ("*lm_head*", frozenset({"head_precision"})),
+    ("dtype", frozenset({ROUNDING, "head_precision", "routing"})),
+    ("router", frozenset({"routing"})),
+    ("*rope*", frozenset({"rope"})),
+    ("*sliding_window*", frozenset({"window"})),
+    ("*norm_eps*", frozenset({"norm"})),
+    ("*softcap*", frozenset({"attention_scale"})),
+    ("*attention_multiplier*", frozenset({"attention_scale"})),
+    ("*prefix_cach*", frozenset({"stale_prefix"})),
+    ("*chunked_prefill*", frozenset({"chunked_prefill"})),
+    ("max_num_batched_tokens", frozenset({"chunked_prefill", "batch"})),
+    ("*tensor_parallel_size", frozenset({"reductions"})),
+    ("train_mode", frozenset({"dropout"})),
+    ("padding", frozenset({"padding", "packing"})),
+    ("path", frozenset({"fp8_cache", "recurrent_state", ROUNDING})),
+    ("attn*", frozenset({ROUNDING, "attention_scale"})),
+    ("enforce_eager", frozenset({ROUNDING})),
+    ("compile", frozenset({ROUNDING})),
+    ("*batch_size", frozenset({"batch"})),
+    ("max_num_seqs", frozenset({"batch"})),
+)
+
+
+def decision(experiment: str, result: str) -> Decision:
+    """What a result says; one that the table does not have says nothing."""
+    return DECISIONS.get((experiment, result), Decision())
+
+
+def excluded_on_average(experiment: str, causes: Iterable[str]) -> float:
+    """How many of the causes an experiment rules out, each of its results being as likely as another; 0 where none
+    says anything of them."""
+    left = list(causes)
+    removed = [len(left) - len(of.over(left)) for (name, _), of in DECISIONS.items() if name == experiment]
+    return sum(removed) / len(removed) if removed else 0.0
+
+
+def causes_of_setting(key: str, value: str | None) -> frozenset[str]:
+    """What a setting that makes the gap is the cause of. A table of values is asked for each of its keys."""
+    names = [key]
+    with suppress(TypeError, ValueError):
+        table = json.loads(value or "")
+        names += [] if not isinstance(table, dict) else list(table)
+    return frozenset().union(
+        *(causes for name in names for pattern, causes in _KEYS if fnmatchcase(name.lower(), pattern))
+    )

@@ -1,0 +1,69 @@
+"""What the experiments of one diagnosis have in common: the audit that they are about, and where they are kept."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ...collection.collector import Events
+from ...collection.run_files import RUNS
+from ...config import AuditSettings, GateSettings
+from ..run_probe import plan_probe, run_probe
+
+if TYPE_CHECKING:
+    from ...measures.results import Interval
+    from ...reports.pair_fields import Probe
+
+PROMPTS = 16
+"""That an experiment computes, the run's first ones: effects that close a gap show in few."""
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """An audit whose gap is `gap`, its mean TV, and whose repeats have `floor`.
+
+    `directory` gets the probes' traces and reports; traces are shared by all of them. `deadline` is a time of
+    `time.monotonic`, after which no experiment begins.
+    """
+
+    settings: AuditSettings
+    directory: Path
+    gap: Interval
+    floor: float | None
+    on_event: Events
+    deadline: float = float("inf")
+
+    @property
+    def late(self) -> bool:
+        return time.monotonic() >= self.deadline
+
+    def probe(self, name: str, values: Sequence[str] = (), **changes: Any) -> Probe:
+        """What a probe says of the same two engines, `changes` made to the audit's settings.
+
+        Raises what `plan_probe` and `run_probe` do.
+        """
+        limit = min(self.settings.limit or PROMPTS, PROMPTS)
+        settings = self.settings.model_copy(
+            update={"limit": limit, "gate": GateSettings(), "baseline": None, **changes}
+        )
+        directory = self.directory / name
+        directory.mkdir(parents=True, exist_ok=True)
+        report = run_probe(
+            plan_probe(name, settings, tuple(values)),
+            settings,
+            directory,
+            store=self.directory / RUNS,
+            command=self.command(name, values),
+            on_event=self.on_event,
+        )
+        assert report.probe is not None
+        return report.probe
+
+    def command(self, name: str, values: Sequence[str] = ()) -> str:
+        """What a person types to run this probe."""
+        sides = f"--behavior {self.settings.behavior} --reference {self.settings.reference}"
+        asked = "".join(f" --values {value}" for value in values)
+        return f"mismatchscope probe {name} --model {self.settings.model} {sides}{asked} -o {name}"

@@ -1,0 +1,62 @@
+"""What results of experiments rule out: the table is of known causes and experiments, and never of all of them."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mismatchscope.diagnosis.catalogue import ROUNDING, causes, experiments
+from mismatchscope.diagnosis.decisions import DECISIONS, Decision, causes_of_setting, decision, excluded_on_average
+
+CAUSES = [*causes(), ROUNDING]
+
+
+@pytest.mark.parametrize(("experiment", "result"), DECISIONS)
+def test_a_result_is_of_a_known_experiment_and_of_known_causes_and_leaves_some(
+    experiment: str, result: str
+) -> None:
+    found = decision(experiment, result)
+    assert experiment in experiments()
+    assert found.excluded <= set(CAUSES)
+    assert found.kept is None or found.kept <= set(CAUSES)
+    assert 0 < len(found.over(CAUSES)) < len(CAUSES)
+
+
+@given(st.sampled_from(sorted(DECISIONS)), st.lists(st.sampled_from(CAUSES), unique=True))
+def test_a_result_removes_causes_and_keeps_the_order_of_the_others(
+    key: tuple[str, str], suspected: list[str]
+) -> None:
+    left = decision(*key).over(suspected)
+    assert left == [cause for cause in suspected if cause in left]
+    assert decision(*key).over(left) == left
+
+
+def test_a_result_that_nobody_knows_says_nothing() -> None:
+    assert decision("context", "unclear") == Decision()
+
+
+def test_one_token_contexts_part_weights_from_attention() -> None:
+    suspected = ["rope", "stale_weights", "attention_scale", "norm"]
+    assert decision("context", "vanishes").over(suspected) == ["rope", "attention_scale"]
+    assert decision("context", "stays").over(suspected) == ["stale_weights", "norm"]
+
+
+def test_an_experiment_is_worth_what_its_results_rule_out() -> None:
+    assert excluded_on_average("context", ["rope", "norm", "stale_weights"]) == 2  # 2, 1 and 3 by its three results
+    assert excluded_on_average("repeat", ["rope"]) == 0.5
+    assert excluded_on_average("layers", ["rope"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("kv_cache_dtype", "fp8", {"fp8_cache"}),
+        ("hf_overrides", '{"rope_theta": 5000}', {"rope"}),
+        ("hf_overrides", '{"sliding_window": 16, "rms_norm_eps": 1e-3}', {"window", "norm"}),
+        ("train_mode", "true", {"dropout"}),
+        ("seed", "1", set()),
+    ],
+)
+def test_a_setting_is_the_cause_of(key: str, value: str, expected: set[str]) -> None:
+    assert causes_of_setting(key, value) == expected
