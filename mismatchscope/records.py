@@ -2,8 +2,7 @@
 
 A worker runs in the interpreter of its engine, so this module needs the standard library, numpy and safetensors
 alone. Requests travel to the worker in one file; every finished sequence comes back as one *part*: a safetensors
-file with a checksum of what is in it, renamed into place when it is whole, so that whatever is on disk is usable
-after a kill at any moment. A part that cannot be read, or is not what was written, is as good as none.
+file with a checksum, renamed into place when it is whole. A part that is not what was written is as good as none.
 
 Shapes: T response tokens, K observed ids a token, V vocabulary, R states with a full distribution, S sequences.
 """
@@ -297,5 +296,5 @@ class Task:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Task:
         parts = {"evidence": Evidence, "sampling": Sampling, "composition": BatchComposition}
-        made = {key: kind(**data[key]) for key, kind in parts.items()} | {"stages": tuple(data["stages"])}
-        return cls(**data | made)
+        made = {key: kind(**data[key]) for key, kind in parts.items()}
+        return cls(**data | made | {key: tuple(data[key]) for key in ("stages", "extent")})
