@@ -18,7 +18,7 @@ from ..engines.common.stages import (
     kind_of,
     layer_of,
 )
-from ..reports.text import count, estimate, number
+from ..reports.text import count, estimate
 
 if TYPE_CHECKING:
     from ..measures.layer_results import Internals, StageDifference
@@ -92,12 +92,12 @@ def _standing_out(found: Internals) -> Iterator[ProbeConclusion]:
 def _beyond(own: Sequence[StageDifference], alike: Sequence[StageDifference]) -> str:
     most = max(own, key=lambda stage: stage.times_rounding or 0)
     kind = kind_of(most.stage)
-    created = f"{_created(most)} on the same input, {number(most.times_rounding)} roundings of {most.rounded_to}"
+    created = f"{_created(most)} on the same input, {_times(most.times_rounding)} roundings of {most.rounded_to}"
     where = _where(own, alike)
     if len(own) == 1 and len(alike) > 1:
         others = "; in no other layer does it create any"
         if most.times_others is not None:
-            others = f", and {number(most.times_others)} times as much as in any other layer"
+            others = f", and {_times(most.times_others)} times as much as in any other layer"
         sentence = f"{where} creates {created}{others}"
     elif len(own) > 1:
         sentence = f"{where} creates more than rounding: {most.stage} {created}"
@@ -139,8 +139,8 @@ def _other_dtype(own: Sequence[StageDifference], alike: Sequence[StageDifference
 def _among(own: Sequence[StageDifference], alike: Sequence[StageDifference]) -> str:
     most = max(own, key=_size)
     return (
-        f"{_where(own, alike)} creates {_created(most)}, {number(most.times_others)} times as much as in any other "
-        f"layer, yet no more than {number(most.times_rounding)} roundings of {most.rounded_to}: a small fault or "
+        f"{_where(own, alike)} creates {_created(most)}, {_times(most.times_others)} times as much as in any other "
+        f"layer, yet no more than {_times(most.times_rounding)} roundings of {most.rounded_to}: a small fault or "
         "another kernel, which cannot be told."
     )
 
@@ -163,7 +163,7 @@ def _ordinary(found: Internals, why_not_swapped: str | None) -> Iterator[ProbeCo
     most = max(known, key=lambda stage: stage.times_rounding or 0)
     yield _conclusion(
         "rounding",
-        f"No stage stands out: on the same input none creates more than {number(most.times_rounding)} roundings of "
+        f"No stage stands out: on the same input none creates more than {_times(most.times_rounding)} roundings of "
         f"{most.rounded_to} ({most.stage}; {most.limit:g} would). That is how kernels of this precision "
         "differ, and a fault that does less than that would not show.",
     )
@@ -189,7 +189,7 @@ def _amplified(found: Internals) -> str:
     most = max(known, key=lambda stage: stage.amplification or 0)
     if (most.amplification or 0) < 1.5:
         return ""
-    return f" {most.stage} amplifies most: {number(most.amplification)} times what it is given."
+    return f" {most.stage} amplifies most: {_times(most.amplification)} times what it is given."
 
 
 def _not_compared(found: Internals) -> Iterator[ProbeConclusion]:
@@ -219,6 +219,12 @@ def _where(own: Sequence[StageDifference], alike: Sequence[StageDifference]) -> 
     if len(layers) > _MOST_LISTED:
         return f"{name} of {len(layers)} of {len(alike)} layers, the first of them {layers[0]},"
     return f"{name} of layers {', '.join(layers[:-1])} and {layers[-1]}"
+
+
+def _times(value: float | None) -> str:
+    """A multiple, to two decimals or three digits."""
+    assert value is not None, "a stage that is spoken of has it"
+    return f"{value:.2f}" if value < 10 else f"{value:.1f}" if value < 100 else f"{value:,.0f}"
 
 
 def _size(stage: StageDifference) -> float:
