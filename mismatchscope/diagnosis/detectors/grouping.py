@@ -1,0 +1,123 @@
+"""Sequences that are off, and others that are not: what a log says of them tells why."""
+
+from __future__ import annotations
+
+from ..detector import Finding, Picture, detector, of_sequences
+from ..sample import Sample
+from ..statistics.grouping import Groups, by_metadata
+from ..statistics.size import gap
+from ..words import number, some_sequences
+
+_CHANCE = 5e-4
+_EXPLAINED = 0.2
+_TIMES = 1.6
+"""R of the sequences that are off over R of the others, at the least."""
+_GROWS_T = 4.5
+"""The slope of a level on the logarithm of an amount over its standard error."""
+
+MEANINGS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("worker", ("worker",)),
+    ("rank", ("worker",)),
+    ("engine", ("worker",)),
+    ("replica", ("worker",)),
+    ("host", ("worker",)),
+    ("lag", ("staleness",)),
+    ("staleness", ("staleness",)),
+    ("slot", ("packing",)),
+    ("padding", ("padding",)),
+    ("cached", ("stale_prefix",)),
+    ("version", ("stale_weights", "staleness", "worker")),
+    ("step", ("stale_weights", "adapter")),
+    ("batch", ("batch",)),
+    ("neighbour", ("batch",)),
+)
+"""What a column is about, by a part of its name, and the causes that go with it."""
+
+
+def meaning(name: str) -> tuple[str, ...]:
+    """The causes that go with a column; none of one that has no known meaning."""
+    return next((causes for part, causes in MEANINGS if part in name.lower()), ())
+
+
+@detector(
+    "worker",
+    "staleness",
+    "packing",
+    "padding",
+    "stale_prefix",
+    "stale_weights",
+    "adapter",
+    "batch",
+    needs=("metadata",),
+    tokens=64,
+)
+def metadata(sample: Sample) -> Finding | None:
+    """A column of metadata that says which sequences are off."""
+    size, columns = gap(sample), by_metadata(sample)
+    if size.value is None or size.value < 1.2 or not columns:
+        return None
+    clear = [each for each in columns if _is_clear(each)]
+    # A version is a step less a lag: it speaks for neither of them where they speak themselves.
+    clear = [each for each in clear if "version" not in each.name] or clear
+    if not clear:
+        return None
+    best = max(clear, key=lambda each: each.explained)
+    causes = _causes(best)
+    rivals = [each for each in clear if each is not best and each.explained > 0.8 * best.explained]
+    for each in rivals:
+        causes += tuple(cause for cause in _causes(each) if cause not in causes)
+    if not causes:
+        return None
+    assert best.low.value is not None and best.high.value is not None
+    explained_N = of_sequences(sample, best.high_S)
+    others = f" So does {' and '.join(each.name for each in rivals)}." if rivals else ""
+    return Finding(
+        causes=causes,
+        why=f"{best.name} separates them ({best.contrast}): R is {number(best.high.value)} floors in "
+        f"{int(best.high_S.sum()):,} sequences, and {number(best.low.value)} in the others.{others}",
+        statistic=f"R of the sequences that {best.name} sets apart, in floors",
+        value=best.high,
+        null=best.low.value,
+        explained_N=explained_N,
+        rest=sample.without(explained_N),
+        false_alarm=best.p,
+        picture=_picture(best),
+        **some_sequences(sample, explained_N),
+    )
+
+
+def _is_clear(groups: Groups) -> bool:
+    low, high = groups.low.value, groups.high.value
+    if low is None or high is None:
+        return False
+    if meaning(groups.name) == ("padding",) and groups.growth is not None:
+        slope, error = groups.growth
+        if slope > _GROWS_T * error:
+            return True
+    if groups.p > _CHANCE or groups.explained < _EXPLAINED:
+        return False
+    return high > _TIMES * low and high > 1.3
+
+
+def _causes(groups: Groups) -> tuple[str, ...]:
+    """One cause where the column has one, or where its course tells: a jump, or growth in proportion."""
+    causes = meaning(groups.name)
+    if causes != ("stale_weights", "adapter") or groups.growth is None:
+        return causes
+    slope, error = groups.growth
+    if slope > 0.45:
+        return ("adapter",)
+    return ("stale_weights",) if slope + 2.2 * error < 0.8 else causes
+
+
+def _picture(groups: Groups) -> Picture:
+    x = tuple(float(number) for number in range(len(groups.labels)))
+    return Picture(
+        "groups",
+        groups.name,
+        "R, in floors",
+        (("R", x, tuple(gap.value for gap in groups.gaps)),),
+        groups.labels,
+        (),
+        1.0,
+    )

@@ -1,0 +1,122 @@
+"""Gaps that begin or end at a place along the sequence."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..detector import Finding, Picture, detector, of_sequences
+from ..sample import Sample
+from ..statistics.position import Axis, Break, breaks, flips
+from ..statistics.stat import Stat
+from ..words import number, some_sequences
+
+_FLOOR = 1.7
+"""R of a part that counts as being at the floor."""
+
+
+@detector("window", "chunked_prefill", tokens=200)
+def boundary(sample: Sample) -> Finding | None:
+    """At the floor up to a place in the sequence, and above it from there on."""
+    found = breaks(sample)
+    place = found.get("absolute") or found.get("relative")
+    if place is None or not _rises_from_the_floor(place):
+        return None
+    other = found.get("relative") if place.axis == "absolute" else None
+    if other is not None and other.explained > 1.3 * place.explained:
+        return None
+    at_N = _places(sample, place.axis)
+    explained_N = sample.live_N & (at_N >= place.at)
+    slope, t = place.onward
+    causes: tuple[str, ...] = ("window", "chunked_prefill") if slope > 0 else ("chunked_prefill", "window")
+    course = ""
+    if abs(t) > 2.5:
+        causes = causes[:1]
+        course = (
+            ", and goes on growing: a window leaves more and more out"
+            if slope > 0
+            else ", and falls again: what was lost at a boundary matters less and less"
+        )
+    return Finding(
+        causes=causes,
+        why=f"R is {number(place.before.value)} floors before position {place.at:,} of the sequence and "
+        f"{number(place.after.value)} from there on{course}.",
+        statistic="R from the break on, in floors",
+        value=place.after,
+        null=place.before.value,
+        explained_N=explained_N,
+        rest=sample.without(explained_N),
+        scope=f"from position {place.at:,} of the sequence on",
+        picture=positions_picture(sample, place.axis, (("break", float(place.at)),)),
+        settings=("window", "chunk"),
+    )
+
+
+def _rises_from_the_floor(place: Break) -> bool:
+    before, after = place.before.value, place.after.value
+    if before is None or after is None or place.t < 4.5:
+        return False
+    if before < _FLOOR:
+        return after > 4 * before and place.explained > 0.04
+    # A few tokens may be off before; what counts is that most are not.
+    return place.explained > 0.25 and place.t > 8
+
+
+def _places(sample: Sample, axis: Axis) -> np.ndarray:
+    length_S = sample.evidence.prompt_length_S
+    if axis == "relative" or length_S is None:
+        return sample.evidence.position_N
+    return sample.evidence.position_N + length_S[sample.evidence.sequence_N]
+
+
+def positions_picture(sample: Sample, axis: Axis, marks: tuple[tuple[str, float], ...] = ()) -> Picture:
+    """R over positions, in up to thirty bins of as many tokens each."""
+    at = _places(sample, axis)[sample.scaled_N].astype(np.float64)
+    square = sample.gap_N[sample.scaled_N] ** 2
+    label = "position in the sequence" if axis == "absolute" else "position in the response"
+    if not len(at):
+        return Picture("positions", label, "R, in floors", (), (), marks, 1.0)
+    edges = np.unique(np.quantile(at, np.linspace(0, 1, min(31, 2 + len(at) // 20))))
+    index = np.clip(np.searchsorted(edges, at, side="right") - 1, 0, max(len(edges) - 2, 0))
+    count = np.bincount(index)
+    kept = count > 0
+    x = (np.bincount(index, at) / np.maximum(count, 1))[kept]
+    y = np.sqrt(np.bincount(index, square) / np.maximum(count, 1))[kept]
+    series = (("R", tuple(x.tolist()), tuple(y.tolist())),)
+    return Picture("positions", label, "R, in floors", series, (), marks, 1.0)
+
+
+@detector("weights_changed_in_response", tokens=200)
+def change_in_response(sample: Sample) -> Finding | None:
+    """Farther from the floor up to a place within the responses than after it."""
+    found = breaks(sample).get("relative")
+    own = flips(sample)
+    falling = int(np.count_nonzero((own.at_S >= 0) & ~own.rises_S))
+    if own.telling and falling >= max(3, 0.15 * own.telling) and own.inside.value and own.outside.value:
+        explained_N = of_sequences(sample, own.at_S >= 0)
+        before_N = sample.evidence.position_N < own.at_S[sample.evidence.sequence_N]
+        return _changed(
+            sample, explained_N & before_N, own.inside, own.outside, f"{falling:,} responses have one each"
+        )
+    if found is None or found.before.value is None or found.after.value is None:
+        return None
+    absolute = breaks(sample).get("absolute")
+    if absolute is not None and absolute.explained > found.explained:
+        return None
+    if found.t > -5.5 or found.before.value < 1.35 * found.after.value or found.explained < 0.115 or found.at < 8:
+        return None
+    explained_N = sample.live_N & (sample.evidence.position_N < found.at)
+    return _changed(sample, explained_N, found.before, found.after, f"about position {found.at:,}")
+
+
+def _changed(sample: Sample, explained_N: np.ndarray, high: Stat, low: Stat, where: str) -> Finding:
+    return Finding(
+        causes=("weights_changed_in_response",),
+        why=f"Within the responses R falls from {number(high.value)} floors to {number(low.value)} ({where}).",
+        statistic="R before the place within the response, in floors",
+        value=high,
+        null=low.value,
+        explained_N=explained_N,
+        rest=sample.without(explained_N),
+        picture=positions_picture(sample, "relative"),
+        **some_sequences(sample, explained_N),
+    )

@@ -1,0 +1,66 @@
+"""Columns and heads in 16 bits."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..detector import Finding, detector
+from ..sample import Sample
+from ..statistics.distributions import logit_grid
+from ..statistics.size import gap
+from ..statistics.stat import Stat
+from ..statistics.values import SIDES, other, stored_bits
+from ..words import NAMES, number, percent
+
+_TYPE = {8: "bfloat16", 11: "float16"}
+
+
+@detector("stored_precision", tokens=30)
+def stored(sample: Sample) -> Finding | None:
+    """One side's log-probs have 8 or 11 significant bits, and the gap is no larger than that makes it."""
+    found = stored_bits(sample)
+    if found is None:
+        return None
+    rest = sample.mended(found.rest_N)
+    before, after = gap(sample).value, gap(rest).value
+    explains = before is not None and after is not None and (after < 1.5 or after < 0.6 * before)
+    return Finding(
+        causes=("stored_precision",),
+        why=f"{percent(found.share)} of the log-probs of {NAMES[found.side]} need no more than {found.bits} "
+        f"significant bits, and {percent(found.other)} of {NAMES[other(found.side)]}'s: the column was stored in "
+        f"{_TYPE[found.bits]}, which moves a log-prob by up to 1/{2**found.bits} of it.",
+        statistic=f"share of log-probs with {found.bits} significant bits",
+        value=Stat(found.share, None, None, int(np.count_nonzero(sample.live_N))),
+        null=found.other,
+        explained_N=sample.live_N,
+        rest=rest,
+        harmless=not explains or (before is not None and before < 1.25),
+    )
+
+
+@detector("head_precision", needs=("distributions",), tokens=32)
+def grid(sample: Sample) -> Finding | None:
+    """The logits of one side alone are on a grid."""
+    found, size = logit_grid(sample), gap(sample)
+    if found is None or size.value is None:
+        return None
+    for side in SIDES:
+        ours, theirs = found.share[side], found.share[other(side)]
+        if not (ours > 0.8 and theirs < 0.5 * ours):
+            continue
+        # A grid of this step moves a logit by up to half of it; far more is another fault.
+        made = found.step / np.sqrt(12) / sample.floor.value
+        if size.value > 4 * max(made, 1.0):
+            return None
+        return Finding(
+            causes=("head_precision",),
+            why=f"{percent(ours)} of the differences of {NAMES[side]}'s logits are multiples of {found.step:g}, "
+            f"and {percent(theirs)} of {NAMES[other(side)]}'s: its head has 16 bits, which makes a gap of about "
+            f"{number(made)} floors.",
+            statistic="share of logit differences on a grid",
+            value=Stat(ours, None, None, int(np.count_nonzero(sample.live_N))),
+            null=theirs,
+            explained_N=sample.live_N,
+            harmless=size.value < 1.25,
+        )
+    return None

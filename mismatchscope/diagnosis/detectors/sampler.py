@@ -1,0 +1,216 @@
+"""What a sampler does to a distribution, on one side alone."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..detector import Finding, Picture, detector
+from ..sample import Sample
+from ..statistics.distributions import rows, scaling
+from ..statistics.masses import kept_sets, masses
+from ..statistics.seen_ids import scaling_of_seen
+from ..statistics.size import energy_below, gap, log_odds_line, mean_ratio, one_sided, upper_tail
+from ..statistics.stat import Stat, standard_error
+from ..statistics.values import SIDES
+from ..words import NAMES, number, percent
+
+_MOVED = 1.25
+"""In floors: a gap that is smaller is no reason to look for a temperature."""
+
+
+@detector("temperature", needs=("distributions",), tokens=32)
+def proportional_logits(sample: Sample) -> Finding | None:
+    """One side's log-probs are a multiple of the other's at every state."""
+    found, size = scaling(sample), gap(sample)
+    if found is None or found.slope.value is None or size.value is None or size.value < _MOVED:
+        return None
+    factor = found.slope.value
+    if found.explained < _explained_needed(size.value) or abs(factor - 1) < 3 * found.spread:
+        return None
+    return Finding(
+        causes=("temperature",),
+        why=f"At every state π's log-probs are {number(factor)} times μ's up to a constant, which explains "
+        f"{percent(found.explained)} of how they differ; without a temperature the factor is 1.",
+        statistic="factor of π's log-probs on μ's",
+        value=found.slope,
+        null=1.0,
+        explained_N=sample.live_N,
+        picture=log_odds_picture(sample),
+    )
+
+
+def _explained_needed(size: float) -> float:
+    """Rounding takes its part of what a line can explain: the more, the smaller the gap."""
+    return min(0.9, 0.9 * (1 - 1 / size**2))
+
+
+@detector("truncation", "padded_vocabulary", tokens=64)
+def one_way(sample: Sample) -> Finding | None:
+    """π is below μ wherever they differ, and the mean ratio below 1: mass of π lies where μ does not go."""
+    ratio, sided, size, above = mean_ratio(sample), one_sided(sample), gap(sample), upper_tail(sample)
+    error = standard_error(ratio)
+    if None in (ratio.value, sided.value, size.value, above, error) or rows_are_whole(sample):
+        return None
+    assert ratio.value is not None and sided.value is not None and size.value is not None
+    assert above is not None and error is not None
+    below = energy_below(sample)
+    if size.value < 1.4 or sided.n < 12 or sided.value < 0.9 or above > 4:
+        return None
+    # Rounding is on both sides alike, and has its part of the squares: the more, the smaller the gap.
+    if below is None or below < 1 - 1.5 / size.value**2:
+        return None
+    if (ratio.value - 1) > -5 * max(error, 1e-6):
+        return None
+    zeros = float(np.mean(sample.evidence.logp_mu_N[sample.live_N] == 0))
+    ours = float(np.mean(sample.evidence.logp_pi_N[sample.live_N] == 0))
+    kept_alone = zeros > 0.12 and zeros > 3 * ours
+    causes = ("truncation",) if kept_alone else ("truncation", "padded_vocabulary")
+    alone = f"; μ keeps a token alone at {percent(zeros)} of the states" if kept_alone else ""
+    return Finding(
+        causes=causes,
+        why=f"{percent(sided.value)} of the tokens that are apart have π below μ, and the mean ratio is "
+        f"{ratio.value:.4f}, which is 1 where tokens were drawn from μ and π has no mass elsewhere{alone}.",
+        statistic="mean ratio",
+        value=ratio,
+        null=1.0,
+        explained_N=sample.live_N,
+        picture=log_odds_picture(sample),
+    )
+
+
+def rows_are_whole(sample: Sample) -> bool:
+    """Whether whole distributions tell it better."""
+    found = rows(sample)
+    return found is not None and found.ids is None
+
+
+@detector("temperature", "penalty", tokens=200)
+def log_odds(sample: Sample) -> Finding | None:
+    """One side's log-odds are a multiple of the other's: of all tokens alike, or of those that came before."""
+    lines, size, below = log_odds_line(sample), gap(sample), energy_below(sample)
+    if rows(sample) is not None or lines is None or size.value is None or size.value < _MOVED or below is None:
+        return None
+    line = lines.all
+    if abs(line.t) < 4 or line.correlation < 0.8 or below > 0.97 or _ratio_is_low(sample):
+        return None
+    times = lines.times_as_steep
+    if line.explained > 0.3:
+        causes = _by_steepness(times, line.explained)
+    elif line.explained > 0.15 and times is not None and times > 2.2 and abs(lines.again_t) > 3.5:
+        causes = ("penalty",)
+    else:
+        return None
+    of_repeated = "" if times is None else f", {number(times)} times as steeply for tokens that came before"
+    return Finding(
+        causes=causes,
+        why=f"π's log-odds are about {number(line.factor.value)} times μ's{of_repeated}, which explains "
+        f"{percent(line.explained)} of how they differ; without a temperature or a penalty the factor is 1.",
+        statistic="factor of π's log-odds on μ's",
+        value=line.factor,
+        null=1.0,
+        explained_N=sample.live_N,
+        picture=log_odds_picture(sample),
+    )
+
+
+def _by_steepness(times: float | None, explained: float) -> tuple[str, ...]:
+    """A temperature tilts all tokens alike, a penalty those that came before."""
+    if times is None:
+        return ("temperature", "penalty") if explained < 0.6 else ("temperature",)
+    if times < 1.75 and (explained > 0.5 or times < 1.4):
+        return ("temperature",)
+    if times > 1.9 and explained < 0.5:
+        return ("penalty",)
+    return ("temperature", "penalty")
+
+
+def log_odds_picture(sample: Sample) -> Picture:
+    """The difference of the log-odds over their mean, in twenty bins."""
+    use_N = sample.live_N & (sample.p_N < 0.999) & (sample.p_N > 1e-8)
+    odds = []
+    for logp_N in (sample.evidence.logp_mu_N, sample.evidence.logp_pi_N):
+        logp = np.minimum(logp_N[use_N], -1e-4)
+        odds.append(logp - np.log(-np.expm1(logp)))
+    mean, difference = (odds[0] + odds[1]) / 2, odds[1] - odds[0]
+    if len(mean) < 40:
+        return Picture("log_odds", "mean log-odds", "difference of the log-odds, π − μ", ())
+    edges = np.unique(np.quantile(mean, np.linspace(0, 1, 21)))
+    index = np.clip(np.searchsorted(edges, mean, side="right") - 1, 0, len(edges) - 2)
+    count = np.bincount(index, minlength=len(edges) - 1)
+    x, y = (np.bincount(index, each, minlength=len(count)) / np.maximum(count, 1) for each in (mean, difference))
+    kept = count > 0
+    series = (("mean of a bin", tuple(x[kept].tolist()), tuple(y[kept].tolist())),)
+    return Picture("log_odds", "mean log-odds", "difference of the log-odds, π − μ", series)
+
+
+def _ratio_is_low(sample: Sample) -> bool:
+    """Whether the mean ratio is clearly below 1, which no temperature makes it."""
+    ratio = mean_ratio(sample)
+    error = standard_error(ratio)
+    return ratio.value is not None and error is not None and (ratio.value - 1) < -6 * max(error, 1e-5)
+
+
+@detector("truncation", needs=("whole distributions",), tokens=16)
+def cut_off(sample: Sample) -> Finding | None:
+    """One side has no mass at ids where the other has some."""
+    found, sets = masses(sample), kept_sets(sample)
+    if found is None or sets is None:
+        return None
+    for side, theirs in zip(SIDES, reversed(SIDES), strict=True):
+        if found[side].excluded < 0.01 or found[theirs].excluded > 0.5 * found[side].excluded:
+            continue
+        return Finding(
+            causes=("truncation",),
+            why=f"{NAMES[side]} has no mass at {percent(found[side].excluded)} of the ids, where {NAMES[theirs]} "
+            f"has {percent(found[side].beyond)} of its mass; uncut, both have some at every id.",
+            statistic="share of ids without mass on one side",
+            value=Stat(found[side].excluded, None, None, sets.of_rows),
+            null=0.0,
+            explained_N=sample.live_N,
+            picture=log_odds_picture(sample),
+        )
+    return None
+
+
+@detector("padded_vocabulary", needs=("whole distributions",), tokens=16)
+def missing_mass(sample: Sample) -> Finding | None:
+    """One side's probabilities do not add up to 1."""
+    found = masses(sample)
+    if found is None:
+        return None
+    for side, theirs in zip(SIDES, reversed(SIDES), strict=True):
+        if found[side].missing < 3e-5 or abs(found[theirs].missing) > 0.1 * found[side].missing:
+            continue
+        count = 0 if (shown := rows(sample)) is None else len(shown.token_M)
+        return Finding(
+            causes=("padded_vocabulary",),
+            why=f"{NAMES[side]}'s probabilities leave {percent(found[side].missing)} of the mass out, "
+            f"{NAMES[theirs]}'s {percent(abs(found[theirs].missing))}: ids that are not shown have it.",
+            statistic="mass that is missing",
+            value=Stat(found[side].missing, None, None, count),
+            null=0.0,
+            explained_N=sample.live_N,
+            picture=log_odds_picture(sample),
+        )
+    return None
+
+
+@detector("penalty", needs=("token ids", "distributions"), tokens=32)
+def seen_ids(sample: Sample) -> Finding | None:
+    """Ids that came before in their response are scaled, and others are not."""
+    found, size = scaling_of_seen(sample), gap(sample)
+    if found is None or size.value is None or size.value < _MOVED:
+        return None
+    if found.explained < 0.4 * (1 - 1 / size.value**2) or abs(found.seen) < 2.5 * abs(found.unseen):
+        return None
+    return Finding(
+        causes=("penalty",),
+        why=f"π's log-probs of ids that came before in their response are {number(1 + found.seen)} times μ's, "
+        f"those of others {number(1 + found.unseen)} times, which explains {percent(found.explained)} of how they "
+        "differ; without a penalty both factors are 1.",
+        statistic="factor of π's log-probs on μ's, of ids that came before",
+        value=Stat(1 + found.seen, None, None, found.rows),
+        null=1.0,
+        explained_N=sample.live_N,
+        picture=log_odds_picture(sample),
+    )
