@@ -1,1 +1,0 @@
-"""Tokens that other experts served."""

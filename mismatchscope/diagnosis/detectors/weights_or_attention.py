@@ -1,1 +1,0 @@
-"""What is left when no value, place or label tells: the weights, attention, or what either computes with."""
