@@ -10,8 +10,10 @@ from ..statistics.distributions import logit_grid
 from ..statistics.size import gap
 from ..statistics.stat import Stat
 from ..statistics.values import SIDES, other, stored_bits
-from ..words import NAMES, number, percent
+from ..words import NAMES, percent
 
+_OF_A_HEAD = 0.08
+"""Root mean square of z that a head in 16 bits makes at the most."""
 _TYPE = {8: "bfloat16", 11: "float16"}
 
 
@@ -48,15 +50,13 @@ def grid(sample: Sample) -> Finding | None:
         ours, theirs = found.share[side], found.share[other(side)]
         if not (ours > 0.8 and theirs < 0.5 * ours):
             continue
-        # A grid of this step moves a logit by up to half of it; far more is another fault.
-        made = found.step / np.sqrt(12) / sample.floor.value
-        if size.value > 4 * max(made, 1.0):
+        # A head in 16 bits moves z by a few hundredths; far more is another fault.
+        if size.value * sample.floor.value > _OF_A_HEAD:
             return None
         return Finding(
             causes=("head_precision",),
             why=f"{percent(ours)} of the differences of {NAMES[side]}'s logits are multiples of {found.step:g}, "
-            f"and {percent(theirs)} of {NAMES[other(side)]}'s: its head has 16 bits, which makes a gap of about "
-            f"{number(made)} floors.",
+            f"and {percent(theirs)} of {NAMES[other(side)]}'s: its head has 16 bits.",
             statistic="share of logit differences on a grid",
             value=Stat(ours, None, None, int(np.count_nonzero(sample.live_N))),
             null=theirs,

@@ -9,11 +9,21 @@ from ..sample import Sample
 from ..statistics.distributions import rows, scaling
 from ..statistics.masses import kept_sets, masses
 from ..statistics.seen_ids import scaling_of_seen
-from ..statistics.size import energy_below, gap, log_odds_line, mean_ratio, one_sided, upper_tail
+from ..statistics.size import (
+    energy_below,
+    gap,
+    log_odds_line,
+    mean_ratio,
+    one_sided,
+    rank_with_probability,
+    upper_tail,
+)
 from ..statistics.stat import Stat, standard_error
 from ..statistics.values import SIDES
 from ..words import NAMES, number, percent
 
+_RANKS = 0.36
+"""Rank correlation of z and log p: 0.41 and more of temperatures, below 0.25 of other causes."""
 _MOVED = 1.25
 """In floors: a gap that is smaller is no reason to look for a temperature."""
 
@@ -90,38 +100,28 @@ def log_odds(sample: Sample) -> Finding | None:
     lines, size, below = log_odds_line(sample), gap(sample), energy_below(sample)
     if rows(sample) is not None or lines is None or size.value is None or size.value < _MOVED or below is None:
         return None
-    line = lines.all
-    if abs(line.t) < 4 or line.correlation < 0.8 or below > 0.97 or _ratio_is_low(sample):
+    line, ranks, times = lines.all, rank_with_probability(sample), lines.times_as_steep
+    if line.correlation < 0.8 or below > 0.97 or ranks is None or _ratio_is_low(sample):
         return None
-    times = lines.times_as_steep
-    if line.explained > 0.3:
-        causes = _by_steepness(times, line.explained)
-    elif line.explained > 0.15 and times is not None and times > 2.2 and abs(lines.again_t) > 3.5:
-        causes = ("penalty",)
+    if abs(ranks) > _RANKS and abs(line.t) > 3:
+        causes: tuple[str, ...] = ("temperature",)
+    elif (
+        line.explained > 0.15 and times is not None and times > 1.9 and abs(lines.again_t) > 3.5 and abs(line.t) > 4
+    ):
+        causes = ("penalty",) if times > 2.2 or abs(ranks) < 0.28 else ("penalty", "temperature")
     else:
         return None
     of_repeated = "" if times is None else f", {number(times)} times as steeply for tokens that came before"
     return Finding(
         causes=causes,
-        why=f"π's log-odds are about {number(line.factor.value)} times μ's{of_repeated}, which explains "
-        f"{percent(line.explained)} of how they differ; without a temperature or a penalty the factor is 1.",
-        statistic="factor of π's log-odds on μ's",
-        value=line.factor,
-        null=1.0,
+        why=f"π's log-odds are about {number(line.factor.value)} times μ's{of_repeated}; z has a rank correlation "
+        f"of {number(ranks)} with log p, and none where neither a temperature nor a penalty differs.",
+        statistic="rank correlation of z and log p",
+        value=Stat(ranks, None, None, line.factor.n),
+        null=0.0,
         explained_N=sample.live_N,
         picture=log_odds_picture(sample),
     )
-
-
-def _by_steepness(times: float | None, explained: float) -> tuple[str, ...]:
-    """A temperature tilts all tokens alike, a penalty those that came before."""
-    if times is None:
-        return ("temperature", "penalty") if explained < 0.6 else ("temperature",)
-    if times < 1.75 and (explained > 0.5 or times < 1.4):
-        return ("temperature",)
-    if times > 1.9 and explained < 0.5:
-        return ("penalty",)
-    return ("temperature", "penalty")
 
 
 def log_odds_picture(sample: Sample) -> Picture:

@@ -93,6 +93,19 @@ class Line(NamedTuple):
     correlation: float
 
 
+@statistic
+def rank_with_probability(sample: Sample) -> float | None:
+    """Rank correlation of z with the mean log-prob: a temperature moves likely tokens one way and others the other,
+    whatever a few of them weigh in a line."""
+    if np.count_nonzero(sample.scaled_N) < _FEWEST_OF_A_LINE:
+        return None
+    from scipy.stats import spearmanr
+
+    mean_N = (sample.evidence.logp_mu_N + sample.evidence.logp_pi_N)[sample.scaled_N]
+    z_M = sample.z_N[sample.scaled_N]
+    return float(spearmanr(z_M, mean_N).statistic) if np.ptp(z_M) > 0 and np.ptp(mean_N) > 0 else None
+
+
 class Lines(NamedTuple):
     """Of all tokens, and of those that came before in their response over the others; None without their ids."""
 

@@ -1,0 +1,162 @@
+"""What is left when no value, place or label tells: the weights, attention, or what either computes with."""
+
+from __future__ import annotations
+
+from ..detector import Finding, detector
+from ..sample import Sample
+from ..statistics.distributions import beyond_head
+from ..statistics.function import of_bigrams, of_previous, of_tokens
+from ..statistics.grouping import of_sequences
+from ..statistics.logit_errors import at_few_ids
+from ..statistics.position import first_token, growth
+from ..statistics.size import at_floor, gap, tail
+from ..statistics.stat import Stat
+from ..words import number, percent
+from .position import positions_picture
+
+_BEYOND = 1.5
+
+
+@detector("head", "vocabulary_rows", "head_precision", needs=("whole distributions",), tokens=32)
+def beyond_the_body(sample: Sample) -> Finding | None:
+    """A difference of the logits that no hidden state makes, through the head that both sides should have."""
+    outside, size, few = beyond_head(sample), gap(sample), at_few_ids(sample)
+    if outside is None or size.value is None or few is None:
+        return None
+    # Rounding lies outside as well: the larger the gap, the less of it is rounding's.
+    if size.value < 2 or outside < 0.2 or outside < 0.75 * min(1.0, (2.5 / size.value) ** 2):
+        return None
+    rows = few.share > 0.6
+    causes = ("vocabulary_rows",) if rows else ("head",)
+    where = f"a tenth of the ids holds {percent(few.share)} of it" if rows else "it is spread over the ids"
+    return Finding(
+        causes=causes,
+        why=f"{percent(outside)} of the difference of the logits lies outside what hidden states can make through "
+        f"the head, and none would where the head is the same; {where}.",
+        statistic="share of the logit difference outside the head's column space",
+        value=Stat(outside, None, None, few.rows),
+        null=0.0,
+        explained_N=sample.live_N,
+    )
+
+
+@detector("head", "vocabulary_rows", needs=("token ids",), tokens=200)
+def function_of_the_token(sample: Sample) -> Finding | None:
+    """A gap that is the same wherever a token comes again, and that the token before has no part in."""
+    found = _functions(sample)
+    size, spread, mixed = gap(sample), tail(sample), of_sequences(sample)
+    if found is None or size.value is None or spread is None or mixed.value is None:
+        return None
+    bigrams, tokens, previous = found
+    assert bigrams.value is not None and tokens.value is not None and previous.value is not None
+    if (
+        size.value < _BEYOND
+        or min(bigrams.value, tokens.value) < 0.48
+        or previous.value > 0.25
+        or mixed.value > 0.09
+    ):
+        return None
+    causes = ("head",) if spread < 1.25 else ("vocabulary_rows",) if spread > 1.45 else ("head", "vocabulary_rows")
+    shape = "of all tokens alike" if causes == ("head",) else "of some tokens more than of others"
+    return Finding(
+        causes=causes,
+        why=f"z of equal tokens in other prompts has a correlation of {number(tokens.value)}, {shape}, and after "
+        f"equal tokens one of {number(previous.value)}; noise and attention have none.",
+        statistic="intraclass correlation of z over equal tokens",
+        value=tokens,
+        null=0.0,
+        explained_N=sample.live_N,
+    )
+
+
+def _functions(sample: Sample) -> tuple[Stat, Stat, Stat] | None:
+    found = of_bigrams(sample), of_tokens(sample), of_previous(sample)
+    return None if any(each.value is None for each in found) else found
+
+
+@detector("head_precision", "dropout", needs=("token ids",), tokens=200)
+def noise(sample: Sample) -> Finding | None:
+    """A gap that is a function of nothing that repeats: of the size of a rounding error, or as dropout makes it."""
+    found, size, spread, mixed = _functions(sample), gap(sample), tail(sample), of_sequences(sample)
+    if found is None or size.value is None or spread is None or mixed.value is None or size.value < 3:
+        return None
+    largest = max(abs(each.value) for each in found if each.value is not None)
+    if mixed.value > 0.08:
+        return None
+    if spread < 1.12 and max(abs(found[0].value or 0), abs(found[1].value or 0)) < 0.15:
+        if size.value * sample.floor.value > 0.08:
+            return None
+        causes: tuple[str, ...] = ("head_precision",)
+        shape = "no token is farther than rounding the logits to 16 bits puts it"
+    elif 1.3 < spread < 2.6 and largest < 0.26:
+        causes, shape = ("dropout",), "and some tokens are farther than others"
+    else:
+        return None
+    return Finding(
+        causes=causes,
+        why=f"z of equal tokens has a correlation of {number(found[1].value)}, and one of 0.2 to 0.9 where weights "
+        f"differ; its root mean square is {number(spread)} times its median scale, {shape}.",
+        statistic="root mean square of z over its robust scale",
+        value=Stat(spread, None, None, size.n),
+        null=1.0,
+        explained_N=sample.live_N,
+    )
+
+
+@detector("fp8_cache", tokens=200)
+def decoded_tokens(sample: Sample) -> Finding | None:
+    """The first token of the responses, which no cache has touched, at the floor, and all others far from it."""
+    (first, later), size, level = first_token(sample), gap(sample), at_floor(sample)
+    if (
+        first.value is None
+        or first.high is None
+        or later.value is None
+        or size.value is None
+        or level.value is None
+    ):
+        return None
+    if first.n < 12 or first.high > 1.3 or later.value < 100 * max(first.value, 1.0) or level.value > 0.3:
+        return None
+    after_N = sample.live_N & (sample.evidence.position_N > 0)
+    return Finding(
+        causes=("fp8_cache",),
+        why=f"R is {number(first.value)} floors at the first token of the responses, which prefill gives, and "
+        f"{number(later.value)} at those that were decoded after it.",
+        statistic="R of tokens after the first one, in floors",
+        value=later,
+        null=first.value,
+        explained_N=after_N,
+        rest=sample.without(after_N),
+        picture=positions_picture(sample, "relative"),
+    )
+
+
+@detector("rope", "attention_scale", "fp8_cache", "context", tokens=200)
+def along_the_sequence(sample: Sample) -> Finding | None:
+    """A gap that grows smoothly with the position, or falls with it."""
+    course, size, mixed = growth(sample), gap(sample), of_sequences(sample)
+    if course is None or size.value is None or mixed.value is None or size.value < 2 or mixed.value > 0.12:
+        return None
+    exponent, t = course
+    causes: tuple[str, ...]
+    if exponent > 0.5 and t > 4:
+        causes = ("rope", "attention_scale", "fp8_cache")
+        way = "grows"
+    elif exponent < -0.3 and t < -3:
+        causes = ("context", "attention_scale")
+        way = "falls"
+    else:
+        return None
+    (first, _), absolute = first_token(sample), sample.evidence.prompt_length_S is not None
+    if way == "falls" and first.value is not None and first.value < 1.5:
+        return None
+    return Finding(
+        causes=causes,
+        why=f"|z| {way} with the position to the power of {number(exponent)} (t = {number(t)}), without a break: "
+        "what rounding makes has no course.",
+        statistic="exponent of |z| over the position",
+        value=Stat(exponent, exponent * (1 - 1.96 / abs(t)), exponent * (1 + 1.96 / abs(t)), size.n),
+        null=0.0,
+        explained_N=sample.live_N,
+        picture=positions_picture(sample, "absolute" if absolute else "relative"),
+    )
