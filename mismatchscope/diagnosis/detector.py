@@ -28,6 +28,8 @@ STAGES = (
     "precision",
     "position",
     "grouping",
+    "routing",
+    "weights_or_attention",
 )
 """The files of detectors/, in the order in which they are asked."""
 
