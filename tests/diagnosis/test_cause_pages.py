@@ -1,0 +1,61 @@
+"""The pages of docs/causes: one a cause, current, and with nothing that leads nowhere."""
+
+from __future__ import annotations
+
+import re
+import runpy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mismatchscope.diagnosis.catalogue import causes
+from mismatchscope.diagnosis.decisions import DECISIONS
+
+ROOT = Path(__file__).resolve().parents[2]
+DIRECTORY = ROOT / "docs" / "causes"
+CODES = list(causes())
+LINK = re.compile(r"\]\(([^)\s#]+)[^)\s]*\)")
+
+
+@pytest.fixture(scope="module")
+def generator() -> dict[str, Any]:
+    return runpy.run_path(str(ROOT / "scripts" / "generate_cause_pages.py"))
+
+
+def test_the_pages_are_those_that_the_script_writes(generator: dict[str, Any]) -> None:
+    written = {file.name: file.read_text(encoding="utf-8") for file in DIRECTORY.glob("*.md")}
+    assert written == generator["pages"](), "run scripts/generate_cause_pages.py"
+
+
+def test_there_is_a_page_a_cause_with_every_section(generator: dict[str, Any]) -> None:
+    assert set(generator["texts"]()) == set(CODES)
+    for code in CODES:
+        page = (DIRECTORY / f"{code}.md").read_text(encoding="utf-8")
+        assert page.count("\n## ") == 7, code
+        assert "mismatchscope " in page.partition("## How to prove it")[2].partition("## How to fix it")[0], code
+
+
+def test_links_of_the_pages_lead_somewhere() -> None:
+    for file in DIRECTORY.glob("*.md"):
+        for target in LINK.findall(file.read_text(encoding="utf-8")):
+            assert (DIRECTORY / target).is_file(), f"{file.name} links to {target}"
+
+
+def test_every_result_of_an_experiment_has_words(generator: dict[str, Any]) -> None:
+    assert set(generator["RESULTS"]) == set(DECISIONS)
+
+
+def test_plots_are_small_and_have_nothing_of_the_day_they_were_drawn_on(generator: dict[str, Any]) -> None:
+    drawn = {file.stem: file for file in (DIRECTORY / "plots").glob("*.svg")}
+    assert set(drawn) == set(generator["plots"]()) <= set(CODES)
+    for code, file in drawn.items():
+        text = file.read_text(encoding="utf-8")
+        assert text.startswith("<svg xmlns=") and len(text) < 40_000, code
+        assert not re.search(r"<metadata|<dc:date|20\d\d-\d\d-\d\d", text), code
+
+
+def test_a_cause_is_told_from_causes_that_there_are(generator: dict[str, Any]) -> None:
+    for code, text in generator["texts"]().items():
+        others = [other for other, _ in text["confused"]]
+        assert others and code not in others and set(others) <= set(CODES), code
