@@ -22,10 +22,11 @@ from mismatchscope.comparison.known_effects import EFFECTS
 from mismatchscope.config import load_settings
 from mismatchscope.engines import registry
 from mismatchscope.engines.spec import parse_spec, resolve_options
-from mismatchscope.measures import results
+from mismatchscope.measures import diagnosis_results, results
 from mismatchscope.measures.correction_results import Correction
 from mismatchscope.measures.corrections import USUAL
 from mismatchscope.probes import audit
+from mismatchscope.reports import confirmation_fields
 from mismatchscope.reports import document as report
 from mismatchscope.reports.formats import FORMATS, Format, render
 from mismatchscope.traces import Manifest, Trace
@@ -209,6 +210,10 @@ def codes(page: str) -> set[str]:
 def test_every_figure_is_defined() -> None:
     wanted = fields(results.Alpha, results.TokenMeasures, results.SequenceMeasures, results.Statistic)
     wanted |= fields(report.Floors, report.Floor, Correction) - {"name", "parameters"}
+    wanted |= fields(diagnosis_results.DiagnosisAnswer, diagnosis_results.DiagnosedCause)
+    wanted |= fields(diagnosis_results.DiagnosisPicture, diagnosis_results.DetectorRecord)
+    wanted |= set(get_args(get_type_hints(diagnosis_results.DiagnosisAnswer)["code"]))
+    wanted |= fields(*(getattr(confirmation_fields, name) for name in ("Confirmation", "ExperimentStep", "Proof")))
     wanted |= fields(report.BaselineComparison, report.PairSummary, results.Bounds)
     wanted |= set(get_args(report.BaselineComparison.model_fields["verdict"].annotation))
     wanted |= set(get_args(report.Finding.model_fields["code"].annotation))

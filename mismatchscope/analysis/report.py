@@ -11,6 +11,7 @@ from .. import __version__
 from ..comparison.alarms import heavy_weights_alarm, leak_alarm
 from ..comparison.chart_data import chart_data_of
 from ..comparison.context import Context
+from ..comparison.diagnosed import diagnosis_fields
 from ..comparison.pair import PolicyPair
 from ..comparison.reading import per_response_of
 from ..comparison.reduction import reduce_alpha
@@ -111,6 +112,7 @@ def report_of(
         native_metrics=metrics,
         sequences=statistics.sequences_shown.results(),
         **over_the_run,
+        **diagnosis_fields(statistics.token_sample.evidence()),
         provenance=Provenance(
             behavior=_side(log, "behavior"),
             reference=_side(log, "reference"),

@@ -23,6 +23,7 @@ from .rows import Rejected, blocks_of
 from .sequences import SequenceSamples
 from .settings import AnalysisSettings
 from .states import states_of, target_states
+from .token_sample import TokenSample
 
 
 class LogStatistic(Protocol):
@@ -33,7 +34,10 @@ class LogStatistic(Protocol):
     def merge(self, other: Self) -> None: ...
 
 
-_STATISTICS = ("corrections", "correction_audit", "distribution", "groups", "native_metrics", "sequences_shown")
+_STATISTICS = (
+    *("corrections", "correction_audit", "distribution", "groups", "native_metrics", "sequences_shown"),
+    "token_sample",
+)
 """The attributes of `LogStatistics` that keep to `LogStatistic`."""
 
 
@@ -49,6 +53,7 @@ class LogStatistics:
         self.groups = GroupSums()
         self.native_metrics = NativeMetrics(settings)
         self.sequences_shown = SequenceSamples()
+        self.token_sample = TokenSample()
         self.rejected = Rejected()
         self.rows = self.sequences = self.partial = 0
         self.prompts_unknown = 0

@@ -11,12 +11,14 @@ from ..reports.document import Report
 from ..traces.reader import Trace
 from .baseline import compare_with_baseline
 from .context import Context
+from .diagnosed import diagnosis_fields
 from .finding import finding_of
 from .floors import NO_REPEATS, Repeats, measure_floors
 from .pair import Pair, measure_pair
 from .pair_report import counts_of, report_of_pair
 from .provenance import provenance_of
 from .three_policies import OtherPairs
+from .token_evidence import evidence_of
 
 
 def compare(
@@ -64,7 +66,7 @@ def compare(
     report = report_of_pair(
         pair, finding, counts, noise=noise, others=_other_pairs(pair, target), command=command, started=started
     )
-    beside = {
+    beside = diagnosis_fields(evidence_of(pair, noise, report.provenance.difference)) | {
         "baseline": None if baseline is None else compare_with_baseline(pair, baseline, noise.behavior),
         "provenance": report.provenance.model_copy(
             update={"target": None if target is None else provenance_of(target)}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..reports.document import Difference, RoundingSize
+from ..reports.difference_fields import Difference, RoundingSize
 from ..reports.fields import flatten
 from ..traces.reader import Trace
 from .known_effects import effect, effect_rank, is_irrelevant, one_side_says

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from ..reports.document import Finding, RoundingSize
+from ..reports.difference_fields import RoundingSize
+from ..reports.document import Finding
 from ..reports.reading_fields import PerResponse, Reading
 from .next_step import next_step_of
 from .pair import Pair, PolicyPair

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from ..reports.document import RoundingSize
+from ..reports.difference_fields import RoundingSize
 from ..traces.schema import Manifest
 from .known_effects import is_low_precision
 from .pair import Pair
@@ -42,17 +42,34 @@ def rounding_size(pair: Pair) -> RoundingSize | None:
 
 
 def _usual(manifest: Manifest) -> float:
-    """Of one side: an unknown dtype may be any, and a temperature below 1 magnifies what rounding does."""
-    effective, config = manifest.effective, manifest.model.config or {}
+    """Of one side, with all that makes a gap of sound engines larger."""
+    config = manifest.model.config or {}
+    usual = _usual_of_dtype(manifest)
+    if any(map(is_low_precision, _precisions(manifest, config))):
+        usual = max(usual, _USUAL["bfloat16"] * _LOW_PRECISION_FACTOR)
+    if _experts(config) > 1:
+        usual = max(usual, _MIXTURE_OF_EXPERTS)
+    return _magnified(usual, manifest)
+
+
+def usual_of_rounding(manifest: Manifest) -> float:
+    """Of one side, of rounding to its dtype alone: 8-bit numbers and routes are causes that have names."""
+    return _magnified(_usual_of_dtype(manifest), manifest)
+
+
+def _usual_of_dtype(manifest: Manifest) -> float:
+    """An unknown dtype may be any."""
+    effective = manifest.effective
     dtypes = [str(effective.get(key)) for key in ("dtype", "lm_head", "logits_dtype", "logprob_dtype")]
     known = [_USUAL[name] for dtype in dtypes for name in _USUAL if name in dtype]
     usual = max(known) if known and effective.get("dtype") in _USUAL else _USUAL["bfloat16"]
     if manifest.environment.get("cuda_matmul_tf32"):  # its products have as many bits as those of float16
         usual = max(usual, _USUAL["float16"])
-    if any(map(is_low_precision, _precisions(manifest, config))):
-        usual = max(usual, _USUAL["bfloat16"] * _LOW_PRECISION_FACTOR)
-    if _experts(config) > 1:
-        usual = max(usual, _MIXTURE_OF_EXPERTS)
+    return usual
+
+
+def _magnified(usual: float, manifest: Manifest) -> float:
+    """A temperature below 1 magnifies what rounding does."""
     temperature = manifest.temperature
     return usual / temperature if temperature is not None and 0 < temperature < 1 else usual
 

@@ -18,7 +18,8 @@ from .baseline import PAIRED_MEANING, VERDICT_TONE, compared_engines, pair_rows,
 from .bounds import bound_rows, discounted_rows
 from .console_log import show_log
 from .console_worst import WORST, worst_tokens
-from .document import Alarm, BaselineComparison, Difference, Report, RoundingSize
+from .difference_fields import Difference, RoundingSize
+from .document import Alarm, BaselineComparison, Report
 from .glossary import ALPHA, BOUNDS, Measure
 from .log_sections import other_alarms
 from .quantile_table import show_figures

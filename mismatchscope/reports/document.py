@@ -16,6 +16,7 @@ from ..errors import TraceError
 from ..foreign_text import printable_json
 from ..input_files import json_bytes
 from ..measures.correction_results import Correction, CorrectionAudit, CorrectionSeries, CorrectionSweep
+from ..measures.diagnosis_results import DiagnosedCause, DiagnosisAnswer
 from ..measures.log_results import (
     DistributionCheck,
     Groups,
@@ -31,6 +32,8 @@ from ..measures.log_results import (
 )
 from ..measures.results import Alpha, Bounds, Interval, SequenceMeasures, TokenMeasures
 from .chart_fields import ChartData
+from .confirmation_fields import Confirmation
+from .difference_fields import Difference, RoundingSize
 from .pair_fields import PairSummary, Probe
 from .prompt_sums import PromptSums, load_beside, report_file, sums_file
 from .reading_fields import EvidenceChoice, Reading
@@ -138,35 +141,6 @@ class Finding(Frozen):
     )
 
 
-class RoundingSize(Frozen):
-    """A mismatch beside what rounding usually makes: root mean squares of log ρ / (1 − p) over sampled tokens."""
-
-    value: float = Field(description="over the tokens with p < 0.9, p the geometric mean of the two probabilities")
-    usual: float = Field(description="of sound pairs of these dtypes")
-    times: float
-    beyond: bool = Field(description="more than 1.5 times the usual, which no sound pair reached")
-    n: int = Field(description="tokens")
-
-
-class Difference(Frozen):
-    """One provenance key on which the two sides differ."""
-
-    key: str
-    behavior: Any = None
-    reference: Any = None
-    rank: int = Field(
-        0,
-        description="1 can have the largest effect on log-probs; 0: no effect is known, or none as large as the "
-        "mismatch",
-    )
-    why: str | None = Field(None, description="what a difference at this key can do")
-
-    @property
-    def one_sided(self) -> bool:
-        """Whether one side alone reports it, and nothing is known of what that does."""
-        return not self.rank and (self.behavior is None) != (self.reference is None)
-
-
 class BaselineComparison(Frozen):
     """The engine under audit (new) against another one (old), both held against the same trainer.
 
@@ -232,6 +206,9 @@ class Report(Frozen):
     )
     corrections: list[Correction] = []
     bounds: Bounds | None = None
+    diagnosis: list[DiagnosedCause] = []
+    diagnosis_answer: DiagnosisAnswer | None = None
+    confirmation: Confirmation | None = Field(None, description="the experiments that `diagnose --confirm` ran")
     alarms: list[Alarm] = []
     gates: list[GateResult] = []
     worst: list[WorstToken] = []

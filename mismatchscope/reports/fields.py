@@ -20,6 +20,7 @@ SECTIONS = (
     "baseline",
     "corrections",
     "bounds",
+    "diagnosis_answer",
     "distribution",
     "trend",
     "groups",

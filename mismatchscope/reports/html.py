@@ -18,6 +18,8 @@ from ..measures.results import Interval, Statistic
 from .baseline import PAIRED_MEANING, VERDICT_TONE, compared_engines, pair_rows, paired_rows
 from .bounds import bound_rows
 from .charts import Chart, draw_charts
+from .diagnosis_chart import diagnosis_charts
+from .diagnosis_section import TITLE as DIAGNOSIS
 from .document import Report
 from .effects_chart import effects_chart
 from .fields import flatten
@@ -203,7 +205,8 @@ def _pictures(report: Report, drawn: list[Chart]) -> dict[str, list[Chart]]:
     """The charts below the section of each title."""
     from markupsafe import Markup
 
-    pictures = {"trend": [chart for chart in drawn if chart.name.startswith("trend-")]}
+    shown = [chart._replace(svg=Markup(chart.svg)) for chart in diagnosis_charts(report)]
+    pictures = {"trend": [chart for chart in drawn if chart.name.startswith("trend-")], DIAGNOSIS: shown}
     if report.probe is not None:
         chart = next(filter(None, (draw(report.probe) for draw in _PROBE_CHARTS)), None)
         pictures[title_of(report.probe)] = [chart._replace(svg=Markup(chart.svg))] if chart else []

@@ -1,4 +1,5 @@
-"""What a report of a log or a probe says beyond that of two traces, as tables and sentences that all formats show.
+"""The diagnosis, and what a report of a log or a probe says beyond that of two traces, as tables and sentences that
+all formats show.
 
 A sentence is printed where it is true of the figures at hand: a level is called neither safe nor unsafe, and what
 cannot be told is said to be so.
@@ -14,6 +15,7 @@ from ..measures.log_results import (
     DistributionCheck,
     NativeMetric,
 )
+from .diagnosis_section import diagnosis_section
 from .document import Alarm, Report
 from .logs.group_section import group_section
 from .logs.origins import origins_of
@@ -52,6 +54,7 @@ def _without_empty(section: Section) -> Section:
 
 
 def _sections(report: Report, short: bool) -> Iterator[Section]:
+    yield diagnosis_section(report, short=short)
     if report.probe is not None:
         yield from probe_sections(report.probe)
         yield from errors_sections(report.probe)

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from ..measures.results import Alpha, Exceedance, Interval, SequenceMeasures, Statistic, TokenMeasures
-from .document import Difference, Floor, GateResult, Report, RoundingSize
+from .difference_fields import Difference, RoundingSize
+from .document import Floor, GateResult, Report
 from .glossary import ALPHA, EXACT, SEQUENCE, SHORT_SEQUENCE, SHORT_TOKEN, SUPERSEDED, TOKEN, Measure
 from .sides import compared
 from .text import UNKNOWN, count, estimate, number, share

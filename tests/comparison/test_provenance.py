@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from mismatchscope.comparison.provenance import differences
-from mismatchscope.reports.document import Difference, RoundingSize
+from mismatchscope.reports.difference_fields import Difference, RoundingSize
 
 CONFIG: dict[str, Any] = {
     "rope_theta": 10000.0,

@@ -10,7 +10,7 @@ import pytest
 from written_traces import pair_of, sampled_trace
 
 from mismatchscope.comparison.rounding_size import rounding_size
-from mismatchscope.reports.document import RoundingSize
+from mismatchscope.reports.difference_fields import RoundingSize
 from mismatchscope.traces import ModelFacts
 
 

@@ -12,7 +12,8 @@ from syrupy.assertion import SnapshotAssertion
 
 from mismatchscope.measures.results import Alpha, Interval, SequenceMeasures, Statistic, TokenMeasures
 from mismatchscope.reports.console import show
-from mismatchscope.reports.document import Counts, Difference, Finding, Provenance, Report, RoundingSize
+from mismatchscope.reports.difference_fields import Difference, RoundingSize
+from mismatchscope.reports.document import Counts, Finding, Provenance, Report
 
 
 def _shown(report: Report, width: int = 80, verbose: bool = False, terminal: bool = False) -> str:

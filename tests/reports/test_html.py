@@ -13,7 +13,8 @@ import pytest
 from example_reports import HOSTILE
 
 from mismatchscope.errors import MissingDependencyError
-from mismatchscope.reports.document import Alarm, Difference, Finding, Report
+from mismatchscope.reports.difference_fields import Difference
+from mismatchscope.reports.document import Alarm, Finding, Report
 from mismatchscope.reports.html import render
 from mismatchscope.reports.worst_fields import ContextToken
 
