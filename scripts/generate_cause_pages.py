@@ -34,7 +34,8 @@ INDEX = (
     "make it smaller. `unknown`: it is more than rounding, and this evidence does not say what; the cheap "
     "experiments below come next.",
     "In the plots R is in floors: 1 is what rounding does to the pair that is shown. Each plot is of a planted "
-    "case of a small model, and says which: sizes on your models are others, shapes are what to look for.",
+    "case of a small model, and says which: sizes on your models are others, shapes are what to look for. The cases "
+    "were chosen to be clear. How often a diagnosis is right stands at the end of each page.",
 )
 COSTS = (
     "Cost orders them: 0 needs no run, 1 no tokens, 2 log-probs, 3 other weights or a server, 4 what is inside the "
@@ -168,7 +169,7 @@ def _plot(code: str) -> str:
     )
     said = f"From its sampled tokens and metadata the diagnosis was: *{drawn['what']}* {drawn['why']}"
     image = f"![{causes()[code].title}: {drawn['y']} over {drawn['x']}](plots/{code}.svg)"
-    return f"{image}\n\n{_filled(caption)}\n\n{_filled(said)}"
+    return f"{image}\n\n{_filled(texts()[code]['see'])}\n\n{_filled(caption)}\n\n{_filled(said)}"
 
 
 def _confused(code: str) -> str:

@@ -52,6 +52,7 @@ def test_plots_are_small_and_have_nothing_of_the_day_they_were_drawn_on(generato
     for code, file in drawn.items():
         text = file.read_text(encoding="utf-8")
         assert text.startswith("<svg xmlns=") and len(text) < 40_000, code
+        assert generator["texts"]()[code]["see"], code
         assert not re.search(r"<metadata|<dc:date|20\d\d-\d\d-\d\d", text), code
 
 
