@@ -42,10 +42,15 @@ def diagnosis_charts(report: Report) -> Iterator[Chart]:
 
 
 def _chart(picture: DiagnosisPicture, number: int) -> Chart:
+    name, title = f"diagnosis-{number}", _TITLES[picture.kind]
+    return Chart(name, title, _CAPTIONS[picture.kind], picture_svg(picture, name, title))
+
+
+def picture_svg(picture: DiagnosisPicture, name: str, title: str) -> str:
+    """A picture that has points, as an `<svg>` element whose ids begin with `name`."""
     import matplotlib
     from matplotlib.figure import Figure
 
-    name, title = f"diagnosis-{number}", _TITLES[picture.kind]
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(_WIDTH / 72, _HEIGHT / 72), dpi=72)
         axes = figure.add_axes((0.13, 0.19, 0.84, 0.68))
@@ -55,8 +60,7 @@ def _chart(picture: DiagnosisPicture, number: int) -> Chart:
                 loc="upper left", ncols=len(picture.series), columnspacing=1.0, handletextpad=0.4, markerscale=2
             )
         marks = "".join(f" {label} at {place:,.0f}." for label, place in picture.marks)
-        described = f"{picture.y_label} over {picture.x_label}.{marks}"
-        return Chart(name, title, _CAPTIONS[picture.kind], inline_svg(figure, name, title, described))
+        return inline_svg(figure, name, title, f"{picture.y_label} over {picture.x_label}.{marks}")
 
 
 def _draw(axes: Axes, picture: DiagnosisPicture) -> None:
