@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import textwrap
 import tomllib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -34,6 +35,13 @@ LEVELS = {
     "full": "and full rows",
 }
 """Of the benchmark's record, by what is seen."""
+TABLES = "../../benchmarks/results/causes.md"
+RECORD = (
+    "How often each detector was right where it spoke, in planted cases of the development part, with Wilson's "
+    "95 % interval, whichever of its causes was there. A set that has the cause counts as right. Below 70 % a detector "
+    "names nothing."
+)
+NOT_PLANTED = "This cause is not planted: the figures are of the others that its detectors name. "
 STACKS = {"bf16": "bfloat16 on both sides", "fp32": "float32 on both sides"}
 UNSCALED = ("not_finite", "probabilities")
 """Causes whose tokens have no z, so that R says nothing of their size."""
@@ -173,43 +181,36 @@ def _record(code: str) -> str:
     table, found = _records(), of_cause(code)
     if not found:
         return "Not measured: no detector names this cause, and the benchmark does not plant it."
-    planted = (
-        ""
-        if code in plots()
-        else "This cause is not planted; what follows is of the other causes that its detectors name. "
-    )
     rows = [f"| detector | {' | '.join(LEVELS.values())} |", "|---|" + "---|" * len(LEVELS)]
     for each in found:
-        cells = [_right(table.get(each.name, {}).get(level)) for level in LEVELS]
+        cells = [_right(table.get(each.name, {}).get(level), measured=bool(table)) for level in LEVELS]
         rows.append(f"| `{each.name}` | {' | '.join(cells)} |")
-    meaning = (
-        f"{planted}How often each detector was right where it spoke, in planted cases of the development part, "
-        "with Wilson's 95 % interval. A set that has the cause counts as right. Below 70 % a detector names "
-        "nothing."
-    )
-    return f"{_filled(meaning)}\n\n" + "\n".join(rows) + _wrongly(found, table)
+    of_others = "" if "plant" in plots().get(code, {}) else NOT_PLANTED
+    more = f" [All tables]({TABLES})." if (DIRECTORY / TABLES).exists() else ""
+    return "\n\n".join([_filled(f"{of_others}{RECORD}{more}"), "\n".join(rows), *_wrongly(found, table)])
 
 
-def _right(record: Mapping[str, Any] | None) -> str:
+def _right(record: Mapping[str, Any] | None, *, measured: bool) -> str:
     if not record or not record["cases"]:
-        return "not measured"
+        return "never spoke" if measured else "not measured"
     found = share(record["right"], record["cases"])
     assert found.low is not None and found.high is not None
     return f"{record['right']} of {record['cases']} [{100 * found.low:.0f}, {100 * found.high:.0f}] %"
 
 
-def _wrongly(found: Iterable[Detector], table: Mapping[str, Mapping[str, Any]]) -> str:
+def _wrongly(found: Iterable[Detector], table: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     """What there was when these detectors were wrong, over all levels."""
     lines = []
     for each in found:
-        counts: dict[str, int] = {}
+        counts: Counter[str] = Counter()
         for record in table.get(each.name, {}).values():
-            for cause, count in record.get("confused", {}).items():
-                counts[cause] = counts.get(cause, 0) + count
+            counts.update(record.get("confused", {}))
         if counts:
             most = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))[:5]
             lines.append(f"`{each.name}`: " + ", ".join(f"{_linked(cause)} ({count})" for cause, count in most))
-    return f"\n\nWhat there was where it was wrong, over all levels:\n\n{_bullets(lines)}" if lines else ""
+    if lines:
+        yield "What there was where they were wrong, over all levels, and in how many cases:"
+        yield _bullets(lines)
 
 
 def _linked(code: str) -> str:
