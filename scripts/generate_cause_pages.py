@@ -38,8 +38,8 @@ LEVELS = {
 TABLES = "../../benchmarks/results/causes.md"
 RECORD = (
     "How often each detector was right where it spoke, in planted cases of the development part, with Wilson's "
-    "95 % interval, whichever of its causes was there. A set that has the cause counts as right. Below 70 % a detector "
-    "names nothing."
+    "95 % interval, whichever of its causes was there. A set that has the cause counts as right. Below 70 % a "
+    "detector names nothing."
 )
 NOT_PLANTED = "This cause is not planted: the figures are of the others that its detectors name. "
 STACKS = {"bf16": "bfloat16 on both sides", "fp32": "float32 on both sides"}
