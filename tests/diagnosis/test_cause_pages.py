@@ -11,6 +11,7 @@ import pytest
 
 from mismatchscope.diagnosis.catalogue import causes
 from mismatchscope.diagnosis.decisions import DECISIONS
+from mismatchscope.environments.store import find
 
 ROOT = Path(__file__).resolve().parents[2]
 DIRECTORY = ROOT / "docs" / "causes"
@@ -55,6 +56,34 @@ def test_plots_are_small_and_have_nothing_of_the_day_they_were_drawn_on(generato
         assert text.startswith("<svg xmlns=") and len(text) < 40_000, code
         assert generator["texts"]()[code]["see"], code
         assert not re.search(r"<metadata|<dc:date|20\d\d-\d\d-\d\d", text), code
+
+
+@pytest.mark.engines
+@pytest.mark.parametrize(
+    ("engine", "version", "title", "files"),
+    [
+        ("vllm", "0.32.0", "vLLM", ("engine/arg_utils.py", "envs.py", "lora/request.py")),
+        ("sglang", "0.5.23", "SGLang", ("srt/server_args.py", "srt/environ.py", "srt/arg_groups/fields/*.py")),
+    ],
+)
+def test_flags_and_variables_are_the_engines_own(
+    generator: dict[str, Any], engine: str, version: str, title: str, files: tuple[str, ...]
+) -> None:
+    environment = find(engine, version)
+    if environment is None:
+        pytest.skip(f"there is no environment of {engine} {version}")
+    (package,) = environment.path.glob(f"lib/python*/site-packages/{engine}")
+    source = "".join(file.read_text(encoding="utf-8") for names in files for file in package.glob(names))
+    named = set()
+    for text in generator["texts"]().values():
+        for fix in text["fix"]:
+            parts = re.split(r"\*\*(\w+)\*\*", fix)
+            own = "".join(part for name, part in zip(parts[1::2], parts[2::2], strict=True) if name == title)
+            named |= set(re.findall(rf"--[a-z][a-z0-9-]+|{engine.upper()}_[A-Z_0-9]+", own))
+    assert len(named) > 8
+    for name in named:
+        field = name.removeprefix("--").removeprefix("no-").replace("-", "_")
+        assert f'"{name}"' in source or re.search(rf"\b{field}\b", source), name
 
 
 def test_a_cause_is_told_from_causes_that_there_are(generator: dict[str, Any]) -> None:
