@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,6 @@ import store
 from cases import ROUNDING, Key, Truth
 from scoring import Said, Scored, score
 
-from mismatchscope.diagnosis import records
 from mismatchscope.diagnosis.answer import Answer, answer_of
 from mismatchscope.diagnosis.evidence import FullRows, TokenEvidence, TopK
 from mismatchscope.diagnosis.peeling import Peeled, peel
@@ -118,10 +116,9 @@ def tally(looked: Iterable[Looked]) -> Records:
 
 def answer(looked: Sequence[Looked], table: Records) -> Iterator[Scored]:
     """Scores of the answers that these records give."""
-    with _records(table):
-        for each in looked:
-            # A copy, so that what an answer computes on the way is not kept for thousands of cases.
-            yield score(each.key, each.truth, each.level, said(answer_of(_light(each.peeled))))
+    for each in looked:
+        # A copy, so that what an answer computes on the way is not kept for thousands of cases.
+        yield score(each.key, each.truth, each.level, said(answer_of(_light(each.peeled), table)))
 
 
 def answer_across(looked: Sequence[Looked]) -> list[Scored]:
@@ -144,13 +141,3 @@ def said(given: Answer) -> Said:
         detectors=tuple(each.detector for each in given.named),
         confidence=min(known) if known else None,
     )
-
-
-@contextmanager
-def _records(table: Records) -> Iterator[None]:
-    kept = records._records
-    records._records = lambda: table  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        records._records = kept

@@ -17,7 +17,7 @@ from .catalogue import ROUNDING, UNKNOWN, causes, experiments
 from .detector import Finding
 from .evidence import Array
 from .peeling import FEWEST_TOKENS, Peeled
-from .records import Record, record_of
+from .records import Record, Records, level_of, record_of
 from .statistics.size import gap
 from .statistics.stat import Stat
 
@@ -28,8 +28,8 @@ AT_FLOOR = 1.25
 """R up to which a gap is one that rounding makes."""
 BEYOND = 1.5
 """R from which on kernels alone are no answer; sound pairs reached 1.46."""
-_JOINING = 3
-"""Causes at the most that join a set because a detector was wrong there."""
+MOST_IN_A_SET = 4
+"""Causes at the most of a set that others join because the detector was wrong there."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,15 +64,15 @@ class Answer:
     left: Stat | None
 
 
-def answer_of(peeled: Peeled) -> Answer:
-    """Raises nothing: too little evidence is an answer."""
+def answer_of(peeled: Peeled, records: Records | None = None) -> Answer:
+    """With the committed records of detectors, or others. Raises nothing: too little evidence is an answer."""
     size, left = gap(peeled.sample), peeled.left_gap
     named: list[Named] = []
     doubted: list[Finding] = []
     settings = peeled.sample.evidence.settings
-    level = peeled.sample.evidence.level
+    level = level_of(peeled.sample.evidence)
     for number, finding in enumerate(peeled.findings):
-        record = record_of(finding.detector, level)
+        record = record_of(finding.detector, level, records)
         precision = None if record is None else record.precision.value
         last = number == len(peeled.findings) - 1
         clean = last and left is not None and left.value is not None and left.value < BEYOND
@@ -82,7 +82,7 @@ def answer_of(peeled: Peeled) -> Answer:
         left_over = finding.causes
         if precision is not None and precision < TRUSTED and not clean and record is not None:
             joining = [each for each in record.confused if each in causes() and each not in left_over]
-            left_over += tuple(joining[:_JOINING])
+            left_over += tuple(joining[: max(0, MOST_IN_A_SET - len(left_over))])
         named.append(Named(finding, _ordered(left_over, settings), record, peeled.shares[number]))
     code = _code(peeled, named, doubted, size)
     return Answer(code, peeled, tuple(named), tuple(doubted), size, left)
@@ -127,13 +127,8 @@ def _code(peeled: Peeled, named: list[Named], doubted: list[Finding], size: Stat
     if size.value < AT_FLOOR and not doubted:
         return "ordinary_rounding"
     if size.value < BEYOND or (size.low is not None and size.low < AT_FLOOR):
-        return "ordinary_rounding" if _may_be_rounding(size) and not doubted else "cannot_tell"
+        return "cannot_tell"
     return "unknown"
-
-
-def _may_be_rounding(size: Stat) -> bool:
-    """Between what rounding makes and what it never made: rounding, where the interval reaches down to it."""
-    return size.value is not None and size.value < BEYOND and size.low is not None and size.low < 1.05
 
 
 def _identical(peeled: Peeled) -> bool:

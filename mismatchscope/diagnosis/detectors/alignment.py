@@ -40,7 +40,9 @@ def moved_from_a_token_on(sample: Sample) -> Finding | None:
     """Sequences that agree as they are up to a token, and moved after it."""
     found = split(sample)
     chosen = np.flatnonzero(found.shift_S)
-    if len(chosen) < _FEWEST:
+    swapped = int(np.count_nonzero(other_rows(sample).partner_C >= 0))
+    # A row that is another's may agree with it by chance at the beginning: what explains more rows is asked first.
+    if len(chosen) < _FEWEST or swapped > len(chosen):
         return None
     return _moved(
         sample,

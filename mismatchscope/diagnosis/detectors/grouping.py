@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from ..detector import Finding, Picture, detector, of_sequences
 from ..sample import Sample
 from ..statistics.grouping import Groups, by_metadata
@@ -14,6 +16,9 @@ _TIMES = 1.6
 """R of the sequences that are off over R of the others, at the least."""
 _GROWS_T = 4.5
 """The slope of a level on the logarithm of an amount over its standard error."""
+_JUMP, _IN_PROPORTION = 0.22, 0.5
+"""Slopes of a level on the logarithm of a step: 0 of weights that were left behind once, 1 of an adapter that
+grows. Between the two a few responses cannot tell, for each has a level of its own."""
 
 MEANINGS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("worker", ("worker",)),
@@ -26,7 +31,7 @@ MEANINGS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("slot", ("packing",)),
     ("padding", ("padding",)),
     ("cached", ("stale_prefix",)),
-    ("version", ("stale_weights", "staleness", "worker")),
+    ("version", ("stale_weights", "staleness", "adapter", "worker")),
     ("step", ("stale_weights", "adapter")),
     ("batch", ("batch",)),
     ("neighbour", ("batch",)),
@@ -69,7 +74,7 @@ def metadata(sample: Sample) -> Finding | None:
     if not causes:
         return None
     assert best.low.value is not None and best.high.value is not None
-    explained_N = of_sequences(sample, best.high_S)
+    explained_N = of_sequences(sample, _affected(sample, best))
     others = f" So does {' and '.join(each.name for each in rivals)}." if rivals else ""
     return Finding(
         causes=causes,
@@ -84,6 +89,16 @@ def metadata(sample: Sample) -> Finding | None:
         picture=_picture(best),
         **some_sequences(sample, explained_N),
     )
+
+
+def _affected(sample: Sample, groups: Groups) -> np.ndarray:
+    """The sequences on the far side of the contrast; of an amount, all that have some: 0 padding, no lag and the
+    first slot are sound, and little of it is less than much."""
+    value_S = np.asarray(sample.evidence.metadata[groups.name])
+    if not np.issubdtype(value_S.dtype, np.number):
+        return groups.high_S
+    some_S = value_S > 0
+    return some_S if not (groups.high_S & ~some_S).any() else groups.high_S
 
 
 def _is_clear(groups: Groups) -> bool:
@@ -104,10 +119,10 @@ def _causes(groups: Groups) -> tuple[str, ...]:
     causes = meaning(groups.name)
     if causes != ("stale_weights", "adapter") or groups.growth is None:
         return causes
-    slope, error = groups.growth
-    if slope > 0.45:
+    slope, _ = groups.growth
+    if slope > _IN_PROPORTION:
         return ("adapter",)
-    return ("stale_weights",) if slope + 2.2 * error < 0.8 else causes
+    return ("stale_weights",) if slope < _JUMP else causes
 
 
 def _picture(groups: Groups) -> Picture:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from ..detector import Finding, Picture, detector, of_sequences
@@ -10,6 +12,8 @@ from ..statistics.position import Axis, Break, breaks, flips
 from ..statistics.stat import Stat
 from ..words import number, some_sequences
 
+_UNSURE = 12
+"""Positions before a break that may be behind it: few tokens are off in the first ones."""
 _FLOOR = 1.7
 """R of a part that counts as being at the floor."""
 
@@ -26,10 +30,11 @@ def boundary(sample: Sample) -> Finding | None:
         return None
     at_N = _places(sample, place.axis)
     explained_N = sample.live_N & (at_N >= place.at)
+    near_N = sample.live_N & (at_N >= place.at - _UNSURE)
     slope, t = place.onward
     causes: tuple[str, ...] = ("window", "chunked_prefill") if slope > 0 else ("chunked_prefill", "window")
     course = ""
-    if abs(t) > 2.5:
+    if abs(t) > 1.25 and abs(slope) > 0.2:
         causes = causes[:1]
         course = (
             ", and goes on growing: a window leaves more and more out"
@@ -44,7 +49,7 @@ def boundary(sample: Sample) -> Finding | None:
         value=place.after,
         null=place.before.value,
         explained_N=explained_N,
-        rest=sample.without(explained_N),
+        rest=sample.without(near_N),
         scope=f"from position {place.at:,} of the sequence on",
         picture=positions_picture(sample, place.axis, (("break", float(place.at)),)),
         settings=("window", "chunk"),
@@ -58,7 +63,7 @@ def _rises_from_the_floor(place: Break) -> bool:
     if before < _FLOOR:
         return after > 4 * before and place.explained > 0.04
     # A few tokens may be off before; what counts is that most are not.
-    return place.explained > 0.25 and place.t > 8
+    return place.explained > 0.25 and place.t > 8 and place.calm_before > 0.6
 
 
 def _places(sample: Sample, axis: Axis) -> np.ndarray:
@@ -92,11 +97,11 @@ def change_in_response(sample: Sample) -> Finding | None:
     own = flips(sample)
     falling = int(np.count_nonzero((own.at_S >= 0) & ~own.rises_S))
     if own.telling and falling >= max(3, 0.15 * own.telling) and own.inside.value and own.outside.value:
-        explained_N = of_sequences(sample, own.at_S >= 0)
+        # A response in which no place is found may be too short to tell, or be from before it as a whole.
+        changed_N = of_sequences(sample, (own.at_S >= 0) & ~own.rises_S)
         before_N = sample.evidence.position_N < own.at_S[sample.evidence.sequence_N]
-        return _changed(
-            sample, explained_N & before_N, own.inside, own.outside, f"{falling:,} responses have one each"
-        )
+        explained_N = sample.live_N & (before_N | ~changed_N)
+        return _changed(sample, explained_N, own.inside, own.outside, f"{falling:,} responses have one each")
     if found is None or found.before.value is None or found.after.value is None:
         return None
     absolute = breaks(sample).get("absolute")
@@ -105,7 +110,10 @@ def change_in_response(sample: Sample) -> Finding | None:
     if found.t > -5.5 or found.before.value < 1.35 * found.after.value or found.explained < 0.115 or found.at < 8:
         return None
     explained_N = sample.live_N & (sample.evidence.position_N < found.at)
-    return _changed(sample, explained_N, found.before, found.after, f"about position {found.at:,}")
+    # The place differs by response, so what is left of it cannot be taken out.
+    return replace(
+        _changed(sample, explained_N, found.before, found.after, f"about position {found.at:,}"), rest=None
+    )
 
 
 def _changed(sample: Sample, explained_N: np.ndarray, high: Stat, low: Stat, where: str) -> Finding:

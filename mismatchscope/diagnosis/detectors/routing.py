@@ -6,8 +6,8 @@ import numpy as np
 
 from ..detector import Finding, detector, of_sequences
 from ..sample import Sample
-from ..statistics.grouping import by_metadata, two_means
-from ..statistics.position import flips
+from ..statistics.grouping import Mixture, by_metadata, two_means
+from ..statistics.position import flips, growth
 from ..statistics.size import at_floor, gap, tail
 from ..words import number, percent, some_sequences
 from .grouping import meaning
@@ -30,6 +30,8 @@ def bursts(sample: Sample) -> Finding | None:
         return None
     far_N = sample.gap_N > 10
     rising = int(np.count_nonzero((own.at_S >= 0) & own.rises_S))
+    if rising < 2 * int(np.count_nonzero((own.at_S >= 0) & ~own.rises_S)) or rising < 0.1 * own.telling:
+        return None
     starts = f"; in {rising:,} responses it begins at a place of their own" if rising else ""
     return Finding(
         causes=("routing",),
@@ -45,7 +47,13 @@ def bursts(sample: Sample) -> Finding | None:
     )
 
 
-_MIXED = (
+_UNRELATED = 3.4
+"""Root mean square of z of two policies that have little to do with each other."""
+_TAILED = 6.0
+"""Root mean square over the median scale: weights that differ stay below."""
+
+
+@detector(
     "worker",
     "staleness",
     "stale_weights",
@@ -54,10 +62,9 @@ _MIXED = (
     "padding",
     "stale_prefix",
     "routing_replay",
+    "row_order",
+    tokens=200,
 )
-
-
-@detector(*_MIXED, "context", tokens=200)
 def some_responses(sample: Sample) -> Finding | None:
     """Responses at the floor and others far from it, and no column of metadata that tells them apart."""
     parts, size = two_means(sample), gap(sample)
@@ -66,7 +73,7 @@ def some_responses(sample: Sample) -> Finding | None:
     clear = parts.separation > 4.5 and parts.high_gap.value > 3 * max(parts.low_gap.value, 1.0)
     if not clear or parts.low_gap.value > 1.7 or not 0.08 < parts.share < 0.92:
         return None
-    causes = _left_over(sample, parts.separation)
+    causes = tuple(each for each in _of_responses(sample, parts) if each not in _told(sample))
     if not causes:
         return None
     explained_N = of_sequences(sample, parts.high_S)
@@ -84,11 +91,30 @@ def some_responses(sample: Sample) -> Finding | None:
     )
 
 
-def _left_over(sample: Sample, separation: float) -> tuple[str, ...]:
-    """Without the causes whose column is there and separates nothing."""
-    columns = by_metadata(sample)
-    told = {cause for groups in columns for cause in meaning(groups.name)}
-    if told:
-        # What is left of whole rows with gross gaps is what was handed over by row.
-        return ("routing_replay", "context") if separation > 10 else ()
-    return _MIXED
+def _of_responses(sample: Sample, parts: Mixture) -> tuple[str, ...]:
+    """What can be off of some responses, by how it is: without relation, with a few large gaps that fall along the
+    response, as what was seen before it leaves them, or throughout, as weights leave it."""
+    high = sample.without(of_sequences(sample, ~parts.high_S))
+    course, spread, size = growth(high), tail(high), gap(high)
+    if course is None or spread is None or size.value is None:
+        return ()
+    if size.value * sample.floor.value > _UNRELATED:
+        return ("packing", "routing_replay", "row_order")
+    of_prompts = () if _differ_within_prompts(sample, parts) else ("stale_prefix",)
+    if spread > _TAILED or (course[0] < -0.1 and spread > 2.9):
+        return ("adapter", *of_prompts, "padding", "packing")
+    weights = ("stale_weights", "staleness", "worker", "adapter")
+    return weights + (of_prompts if course[0] < 0.2 else ())
+
+
+def _differ_within_prompts(sample: Sample, parts: Mixture) -> bool:
+    """Whether responses to one prompt are on both sides, where a cached prompt would have all of them off."""
+    known_S = sample.live_S > 0
+    _, prompt_S = np.unique(sample.evidence.prompt_S, return_inverse=True)
+    of, high = (np.bincount(prompt_S, each) for each in (known_S, known_S & parts.high_S))
+    return int(np.count_nonzero((high > 0) & (high < of))) >= 2
+
+
+def _told(sample: Sample) -> set[str]:
+    """Causes whose column is there, and separates nothing: the detector of grouping was asked before."""
+    return {cause for groups in by_metadata(sample) for cause in meaning(groups.name)}

@@ -7,6 +7,7 @@ import numpy as np
 from ..detector import Finding, Picture, detector
 from ..sample import Sample
 from ..statistics.distributions import rows, scaling
+from ..statistics.lost_mass import rarest_against_lost
 from ..statistics.masses import kept_sets, masses
 from ..statistics.seen_ids import scaling_of_seen
 from ..statistics.size import (
@@ -20,10 +21,14 @@ from ..statistics.size import (
 )
 from ..statistics.stat import Stat, standard_error
 from ..statistics.values import SIDES
-from ..words import NAMES, number, percent
+from ..words import NAMES, number, percent, tokens
 
-_RANKS = 0.36
-"""Rank correlation of z and log p: 0.41 and more of temperatures, below 0.25 of other causes."""
+_RANKS, _FEW_RANKS = 0.36, 0.28
+"""Rank correlation of z and log p: 0.4 and more of temperatures, mostly below 0.25 of other causes."""
+_TIMES = 1.7
+"""How much steeper a line may be for tokens that came before where all are scaled alike."""
+_LEAST_MISSING = 3e-6
+"""Mass: a softmax in float32 adds up to 1 within a few 1e-7."""
 _MOVED = 1.25
 """In floors: a gap that is smaller is no reason to look for a temperature."""
 
@@ -71,21 +76,34 @@ def one_way(sample: Sample) -> Finding | None:
         return None
     if (ratio.value - 1) > -5 * max(error, 1e-6):
         return None
-    zeros = float(np.mean(sample.evidence.logp_mu_N[sample.live_N] == 0))
-    ours = float(np.mean(sample.evidence.logp_pi_N[sample.live_N] == 0))
-    kept_alone = zeros > 0.12 and zeros > 3 * ours
-    causes = ("truncation",) if kept_alone else ("truncation", "padded_vocabulary")
-    alone = f"; μ keeps a token alone at {percent(zeros)} of the states" if kept_alone else ""
+    causes, more = _cut_or_shared(sample)
     return Finding(
         causes=causes,
         why=f"{percent(sided.value)} of the tokens that are apart have π below μ, and the mean ratio is "
-        f"{ratio.value:.4f}, which is 1 where tokens were drawn from μ and π has no mass elsewhere{alone}.",
+        f"{ratio.value:.4f}, which is 1 where tokens were drawn from μ and π has no mass elsewhere{more}.",
         statistic="mean ratio",
         value=ratio,
         null=1.0,
         explained_N=sample.live_N,
         picture=log_odds_picture(sample),
     )
+
+
+def _cut_or_shared(sample: Sample) -> tuple[tuple[str, ...], str]:
+    """A sampler that cuts keeps single tokens alone, and draws none that is far rarer than what it cut; ids beyond
+    the vocabulary take their part of every state, those of rare tokens too."""
+    lost = rarest_against_lost(sample)
+    if lost.kept_alone > 0.12 and lost.kept_alone > 3 * lost.alone_in_pi:
+        return ("truncation",), f"; μ keeps a token alone at {percent(lost.kept_alone)} of the states"
+    if lost.too_rare:
+        return ("padded_vocabulary",), (
+            f"; at {tokens(lost.too_rare)} more mass is lost than all ids no likelier than the token could have"
+        )
+    if lost.mean > 0.01 and lost.tokens >= 200 and lost.rarest > 0.05 * lost.mean and lost.rarest_of_own > 0.04:
+        return (
+            "truncation",
+        ), f"; no token that was drawn is much rarer than the {percent(lost.mean)} that is lost"
+    return ("truncation", "padded_vocabulary"), ""
 
 
 def rows_are_whole(sample: Sample) -> bool:
@@ -103,12 +121,12 @@ def log_odds(sample: Sample) -> Finding | None:
     line, ranks, times = lines.all, rank_with_probability(sample), lines.times_as_steep
     if line.correlation < 0.8 or below > 0.97 or ranks is None or _ratio_is_low(sample):
         return None
-    if abs(ranks) > _RANKS and abs(line.t) > 3:
+    alike = times is None or times < _TIMES
+    all_scaled = line.explained > 0.4 and abs(line.t) > 10 and alike
+    if all_scaled or (abs(ranks) > _RANKS and abs(line.t) > 4.5):
         causes: tuple[str, ...] = ("temperature",)
-    elif (
-        line.explained > 0.15 and times is not None and times > 1.9 and abs(lines.again_t) > 3.5 and abs(line.t) > 4
-    ):
-        causes = ("penalty",) if times > 2.2 or abs(ranks) < 0.28 else ("penalty", "temperature")
+    elif line.explained > 0.13 and abs(line.t) > 3.4 and not alike and abs(lines.again_t) > 3.3:
+        causes = ("penalty",) if abs(ranks) < _FEW_RANKS else ("penalty", "temperature")
     else:
         return None
     of_repeated = "" if times is None else f", {number(times)} times as steeply for tokens that came before"
@@ -179,7 +197,7 @@ def missing_mass(sample: Sample) -> Finding | None:
     if found is None:
         return None
     for side, theirs in zip(SIDES, reversed(SIDES), strict=True):
-        if found[side].missing < 3e-5 or abs(found[theirs].missing) > 0.1 * found[side].missing:
+        if found[side].missing < _LEAST_MISSING or abs(found[theirs].missing) > 0.1 * found[side].missing:
             continue
         count = 0 if (shown := rows(sample)) is None else len(shown.token_M)
         return Finding(

@@ -15,6 +15,11 @@ from ..statistics.values import SIDES, Side, above_zero, column, fillers, not_fi
 from ..words import NAMES, number, percent, some_sequences, tokens
 
 _FEWEST_FILLERS = 3
+_FOREIGN = -3.0
+"""Median log-prob of a text that no policy sampled; of one that was sampled it is above −1."""
+_SHARED = 0.04
+"""Share of states at which two tokens have all but 0.03 of the mass, at the least; the two probabilities of one
+token, one of them multiplied by what a sampler kept, seldom add up to so much and never to more."""
 
 
 @detector("not_finite", "truncation")
@@ -97,9 +102,9 @@ def fill_values(sample: Sample) -> Finding | None:
             return _filled(sample, side, found.whole_N, f"exactly {value:g}", ("filler",))
         if zeros < _FEWEST_FILLERS or not _zeros_are_fillers(sample, side):
             continue
-        in_runs = found.in_runs > 0.5
-        causes = ("mask", "filler") if in_runs else ("filler",)
-        return _filled(sample, side, found.zero_N, "exactly 0", causes, in_runs=in_runs)
+        foreign = found.in_runs > 0.5 and float(np.median(column(sample, other(side))[found.zero_N])) < _FOREIGN
+        causes = ("mask",) if foreign else ("filler",)
+        return _filled(sample, side, found.zero_N, "exactly 0", causes, in_runs=found.in_runs > 0.5)
     return None
 
 
@@ -192,7 +197,7 @@ def likeliest(sample: Sample) -> Finding | None:
     filed, exclusive_N = likeliest_filed(sample), np.zeros(sample.evidence.tokens, dtype=bool)
     live_N = sample.live_N
     sum_N = np.exp(sample.evidence.logp_mu_N[live_N]) + np.exp(sample.evidence.logp_pi_N[live_N])
-    exclusive_N[live_N] = sum_N <= 1
+    exclusive_N[live_N] = sum_N <= 1 + min(sample.floor.value, 0.1)  # up to rounding
     apart, same = gap_of(sample, exclusive_N & sample.scaled_N), gap_of(sample, ~exclusive_N & sample.scaled_N)
     if apart.value is None or apart.n < 20:
         return None
@@ -205,6 +210,7 @@ def likeliest(sample: Sample) -> Finding | None:
         floor = max(1.5, 0.15 * apart.value)
         inferred = filed is None and same.n >= 20 and one_way > 0.97 and same.value is not None
         inferred = inferred and same.value < floor and apart.value > 5  # type: ignore[operator]
+        inferred = inferred and _sharing(sample, clear_N) > _SHARED
         if seen or inferred:
             return Finding(
                 causes=("top1_logprob",),
@@ -219,6 +225,12 @@ def likeliest(sample: Sample) -> Finding | None:
                 picture=_by_value(sample, exclusive_N),
             )
     return None
+
+
+def _sharing(sample: Sample, of_N: Array) -> float:
+    """Share of these tokens whose two probabilities add up to all but 0.03."""
+    sum_M = np.exp(sample.evidence.logp_mu_N[of_N]) + np.exp(sample.evidence.logp_pi_N[of_N])
+    return float(np.mean(sum_M > 0.97))
 
 
 _SIDE: dict[str, Side] = {"behavior": "behavior", "reference": "reference"}

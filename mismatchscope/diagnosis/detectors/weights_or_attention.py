@@ -9,12 +9,20 @@ from ..statistics.function import of_bigrams, of_previous, of_tokens
 from ..statistics.grouping import of_sequences
 from ..statistics.logit_errors import at_few_ids
 from ..statistics.position import first_token, growth
-from ..statistics.size import at_floor, gap, tail
+from ..statistics.size import at_floor, gap, robust_gap, tail
 from ..statistics.stat import Stat
 from ..words import number, percent
 from .position import positions_picture
 
 _BEYOND = 1.5
+_GROWS, _FALLS = 0.6, 0.3
+"""Exponents of |z| over the position that are a course."""
+_STEEP = 0.85
+"""Other rotary angles and scores grow about in proportion to the position or faster, what a norm or weights do more
+slowly."""
+_OUTSIDE = 1.5
+"""In floors: rounding leaves about 1 outside of what hidden states make, and more only beside far larger gaps,
+whose share outside is then small."""
 
 
 @detector("head", "vocabulary_rows", "head_precision", needs=("whole distributions",), tokens=32)
@@ -23,18 +31,20 @@ def beyond_the_body(sample: Sample) -> Finding | None:
     outside, size, few = beyond_head(sample), gap(sample), at_few_ids(sample)
     if outside is None or size.value is None or few is None:
         return None
-    # Rounding lies outside as well: the larger the gap, the less of it is rounding's.
-    if size.value < 2 or outside < 0.2 or outside < 0.75 * min(1.0, (2.5 / size.value) ** 2):
+    # Rounding lies outside as well, and a body that differs inside, where a stale head has most of it outside.
+    robust = robust_gap(sample)
+    throughout = outside.share > 0.4 and size.value > 2.5 and robust is not None and robust > 1.5
+    if size.value < 1.5 or (not throughout and (outside.share < 0.25 or outside.floors < _OUTSIDE)):
         return None
     rows = few.share > 0.6
     causes = ("vocabulary_rows",) if rows else ("head",)
     where = f"a tenth of the ids holds {percent(few.share)} of it" if rows else "it is spread over the ids"
     return Finding(
         causes=causes,
-        why=f"{percent(outside)} of the difference of the logits lies outside what hidden states can make through "
-        f"the head, and none would where the head is the same; {where}.",
+        why=f"{percent(outside.share)} of the difference of the logits lies outside what hidden states can make "
+        f"through the head, and none would where the head is the same; {where}.",
         statistic="share of the logit difference outside the head's column space",
-        value=Stat(outside, None, None, few.rows),
+        value=Stat(outside.share, None, None, few.rows),
         null=0.0,
         explained_N=sample.live_N,
     )
@@ -45,7 +55,7 @@ def function_of_the_token(sample: Sample) -> Finding | None:
     """A gap that is the same wherever a token comes again, and that the token before has no part in."""
     found = _functions(sample)
     size, spread, mixed = gap(sample), tail(sample), of_sequences(sample)
-    if found is None or size.value is None or spread is None or mixed.value is None:
+    if found is None or size.value is None or spread is None or mixed.value is None or _of_the_body(sample):
         return None
     bigrams, tokens, previous = found
     assert bigrams.value is not None and tokens.value is not None and previous.value is not None
@@ -69,6 +79,12 @@ def function_of_the_token(sample: Sample) -> Finding | None:
     )
 
 
+def _of_the_body(sample: Sample) -> bool:
+    """Whether whole distributions show a difference that is all within what the head can make of states."""
+    outside = beyond_head(sample)
+    return outside is not None and outside.share < 0.15
+
+
 def _functions(sample: Sample) -> tuple[Stat, Stat, Stat] | None:
     found = of_bigrams(sample), of_tokens(sample), of_previous(sample)
     return None if any(each.value is None for each in found) else found
@@ -80,15 +96,17 @@ def noise(sample: Sample) -> Finding | None:
     found, size, spread, mixed = _functions(sample), gap(sample), tail(sample), of_sequences(sample)
     if found is None or size.value is None or spread is None or mixed.value is None or size.value < 3:
         return None
-    largest = max(abs(each.value) for each in found if each.value is not None)
+    (first, _) = first_token(sample)
+    largest = max(abs(each.value) for each in found[:2] if each.value is not None)
     if mixed.value > 0.08:
         return None
-    if spread < 1.12 and max(abs(found[0].value or 0), abs(found[1].value or 0)) < 0.15:
+    if spread < 1.12 and largest < 0.15:
         if size.value * sample.floor.value > 0.08:
             return None
         causes: tuple[str, ...] = ("head_precision",)
         shape = "no token is farther than rounding the logits to 16 bits puts it"
-    elif 1.3 < spread < 2.6 and largest < 0.26:
+    elif size.value > 5 and 1.3 < spread < 2.6 and largest < 0.14 and first.value is not None and first.value > 2:
+        # What attention does wrong begins with little, and what weights do is a function of the tokens.
         causes, shape = ("dropout",), "and some tokens are farther than others"
     else:
         return None
@@ -131,24 +149,21 @@ def decoded_tokens(sample: Sample) -> Finding | None:
     )
 
 
-@detector("rope", "attention_scale", "fp8_cache", "context", tokens=200)
+@detector("rope", "attention_scale", "fp8_cache", "norm", "fp8_weights", "context", "padding", tokens=200)
 def along_the_sequence(sample: Sample) -> Finding | None:
     """A gap that grows smoothly with the position, or falls with it."""
     course, size, mixed = growth(sample), gap(sample), of_sequences(sample)
     if course is None or size.value is None or mixed.value is None or size.value < 2 or mixed.value > 0.12:
         return None
     exponent, t = course
-    causes: tuple[str, ...]
-    if exponent > 0.5 and t > 4:
-        causes = ("rope", "attention_scale", "fp8_cache")
-        way = "grows"
-    elif exponent < -0.3 and t < -3:
-        causes = ("context", "attention_scale")
-        way = "falls"
-    else:
-        return None
     (first, _), absolute = first_token(sample), sample.evidence.prompt_length_S is not None
-    if way == "falls" and first.value is not None and first.value < 1.5:
+    if exponent > _GROWS and t > 4:
+        causes, way = _growing(exponent, first, sample), "grows"
+    elif exponent < -_FALLS and t < -3 and first.value is not None and first.value > 1.5:
+        # A beginning that differs, and a sink, which counts less the more keys there are, weigh less and less.
+        known = any("padding" in name.lower() for name in sample.evidence.metadata)
+        causes, way = ("context", "attention_scale") + (() if known else ("padding",)), "falls"
+    else:
         return None
     return Finding(
         causes=causes,
@@ -160,3 +175,15 @@ def along_the_sequence(sample: Sample) -> Finding | None:
         explained_N=sample.live_N,
         picture=positions_picture(sample, "absolute" if absolute else "relative"),
     )
+
+
+def _growing(exponent: float, first: Stat, sample: Sample) -> tuple[str, ...]:
+    """A cache that rounds leaves the first token of a response alone; weights that differ grow slowly."""
+    untouched = first.value is not None and first.value < 1.3
+    bigrams = of_bigrams(sample).value
+    causes: tuple[str, ...] = ("rope", "attention_scale")
+    if untouched:
+        causes += ("fp8_cache",)
+    if exponent < _STEEP or (bigrams is not None and bigrams > 0.3):
+        causes += ("norm",) if untouched else ("norm", "fp8_weights")
+    return causes

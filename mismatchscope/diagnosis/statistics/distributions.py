@@ -16,6 +16,7 @@ from .values import SIDES, Side
 
 _ROWS = 4096
 """Distributions that are looked at, evenly over the tokens."""
+_IDS_A_DIMENSION = 4
 NO_MASS = -80.0
 LEAST_LOGP = -12.0
 """Ids below say more of rounding than of policies."""
@@ -118,11 +119,19 @@ def _by_prompt(sample: Sample, token_M: Array, sum_M: Array, count_M: Array) -> 
     return stat._replace(n=len(token_M))
 
 
+class Beyond(NamedTuple):
+    """Of the difference of the logits, the share outside the column space of the head, and its root mean square in
+    floors: rounding of the logits lies outside as well."""
+
+    share: float
+    floors: float
+
+
 @statistic
-def beyond_head(sample: Sample) -> float | None:
-    """Share of the difference of the logits outside the column space of the head: none where the head is the same
-    on both sides, most where the head alone differs. From the head where it is known; else the span of μ's own
-    logits stands in for it, where there are more distributions than it has dimensions."""
+def beyond_head(sample: Sample) -> Beyond | None:
+    """None outside where the head is the same on both sides, most where it alone differs. The head is the model's
+    where that is known; else the span of μ's own logits stands in for it, where there are more distributions than
+    it has dimensions."""
     found = rows(sample)
     if found is None or found.ids is not None:
         return None
@@ -135,13 +144,35 @@ def beyond_head(sample: Sample) -> float | None:
         head_VH = _span_of(found.mu[use_M])
         if head_VH is None:
             return None
-    basis_VR, _ = np.linalg.qr(np.concatenate([head_VH.astype(np.float64), np.ones((len(head_VH), 1))], axis=1))
-    difference = difference - difference.mean(axis=1, keepdims=True)
-    total = float(np.sum(difference**2))
+    difference_MU, head_UH = _likeliest(found.mu[use_M], difference, head_VH)
+    share = _share_outside(difference_MU, head_UH)
+    if share is None:
+        return None
+    centred_MU = difference_MU - difference_MU.mean(axis=1, keepdims=True)
+    return Beyond(share, float(np.sqrt(share * np.mean(centred_MU**2))) / sample.floor.value)
+
+
+def _likeliest(mu_MV: Array, difference_MV: Array, head_VH: Array) -> tuple[Array, Array]:
+    """The likeliest ids, `_IDS_A_DIMENSION` for each dimension of the head: what lies in its column space does so
+    at any choice of ids, and what noise leaves outside depends on how many there are."""
+    most = _IDS_A_DIMENSION * head_VH.shape[1]
+    if len(head_VH) <= most:
+        return difference_MV, head_VH.astype(np.float64)
+    ids = np.argpartition(-mu_MV.mean(axis=0), most)[:most]
+    return difference_MV[:, ids], head_VH[ids].astype(np.float64)
+
+
+def _share_outside(difference_MU: Array, head_UH: Array) -> float | None:
+    """By the normal equations, H x H: a row of logits may also be shifted as a whole."""
+    difference_MU = difference_MU - difference_MU.mean(axis=1, keepdims=True)
+    head_UH = head_UH - head_UH.mean(axis=0)
+    total = float(np.sum(difference_MU**2))
     if total <= 0:
         return None
-    inside = difference @ basis_VR
-    return max(0.0, 1 - float(np.sum(inside**2)) / total)
+    gram_HH, seen_MH = head_UH.T @ head_UH, difference_MU @ head_UH
+    gram_HH[np.diag_indices_from(gram_HH)] += 1e-12 * np.trace(gram_HH) / len(gram_HH)
+    inside = float(np.sum(seen_MH * np.linalg.solve(gram_HH, seen_MH.T).T))
+    return max(0.0, 1 - inside / total)
 
 
 def _span_of(logp_MV: Array) -> Array | None:

@@ -32,6 +32,8 @@ class Break(NamedTuple):
     after: Stat
     nearby: Stat
     """R of the 16 positions from the break on."""
+    calm_before: float
+    """Share of the tokens before it that are within three floors."""
     t: float
     explained: float
     ramp: float
@@ -86,6 +88,7 @@ def _break(sample: Sample, axis: Axis, at_N: Array) -> Break | None:
         _gap_of(sample, before_N),
         _gap_of(sample, after_N),
         _gap_of(sample, after_N & (place_N < place + 16)),
+        float(np.mean(sample.gap_N[before_N] < 3)),
         _step_t(sample, value_N, before_N, after_N),
         float(between_P.max()) / variance,
         ramp,
