@@ -14,8 +14,9 @@ _CHANCE = 5e-4
 _EXPLAINED = 0.2
 _TIMES = 1.6
 """R of the sequences that are off over R of the others, at the least."""
-_GROWS_T = 4.5
-"""The slope of a level on the logarithm of an amount over its standard error."""
+_GROWS_T, _TIMES_GROWN = 4.5, 1.25
+"""The slope of a level on the logarithm of an amount over its standard error, and R of more of it over R of less:
+of very many responses a slope is clear that means nothing."""
 _JUMP, _IN_PROPORTION = 0.22, 0.5
 """Slopes of a level on the logarithm of a step: 0 of weights that were left behind once, 1 of an adapter that
 grows. Between the two a few responses cannot tell, for each has a level of its own."""
@@ -107,7 +108,7 @@ def _is_clear(groups: Groups) -> bool:
         return False
     if meaning(groups.name) == ("padding",) and groups.growth is not None:
         slope, error = groups.growth
-        if slope > _GROWS_T * error:
+        if slope > _GROWS_T * error and high > _TIMES_GROWN * low:
             return True
     if groups.p > _CHANCE or groups.explained < _EXPLAINED:
         return False

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..detector import Finding, Picture, detector, of_sequences
 from ..sample import Sample
-from ..statistics.position import Axis, Break, breaks, flips
+from ..statistics.position import Axis, Break, Flips, breaks, flips
 from ..statistics.stat import Stat
 from ..words import number, some_sequences
 
@@ -90,18 +90,18 @@ def positions_picture(sample: Sample, axis: Axis, marks: tuple[tuple[str, float]
     return Picture("positions", label, "R, in floors", series, (), marks, 1.0)
 
 
-@detector("weights_changed_in_response", tokens=200)
+@detector("weights_changed_in_response", "routing", tokens=200)
 def change_in_response(sample: Sample) -> Finding | None:
-    """Farther from the floor up to a place within the responses than after it."""
-    found = breaks(sample).get("relative")
-    own = flips(sample)
-    falling = int(np.count_nonzero((own.at_S >= 0) & ~own.rises_S))
-    if own.telling and falling >= max(3, 0.15 * own.telling) and own.inside.value and own.outside.value:
-        # A response in which no place is found may be too short to tell, or be from before it as a whole.
-        changed_N = of_sequences(sample, (own.at_S >= 0) & ~own.rises_S)
-        before_N = sample.evidence.position_N < own.at_S[sample.evidence.sequence_N]
-        explained_N = sample.live_N & (before_N | ~changed_N)
-        return _changed(sample, explained_N, own.inside, own.outside, f"{falling:,} responses have one each")
+    """Farther from the floor on one side of a place within the responses than on the other."""
+    found, own = breaks(sample).get("relative"), flips(sample)
+    rising = (own.at_S >= 0) & own.rises_S
+    falling = (own.at_S >= 0) & ~own.rises_S
+    needed = max(3.0, 0.15 * own.telling)
+    falls, rises = int(np.count_nonzero(falling)), int(np.count_nonzero(rising))
+    if falls >= max(needed, rises):
+        return _at_places_of_their_own(sample, own, falling, ("weights_changed_in_response",), "falls")
+    if rises >= needed and _is_abrupt(own) and _spread(own.at_S[rising]):
+        return _at_places_of_their_own(sample, own, rising, ("weights_changed_in_response", "routing"), "rises")
     if found is None or found.before.value is None or found.after.value is None:
         return None
     absolute = breaks(sample).get("absolute")
@@ -116,11 +116,42 @@ def change_in_response(sample: Sample) -> Finding | None:
     )
 
 
-def _changed(sample: Sample, explained_N: np.ndarray, high: Stat, low: Stat, where: str) -> Finding:
+def _at_places_of_their_own(
+    sample: Sample, own: Flips, chosen_S: np.ndarray, causes: tuple[str, ...], way: str
+) -> Finding:
+    after_N = sample.evidence.position_N >= own.at_S[sample.evidence.sequence_N]
+    # A response in which no place is found may be too short to tell, or be off as a whole.
+    unclear_N = ~of_sequences(sample, chosen_S)
+    explained_N = sample.live_N & (unclear_N | (after_N if way == "rises" else ~after_N))
+    count = int(np.count_nonzero(chosen_S))
+    return _changed(sample, explained_N, own.inside, own.outside, f"{count:,} responses have one each", causes, way)
+
+
+def _is_abrupt(own: Flips) -> bool:
+    """Whether the gap is there at once, and does not grow from nothing as a position's does."""
+    return own.edge.value is not None and own.inside.value is not None and own.edge.value > 0.5 * own.inside.value
+
+
+def _spread(at_M: np.ndarray) -> bool:
+    """Whether places are as different as those of an accident: a quarter of the median between the quartiles."""
+    low, middle, high = np.quantile(at_M, [0.25, 0.5, 0.75])
+    return bool(high - low > max(8, 0.25 * middle))
+
+
+def _changed(
+    sample: Sample,
+    explained_N: np.ndarray,
+    high: Stat,
+    low: Stat,
+    where: str,
+    causes: tuple[str, ...] = ("weights_changed_in_response",),
+    way: str = "falls",
+) -> Finding:
+    first, second = (low, high) if way == "rises" else (high, low)
     return Finding(
-        causes=("weights_changed_in_response",),
-        why=f"Within the responses R falls from {number(high.value)} floors to {number(low.value)} ({where}).",
-        statistic="R before the place within the response, in floors",
+        causes=causes,
+        why=f"Within the responses R {way} from {number(first.value)} floors to {number(second.value)} ({where}).",
+        statistic="R on the far side of the place within the response, in floors",
         value=high,
         null=low.value,
         explained_N=explained_N,

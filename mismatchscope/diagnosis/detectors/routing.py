@@ -1,4 +1,4 @@
-"""Tokens that other experts served."""
+"""Responses of which some are off: by other routes, or by what no column of the log tells."""
 
 from __future__ import annotations
 
@@ -7,45 +7,10 @@ import numpy as np
 from ..detector import Finding, detector, of_sequences
 from ..sample import Sample
 from ..statistics.grouping import Mixture, by_metadata, two_means
-from ..statistics.position import flips, growth
-from ..statistics.size import at_floor, gap, tail
+from ..statistics.position import growth
+from ..statistics.size import gap, tail
 from ..words import number, percent, some_sequences
 from .grouping import meaning
-from .position import positions_picture
-
-_BURSTS = 100.0
-"""Root mean square over the median: where half of the tokens are at the floor and a jump of some is this large."""
-
-
-@detector("routing", tokens=200)
-def bursts(sample: Sample) -> Finding | None:
-    """Many tokens at the floor and some far from it, from a place of its own in each response on."""
-    size, spread, level, own = gap(sample), tail(sample), at_floor(sample), flips(sample)
-    if size.value is None or spread is None or level.value is None:
-        return None
-    parts = two_means(sample)
-    if parts is None or parts.separation > 6 or not 0.25 < level.value < 0.8:
-        return None
-    if size.value < 100 or spread < _BURSTS:
-        return None
-    far_N = sample.gap_N > 10
-    rising = int(np.count_nonzero((own.at_S >= 0) & own.rises_S))
-    if rising < 2 * int(np.count_nonzero((own.at_S >= 0) & ~own.rises_S)) or rising < 0.1 * own.telling:
-        return None
-    starts = f"; in {rising:,} responses it begins at a place of their own" if rising else ""
-    return Finding(
-        causes=("routing",),
-        why=f"{percent(level.value)} of the tokens are at the floor and the others far from it, with R "
-        f"{number(size.value)}{starts}: as where a token is sent to another expert.",
-        statistic="share of tokens at the floor",
-        value=level,
-        null=0.95,
-        explained_N=far_N,
-        rest=sample.without(far_N),
-        picture=positions_picture(sample, "relative"),
-        **some_sequences(sample, far_N),
-    )
-
 
 _UNRELATED = 3.4
 """Root mean square of z of two policies that have little to do with each other."""

@@ -30,6 +30,7 @@ def at_few_ids(sample: Sample) -> FewIds | None:
     seen = (found.mu > LEAST_LOGP) & (found.pi > LEAST_LOGP)
     with np.errstate(invalid="ignore"):
         difference = np.where(seen, found.pi - found.mu, np.nan)
+    difference[~seen.any(axis=1)] = 0.0
     shown_V = seen.sum(axis=0) >= 3
     if np.count_nonzero(shown_V) < 50:
         return None

@@ -126,10 +126,13 @@ class Flips(NamedTuple):
     inside: Stat
     """R of their tokens on the side that is above the floor."""
     outside: Stat
+    edge: Stat
+    """R of the tokens above the floor that are nearest to the place, eight of each sequence."""
 
 
 _FLIP_T = 6.0
 _FLIP_PART = 12
+_EDGE = 8
 
 
 @statistic
@@ -138,7 +141,7 @@ def flips(sample: Sample) -> Flips:
     evidence, value_N = sample.evidence, log_gap(sample)
     at_S, rises_S = np.full(evidence.sequences, -1), np.zeros(evidence.sequences, dtype=bool)
     above_N = np.zeros(evidence.tokens, dtype=bool)
-    below_N = np.zeros(evidence.tokens, dtype=bool)
+    below_N, edge_N = np.zeros_like(above_N), np.zeros_like(above_N)
     telling = 0
     for s in range(evidence.sequences):
         first, last = int(evidence.offsets_S1[s]), int(evidence.offsets_S1[s + 1])
@@ -160,7 +163,9 @@ def flips(sample: Sample) -> Flips:
             continue
         at_S[s], rises_S[s] = rows_M[size[best]] - first, levels[1] > levels[0]
         above_N[parts[int(rises_S[s])]], below_N[parts[1 - int(rises_S[s])]] = True, True
-    return Flips(at_S, rises_S, telling, _gap_of(sample, above_N), _gap_of(sample, below_N))
+        edge_N[parts[1][:_EDGE] if rises_S[s] else parts[0][-_EDGE:]] = True
+    above, below, edge = (_gap_of(sample, each_N) for each_N in (above_N, below_N, edge_N))
+    return Flips(at_S, rises_S, telling, above, below, edge)
 
 
 @statistic
