@@ -123,6 +123,13 @@ def detectors() -> tuple[Detector, ...]:
     return tuple(sorted(_DETECTORS.values(), key=lambda each: STAGES.index(each.stage)))
 
 
+@cache
+def not_shown() -> tuple[str, ...]:
+    """Causes that no detector names: the tokens of two policies do not show them, an experiment does."""
+    named = {cause for each in detectors() for cause in each.causes}
+    return tuple(cause for cause in catalogue() if cause not in named)
+
+
 def lacking(evidence: TokenEvidence, needs: tuple[Need, ...]) -> tuple[Need, ...]:
     """What a detector needs and the evidence does not have."""
     has: dict[Need, bool] = {

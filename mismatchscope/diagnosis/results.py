@@ -16,7 +16,7 @@ from ..measures.diagnosis_results import (
 from ..measures.results import Interval
 from .answer import Answer, Named, answer_of
 from .catalogue import ROUNDING, UNKNOWN, causes, experiments
-from .detector import Detector, Finding, Need
+from .detector import Detector, Finding, Need, not_shown
 from .evidence import TokenEvidence
 from .peeling import FEWEST_TOKENS, peel
 from .statistics.stat import Stat
@@ -205,6 +205,9 @@ def _not_asked(answer: Answer) -> Iterable[str]:
     for detector in answer.peeled.short:
         titles = [causes()[each].title for each in detector.causes]
         yield f"with {live:,} tokens, of the {detector.tokens:,} that it takes: {'; '.join(titles)}"
+    for code in not_shown():
+        cause = causes()[code]
+        yield f"not from this evidence: {cause.title}; to tell, {experiments()[cause.experiment].how}"
 
 
 def _picture(finding: Finding, number: int) -> DiagnosisPicture:

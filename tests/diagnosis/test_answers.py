@@ -1,103 +1,68 @@
-"""Faults planted in the log-probs of random policies, and what is said of them; sound pairs, and nothing said."""
+"""What is said of pairs of random policies: nothing of sound ones, and both of two faults."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pytest
 
-from mismatchscope.diagnosis.evidence import TokenEvidence
 from mismatchscope.diagnosis.results import diagnose
-
-SEQUENCES, LENGTH, VOCABULARY = 40, 50, 48
-ROUNDING = 0.02
-"""Standard deviation of what either side adds to a logit: about that of bfloat16."""
-
-
-def log_softmax(logits_NV: np.ndarray) -> np.ndarray:
-    shifted = logits_NV - logits_NV.max(1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
-
-
-class Pair:
-    """μ draws from its own logits, π has the same ones but for rounding and what a test plants."""
-
-    def __init__(self, seed: int) -> None:
-        self.rng = np.random.default_rng(seed)
-        tokens = SEQUENCES * LENGTH
-        self.logits_NV = self.rng.normal(size=(tokens, VOCABULARY)) * self.rng.uniform(0.5, 4, size=(tokens, 1))
-        logp_NV = log_softmax(self.rounded())
-        drawn_N = (logp_NV + self.rng.gumbel(size=logp_NV.shape)).argmax(1)
-        self.token_N = drawn_N
-        self.logp_mu_N = logp_NV[np.arange(tokens), drawn_N]
-
-    def rounded(self) -> np.ndarray:
-        return self.logits_NV + self.rng.normal(scale=ROUNDING, size=self.logits_NV.shape)
-
-    def scored(self, temperature: float = 1.0) -> np.ndarray:
-        logp_NV = log_softmax(self.rounded() / temperature)
-        return logp_NV[np.arange(len(logp_NV)), self.token_N]
-
-    def evidence(self, logp_pi_N: np.ndarray, **others: Any) -> TokenEvidence:
-        sequence_N = np.repeat(np.arange(SEQUENCES), LENGTH)
-        return TokenEvidence(
-            self.logp_mu_N,
-            logp_pi_N,
-            sequence_N,
-            np.tile(np.arange(LENGTH), SEQUENCES),
-            np.arange(SEQUENCES),
-            token_N=self.token_N,
-            **others,
-        )
-
-
-def missing(pair: Pair) -> TokenEvidence:
-    logp_pi_N = pair.scored()
-    logp_pi_N[[3, 99, 400]] = np.nan
-    return pair.evidence(logp_pi_N)
-
-
-def off_by_one(pair: Pair) -> TokenEvidence:
-    by_sequence = pair.scored().reshape(SEQUENCES, LENGTH)
-    return pair.evidence(np.roll(by_sequence, 1, axis=1).ravel())
-
-
-def temperature(pair: Pair) -> TokenEvidence:
-    return pair.evidence(pair.scored(temperature=1.3))
-
-
-def worker(pair: Pair) -> TokenEvidence:
-    logp_pi_N, other_N = pair.scored(), np.repeat(np.arange(SEQUENCES) % 4 == 2, LENGTH)
-    logp_pi_N[other_N] += pair.rng.normal(scale=0.5, size=other_N.sum()) * (1 - np.exp(logp_pi_N[other_N]))
-    names_S = np.array([f"worker-{number % 4}" for number in range(SEQUENCES)])
-    return pair.evidence(np.minimum(logp_pi_N, 0), metadata={"worker": names_S})
-
-
-@pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize(
-    ("plant", "cause"),
-    [(missing, "not_finite"), (off_by_one, "off_by_one"), (temperature, "temperature"), (worker, "worker")],
-)
-def test_a_planted_fault_is_among_what_is_named(
-    plant: Callable[[Pair], TokenEvidence], cause: str, seed: int
-) -> None:
-    causes, _ = diagnose(plant(Pair(seed)))
-    assert cause in [each.cause for each in causes]
+from tests.support.random_policies import LENGTH, SEQUENCES, Pair
 
 
 @pytest.mark.parametrize("seed", range(10))
 def test_nothing_is_named_in_a_sound_pair(seed: int) -> None:
     pair = Pair(100 + seed)
     names_S = pair.rng.permutation(np.repeat([f"worker-{number}" for number in range(4)], SEQUENCES // 4))
-    causes, _ = diagnose(pair.evidence(pair.scored(), metadata={"worker": names_S}))
+    lag_S, padding_S = pair.rng.integers(0, 3, SEQUENCES), pair.rng.integers(0, 20, SEQUENCES)
+    facts = {"worker": names_S, "lag": lag_S, "padding": padding_S}
+    causes, answer = diagnose(pair.evidence(pair.scored(), floor=None, metadata=facts))
     assert {each.cause for each in causes} <= {"ordinary_rounding"}
+    assert answer.floor_source == "prior" and answer.level == "sampled"
 
 
 def test_two_faults_at_once_are_both_found() -> None:
     pair = Pair(7)
-    logp_pi_N = pair.scored(temperature=1.3)
-    logp_pi_N[::97] = np.nan
-    causes, _ = diagnose(pair.evidence(logp_pi_N))
+    pi_N = pair.scored(temperature=1.3)
+    pi_N[::97] = np.nan
+    causes, _ = diagnose(pair.evidence(pi_N))
     assert {"not_finite", "temperature"} <= {each.cause for each in causes}
+
+
+def test_the_sequences_that_are_off_are_said() -> None:
+    pair = Pair(8)
+    pi_SL = pair.scored().reshape(SEQUENCES, LENGTH)
+    pi_SL[10:20] = np.roll(pi_SL[10:20], 1, axis=1)  # a quarter of the log is shifted
+    (cause, *_), answer = diagnose(pair.evidence(pi_SL.ravel()))
+    assert cause.cause == "off_by_one" and cause.sequences == tuple(range(10, 20))
+    assert answer.left is not None and answer.left.value == pytest.approx(1, abs=0.2)
+
+
+def test_a_row_that_is_the_next_one_s_in_a_quarter_of_the_log() -> None:
+    pair = Pair(9)
+    pi_SL = pair.scored().reshape(SEQUENCES, LENGTH)
+    pi_SL[10:20] = pi_SL[11:21]
+    (cause, *_), _ = diagnose(pair.evidence(pi_SL.ravel()))
+    assert cause.cause == "row_order"
+
+
+def test_weights_that_are_newer_from_a_place_of_its_own_in_each_response_on() -> None:
+    pair = Pair(10)
+    place_N = np.repeat(pair.rng.integers(14, 36, SEQUENCES), LENGTH)
+    causes, _ = diagnose(pair.evidence(pair.off(np.where(pair.position_N >= place_N, 0.4, 0.0))))
+    assert {each.cause for each in causes} == {"weights_changed_in_response", "routing"}
+
+
+def test_a_few_tokens_are_too_few_to_tell() -> None:
+    pair = Pair(11)
+    evidence = pair.evidence(pair.scored())
+    few = evidence.but(
+        logp_mu_N=evidence.logp_mu_N[:20],
+        logp_pi_N=evidence.logp_pi_N[:20],
+        sequence_N=evidence.sequence_N[:20],
+        position_N=evidence.position_N[:20],
+        prompt_S=evidence.prompt_S[:1],
+        token_N=pair.token_N[:20],
+        previous_N=None,
+    )
+    causes, answer = diagnose(few)
+    assert not causes and answer.code == "cannot_tell" and "that takes 30" in answer.why

@@ -14,6 +14,8 @@ from ..words import number, some_sequences
 
 _UNSURE = 12
 """Positions before a break that may be behind it: few tokens are off in the first ones."""
+_FEWEST_AFTER = 100
+"""Tokens that a course after the break takes."""
 _FLOOR = 1.7
 """R of a part that counts as being at the floor."""
 
@@ -25,6 +27,8 @@ def boundary(sample: Sample) -> Finding | None:
     place = found.get("absolute") or found.get("relative")
     if place is None or not _rises_from_the_floor(place):
         return None
+    if _rises_at_own_places(sample).any():
+        return None
     other = found.get("relative") if place.axis == "absolute" else None
     if other is not None and other.explained > 1.3 * place.explained:
         return None
@@ -34,7 +38,7 @@ def boundary(sample: Sample) -> Finding | None:
     slope, t = place.onward
     causes: tuple[str, ...] = ("window", "chunked_prefill") if slope > 0 else ("chunked_prefill", "window")
     course = ""
-    if abs(t) > 1.25 and abs(slope) > 0.2:
+    if abs(t) > 1.25 and abs(slope) > 0.2 and place.after.n >= _FEWEST_AFTER:
         causes = causes[:1]
         course = (
             ", and goes on growing: a window leaves more and more out"
@@ -94,13 +98,10 @@ def positions_picture(sample: Sample, axis: Axis, marks: tuple[tuple[str, float]
 def change_in_response(sample: Sample) -> Finding | None:
     """Farther from the floor on one side of a place within the responses than on the other."""
     found, own = breaks(sample).get("relative"), flips(sample)
-    rising = (own.at_S >= 0) & own.rises_S
-    falling = (own.at_S >= 0) & ~own.rises_S
-    needed = max(3.0, 0.15 * own.telling)
-    falls, rises = int(np.count_nonzero(falling)), int(np.count_nonzero(rising))
-    if falls >= max(needed, rises):
+    rising, falling = _rises_at_own_places(sample), (own.at_S >= 0) & ~own.rises_S
+    if np.count_nonzero(falling) >= _needed(own) and not rising.any():
         return _at_places_of_their_own(sample, own, falling, ("weights_changed_in_response",), "falls")
-    if rises >= needed and _is_abrupt(own) and _spread(own.at_S[rising]):
+    if rising.any():
         return _at_places_of_their_own(sample, own, rising, ("weights_changed_in_response", "routing"), "rises")
     if found is None or found.before.value is None or found.after.value is None:
         return None
@@ -127,15 +128,30 @@ def _at_places_of_their_own(
     return _changed(sample, explained_N, own.inside, own.outside, f"{count:,} responses have one each", causes, way)
 
 
-def _is_abrupt(own: Flips) -> bool:
-    """Whether the gap is there at once, and does not grow from nothing as a position's does."""
-    return own.edge.value is not None and own.inside.value is not None and own.edge.value > 0.5 * own.inside.value
+def _needed(own: Flips) -> float:
+    """How many responses make a find."""
+    return max(3.0, 0.15 * own.telling)
+
+
+def _rises_at_own_places(sample: Sample) -> np.ndarray:
+    """Responses that leave the floor at places of their own [S], none where there are few, where the places are
+    about one position of the sequence, as a window's, or where the gap grows from nothing, as a position's does."""
+    own = flips(sample)
+    rising_S = (own.at_S >= 0) & own.rises_S
+    none_S = np.zeros_like(rising_S)
+    count, found = int(np.count_nonzero(rising_S)), int(np.count_nonzero(own.at_S >= 0))
+    if count < _needed(own) or 2 * count < found or own.edge.value is None or own.inside.value is None:
+        return none_S
+    abrupt = own.edge.value > 0.5 * own.inside.value
+    length_S = sample.evidence.prompt_length_S
+    places = [own.at_S[rising_S]] + ([] if length_S is None else [(own.at_S + length_S)[rising_S]])
+    return rising_S if abrupt and all(_spread(at_M) for at_M in places) else none_S
 
 
 def _spread(at_M: np.ndarray) -> bool:
-    """Whether places are as different as those of an accident: a quarter of the median between the quartiles."""
+    """Whether places are as different as those of an accident: an eighth of the median between the quartiles."""
     low, middle, high = np.quantile(at_M, [0.25, 0.5, 0.75])
-    return bool(high - low > max(8, 0.25 * middle))
+    return bool(high - low > max(8, middle / 8))
 
 
 def _changed(

@@ -62,6 +62,7 @@ def function_of_the_token(sample: Sample) -> Finding | None:
     if (
         size.value < _BEYOND
         or min(bigrams.value, tokens.value) < 0.48
+        or not (bigrams.above(0.2) and tokens.above(0.2))
         or previous.value > 0.25
         or mixed.value > 0.09
     ):
@@ -105,7 +106,7 @@ def noise(sample: Sample) -> Finding | None:
             return None
         causes: tuple[str, ...] = ("head_precision",)
         shape = "no token is farther than rounding the logits to 16 bits puts it"
-    elif size.value > 5 and 1.3 < spread < 2.6 and largest < 0.14 and first.value is not None and first.value > 2:
+    elif _looks_dropped(size.value, spread, largest, first) and not _grows(growth(sample)):
         # What attention does wrong begins with little, and what weights do is a function of the tokens.
         causes, shape = ("dropout",), "and some tokens are farther than others"
     else:
@@ -119,6 +120,14 @@ def noise(sample: Sample) -> Finding | None:
         null=1.0,
         explained_N=sample.live_N,
     )
+
+
+def _looks_dropped(size: float, spread: float, largest: float, first: Stat) -> bool:
+    return size > 5 and 1.3 < spread < 2.6 and largest < 0.14 and first.value is not None and first.value > 2
+
+
+def _grows(course: tuple[float, float] | None) -> bool:
+    return course is not None and course[0] > _GROWS and course[1] > 4
 
 
 @detector("fp8_cache", tokens=200)
@@ -149,7 +158,7 @@ def decoded_tokens(sample: Sample) -> Finding | None:
     )
 
 
-@detector("rope", "attention_scale", "fp8_cache", "norm", "fp8_weights", "context", "padding", tokens=200)
+@detector("rope", "attention_scale", "fp8_cache", "norm", "fp8_weights", "context", "padding", tokens=600)
 def along_the_sequence(sample: Sample) -> Finding | None:
     """A gap that grows smoothly with the position, or falls with it."""
     course, size, mixed = growth(sample), gap(sample), of_sequences(sample)
@@ -157,7 +166,7 @@ def along_the_sequence(sample: Sample) -> Finding | None:
         return None
     exponent, t = course
     (first, _), absolute = first_token(sample), sample.evidence.prompt_length_S is not None
-    if exponent > _GROWS and t > 4:
+    if _grows(course):
         causes, way = _growing(exponent, first, sample), "grows"
     elif exponent < -_FALLS and t < -3 and first.value is not None and first.value > 1.5:
         # A beginning that differs, and a sink, which counts less the more keys there are, weigh less and less.

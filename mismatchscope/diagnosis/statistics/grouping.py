@@ -16,12 +16,14 @@ from ..sample import Sample, statistic
 from .position import gap_of, log_gap
 from .stat import Stat
 
-_PERMUTATIONS = 1999
+_PERMUTATIONS = (199, 1999)
+"""At the least and at the most; fewer of many sequences, of which Student's t says as much."""
+_MOST_DRAWS = 400_000
 _FEWEST_TOKENS = 4
 """Of a sequence that is compared with others."""
 _DOUBTFUL = 0.025
 _ALMOST_ALL = 0.85
-_FEWEST_SEQUENCES = 8
+_FEWEST_SEQUENCES = 10
 _MOST_GROUPS = 12
 """A number with more values than this is taken in eight parts."""
 
@@ -225,9 +227,10 @@ def _permutation(level_U: Array, weight_CU: Array) -> tuple[float, float, int]:
     score_C = np.abs(weight_CU @ centred_U)
     best = int(score_C.argmax())
     rng = np.random.default_rng(0)  # the same each time: a report is made again alike
-    permuted_RU = rng.permuted(np.broadcast_to(centred_U, (_PERMUTATIONS, len(centred_U))), axis=1)
+    permutations = int(np.clip(_MOST_DRAWS // len(centred_U), *_PERMUTATIONS))
+    permuted_RU = rng.permuted(np.broadcast_to(centred_U, (permutations, len(centred_U))), axis=1)
     beyond = int(np.count_nonzero(np.abs(permuted_RU @ weight_CU.T).max(axis=1) >= score_C[best] * (1 - 1e-12)))
-    explained, by_permutation = float(score_C[best]) ** 2 / total, (1 + beyond) / (1 + _PERMUTATIONS)
+    explained, by_permutation = float(score_C[best]) ** 2 / total, (1 + beyond) / (1 + permutations)
     if by_permutation > (_DOUBTFUL if explained < _ALMOST_ALL else 2 * _DOUBTFUL):
         return explained, by_permutation, best
     # Few units have few permutations, however clear the contrast: Student's t goes further.

@@ -17,8 +17,8 @@ class Lost(NamedTuple):
     """Where π is below μ, e^Δ is what is left of π's mass: 1 − e^Δ is lost at a state.
 
     `mean` is 1 less the mean ratio. `rarest` is the least π of a token that was drawn, `rarest_of_own` the least of
-    π over what is lost at its own state. `too_rare` counts tokens at whose state more is lost than half of all ids
-    could have if each were as likely as the token: a sampler that cuts the tail would have cut them. `kept_alone`
+    π over what is lost at its own state. `too_rare` counts tokens at whose state more is lost than all ids
+    have if each is as likely as the token: a sampler that cuts the tail would have cut it. `kept_alone`
     and `alone_in_pi` are the shares of tokens with a log-prob of exactly 0, in μ and in π.
     """
 
@@ -44,7 +44,7 @@ def rarest_against_lost(sample: Sample) -> Lost:
         0.0 if ratio is None else 1 - ratio,
         float(pi_N[sample.scaled_N].min(initial=1.0)),
         float(of_own.min(initial=np.inf)),
-        int(np.count_nonzero(of_own < 2 / ids)),
+        int(np.count_nonzero(of_own < 0.7 / ids)),
         int(np.count_nonzero(sample.scaled_N)),
         float(np.mean(evidence.logp_mu_N[sample.live_N] == 0)) if sample.live_N.any() else 0.0,
         float(np.mean(evidence.logp_pi_N[sample.live_N] == 0)) if sample.live_N.any() else 0.0,

@@ -99,11 +99,14 @@ def rank_with_probability(sample: Sample) -> float | None:
     whatever a few of them weigh in a line."""
     if np.count_nonzero(sample.scaled_N) < _FEWEST_OF_A_LINE:
         return None
-    from scipy.stats import spearmanr
-
     mean_N = (sample.evidence.logp_mu_N + sample.evidence.logp_pi_N)[sample.scaled_N]
-    z_M = sample.z_N[sample.scaled_N]
-    return float(spearmanr(z_M, mean_N).statistic) if np.ptp(z_M) > 0 and np.ptp(mean_N) > 0 else None
+    return correlation(_ranks(sample.z_N[sample.scaled_N]), _ranks(mean_N))
+
+
+def _ranks(value_M: np.ndarray) -> np.ndarray:
+    """From 1; ties have the mean of theirs. scipy's would take longer to import than a diagnosis."""
+    _, index_M, count_U = np.unique(value_M, return_inverse=True, return_counts=True)
+    return (np.cumsum(count_U) - (count_U - 1) / 2)[index_M]
 
 
 class Lines(NamedTuple):
