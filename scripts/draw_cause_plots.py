@@ -97,7 +97,7 @@ DRAWN = {
     "context": Drawn("another template", 2, "moe"),
     "packing": Drawn("packing without a mask", 0),
     "padding": Drawn("left padding attended to", 1),
-    "routing": Drawn("routing flips", 0, "moe", "fp32", draw=pictures.gap_of_tokens),
+    "routing": Drawn("routing flips", 2, "moe", draw=pictures.gap_of_tokens),
     "routing_replay": Drawn("routes of another row", 0, "moe", draw=pictures.one_response_each),
     "expert": Drawn("one wrong expert", 1, "moe", "fp32", draw=pictures.gap_of_tokens),
 }

@@ -186,7 +186,7 @@ def _record(code: str) -> str:
         cells = [_right(table.get(each.name, {}).get(level), measured=bool(table)) for level in LEVELS]
         rows.append(f"| `{each.name}` | {' | '.join(cells)} |")
     of_others = "" if "plant" in plots().get(code, {}) else NOT_PLANTED
-    more = f" [All tables]({TABLES})." if (DIRECTORY / TABLES).exists() else ""
+    more = f" The detectors were made with that part. [All tables]({TABLES})." if table else ""
     return "\n\n".join([_filled(f"{of_others}{RECORD}{more}"), "\n".join(rows), *_wrongly(found, table)])
 
 
