@@ -38,7 +38,7 @@ _FORMULA = re.compile(r"(?:^|(?<=;))(?=\s*[=+\-@＝＋－＠])")
 # Words, and what is no figure of the comparison.
 _LEFT_OUT = {"reason", "weights_reason", "method", "provenance", "difference", "remark"}
 _LEFT_OUT |= {"fix", "rule", "sentence", "evidence", "first_steps", "last_steps", "steps"}
-_LEFT_OUT |= {"conclusion", "effective", "heat", "positions", "unmatched"}
+_LEFT_OUT |= {"conclusion", "effective", "heat", "pictures", "positions", "unmatched"}
 
 
 def render(report: Report) -> str:

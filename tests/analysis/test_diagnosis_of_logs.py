@@ -15,6 +15,7 @@ from mismatchscope.analysis.settings import AnalysisSettings
 from mismatchscope.reports import html, markdown
 from mismatchscope.reports.diagnosis_section import diagnosis_section
 from mismatchscope.reports.document import Report
+from mismatchscope.reports.formats import FORMATS, render
 
 PLANTS: dict[str, Callable[..., Any]] = {
     "off_by_one": planted_logs.shifted_quarter,
@@ -84,6 +85,7 @@ def test_every_other_form_says_the_same_and_the_page_has_the_picture(reports: di
     report = reports[name]
     (found,) = report.diagnosis
     assert f"docs/{found.docs}" in markdown.render(report).replace("&#95;", "_")
+    assert all(render(report, form) for form in FORMATS)
     page = html.render(report)
     section = page[page.index("<h2>Diagnosis") : page.index("<h2>Same distribution")]
     picture = re.search(r"<svg.*?</svg>", section, re.DOTALL)

@@ -17,7 +17,7 @@ from mismatchscope.measures.diagnosis_results import (
     DiagnosisPicture,
 )
 from mismatchscope.measures.results import Interval
-from mismatchscope.reports import html, markdown
+from mismatchscope.reports import csv, html, markdown
 from mismatchscope.reports.console_log import show_sections
 from mismatchscope.reports.diagnosis_chart import diagnosis_charts
 from mismatchscope.reports.diagnosis_section import diagnosis_section
@@ -110,6 +110,14 @@ def test_labels_of_groups_are_on_the_axis(full: Report) -> None:
     answer = replace(ANSWER, pictures=(picture("groups", labels=("w-0", "w-1", "w-2"), floor=1.0),))
     page = html.render(report_with(full, [CAUSE], answer))
     assert "The gap of each group" in page and "24 of 96 sequences" in page
+
+
+def test_figures_are_in_the_table_and_points_of_pictures_are_not(full: Report) -> None:
+    answer = replace(ANSWER, pictures=(picture("groups"),))
+    text = csv.render(report_with(full, [CAUSE], answer))
+    rows = [line for line in text.splitlines() if line.startswith("diagnosis_answer,")]
+    assert "diagnosis_answer,size,value,5.5" in rows and "diagnosis_answer,left,n,2630" in rows
+    assert not any("pictures" in row for row in rows)
 
 
 def test_a_picture_without_points_is_left_out(full: Report) -> None:
