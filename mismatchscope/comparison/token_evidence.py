@@ -180,12 +180,13 @@ def _top(sides: list[_Tokens], at_mu_N: np.ndarray, at_pi_N: np.ndarray) -> TopK
 
 
 def _full(mu: Trace, pi: Trace, sides: list[_Tokens], at_mu_N: np.ndarray, at_pi_N: np.ndarray) -> FullRows | None:
-    """Whole distributions of some tokens, evenly among those that have them on both sides."""
+    """Whole distributions of some tokens, evenly among those that have them and a legal log-prob on both sides."""
     states = FullStates.of(mu, pi)
     if states is None or states.mu is None:
         return None
     row_mu_N, row_pi_N = sides[0].row_N[at_mu_N], sides[1].row_N[at_pi_N]
-    both_M = np.flatnonzero((states.mu.find(row_mu_N) >= 0) & (states.pi.find(row_pi_N) >= 0))
+    legal_N = np.maximum(sides[0].of("logprob")[at_mu_N], sides[1].of("logprob")[at_pi_N]) < np.inf  # NaN is not
+    both_M = np.flatnonzero(legal_N & (states.mu.find(row_mu_N) >= 0) & (states.pi.find(row_pi_N) >= 0))
     most = max(1, min(_MOST_ROWS, _MOST_BYTES // (8 * states.width)))
     chosen_M = both_M[:: max(1, math.ceil(len(both_M) / most))]
     pieces = list(states.pieces(row_mu_N[chosen_M], row_pi_N[chosen_M], _MOST_BYTES))

@@ -93,6 +93,17 @@ def test_whole_distributions(tmp_path: Path) -> None:
     np.testing.assert_array_equal(np.roll(evidence.full.logp_mu_MV, 1, axis=1), evidence.full.logp_pi_MV)
 
 
+def test_a_distribution_of_nan_is_no_evidence_and_no_error(tmp_path: Path) -> None:
+    """The row is rejected with its token, as everywhere."""
+    p_TV = np.random.default_rng(0).dirichlet(np.ones(builders.V), 4)
+    broken_TV = p_TV.copy()
+    broken_TV[2] = np.nan
+    mu = full_trace(tmp_path / "mu", [p_TV])
+    evidence = found(pair_of(mu, full_trace(tmp_path / "pi", [broken_TV], role="reference")))
+    assert evidence.full is not None and evidence.full.row_M.tolist() == [0, 1, 3]
+    assert np.isnan(evidence.logp_pi_N[2])
+
+
 def test_listed_ids(tmp_path: Path) -> None:
     records = [builders.records(LENGTHS, seed=seed, level="topk", k=4) for seed in (0, 1)]
     mu, pi = (
