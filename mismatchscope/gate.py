@@ -20,7 +20,7 @@ import math
 import operator
 import re
 import unicodedata
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Literal
@@ -78,8 +78,9 @@ class Gate:
     relative: Literal["absolute", "percent"] | None
 
 
-def parse(expression: str) -> Gate:
-    """Parse one gate expression. Raises `ConfigError` for bad grammar and for a path that no report can have."""
+def parse(expression: str, check: Callable[[str], None] = check_path) -> Gate:
+    """Parse one gate expression. Raises `ConfigError` for bad grammar, and as `check` does for a path at which no
+    report has a figure."""
     match = _GRAMMAR.fullmatch(unicodedata.normalize("NFC", expression))  # as the names of entries are
     if match is None:
         raise ConfigError(
@@ -100,7 +101,7 @@ def parse(expression: str) -> Gate:
     if percent and number < -100:
         raise ConfigError(f"'{expression}' asks for less than nothing.", hint="a fall is at most -100%")
     relative: Literal["absolute", "percent"] | None = "percent" if percent else "absolute" if sign else None
-    check_path(match["path"])
+    check(match["path"])
     return Gate(expression.strip(), match["path"], match["op"], number, relative)
 
 
@@ -204,8 +205,6 @@ def _lookup(document: Any, path: str) -> Any:
 
 
 def _decide(gate: Gate, report: Report, baseline: Report | None) -> GateResult:
-    from .reports.document import GateResult
-
     ours = figure_at(report, gate.path)
     if gate.relative is None:
         tested, threshold = ours, gate.number
@@ -215,6 +214,13 @@ def _decide(gate: Gate, report: Report, baseline: Report | None) -> GateResult:
         factor = 1.0 + gate.number / 100.0 if gate.relative == "percent" else 1.0
         tested = change(report, baseline, gate.path, factor)
         threshold = gate.number if gate.relative == "absolute" else 0.0
+    return decided(gate, ours, tested, threshold)
+
+
+def decided(gate: Gate, ours: Figure, tested: Figure, threshold: float) -> GateResult:
+    """What comes of a gate on a figure of ours, where `tested` is held against the threshold."""
+    from .reports.document import GateResult
+
     verdict, reason = _verdict(tested, gate.op, threshold)
     if verdict == "inconclusive" and reason is None:
         more = "log more steps" if gate.path.startswith("trend.") else "measure more prompts"

@@ -15,7 +15,7 @@ from ..input_files import read_json
 from ..locking import DIRECTORY_LOCK
 from ..reports.formats import FORMATS
 from ..reports.prompt_sums import sums_file
-from ..reports.weights_report import WEIGHTS_MARKDOWN, WEIGHTS_REPORT
+from ..reports.weights_report import WEIGHTS_MARKDOWN, WEIGHTS_PAGE, WEIGHTS_REPORT
 from ..traces.schema import DISTRIBUTIONS, MANIFEST, PARTS, SEQUENCES, TOKENS
 
 RUN = "run.json"
@@ -84,7 +84,7 @@ TRACES = frozenset(f"{side}{view}" for side in SIDES for view in _VIEWS)
 
 _LOG_FILES = re.compile(rf"({'|'.join(SIDES)}|both|start-\d+)\.log")
 _OUTPUT = _Layout(
-    _named(RUN, PROMPTS, CHECKPOINT, WEIGHTS_REPORT, WEIGHTS_MARKDOWN, *_REPORT_FILES, *_TRACE_FILES),
+    _named(RUN, PROMPTS, CHECKPOINT, WEIGHTS_REPORT, WEIGHTS_MARKDOWN, WEIGHTS_PAGE, *_REPORT_FILES, *_TRACE_FILES),
     _PARTS
     | {LOGS: _Layout(_LOG_FILES), RUNS: _Layout(_named(DIRECTORY_LOCK, TIMES), runs=_OF_A_PROBE)}
     | dict.fromkeys(TRACES, _TRACE),

@@ -149,4 +149,4 @@ def _screen(report: Report | None) -> Group:
         is_exact = figure.low == figure.value == figure.high
         shown = number(figure.value) if is_exact else estimate(figure.value, figure.low, figure.high)
         table.add_row(Text(path), Text(shown), Text(meaning, style="dim"))
-    return Group(Text(report.finding.sentence), table, gate_table(report), when)
+    return Group(Text(report.finding.sentence), table, gate_table(report.gates), when)

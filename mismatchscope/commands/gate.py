@@ -52,6 +52,6 @@ def command(
         stderr().print(f"Written: {', '.join(written)}", soft_wrap=True)
     if decided.finding.code == "log_in_doubt":
         stderr().print(decided.finding.sentence, style="yellow")
-    show_gates(decided, stdout())
+    show_gates(decided.gates, stdout())
     append_step_summary(decided)
     raise typer.Exit(EXIT_CODES[decided.verdict])

@@ -167,7 +167,7 @@ def _ask(
         for place, checkpoint in zip(places, checkpoints, strict=True):
             found = json.loads((place / WEIGHTS).read_bytes()) if (place / WEIGHTS).exists() else []
             stage = WeightsStage.of(
-                [TensorRecord(**record) for record in found],
+                [TensorRecord(**record | {"shape": tuple(record["shape"])}) for record in found],
                 checkpoint=checkpoint,
                 found=str(spec),
                 side=side,
@@ -189,7 +189,7 @@ def _with_stale(stage: WeightsStage, before: Mapping[str, Weight]) -> WeightsSta
         stale = values_sha256(old, str(record.dtype_found)) == record.sha256
         return replace(record, kind="stale") if stale else record
 
-    return stage.model_copy(update={"tensors": [told(record) for record in stage.tensors]})
+    return stage.with_tensors([told(record) for record in stage.tensors])
 
 
 def _left_out(question: WeightsQuestion) -> list[str]:

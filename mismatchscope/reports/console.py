@@ -5,7 +5,7 @@ Text that came from a model, a prompt or a log is never parsed as markup and nev
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from rich.console import Console
 from rich.padding import Padding
@@ -19,7 +19,7 @@ from .bounds import bound_rows, discounted_rows
 from .console_log import show_log
 from .console_worst import WORST, worst_tokens
 from .difference_fields import Difference, RoundingSize
-from .document import Alarm, BaselineComparison, Report
+from .document import Alarm, BaselineComparison, GateResult, Report
 from .glossary import ALPHA, BOUNDS, Measure
 from .log_sections import other_alarms
 from .quantile_table import show_figures
@@ -55,7 +55,7 @@ def show(report: Report, console: Console, verbose: bool = False) -> None:
     _show_headline(report, console)
     if report.baseline:
         _show_baseline(report, report.baseline, console)
-    show_gates(report, console)
+    show_gates(report.gates, console)
     show_log(report, console, verbose=verbose)
     if alarms := other_alarms(report):
         console.print()
@@ -120,20 +120,20 @@ def _show_baseline(report: Report, baseline: BaselineComparison, console: Consol
         _show_rows(console, [Row(f"  {name}", difference) for name, difference in paired])
 
 
-def show_gates(report: Report, console: Console) -> None:
+def show_gates(gates: Sequence[GateResult], console: Console) -> None:
     """Print one line a gate: its verdict, its condition, and the figure that decided it."""
-    if report.gates:
+    if gates:
         console.print()
-        console.print(gate_table(report))
+        console.print(gate_table(gates))
 
 
-def gate_table(report: Report) -> Table:
+def gate_table(gates: Sequence[GateResult]) -> Table:
     """The same as a table."""
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     table.add_column()
-    for gate in report.gates:
+    for gate in gates:
         reason = f"; {printable(gate.reason)}" if gate.reason else ""
         table.add_row(
             Text(gate.verdict, _VERDICT_STYLE[gate.verdict]),

@@ -7,13 +7,10 @@ through could do nothing.
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from ..errors import MissingDependencyError
-from ..foreign_text import printable
 from ..measures.results import Interval, Statistic
 from .baseline import PAIRED_MEANING, VERDICT_TONE, compared_engines, pair_rows, paired_rows
 from .bounds import bound_rows
@@ -31,6 +28,7 @@ from .logs.charts import draw_log_charts
 from .logs.places import places
 from .logs.strips import strips
 from .moved_token import moved_most
+from .page import render_page
 from .probe_chart import probe_chart
 from .probe_section import title_of
 from .reading import READING, reading_rows, sources
@@ -43,7 +41,6 @@ from .summary import (
     alpha_rows,
     causes,
     floor_rows,
-    gate_value,
     headline,
     interval_note,
     not_compared,
@@ -52,11 +49,9 @@ from .summary import (
     three_policies,
     token_statistics,
 )
-from .text import UNKNOWN, count, estimate, number, one_line, probability, setting, share
+from .text import UNKNOWN, count, estimate, number, one_line
 
 _Entry = tuple[Measure, Statistic]
-
-_FILTERS = (one_line, count, estimate, gate_value, moved_most, number, probability, setting, share)
 
 
 class Card(NamedTuple):
@@ -75,25 +70,13 @@ _PROBE_CHARTS = (effects_chart, lengths_chart, sampler_chart, routing_chart, int
 def render(report: Report) -> str:
     """The report as an HTML document. Raises `MissingDependencyError` without jinja2 or matplotlib."""
     try:
-        from jinja2 import Environment, PackageLoader, StrictUndefined
         from markupsafe import Markup
     except ImportError:
         raise MissingDependencyError("jinja2", "report", "An HTML report") from None
-    loader = PackageLoader("mismatchscope.reports")
-    environment = Environment(
-        loader=loader,
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        finalize=_printable,
-    )
-    environment.filters |= {function.__name__: function for function in _FILTERS}
-    environment.filters |= {"tv_level": _tv_level}
-    style = loader.get_source(environment, "report.css")[0]
     drawn = {chart.name: chart._replace(svg=Markup(chart.svg)) for chart in draw_charts(report)}
-    return environment.get_template("report.html.j2").render(
+    return render_page(
+        "report.html.j2",
+        {"moved_most": moved_most, "tv_level": _tv_level},
         report=report,
         head=headline(report),
         not_compared=not_compared(report),
@@ -122,14 +105,7 @@ def render(report: Report) -> str:
         provenance=_provenance(report),
         evidence=EVIDENCE[report.evidence],
         policy=POLICY[report.policy],
-        style=Markup(style),
-        style_hash=base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),
     )
-
-
-def _printable(value: object) -> object:
-    """What the template shows: text that is no markup of ours is foreign."""
-    return printable(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
 
 
 def _short_and_rest(statistics: Callable[..., list[_Entry]], report: Report) -> tuple[list[_Entry], list[_Entry]]:

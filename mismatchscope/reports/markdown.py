@@ -10,7 +10,7 @@ from ..foreign_text import printable, printable_lines
 from ..measures.results import Statistic
 from .baseline import PAIRED_MEANING, VERDICT_TONE, compared_engines, pair_rows, paired_rows
 from .bounds import discounted_rows
-from .document import BaselineComparison, Provenance, Report
+from .document import BaselineComparison, GateResult, Provenance, Report
 from .glossary import ALPHA, BOUNDS, Measure
 from .log_sections import log_sections, other_alarms
 from .logs.section import Line, Section
@@ -51,7 +51,7 @@ def render(report: Report) -> str:
         *_baseline(report),
         _text(head.compared),
         " · ".join(filter(None, [_text(head.scope), not_compared(report)])),
-        _gates(report),
+        gates_block(report.gates),
         *section_blocks(log_sections(report, short=False)),
         *_alarms(report),
         *_reading(report),
@@ -117,14 +117,15 @@ def _remedy(line: Line) -> str:
     return f" → {_text(line.remedy)}" if line.remedy else ""
 
 
-def _gates(report: Report) -> str:
+def gates_block(gates: Iterable[GateResult]) -> str:
+    """Empty where there are none."""
     rows = [
         (
             f"{_GATE_ICON[gate.verdict]} {gate.verdict}",
             _code(gate.expression),
             _text("; ".join(filter(None, [gate_value(gate), gate.reason]))),
         )
-        for gate in report.gates
+        for gate in gates
     ]
     return _table(("gate", "fails if", "value"), rows)
 

@@ -10,16 +10,18 @@ from rich.text import Text
 
 from ..foreign_text import printable
 from ..measures.tensor_results import TensorRecord
+from .console import show_gates
 from .console_log import show_sections
 from .logs.section import Line, Section
-from .markdown import heading, section_blocks
+from .markdown import gates_block, heading, section_blocks
 from .text import count, number, share
 from .weights_report import WEIGHTS_REPORT, WeightsReport, WeightsStage, verdict_of
 
-_BADGE = {"pass": ("SAME", "good"), "fail": ("DIFFERENT", "bad"), "inconclusive": ("CANNOT TELL", "caution")}
+BADGE = {"pass": ("SAME", "good"), "fail": ("DIFFERENT", "bad"), "inconclusive": ("CANNOT TELL", "caution")}
 _STYLE = {"good": "bold green", "bad": "bold red", "caution": "bold yellow"}
 _HEADER = ("tensor", "is", "elements changed", "relative change", "dtype")
-_SHOWN = 20
+_SHOWN_ON_A_TERMINAL = 20
+SHOWN_ON_A_PAGE = 500
 _NAMED = 3
 _REMARKS = {
     "cast": "of them cast to another dtype",
@@ -31,14 +33,16 @@ _LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks)\.(\d+)\.")
 
 
 def show(report: WeightsReport, console: Console) -> None:
-    badge, tone = _BADGE[report.verdict]
+    badge, tone = BADGE[report.verdict]
     console.print(Text.assemble((badge, _STYLE[tone]), "  ", (printable(report.sentence), "bold")))
-    show_sections(weights_sections(report, shown=_SHOWN), console)
+    show_gates(report.gates, console)
+    show_sections(weights_sections(report, shown=_SHOWN_ON_A_TERMINAL), console)
 
 
 def render(report: WeightsReport) -> str:
-    badge, tone = _BADGE[report.verdict]
-    return "\n\n".join([heading(badge, tone, report.sentence), *section_blocks(weights_sections(report))]) + "\n"
+    badge, tone = BADGE[report.verdict]
+    blocks = [heading(badge, tone, report.sentence), gates_block(report.gates)]
+    return "\n\n".join(filter(None, [*blocks, *section_blocks(weights_sections(report))])) + "\n"
 
 
 def weights_sections(report: WeightsReport, shown: int | None = None) -> Iterator[Section]:
@@ -48,10 +52,19 @@ def weights_sections(report: WeightsReport, shown: int | None = None) -> Iterato
         lines = list(_sentences(stage))
         if hidden := len(stage.tensors) - len(rows):
             lines.append(Line(f"The table leaves out {count(hidden, 'tensor')}; {WEIGHTS_REPORT} has them."))
-        title = "on disk" if stage.side == "disk" else "after the update" if stage.after_update else "loaded"
+        title = stage_title(report, stage)
         yield Section(title, f"{stage.found}, against {stage.checkpoint} on disk", tuple(lines), _HEADER, rows)
     if report.left_out:
         yield Section("not looked at", "", tuple(map(Line, report.left_out)))
+
+
+def stage_title(report: WeightsReport, stage: WeightsStage) -> str:
+    """What tells a stage apart from the others of its report."""
+    if stage.side == "disk":
+        return "on disk"
+    title = "after the update" if stage.after_update else "loaded"
+    sides = {each.side for each in report.stages}
+    return title if len(sides) == 1 else f"{title}, {stage.side}"
 
 
 def sentence_of(stages: Sequence[WeightsStage]) -> str:
@@ -158,7 +171,7 @@ def _row(record: TensorRecord) -> tuple[str, ...]:
     dtypes = dict.fromkeys(filter(None, (record.dtype, record.dtype_found)))
     return (
         record.name,
-        what_it_is(record),
+        "not compared" if record.status == "not_compared" else what_it_is(record),
         share(record.differing),
         number(record.relative),
         " → ".join(dtypes),

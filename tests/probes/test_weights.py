@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from stale_engine import SCALED, STALE
 from tiny_models import save_model
 
+from mismatchscope.demo import model_path
 from mismatchscope.engines import registry
 from mismatchscope.engines.transformers.engine import TransformersEngine
 from mismatchscope.engines.transformers.options import TransformersOptions
@@ -179,8 +180,8 @@ def test_a_head_that_is_stored_is_loaded_whatever_the_configuration_says(tiny: P
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("model", ["demo:dense", "demo:moe"])
-def test_both_sides_have_the_embedded_model(model: str, tmp_path: Path) -> None:
+def test_both_sides_have_the_embedded_model(tmp_path: Path) -> None:
+    model = "demo:moe"  # which has all that the dense one has, and experts
     report, started = loaded(model, tmp_path / "out", "transformers:dtype=float32", "transformers:dtype=bfloat16")
     assert (report.verdict, started) == ("pass", ["transformers", "transformers"])
     assert [stage.side for stage in report.stages] == ["behavior", "reference"]
@@ -191,19 +192,23 @@ def test_both_sides_have_the_embedded_model(model: str, tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.engines
 @pytest.mark.usefixtures("forked_engines")
-@pytest.mark.parametrize("model", ["demo:moe"])  # which has all that the dense one has, and experts
 @pytest.mark.parametrize(("spec", "options"), [(VLLM[-1], VLLM_SMALL), (SGLANG[0], "dtype=auto")])
-def test_an_engine_has_loaded_the_embedded_model(spec: str, options: str, model: str, tmp_path: Path) -> None:
-    """vLLM's kernels for a CPU pack the linear layers, and the experts in an order of their own."""
+def test_what_an_engine_has_loaded_and_what_an_update_makes_of_it(spec: str, options: str, tmp_path: Path) -> None:
+    """Of the mixture, which has all that the dense model has, and experts. vLLM's kernels for a CPU pack the linear
+    layers, and the experts in an order of their own. Dummy weights are none of the checkpoint's."""
     if find(*spec.split("==")) is None:
         pytest.skip(f"no environment: mismatchscope env create {spec}")
-    report, _ = loaded(model, tmp_path / "out", f"{spec}:{options}", f"{spec}:{options},load_format=dummy")
-    good, dummy = report.stages
-    assert (good.verdict, good.engine_version, good.tensors) == ("pass", spec.split("==")[1], [])
-    assert dummy.verdict == "fail"
+    newer = updated(model_path("moe"), tmp_path / "newer")
+    dummy = f"{spec}:{options},load_format=dummy"
+    report, _ = loaded("demo:moe", tmp_path / "out", f"{spec}:{options}", dummy, updated_model=newer)
+    good, after, wrong, _ = report.stages
+    for stage, checkpoint in ((good, "demo:moe"), (after, str(newer))):
+        assert (stage.verdict, stage.checkpoint, stage.tensors) == ("pass", checkpoint, [])
+    assert good.engine_version == spec.split("==")[1] and after.after_update
+    assert wrong.verdict == "fail"
     parts = {f"model.layers.{layer}.self_attn.{part}_proj.weight" for layer in range(4) for part in "qkvo"}
-    assert parts <= {record.name for record in dummy.tensors if record.kind == "values"}
-    assert report.sentence == f"What {spec}:{options},load_format=dummy has loaded is not what is in {model}."
+    assert parts <= {record.name for record in wrong.tensors if record.kind == "values"}
+    assert report.sentence == f"What {dummy} has loaded is not what is in demo:moe."
 
 
 @pytest.mark.slow

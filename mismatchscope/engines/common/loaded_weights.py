@@ -44,16 +44,27 @@ class Place(NamedTuple):
 
 
 def compare_loaded(
-    stored: Mapping[str, Weight], loaded: Mapping[str, Callable[[], Weight]], learned: set[str]
+    stored: Mapping[str, Weight],
+    loaded: Mapping[str, Callable[[], Weight]],
+    learned: set[str],
+    unread: Mapping[str, str] | None = None,
 ) -> list[TensorRecord]:
     """A record of every stored tensor, and of each of the `learned` ones that no stored one accounts for.
 
-    `loaded` reads a tensor by the engine's name of it. One tensor is in memory at a time.
+    `loaded` reads a tensor by the engine's name of it, and `unread` says why a stored one cannot be. One tensor is
+    in memory at a time.
     """
     names = {_WRAPPED.sub("", name): name for name in loaded}
-    places = {name: _place(name, stored, names) for name in stored}
+    reasons = unread or {}
+    places = {name: None if name in reasons else _place(name, stored, names) for name in stored}
     records = [
-        TensorRecord(name, "missing", stored[name].shape, stored[name].dtype)
+        TensorRecord(
+            name,
+            "not_compared" if name in reasons else "missing",
+            stored[name].shape,
+            stored[name].dtype,
+            reason=reasons.get(name),
+        )
         for name, place in places.items()
         if place is None
     ]

@@ -51,6 +51,11 @@ def stored_weights(directory: Path, adapter: Adapter | None = None) -> dict[str,
     return weights
 
 
+def of_adapters(weights: Mapping[str, Weight]) -> list[str]:
+    """The names of a LoRA's tensors among those of its base."""
+    return [name for name in weights if ".lora_" in name]
+
+
 def embedding_of(weights: Mapping[str, Weight]) -> Weight | None:
     """The input embeddings, by their usual name."""
     return next((weight for name, weight in weights.items() if name.endswith(EMBEDDING)), None)

@@ -130,11 +130,13 @@ class Listener:
     def _compare_weights(self, model: Any) -> None:
         """Hold what is loaded against the checkpoint, where the worker asks."""
         from ..common.loaded_weights import compare_loaded, readers
-        from ..common.stored_weights import stored_weights
+        from ..common.stored_weights import of_adapters, stored_weights
 
         if (asked := self._exchange.asked_for_weights()) is not None:
+            stored = stored_weights(*asked)
             learned = {name for name, _ in model.named_parameters()}
-            self._exchange.put_weights(compare_loaded(stored_weights(*asked), readers(model), learned))
+            unread = dict.fromkeys(of_adapters(stored), "SGLang keeps adapters in a pool that is not looked into")
+            self._exchange.put_weights(compare_loaded(stored, readers(model), learned, unread))
 
     def prefill(self, module: Any, args: tuple[Any, ...], output: Any) -> None:
         """Score the prompts of a forward pass, where that is what they are for."""

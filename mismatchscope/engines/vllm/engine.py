@@ -174,6 +174,8 @@ class VllmEngine(CheckpointEngine):
                 "With tensor_parallel_size above 1 vLLM holds every tensor in parts, which are not compared.",
                 hint="vllm:tensor_parallel_size=1",
             )
+        if self._adapter is not None:
+            self._add_lora(self._adapter)  # as a request would: taking other weights has emptied its slot
         return self._llm.collective_rpc(compare_weights, args=(self._directory, self._adapter))[0]
 
     def internals(self, batch: Sequence[Request], task: Task) -> None:

@@ -14,6 +14,7 @@ from ...measures.tensor_results import TensorRecord
 from ..common.adapter import Adapter
 from ..common.loaded_weights import compare_loaded, readers, weight_of
 from ..common.stored_weights import stored_weights
+from .adapter_weights import adapter_readers, scalings_unknown, times_scaling
 
 _ROWS = 1024
 """Of the identity, that a layer is given at a time."""
@@ -21,9 +22,16 @@ _ROWS = 1024
 
 def compare_weights(worker: Any, directory: Path, adapter: Adapter | None) -> list[TensorRecord]:
     """In a process of vLLM's (`LLM.collective_rpc`): a record of every tensor."""
-    model = worker.model_runner.model
+    runner = worker.model_runner
+    model, stored = runner.model, stored_weights(directory, adapter)
     learned = {name for name, parameter in model.named_parameters() if parameter.numel()}
-    return compare_loaded(stored_weights(directory, adapter), readers(model) | _packed(model), learned)
+    loaded = readers(model) | _packed(model)
+    unread: dict[str, str] = {}
+    if adapter is not None:
+        unread = scalings_unknown(stored, adapter)
+        stored |= times_scaling(stored, adapter, worker.vllm_config.lora_config.lora_dtype)
+        loaded |= adapter_readers(runner.lora_manager, stored)
+    return compare_loaded(stored, loaded, learned, unread)
 
 
 def _packed(model: torch.nn.Module) -> dict[str, Callable[[], Weight]]:
