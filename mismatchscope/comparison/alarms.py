@@ -90,7 +90,8 @@ def leak_alarm(pair: PolicyPair) -> Iterator[Alarm]:
             evidence={"leak": leak},
             remedy="look for ids that one side masks or lacks, such as a padded vocabulary"
             if raw
-            else "--policy raw measures the numerics alone, --policy support renormalises π on μ's support",
+            else "an audit with --policy raw measures the numerics alone, one with --policy support renormalises π "
+            "on μ's support; probe sampling tells how much each makes",
         )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from ..config import AuditSettings
 from ..reports.text import count
 from .run_probe import PlannedProbe, estimate_time, evidence_sentences
+from .shown_bytes import shown_bytes
 
 
 def plan_text(planned: PlannedProbe, settings: AuditSettings, store: Path | None = None) -> str:
@@ -30,6 +31,8 @@ def _lines(planned: PlannedProbe, settings: AuditSettings, store: Path | None) -
         f"{count(settings.sampling.max_new_tokens, 'token')}"
     )
     yield from evidence_sentences(planned)
+    if shown := shown_bytes(plan, planned.question.model, planned.prompts, settings):
+        yield f"what is shown of the model's inside may take up to {shown / 2**30:.2g} GiB beside that"
     pairs = len(parts.side_by_side)
     yield f"{count(len(starts) + pairs, 'engine start')}, {count(runs + pairs, 'run')}; none that is there already"
     for (spec, number, then), start in starts.items():
@@ -54,5 +57,3 @@ def _lines(planned: PlannedProbe, settings: AuditSettings, store: Path | None) -
         yield "how long it takes is not known: nothing has run here yet"
     else:
         yield estimate_time(planned, settings, store).sentence
-        if parts.side_by_side:
-            yield "what is made side by side is not in that time"

@@ -31,10 +31,11 @@ from .conclusions import (
 )
 from .options import also, changed_keys, has_options, varied
 from .plan import Comparison, Plan, Probe, Question, Setting
+from .shown_bytes import EXPERTS
 from .sides import Computation, computations
 
 if TYPE_CHECKING:
-    from ..measures.results import Interval, ThirdParty
+    from ..measures.results import Alpha, Interval, ThirdParty
     from ..reports.pair_fields import Completions, ProbeCell, ProbeConclusion
 
 THIRD = "float32 (third party)"
@@ -44,10 +45,6 @@ _KEYS = ("dtype", "lm_head", "router", "kv_cache_dtype", "quantization", "enable
 
 _INDEPENDENT = (0.8, 1.25)
 """Mean squares that add up to within this factor are said to add in quadrature."""
-
-
-_EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
-"""What models call the number of their experts."""
 
 
 def _usual(computation: Computation, *, experts: bool) -> Sequence[str]:
@@ -70,7 +67,7 @@ def _plan(question: Question) -> Plan:
     able = any(has_options(side.spec, {"dtype": ""}) for side in computations(question))
     if question.values and able:  # the third party is always among them
         question = replace(question, values=(_FLOAT32, *question.values))
-    usual = partial(_usual, experts=bool(declared_by(question.model, *_EXPERTS)))
+    usual = partial(_usual, experts=bool(declared_by(question.model, *EXPERTS)))
     sides = varied(question, usual, key="dtype", name_given=True)
     if not any(len(settings) > 1 for settings in sides):
         raise ConfigError("The engines have no precision to choose.", hint="--values key=value, as in a SPEC")
@@ -121,6 +118,8 @@ def _of_sides(found: Sequence[MeasuredCell]) -> Iterator[ProbeConclusion]:
     for cell, _ in between[:1]:
         if cell.errors is not None:
             names = f"{computation_of(cell)} ({cell.setting})", _computation_first(cell.against)
+            if names[0] == names[1]:  # two SPECs of one engine that both read
+                names = f"{names[0]} of the behaviour", f"{names[1]} of the reference"
             yield ProbeConclusion("farther_from_float32", _which_is_farther(*names, cell.errors))
             yield ProbeConclusion("errors", f"Between the two, {_how_errors_add(cell.errors)}.")
     alike = [(cell.setting, pair) for cell, pair in between if cell.against.startswith(f"{cell.setting}, ")]
@@ -146,7 +145,7 @@ def _of_one_side(computation: str, own: Sequence[MeasuredCell]) -> Iterator[Prob
             sentence = f"{computation}: nearest to float32 is {near.setting}, mean TV {mean_tv(nearest)}"
             yield ProbeConclusion("nearest_to_float32", f"{sentence}{also(to_third, (near, nearest))}.")
         if cell.rounding_floor is not None and pair.alpha.observed_max is not None:
-            yield _against_rounding(f"{computation}, {cell.setting}", cell.rounding_floor, pair.alpha.observed_max)
+            yield _against_rounding(f"{computation}, {cell.setting}", cell.rounding_floor, pair.alpha)
         yield from _of_additions(computation, [cell for cell, _ in inside])
     elif differing(inside):
         cell, pair = farthest(inside)
@@ -169,13 +168,17 @@ def _of_additions(computation: str, inside: Sequence[ProbeCell]) -> Iterator[Pro
                 yield ProbeConclusion("addition", f"{sentence}{known}.")
 
 
-def _against_rounding(what: str, floor: float, largest: float) -> ProbeConclusion:
+def _against_rounding(what: str, floor: float, alpha: Alpha) -> ProbeConclusion:
+    """The largest TV is known exactly from whole distributions alone, else between two ends."""
     from ..reports.pair_fields import ProbeConclusion
 
     made = f"rounded logits alone can make a TV of {number(floor)}"
-    if largest > floor:
+    if alpha.observed_max is not None and alpha.observed_max > floor:
         return ProbeConclusion("beyond_rounded_logits", f"{what}: {made}, so more than the logits is rounded.")
-    return ProbeConclusion("within_rounded_logits", f"{what}: {made}; none was larger.")
+    if alpha.observed_upper is not None and alpha.observed_upper <= floor:
+        return ProbeConclusion("within_rounded_logits", f"{what}: {made}; none was larger.")
+    sentence = f"{what}: {made}; whether any was larger cannot be told from this evidence."
+    return ProbeConclusion("rounded_logits_unknown", sentence)
 
 
 def _which_is_farther(setting: str, against: str, errors: ThirdParty) -> str:

@@ -64,14 +64,15 @@ def varied(
 ) -> list[list[Setting]]:
     """The settings of each computation: the SPEC as given first, then every value that changes it.
 
-    The values that are asked for go to the engines that have such options; those that no engine has go to all of
-    them, for each to say what it makes of it. One with which only one of the sides has its path, as FSDP2 does not
-    decode, goes to that side. With `name_given` the SPEC as given is called by a value that it has
-    already. A word alone is a value of `key`. Raises `ConfigError` for a value that cannot be read.
+    The values that are asked for go to the engines that have such options, else to those that take them, as vLLM
+    and SGLang do all that their own arguments say; what none takes goes to all of them, for each to say why. One
+    with which only one of the sides has its path, as FSDP2 does not decode, goes to that side. With `name_given`
+    the SPEC as given is called by a value that it has already. A word alone is a value of `key`. Raises
+    `ConfigError` for a value that cannot be read.
     """
     sides = computations(question)
     asked = {value: parse_value(value, key) for value in question.words}
-    known = {value for value, options in asked.items() if any(has_options(side.spec, options) for side in sides)}
+    takers = {value: _takers(options, sides) for value, options in asked.items()}
     elsewhere = {
         value
         for value, options in asked.items()
@@ -79,11 +80,7 @@ def varied(
     }
     found = []
     for side in sides:
-        values = {
-            value: options
-            for value, options in asked.items()
-            if value not in known or has_options(side.spec, options)
-        }
+        values = {value: options for value, options in asked.items() if not takers[value] or side in takers[value]}
         if not asked:
             values = {value: parse_value(value, key) for value in usual(side)}
         specs = {value: changed(side.spec, options) for value, options in values.items()}
@@ -95,6 +92,21 @@ def varied(
         ]
         found.append(settings)
     return found
+
+
+def _takers(options: dict[str, str], sides: Sequence[Computation]) -> list[Computation]:
+    """The sides whose engines have all of these options by name, else those that do not refuse one."""
+    return [side for side in sides if has_options(side.spec, options)] or [
+        side for side in sides if _reads(replace(side.spec, options=side.spec.options | options))
+    ]
+
+
+def _reads(spec: EngineSpec) -> bool:
+    try:
+        resolve_options(spec)
+    except SpecError:
+        return False
+    return True
 
 
 def _has_path(side: Computation, spec: EngineSpec) -> bool:

@@ -102,6 +102,15 @@ class Places:
         key = self.collector.request_keys(pi.spec, [pass_])[pass_][:_KEY_DIGITS]
         return replace(pass_, trace=self.place(key, f"{_label_of(pi)} beside {mu.described}"))
 
+    def has_side_by_side(self, comparison: Comparison) -> bool:
+        """Whether that has been made already."""
+        if not is_complete(self.source.trace):
+            return False
+        try:
+            return is_complete(self.side_by_side(comparison).trace)
+        except (MismatchScopeError, KeyError):  # of tokens that are not there yet
+            return False
+
     def there(self, start: EngineStart) -> set[Setting]:
         """The settings whose traces are there already."""
         if not is_complete(self.source.trace):

@@ -14,7 +14,7 @@ from .traces import ProbeTraces, TraceMaker
 def make_traces(maker: TraceMaker, plan: Plan, parts: DividedPlan, logs: Path) -> ProbeTraces:
     """Make what is missing of a plan, divided into `parts`. Raises what drawing the tokens does, and
     `DiskFullError`."""
-    found = maker.make(parts.rest)
+    found = maker.make(parts.rest, parts.side_by_side)
     for number, comparison in enumerate(parts.side_by_side, start=len(parts.rest.settings) + 2):
         try:
             maker.make_side_by_side(comparison, found, logs / f"start-{number}.log")

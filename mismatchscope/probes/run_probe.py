@@ -43,6 +43,7 @@ from .plan import Findings, Plan, Probe, Question
 from .plan_traces import make_traces
 from .registry import find_probe
 from .run_times import TimeEstimate
+from .shown_bytes import check_room
 from .side_by_side import DividedPlan, divided
 from .time_limit import TimeLimit
 from .traces import ProbeTraces, TraceMaker
@@ -97,6 +98,7 @@ def plan_probe(name: str, settings: AuditSettings, values: tuple[str, ...] = ())
     if question.changes and not probe.takes_changes:
         raise ConfigError(f"The probe {name} takes no changes by name.", hint="[probe] values, or probe attribute")
     plan = probe.plan(question)
+    check_room(plan, question.model, prompts, settings)
     engines = list({str(each.spec): each.spec for each in plan.settings}.values())
     scores = sum(setting.path != "rollout" for setting in plan.settings)
     planned = plan_evidence(settings, [behavior, *engines], prompts=len(prompts), traces=1 + scores + plan.more)
@@ -176,10 +178,10 @@ def estimate_time(planned: PlannedProbe, settings: AuditSettings, store: Path) -
     """How long the probe will take, as far as runs in `store` tell. Raises `ConfigError` where that is more than
     the settings allow. Starts and writes nothing."""
     maker = _maker(planned, settings, store.parent, store, lambda event: None, None)
-    limit = TimeLimit.of(planned.probe, planned.question, settings)
+    limit, parts = TimeLimit.of(planned.probe, planned.question, settings), planned.divided(planned.plan)
     if limit is not None:
-        limit.check(maker, planned.divided(planned.plan).rest)
-    return maker.estimate(planned.divided(planned.plan).rest)
+        limit.check(maker, parts.rest, parts.side_by_side)
+    return maker.estimate(parts.rest, parts.side_by_side)
 
 
 def _maker(

@@ -24,12 +24,13 @@ from .plan import Path as TokenPath
 from .plan import Setting, Start
 
 Event = dict[str, Any]
-Work = TokenPath | Literal["start"]
+Work = TokenPath | Literal["start", "beside"]
 
 
 @dataclass(frozen=True)
 class Measured:
-    """`seconds` of one piece of work, a task of `tokens` response tokens or a start."""
+    """`seconds` of one piece of work, a task of `tokens` response tokens or a start; "beside" is both, of two
+    models in one process."""
 
     spec: str
     work: Work
@@ -121,10 +122,16 @@ class RunTimes:
         return took / per, bool(own)
 
     def estimate(
-        self, missing: Mapping[Start, Sequence[Setting]], behavior: EngineSpec, *, drawn: bool, tokens: int
+        self,
+        missing: Mapping[Start, Sequence[Setting]],
+        behavior: EngineSpec,
+        *,
+        drawn: bool,
+        tokens: int,
+        beside: Sequence[tuple[Setting, Setting]] = (),
     ) -> TimeEstimate:
-        """Of the settings that each start is missing. Where the tokens are not `drawn`, the first start draws them,
-        and there are so many at most."""
+        """Of the settings that each start is missing, and of two at a time `beside` each other. Where the tokens
+        are not `drawn`, the first start draws them, and there are so many at most."""
         needed: list[tuple[str, Work, int, str]] = []
         for (spec, number, then), settings in missing.items():
             needed.append((spec, "start", 0, ""))
@@ -132,19 +139,32 @@ class RunTimes:
                 needed.append((spec, "rollout", tokens, batches_of(BatchComposition())))
             once = {setting.asks: setting for setting in settings}.values()
             needed += [(spec, each.path, tokens, batches_of(each.composition)) for each in once]
+        runs = sum(work != "start" for _, work, *_ in needed) + len(beside)
+        for pair in beside:
+            needed += self._beside(pair, tokens)
         found = {(spec, work, batches): self.seconds(spec, work, n, batches) for spec, work, n, batches in needed}
         seconds = [found[spec, work, batches] for spec, work, _, batches in needed]
         known = [each for each in seconds if each is not None]
         unknown = {spec: None for (spec, *_), each in found.items() if each is None}
         alike = {spec: None for (spec, *_), each in found.items() if each is not None and not each[1]}
         return TimeEstimate(
-            starts=len(missing),
-            runs=sum(work != "start" for _, work, *_ in needed),
+            starts=len(missing) + len(beside),
+            runs=runs,
             seconds=sum(each for each, _ in known),
             unknown=list(unknown),
             alike=[spec for spec in alike if spec not in unknown],
             at_most=not drawn,
         )
+
+    def _beside(self, pair: tuple[Setting, Setting], tokens: int) -> Iterator[tuple[str, Work, int, str]]:
+        """One piece of work where its like has been done, else what each of the two takes by itself."""
+        last = str(pair[1].spec)
+        if self.seconds(last, "beside", tokens) is not None:
+            yield last, "beside", tokens, ""
+            return
+        for setting in pair:
+            yield str(setting.spec), "start", 0, ""
+            yield str(setting.spec), setting.path, tokens, batches_of(setting.composition)
 
 
 def batches_of(composition: BatchComposition) -> str:

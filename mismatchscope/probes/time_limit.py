@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ..config import AuditSettings, parse_duration
 from ..errors import ConfigError
 from ..reports.text import count, duration
-from .plan import Plan, Probe, Question
+from .plan import Comparison, Plan, Probe, Question
 from .run_times import TimeEstimate
 
 if TYPE_CHECKING:
@@ -33,11 +34,12 @@ class TimeLimit:
         """None where the settings have no limit."""
         return None if settings.probe.time is None else cls(settings.probe.time, probe, question)
 
-    def check(self, maker: TraceMaker, plan: Plan) -> None:
-        """Raise `ConfigError` where what is left of a plan takes longer than what is left of the time."""
+    def check(self, maker: TraceMaker, plan: Plan, beside: Sequence[Comparison] = ()) -> None:
+        """Raise `ConfigError` where what is left of a plan, and of what is made side by side, takes longer than
+        what is left of the time."""
         if id(plan) in self.passed:
             return
-        estimate, spent = maker.estimate(plan), time.monotonic() - self.began
+        estimate, spent = maker.estimate(plan, beside), time.monotonic() - self.began
         left = parse_duration(self.text) - spent
         if estimate.seconds > left:
             raise self._refused(estimate, spent, max(left, 0.0) / estimate.seconds)

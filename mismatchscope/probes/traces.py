@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +18,7 @@ from ..traces.reader import Trace
 from ..traces.store import beside_path_of, is_complete, raw_path_of, write_records
 from .places import Places
 from .plan import Comparison, EngineStart, Look, OtherTokens, Plan, Setting, Start
-from .run_times import RunTimes, TimeEstimate
+from .run_times import Measured, RunTimes, TimeEstimate
 from .too_short import too_short
 
 _UNSEEN: dict[tuple[Policy, EvidenceLevel], str] = {
@@ -68,7 +69,7 @@ class TraceMaker:
         store: Path,
         logs: Path,
         on_event: Events,
-        before_start: Callable[[TraceMaker, Plan], None] | None = None,
+        before_start: Callable[[TraceMaker, Plan, Sequence[Comparison]], None] | None = None,
     ) -> None:
         self._collector, self._behavior = collector, behavior
         self._times, self._before_start = RunTimes.of(store), before_start
@@ -77,8 +78,9 @@ class TraceMaker:
         self._places = Places(collector, behavior, rollout, store, reference_temperature)
         self._source = self._places.source
 
-    def make(self, plan: Plan) -> ProbeTraces:
-        """Make what is missing; an engine is loaded once for all that it can do in one go.
+    def make(self, plan: Plan, beside: Sequence[Comparison] = ()) -> ProbeTraces:
+        """Make what is missing; an engine is loaded once for all that it can do in one go. `beside` is what will be
+        made side by side then, and takes time, too.
 
         A setting that an engine refuses, or dies of, costs none of the others. Raises what drawing the tokens does,
         and `DiskFullError`.
@@ -89,7 +91,7 @@ class TraceMaker:
         left_out: dict[Setting, str] = {}
         for number, start in enumerate(starts.values(), start=1):
             if self._before_start is not None:
-                self._before_start(self, plan)
+                self._before_start(self, plan, beside)
             missing = self._make_others(start.settings) | self._unseen(start.settings)
             missing |= too_short(start.settings, lambda: self._collector.trace(self._source.trace))
             start.settings = [setting for setting in start.settings if setting not in missing]
@@ -117,7 +119,11 @@ class TraceMaker:
         def note(event: dict[str, Any]) -> None:
             self._on_event(self._for_people(event, spec))
 
+        began, new = time.monotonic(), not is_complete(pass_.trace)
         self._collector.collect(spec, [pass_], log_path=log, on_event=note)
+        if new:
+            tokens = found.source.manifest.counts.tokens
+            self._times.add(Measured(str(spec), "beside", time.monotonic() - began, tokens))
         mu, pi = (self._collector.trace(path) for path in (beside_path_of(pass_.trace), pass_.trace))
         found.side_by_side[comparison] = mu, pi
 
@@ -139,8 +145,9 @@ class TraceMaker:
             else:
                 found.left_out[setting] = "the engine does not show the raw policy of what it draws from"
 
-    def estimate(self, plan: Plan) -> TimeEstimate:
-        """How long it takes to make what is missing of a plan. Starts and writes nothing."""
+    def estimate(self, plan: Plan, beside: Sequence[Comparison] = ()) -> TimeEstimate:
+        """How long it takes to make what is missing of a plan, and of what is made side by side. Starts and writes
+        nothing."""
         drawn = is_complete(self._source.trace)
         if drawn:
             tokens = self._collector.trace(self._source.trace).manifest.counts.tokens
@@ -153,7 +160,8 @@ class TraceMaker:
             left = [setting for setting in start.settings if setting not in there]
             if left or not (drawn or missing):  # the first start draws
                 missing[key] = left
-        return self._times.estimate(missing, self._behavior, drawn=drawn, tokens=tokens)
+        pairs = [each.policies for each in beside if not self._places.has_side_by_side(each)]
+        return self._times.estimate(missing, self._behavior, drawn=drawn, tokens=tokens, beside=pairs)
 
     def _make_others(self, settings: Iterable[Setting]) -> dict[Setting, str]:
         """Make the other tokens of these settings, where they are not there; why not, where there can be none."""

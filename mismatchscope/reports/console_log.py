@@ -16,7 +16,7 @@ from .logs.section import Line, Section
 
 _STYLE = {"good": "green", "bad": "red", "caution": "yellow", "neutral": ""}
 _MARK = {"good": "✓", "bad": "▲", "caution": "▲", "neutral": "·"}
-_WIDEST_CELL = {"remark": 44, "is": 44, "setting": 20, "against": 20, "path": 12}
+_WIDEST_CELL = {"remark": 44, "is": 44, "difference": 36, "setting": 20, "against": 20, "path": 12}
 """Of the columns that may wrap."""
 
 

@@ -33,7 +33,8 @@ def probe_sections(probe: Probe) -> Iterator[Section]:
             (f"{each.changes}, together", _short(each.share), interval_text(each.tv)) for each in told_apart(probe)
         )
         yield Section(title_of(probe), note, lines, ("change", "share", "of mean TV"), effects)
-        yield Section("every combination", "", (), header, rows)
+        every = probe.design is not None and probe.design.resolution is None
+        yield Section("every combination" if every else "the combinations that were run", "", (), header, rows)
     elif probe.lengths:
         yield Section(title_of(probe), note, lines, _LENGTHS, tuple(map(_of_length, probe.lengths)))
         yield Section("a token at a time", "", (), header, rows)

@@ -12,7 +12,7 @@ from mismatchscope.api.comparing import open_trace
 from mismatchscope.demo import model_path
 from mismatchscope.engines.spec import parse_spec
 from mismatchscope.errors import ConfigError
-from mismatchscope.measures.results import Interval, ThirdParty
+from mismatchscope.measures.results import Alpha, Interval, ThirdParty
 from mismatchscope.probes import dtype, registry
 from mismatchscope.probes.dtype import PROBE, THIRD, matrix
 from mismatchscope.probes.options import changed, parse_value
@@ -186,6 +186,12 @@ def test_what_no_engine_has_is_for_the_engines_to_refuse() -> None:
     assert "transformers:nonsense=1" in {str(setting.spec) for setting in plan.settings}
 
 
+def test_an_argument_of_one_engine_goes_to_that_engine_alone() -> None:
+    plan = planned("vllm", "transformers", 'compilation_config={"custom_ops":["-rms_norm"]}')
+    changed_specs = {str(each.spec) for each in plan.settings if "compilation_config" in str(each.spec)}
+    assert {spec.partition(":")[0] for spec in changed_specs} == {"vllm"}
+
+
 @pytest.mark.parametrize(
     ("spec", "options", "expected"),
     [
@@ -238,6 +244,25 @@ def test_which_side_is_farther_is_said_where_it_is_known(ratio: Interval, expect
 )
 def test_how_errors_add_is_said_where_it_is_known(quadrature: Interval, expected: str) -> None:
     assert expected in dtype._how_errors_add(errors(quadrature=quadrature))
+
+
+@pytest.mark.parametrize(
+    ("largest", "upper", "code"),
+    [
+        (0.02, 0.02, "beyond_rounded_logits"),
+        (0.001, 0.001, "within_rounded_logits"),
+        (0.001, 0.02, "rounded_logits_unknown"),
+        (0.001, None, "rounded_logits_unknown"),
+        (None, None, "rounded_logits_unknown"),
+    ],
+)
+def test_whether_rounded_logits_can_do_it_is_said_of_a_known_maximum(
+    largest: float | None, upper: float | None, code: str
+) -> None:
+    """Of top-k evidence the largest TV that was seen is a lower end."""
+    found = dtype._against_rounding("it", 0.01, Alpha(largest, Interval(0.001, 0.0005, 0.002), upper))
+    assert found.code == code
+    assert ("none was larger" in found.sentence) == (code == "within_rounded_logits")
 
 
 @pytest.mark.slow

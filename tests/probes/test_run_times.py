@@ -64,6 +64,20 @@ def test_what_is_not_known_is_said() -> None:
     assert said() == "all that is to be run is there already"
 
 
+def test_two_models_in_one_process_take_what_such_a_run_took_else_what_each_takes() -> None:
+    times = RunTimes(Path("unused"), [Measured(SLOW, "start", 30.0), Measured(SLOW, "prefill", 60.0, 1000)])
+    spec = parse_spec(SLOW)
+    one, other = (
+        Setting("one", "reference", spec, "prefill"),
+        Setting("other", "reference", spec, "prefill", start=1),
+    )
+    estimate = times.estimate({}, spec, drawn=True, tokens=1000, beside=[(one, other)])
+    assert (estimate.starts, estimate.runs, estimate.seconds) == (1, 1, 180.0)
+    times.measured.append(Measured(SLOW, "beside", 50.0, 1000))
+    estimate = times.estimate({}, spec, drawn=True, tokens=500, beside=[(one, other)])
+    assert (estimate.starts, estimate.runs, estimate.seconds) == (1, 1, 25.0)
+
+
 def test_lines_that_are_damaged_are_passed_over(tmp_path: Path) -> None:
     times = RunTimes.of(tmp_path)
     times.add(Measured(SLOW, "start", 3.0))
