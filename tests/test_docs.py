@@ -247,7 +247,7 @@ def test_every_error_is_listed() -> None:
 
 def test_guides_say_when_and_with_what_their_output_was_recorded() -> None:
     guides = [page for page in PAGES if page.startswith("guide/")]
-    assert len(guides) == 5
+    assert len(guides) == 6
     for page in guides:
         last = PAGES[page].rstrip().rpartition("\n\n")[2]
         assert re.match(r"Recorded on \d+ \w+ \d{4} .*: mismatchscope \d", last), page

@@ -10,7 +10,8 @@ Shapes: S responses of a block, T tokens of one.
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,7 @@ def convert(log: Log, directory: Path, repairs: Repairs = UNREPAIRED) -> dict[Ro
     both policies, `OutputExistsError`, `DiskFullError`, and what reading the log raises.
     """
     check_free(directory, hint="choose another directory for the traces")
-    facts, created = _provenance(log), datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    facts = _provenance(log)
     traces: dict[Role, Trace] = {}
     roles: list[Role] = ["behavior", "reference", "target"]
     for role in roles:
@@ -57,19 +58,34 @@ def convert(log: Log, directory: Path, repairs: Repairs = UNREPAIRED) -> dict[Ro
                 "No token of this log has a legal log-prob of both policies, so there is nothing to convert.",
                 hint="mismatchscope analyze says what was rejected, and why",
             )
-        manifest = Manifest(
-            engine=log.format.name,
-            role=role,
-            policy="processed",
-            path="rollout" if role == "behavior" else "prefill",
-            evidence=Evidence("sampled"),
-            settings={"log": facts},
-            notes=_notes(log, role),
-            created=created,
-        )
+        manifest = _manifest(log, role, facts)
         store.write_records(directory / role, manifest, chain([first], records))
         traces[role] = Trace.open(directory / role, verify=False)
     return traces
+
+
+def convert_some(
+    log: Log, directory: Path, affected: Set[int] | None, most: int, repairs: Repairs = UNREPAIRED
+) -> Trace:
+    """Write a trace of μ with responses of a log under their own ids: at most so many of the `affected` ones (None:
+    all are), and as many others, of other workers where some workers alone are affected.
+
+    Raises what `convert` does.
+    """
+    workers = {True: set[str | None](), False: set[str | None]()}
+    kept: dict[bool, list[SequenceRecord]] = {True: [], False: []}
+    for record in _records(log, "behavior", repairs):
+        record = replace(record, sequence_id=record.extra["log_sequence_id"])
+        is_affected = affected is None or record.sequence_id in affected
+        workers[is_affected].add(record.worker)
+        if len(kept[is_affected]) < most:
+            kept[is_affected].append(record)
+    if workers[False] - workers[True]:
+        kept[False] = [record for record in kept[False] if record.worker not in workers[True]]
+    manifest = _manifest(log, "behavior")
+    chosen = sorted([*kept[True], *kept[False]], key=lambda record: record.sequence_id)
+    store.write_records(directory, manifest, chosen)
+    return Trace.open(directory, verify=False)
 
 
 def _records(log: Log, role: Role, repairs: Repairs) -> Iterator[SequenceRecord]:
@@ -125,6 +141,20 @@ def _value(block: LogBlock, name: str, at: int) -> Any:
     value = block.by_row[name][at]
     value = value.item() if isinstance(value, np.generic) else value
     return None if value in ("", UNKNOWN) or value != value else value
+
+
+def _manifest(log: Log, role: Role, facts: dict[str, Any] | None = None) -> Manifest:
+    """`facts` are those of `_provenance`, which reads every file, where they are known."""
+    return Manifest(
+        engine=log.format.name,
+        role=role,
+        policy="processed",
+        path="rollout" if role == "behavior" else "prefill",
+        evidence=Evidence("sampled"),
+        settings={"log": _provenance(log) if facts is None else facts},
+        notes=_notes(log, role),
+        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    )
 
 
 def _provenance(log: Log) -> dict[str, Any]:

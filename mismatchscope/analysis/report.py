@@ -112,7 +112,7 @@ def report_of(
         native_metrics=metrics,
         sequences=statistics.sequences_shown.results(),
         **over_the_run,
-        **diagnosis_fields(statistics.token_sample.evidence()),
+        **diagnosis_fields(statistics.token_sample.evidence(), statistics.token_sample.contradictions),
         provenance=Provenance(
             behavior=_side(log, "behavior"),
             reference=_side(log, "reference"),

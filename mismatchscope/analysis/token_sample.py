@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..comparison.token_evidence import MOST_TOKENS
 from ..diagnosis.evidence import TokenEvidence
 from ..measures.label_sums import cluster_hash
 from .block import UNKNOWN, LogBlock
 
-MOST_TOKENS = 200_000
 _LABELS = ("step", "policy_version", "lag", "worker", "environment", "rank")
 """By response; the log's own, which every block of it has or has not."""
 
@@ -80,6 +80,15 @@ class TokenSample:
         del self._kept[kept:]
         self._tokens = int(upto[kept - 1])
         self._limit = self._kept[-1].order
+
+    @property
+    def contradictions(self) -> tuple[str, ...]:
+        """What of the labels cannot be, and so is no evidence, as a clause."""
+        early = sum(_is_early(response.labels.get("lag")) for response in self._kept)
+        if not early:
+            return ()
+        were = "response was" if early == 1 else "responses were"
+        return (f"by lag: {early:,} {were} sampled by later weights than the trainer's, says the log",)
 
     def evidence(self) -> TokenEvidence | None:
         """In the order of the responses' numbers; None where nothing is kept."""
@@ -164,12 +173,19 @@ def _before(
     return before_N
 
 
+def _is_early(lag: int | None) -> bool:
+    return lag is not None and UNKNOWN != lag < 0
+
+
 def _metadata(kept: list[_Response]) -> dict[str, np.ndarray]:
-    """Columns that vary; numbers as floats, NaN where a log does not know, and texts, "" where it does not."""
+    """Columns that vary and can be; numbers as floats, NaN where a log does not know, and texts, "" where it does
+    not."""
     found = {}
     for name in _LABELS:
         values = [response.labels[name] for response in kept if name in response.labels]
         if len(values) < len(kept) or len(set(values)) < 2:
+            continue
+        if name == "lag" and any(map(_is_early, values)):
             continue
         if isinstance(values[0], str):
             found[name] = np.array(values)

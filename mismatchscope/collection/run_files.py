@@ -32,6 +32,9 @@ LOGS = "logs"
 RUNS = "runs"
 """The traces of a probe."""
 
+CONFIRM = "confirm"
+"""The experiments of a diagnosis."""
+
 TIMES = "times.jsonl"
 """How long they took."""
 
@@ -83,11 +86,21 @@ TRACES = frozenset(f"{side}{view}" for side in SIDES for view in _VIEWS)
 """The directories of an audit's traces."""
 
 _LOG_FILES = re.compile(rf"({'|'.join(SIDES)}|both|start-\d+)\.log")
+_RUNS = _Layout(_named(DIRECTORY_LOCK, TIMES), runs=_OF_A_PROBE)
+_EXPERIMENT = _Layout(_named(RUN), {LOGS: _Layout(_LOG_FILES)})
+_EXPERIMENTS = ("batch", "bisect", "context", "dtype", "path", "repeat", "weights")
+_RESCORED = tuple(
+    f"{part}{model}"
+    for part in ("affected", "others")
+    for model in ("", "-model", *(f"-candidate-{number}" for number in range(100)))
+)
+_CONFIRM = _Layout(
+    _named(*(f"{name}.log" for name in _RESCORED)),
+    {RUNS: _RUNS, "sampled": _TRACE} | dict.fromkeys(_EXPERIMENTS, _EXPERIMENT) | dict.fromkeys(_RESCORED, _TRACE),
+)
 _OUTPUT = _Layout(
     _named(RUN, PROMPTS, CHECKPOINT, WEIGHTS_REPORT, WEIGHTS_MARKDOWN, WEIGHTS_PAGE, *_REPORT_FILES, *_TRACE_FILES),
-    _PARTS
-    | {LOGS: _Layout(_LOG_FILES), RUNS: _Layout(_named(DIRECTORY_LOCK, TIMES), runs=_OF_A_PROBE)}
-    | dict.fromkeys(TRACES, _TRACE),
+    _PARTS | {LOGS: _Layout(_LOG_FILES), RUNS: _RUNS, CONFIRM: _CONFIRM} | dict.fromkeys(TRACES, _TRACE),
 )
 
 

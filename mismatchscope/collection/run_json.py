@@ -15,7 +15,7 @@ from typing import Any
 from ..config import AuditSettings
 from ..credentials import masked
 from ..durable import write_atomic
-from ..errors import OutputExistsError
+from ..errors import MismatchScopeError, OutputExistsError
 from ..input_files import read_json, reason
 from ..traces.identity import request_sha256
 from ..traces.schema import Manifest
@@ -64,6 +64,21 @@ def write_run_json(directory: Path, settings: AuditSettings, manifests: Mapping[
     content = masked(settings.model_dump(mode="json", exclude={"gate"})) | {_TRACES: traces}
     content[_CHECKSUM] = _sha256(content)
     write_atomic(directory / RUN, json.dumps(content, indent=1).encode())
+
+
+def read_settings(directory: Path) -> AuditSettings | None:
+    """What the audit or probe of a directory was asked for; None where nothing there says so."""
+    try:
+        content = read_json(directory / RUN)
+    except (OSError, ValueError):
+        return None
+    if not isinstance(content, dict) or content.pop(_CHECKSUM, None) != _sha256(content):
+        return None
+    content.pop(_TRACES, None)
+    try:
+        return AuditSettings.model_validate(content)
+    except (ValueError, MismatchScopeError):  # of another version
+        return None
 
 
 def _sha256(content: Mapping[str, Any]) -> str:

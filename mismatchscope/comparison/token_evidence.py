@@ -26,12 +26,12 @@ from .rounding_size import usual_of_rounding
 if TYPE_CHECKING:
     import pyarrow as pa
 
-MOST_TOKENS = 200_000
+MOST_TOKENS = 100_000
 _MOST_ENTRIES = 4_000_000
 """Of lists of ids: 100 MB of both sides."""
 _MOST_BYTES = 64 * 2**20
 """Of whole distributions, both sides."""
-_MOST_ROWS = 4096
+_MOST_ROWS = 2048
 _BY_SEQUENCE = ("policy_version", "worker", "batch", "group")
 
 

@@ -65,12 +65,13 @@ def picture_svg(picture: DiagnosisPicture, name: str, title: str) -> str:
 
 def _draw(axes: Axes, picture: DiagnosisPicture) -> None:
     joined = picture.kind in ("positions", "log_odds")
+    values = [b for _, _, y in picture.series for b in y if b is not None]
+    logarithmic = picture.kind in _LOGARITHMIC and min(values) > 0 and max(values) > 20 * min(values)
     for (label, x, y), color in zip(picture.series, _COLORS[-len(picture.series) :] * 4, strict=False):
         points = [(a, b) for a, b in zip(x, y, strict=True) if a is not None and b is not None]
         if picture.kind == "groups":
-            axes.vlines(
-                [a for a, _ in points], picture.floor or 0.0, [b for _, b in points], color=color, linewidth=6
-            )
+            base = min(values) if logarithmic else 0.0
+            axes.vlines([a for a, _ in points], base, [b for _, b in points], color=color, linewidth=6)
         axes.plot(
             [a for a, _ in points],
             [b for _, b in points],
@@ -80,8 +81,7 @@ def _draw(axes: Axes, picture: DiagnosisPicture) -> None:
             marker="o",
             markersize=4 if joined or len(points) < 40 else 2.5,
         )
-    values = [b for _, _, y in picture.series for b in y if b is not None]
-    if picture.kind in _LOGARITHMIC and min(values) > 0 and max(values) > 20 * min(values):
+    if logarithmic:
         axes.set_yscale("log")
         axes.minorticks_off()
     if picture.floor is not None:

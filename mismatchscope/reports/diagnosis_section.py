@@ -18,11 +18,13 @@ _TONE = {
     "ordinary_rounding": "good",
     "identical": "good",
 }
+_NEVER = "not from this evidence"
 _HEADER = ("cause", "explains", "right in", "scope", "to prove it")
 
 
-def diagnosis_section(report: Report, *, short: bool) -> Section:
-    """Empty where no diagnosis was made."""
+def diagnosis_section(report: Report, *, short: bool, whole: bool = False) -> Section:
+    """Empty where no diagnosis was made. What was not looked for is left out where nothing is wrong, unless the
+    `whole` of it is wanted."""
     answer = report.diagnosis_answer
     if answer is None:
         return Section(TITLE)
@@ -33,6 +35,8 @@ def diagnosis_section(report: Report, *, short: bool) -> Section:
     )
     if not short:
         lines += tuple(_beside(answer))
+        left_out = answer.not_asked if whole else _of_this_report(answer)
+        lines += tuple(Line(_sentence(each)) for each in left_out)
     return Section(TITLE, _note(answer), lines, _HEADER, tuple(map(_row, found)) if not short else ())
 
 
@@ -41,7 +45,10 @@ def _what(answer: DiagnosisAnswer, found: list[DiagnosedCause]) -> str:
     scopes = dict.fromkeys(cause.scope for cause in found if cause.scope is not None)
     if len(scopes) != 1 or not answer.what.endswith("."):
         return answer.what
-    return f"{answer.what[:-1]} ({next(iter(scopes))})."
+    scope = next(iter(scopes))
+    if answer.what.endswith(")."):  # it says how often the detector was right
+        return f"{answer.what[:-2]}; {scope})."
+    return f"{answer.what[:-1]} ({scope})."
 
 
 def _pages(found: list[DiagnosedCause]) -> str:
@@ -60,8 +67,17 @@ def _beside(answer: DiagnosisAnswer) -> Iterator[Line]:
         yield Line(f"A fact, and no fault: {fact}")
     for doubted in answer.doubted:
         yield Line(f"Seen, and too often wrong to name a cause by it: {doubted}")
-    for left_out in answer.not_asked:
-        yield Line(f"Not looked for {left_out}.")
+
+
+def _of_this_report(answer: DiagnosisAnswer) -> Iterator[str]:
+    """What more evidence would have told, where something is wrong; not what no such evidence tells."""
+    if _TONE[answer.code] != "good":
+        yield from (each for each in answer.not_asked if not each.startswith(_NEVER))
+
+
+def _sentence(left_out: str) -> str:
+    sentence = left_out if left_out.startswith(_NEVER) else f"not looked for {left_out}"
+    return f"{sentence[:1].upper()}{sentence[1:]}."
 
 
 def _row(cause: DiagnosedCause) -> tuple[str, ...]:

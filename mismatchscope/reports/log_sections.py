@@ -15,6 +15,7 @@ from ..measures.log_results import (
     DistributionCheck,
     NativeMetric,
 )
+from .confirmation_section import confirmation_section
 from .diagnosis_section import diagnosis_section
 from .document import Alarm, Report
 from .logs.group_section import group_section
@@ -55,6 +56,7 @@ def _without_empty(section: Section) -> Section:
 
 def _sections(report: Report, short: bool) -> Iterator[Section]:
     yield diagnosis_section(report, short=short)
+    yield confirmation_section(report)
     if report.probe is not None:
         yield from probe_sections(report.probe)
         yield from errors_sections(report.probe)

@@ -123,3 +123,15 @@ def test_no_more_is_kept_than_fits() -> None:
 
 def test_an_empty_log_has_no_evidence() -> None:
     assert TokenSample().evidence() is None
+
+
+def test_a_lag_below_0_is_no_evidence_and_is_said() -> None:
+    rows = sampled_rows(6, seed=3)
+    columns = rows | {"policy_version": [1, 1, 2, 2, 3, 9], "trainer_version": [3] * 6}
+    (block,) = blocks_of(log_batch(**columns), Rejected())
+    sample = sample_of([block])
+    assert "lag" not in evidence_of(sample).metadata and "policy_version" in evidence_of(sample).metadata
+    (said,) = sample.contradictions
+    assert said == "by lag: 1 response was sampled by later weights than the trainer's, says the log"
+    (sound,) = blocks_of(log_batch(**columns | {"policy_version": [1, 1, 2, 2, 3, 3]}), Rejected())
+    assert "lag" in evidence_of(sample_of([sound])).metadata and not sample_of([sound]).contradictions

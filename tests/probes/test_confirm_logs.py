@@ -75,7 +75,7 @@ def sampled(present: str, old: str, tmp_path_factory: pytest.TempPathFactory) ->
     return Trace.open(directory / "sampled")
 
 
-def case(sampled: Trace, model: str, candidates: list[str], directory: Path) -> LogCase:
+def case(sampled: Trace, model: str, candidates: dict[str, str], directory: Path) -> LogCase:
     return LogCase(
         sampled,
         frozenset(range(PROMPTS, 2 * PROMPTS)),
@@ -88,17 +88,17 @@ def case(sampled: Trace, model: str, candidates: list[str], directory: Path) -> 
 
 
 def test_the_checkpoint_of_a_stale_worker_is_proved(sampled: Trace, present: str, old: str, tmp_path: Path) -> None:
-    found = confirm_log(case(sampled, present, [old], tmp_path), ["worker"])
+    found = confirm_log(case(sampled, present, {"before": old}, tmp_path), ["worker"])
     assert found.cause == "worker"
     assert found.proof is not None
-    assert (found.proof.change, found.proof.floor is not None) == (old, True)
+    assert (found.proof.change, found.proof.floor is not None) == ("before", True)
     assert (found.proof.after.high or 1) < 0.01 * (found.proof.before.low or 0)
-    assert found.sentence.startswith(f"Proved: with the weights of {old} the gap of these responses falls from ")
+    assert found.sentence.startswith("Proved: with the weights of before the gap of these responses falls from ")
 
 
 def test_another_checkpoint_than_the_one_that_was_used_closes_nothing(
     sampled: Trace, present: str, tmp_path: Path
 ) -> None:
-    found = confirm_log(case(sampled, present, [present], tmp_path), ["worker"])
+    found = confirm_log(case(sampled, present, {present: present}, tmp_path), ["worker"])
     assert (found.cause, found.proof) == (None, None)
-    assert found.sentence.startswith("Cannot tell: 1 other checkpoint was tried")
+    assert found.sentence.startswith("Cannot tell: 1 other checkpoint tried")

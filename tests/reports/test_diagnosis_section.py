@@ -18,6 +18,8 @@ from mismatchscope.measures.diagnosis_results import (
 )
 from mismatchscope.measures.results import Interval
 from mismatchscope.reports import csv, html, markdown
+from mismatchscope.reports.confirmation_fields import Confirmation, ExperimentStep, Proof
+from mismatchscope.reports.console_diagnosis import show_diagnosis
 from mismatchscope.reports.console_log import show_sections
 from mismatchscope.reports.diagnosis_chart import diagnosis_charts
 from mismatchscope.reports.diagnosis_section import diagnosis_section
@@ -91,6 +93,44 @@ def test_a_set_on_a_terminal(full: Report, snapshot: SnapshotAssertion) -> None:
         next="To tell them apart, compare the configurations key by key.",
     )
     assert shown(report_with(full, SET, answer), short=True) == snapshot
+
+
+STEPS = [
+    ExperimentStep(
+        "settings", "Which keys differ?", "unclear", None, "None closes the gap.", ["rope", "head"], "a", 40
+    ),
+    ExperimentStep(
+        "weights", "Have both sides the same tensors?", "told", "head", "lm_head differs.", ["head"], "b", 9
+    ),
+    ExperimentStep("cache", "Gone after a reset?", "skipped", None, "Not possible here: no cache.", ["head"]),
+]
+PROOF = Proof("lm_head=float32", Interval(0.01, 0.009, 0.011), Interval(1e-4, 5e-5, 2e-4), floor=1e-4)
+
+
+def confirmed(report: Report, found: Confirmation) -> Report:
+    return report_with(report, [CAUSE], ANSWER).model_copy(update={"confirmation": found})
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        pytest.param(Confirmation("Proved: the head.", "head", ["head"], STEPS, PROOF), id="proved"),
+        pytest.param(Confirmation("Cannot tell which.", None, ["rope"] * 7, STEPS[:1], withdrawn=True), id="open"),
+    ],
+)
+def test_experiments_on_a_terminal(full: Report, found: Confirmation, snapshot: SnapshotAssertion) -> None:
+    console = Console(width=100, no_color=True, force_terminal=False)
+    with console.capture() as text:
+        show_diagnosis(confirmed(full, found), console)
+    assert text.get() == snapshot
+
+
+def test_experiments_are_in_markdown_and_json(full: Report) -> None:
+    report = confirmed(full, Confirmation("Proved: the head.", "head", ["head"], STEPS, PROOF))
+    text = markdown.render(report)
+    assert "Proved: the head." in text and "| settings | no clear result | rope, head | 40 s |" in text
+    again = Report.model_validate_json(report.to_json())
+    assert again.confirmation == report.confirmation
 
 
 def test_markdown_shows_all_of_it(full: Report, snapshot: SnapshotAssertion) -> None:

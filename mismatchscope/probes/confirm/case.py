@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from ...collection.collector import Events
 from ...collection.run_files import RUNS
-from ...config import AuditSettings, GateSettings
+from ...config import AuditSettings, GateSettings, ProbeSettings
 from ..run_probe import plan_probe, run_probe
 
 if TYPE_CHECKING:
     from ...measures.results import Interval
     from ...reports.pair_fields import Probe
+
+NO_TIME = "Not run: there was no time left."
 
 PROMPTS = 16
 """That an experiment computes, the run's first ones: effects that close a gap show in few."""
@@ -40,6 +43,11 @@ class Case:
     def late(self) -> bool:
         return time.monotonic() >= self.deadline
 
+    @property
+    def _time_left(self) -> str | None:
+        """What a probe must not be estimated to exceed, as its setting has it; None for no limit."""
+        return None if math.isinf(self.deadline) else f"{max(1, round(self.deadline - time.monotonic()))}s"
+
     def probe(self, name: str, values: Sequence[str] = (), **changes: Any) -> Probe:
         """What a probe says of the same two engines, `changes` made to the audit's settings.
 
@@ -47,7 +55,13 @@ class Case:
         """
         limit = min(self.settings.limit or PROMPTS, PROMPTS)
         settings = self.settings.model_copy(
-            update={"limit": limit, "gate": GateSettings(), "baseline": None, **changes}
+            update={
+                "limit": limit,
+                "gate": GateSettings(),
+                "probe": ProbeSettings(time=self._time_left),
+                "baseline": None,
+                **changes,
+            }
         )
         directory = self.directory / name
         directory.mkdir(parents=True, exist_ok=True)

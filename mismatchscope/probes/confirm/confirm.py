@@ -12,7 +12,7 @@ from ...diagnosis.decisions import causes_of_setting, decision, excluded_on_aver
 from ...errors import DiskFullError, MismatchScopeError
 from ...reports.confirmation_fields import Confirmation, ExperimentStep, Proof
 from ...reports.text import estimate, number
-from .case import Case
+from .case import NO_TIME, Case
 from .experiments import EXPERIMENTS, UNCLEAR
 from .settings import closing_change
 
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 _OF_THE_LOG = "log"
 """What only the writer of a log can do wrong, no engine."""
 
-_NO_TIME = "Not run: there was no time left."
-
 
 def confirm(case: Case, suspected: Sequence[str]) -> Confirmation:
     """Put the causes that the data left open, likeliest first, to experiments; without any, all of the catalogue.
@@ -33,7 +31,7 @@ def confirm(case: Case, suspected: Sequence[str]) -> Confirmation:
     The settings that differ are tried first: what closes the gap is proved, whatever was suspected. Raises
     `DiskFullError`. What an experiment cannot do on these engines is its step's matter.
     """
-    every = [*(code for code, cause in causes().items() if cause.experiment != _OF_THE_LOG), ROUNDING]
+    every = every_cause()
     suspected = list(suspected) or every
     first, proof = _settings(case, suspected, every)
     if proof is not None:
@@ -50,6 +48,11 @@ def confirm(case: Case, suspected: Sequence[str]) -> Confirmation:
     return _concluded(case, steps, None, withdrawn)
 
 
+def every_cause() -> list[str]:
+    """What engines can do wrong, and ordinary rounding."""
+    return [*(code for code, cause in causes().items() if cause.experiment != _OF_THE_LOG), ROUNDING]
+
+
 def _chosen(steps: Sequence[ExperimentStep]) -> Iterator[str]:
     """The experiment that rules out most of what is left for what it costs, again and again, until one cause is
     left that an experiment could have ruled out and has not.
@@ -62,12 +65,17 @@ def _chosen(steps: Sequence[ExperimentStep]) -> Iterator[str]:
         told = [step.experiment for step in steps if step.status == "told"]
         if len(remaining) < 2 and any(excluded_on_average(name, remaining) for name in told):
             return
-        worth = {name: excluded_on_average(name, remaining) / experiments()[name].cost for name in open_names}
-        best = max(open_names, key=lambda name: worth[name])
-        if not worth[best]:
+        ranked = ranked_experiments(remaining, open_names)
+        if not ranked:
             return
-        open_names.remove(best)
-        yield best
+        open_names.remove(ranked[0])
+        yield ranked[0]
+
+
+def ranked_experiments(remaining: Sequence[str], names: Sequence[str] = tuple(EXPERIMENTS)) -> list[str]:
+    """Those of them that can rule out any of these causes, what rules out most for its cost first."""
+    worth = {name: excluded_on_average(name, remaining) / experiments()[name].cost for name in names}
+    return sorted((name for name in names if worth[name]), key=lambda name: -worth[name])
 
 
 def _run(case: Case, name: str, remaining: Sequence[str]) -> ExperimentStep:
@@ -78,7 +86,7 @@ def _run(case: Case, name: str, remaining: Sequence[str]) -> ExperimentStep:
         return ExperimentStep(name, question, "skipped", None, why, list(remaining))
 
     if case.late:
-        return skipped(_NO_TIME)
+        return skipped(NO_TIME)
     began = time.monotonic()
     try:
         found = EXPERIMENTS[name](case)
@@ -112,7 +120,7 @@ def _settings(case: Case, suspected: Sequence[str], every: Sequence[str]) -> tup
     began = time.monotonic()
     step = ExperimentStep("settings", experiments()["settings"].question, "skipped", None, "", list(suspected))
     if case.late:
-        return replace(step, sentence=_NO_TIME), None
+        return replace(step, sentence=NO_TIME), None
     try:
         found = closing_change(case)
     except DiskFullError:

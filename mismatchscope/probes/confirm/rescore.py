@@ -7,8 +7,9 @@ from. Rows that the fault is not about are the floor: what the present checkpoin
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence, Set
-from dataclasses import dataclass
+import time
+from collections.abc import Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ from ...reports.text import count, estimate
 from ...traces.reader import Trace
 from ...traces.schema import TraceCounts
 from ...traces.store import is_complete, write_records
+from .case import NO_TIME
 
 if TYPE_CHECKING:
     from ...measures.results import Interval
@@ -37,18 +39,21 @@ class LogCase:
     """The policy that sampled, as a log has it, and what it is scored with.
 
     `affected` are the ids of the sequences that the fault is about. `model` is the checkpoint that they should be
-    of, `candidates` are those that they may be of instead, `engine` is the SPEC that scores.
+    of, `candidates` are those that they may be of instead, by what each is called, `engine` is the SPEC that
+    scores.
     """
 
     sampled: Trace
     affected: Set[int]
     model: str
-    candidates: Sequence[str]
+    candidates: Mapping[str, str]
     engine: str
     directory: Path
     on_event: Events
     adapter: str | None = None
     confidence: float = 0.95
+    deadline: float = float("inf")
+    """A time of `time.monotonic`, after which no scoring begins."""
 
 
 def confirm_log(case: LogCase, suspected: Sequence[str]) -> Confirmation:
@@ -62,22 +67,37 @@ def confirm_log(case: LogCase, suspected: Sequence[str]) -> Confirmation:
     floor = None if others is None else _gap(case, others, case.model, "model")
     step = _step(f"With {case.model} mean TV is {_text(before)}{_against(floor)}.", suspected)
     steps = [step]
-    for number, candidate in enumerate(case.candidates):
-        after = _gap(case, affected, candidate, f"candidate-{number}")
+    if floor is not None and _at_floor(before, floor):
+        sentence = (
+            f"{case.model} fits these responses as it fits the others: what is off in them is the log's π_old"
+        )
+        return Confirmation(f"{sentence}, not what sampled.", None, list(suspected), steps)
+    for number, (candidate, checkpoint) in enumerate(case.candidates.items()):
+        if time.monotonic() >= case.deadline:
+            steps.append(replace(_step(f"{candidate}: {NO_TIME}", suspected), status="skipped"))
+            continue
+        after = _gap(case, affected, checkpoint, f"candidate-{number}")
         told = f"With {candidate} mean TV of {count(after.n, 'token')} is {_text(after)}, before {_text(before)}"
         if _closes(before, after, floor):
             proof = Proof(candidate, before, after, floor=None if floor is None else floor.value)
             cause = suspected[0] if len(suspected) == 1 else None
-            steps.append(_step(f"{told}: it closes the gap.", suspected))
+            steps.append(_step(f"{told}: it closes the gap.", suspected, "closes"))
             limit = "" if floor is None else f" (floor {_text(floor)})"
             fall = f"the gap of these responses falls from {_text(before)} to {_text(after)}{limit}"
             return Confirmation(
                 f"Proved: with the weights of {candidate} {fall}.", cause, list(suspected), steps, proof
             )
-        steps.append(_step(f"{told}: it does not close the gap.", suspected))
-    tried = count(len(case.candidates), "other checkpoint") if case.candidates else "no other checkpoint"
-    sentence = f"Cannot tell: {tried} was tried, and none closes the gap"
-    return Confirmation(f"{sentence}; --candidate names one.", None, list(suspected), steps)
+        steps.append(_step(f"{told}: it does not close the gap.", suspected, "stays"))
+    return Confirmation(_unproved(steps), None, list(suspected), steps)
+
+
+def _unproved(steps: Sequence[ExperimentStep]) -> str:
+    tried = sum(step.status == "told" for step in steps) - 1
+    if not tried:
+        return "Cannot tell: no other checkpoint was tried; --candidate names one."
+    return (
+        f"Cannot tell: {count(tried, 'other checkpoint')} tried, and none closes the gap; --candidate names more."
+    )
 
 
 def _parts(case: LogCase) -> tuple[Trace, Trace | None]:
@@ -124,6 +144,10 @@ def _gap(case: LogCase, sampled: Trace, model: str, name: str) -> Interval:
     return measure_pair(sampled, scored, Context.of(sampled, scored, None, confidence=case.confidence)).alpha.mean
 
 
+def _at_floor(gap: Interval, floor: Interval) -> bool:
+    return gap.high is not None and floor.high is not None and gap.high <= _TIMES_FLOOR * floor.high
+
+
 def _closes(before: Interval, after: Interval, floor: Interval | None) -> bool:
     if after.high is None or before.low is None:
         return False
@@ -133,9 +157,9 @@ def _closes(before: Interval, after: Interval, floor: Interval | None) -> bool:
     return after.high <= limit
 
 
-def _step(sentence: str, remaining: Sequence[str]) -> ExperimentStep:
+def _step(sentence: str, remaining: Sequence[str], result: str | None = None) -> ExperimentStep:
     return ExperimentStep(
-        "rescore", "Which checkpoint were the responses drawn from?", "told", None, sentence, list(remaining)
+        "rescore", "Which checkpoint were the responses drawn from?", "told", result, sentence, list(remaining)
     )
 
 
