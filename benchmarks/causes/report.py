@@ -21,7 +21,10 @@ rounding" is the right answer, and cases between 1.25 and 1.5 are not counted. A
 and is right counts 1, one of a set of k that has it 1/k, "cannot tell" 0, a wrong one −1, and rounding that
 is called a fault −2. Intervals are Wilson's at 95 %; cases share draws, so true ones are somewhat wider.
 The held-out part has its own prompts, draws, updates of weights and seeds, and a stack (bfloat16 with
-float32 heads), a model (`neox`) and a kernel that development does not have.
+float32 heads), a model (`neox`) and a kernel that development does not have. Detectors were made and tuned on the
+development part, and their records in `mismatchscope/diagnosis/precision.json` are from it. Each of its models is
+judged here by the records of the others; the detectors themselves have seen it, so that its figures are the
+better ones of the two. What two experiments add was not measured.
 """
 
 
@@ -45,6 +48,7 @@ def _section(part: Part, scored: Sequence[Scored], seconds: float, cases: int) -
     made = made_by(f"causes/run.py --part {part} --cases {cases}", 0, seconds).replace(": seed 0,", ":")
     parts = [
         f"## {part.capitalize()}: {count} cases\n\n{made}",
+        f"### What is to be reached\n\n{tables.against_bars(scored)}",
         f"### Faults that show, by evidence\n\n{tables.by_level(scored)}",
         f"### Pairs without a fault\n\n{tables.controls(scored)}",
         f"### Stated confidence, all levels\n\n{tables.reliability(scored)}",

@@ -11,6 +11,10 @@ from scipy.stats import binomtest
 from scoring import OUTCOMES, Scored, answer_label, label, points, severity_band
 
 BANDS = ("hidden, < 1.25", "faint, 1.5 – 3", "clear, 3 – 30", "gross, > 30")
+ALONE: dict[str, float] = {"sampled": 0.5, "metadata": 0.65, "full": 0.75}
+WRONG, FALSE_ALARMS, CONFIDENCE = 0.05, 0.02, 0.05
+"""What the diagnosis is to reach: named alone and right at the least, wrong, and controls called a fault, at the
+most, and how far a stated confidence may be from what happens."""
 CONFIDENCE_EDGES = (0.0, 0.7, 0.8, 0.85, 0.9, 0.95, 1.01)
 
 
@@ -47,6 +51,50 @@ def by_level(scored: Sequence[Scored]) -> str:
     faults = [each for each in scored if not each.truth.hidden]
     groups = [(TITLES[level], [each for each in faults if each.level == level]) for level in LEVELS]
     return outcomes(groups, "evidence")
+
+
+def against_bars(scored: Sequence[Scored]) -> str:
+    """What is to be reached, what was, and whether it is: missed ones are told like the others."""
+    lines = ["| what | to reach | reached | |", "| --- | --- | --- | --- |"]
+
+    def row(what: str, bar: str, count: int, total: int, kept: bool) -> None:
+        lines.append(f"| {what} | {bar} | {share(count, total)} | {'kept' if kept else '**missed**'} |")
+
+    for level in LEVELS:
+        faults = [each for each in scored if each.level == level and not each.truth.hidden]
+        alone = sum(each.outcome == "right alone" for each in faults)
+        wrong = sum(each.outcome == "wrong" for each in faults)
+        if level in ALONE:
+            bar = ALONE[level]
+            row(
+                f"right alone, {TITLES[level]}",
+                f"≥ {100 * bar:.0f} %",
+                alone,
+                len(faults),
+                alone >= bar * len(faults),
+            )
+        row(f"wrong, {TITLES[level]}", f"≤ {100 * WRONG:.0f} %", wrong, len(faults), wrong <= WRONG * len(faults))
+    for level in LEVELS:
+        sound = [each for each in scored if each.level == level and not each.truth.causes]
+        called = sum(each.outcome == "called a fault" for each in sound)
+        kept = called <= FALSE_ALARMS * len(sound)
+        row(f"controls called a fault, {TITLES[level]}", f"≤ {100 * FALSE_ALARMS:.0f} %", called, len(sound), kept)
+    for level in LEVELS:
+        stated = [each for each in scored if each.level == level and each.said.confidence is not None]
+        stated = [each for each in stated if each.said.causes]
+        right = sum(each.outcome in ("right alone", "right set") for each in stated)
+        mean = sum(each.said.confidence or 0 for each in stated) / max(1, len(stated))
+        kept = abs(mean - right / max(1, len(stated))) <= CONFIDENCE
+        row(
+            f"right where {100 * mean:.1f} % is stated on average, {TITLES[level]}",
+            "± 5 %",
+            right,
+            len(stated),
+            kept,
+        )
+    return (
+        "\n".join(lines).replace("%,", " %,").replace("% |", " % |").replace("  %", " %").replace("% is", " % is")
+    )
 
 
 def controls(scored: Sequence[Scored]) -> str:

@@ -219,7 +219,7 @@ def rounded_cache() -> TokenEvidence:
 @plant("weights_or_attention.along_the_sequence", "rope")
 def growing() -> TokenEvidence:
     pair = Pair(25)
-    return pair.evidence(pair.off(0.1 * (1.0 + pair.position_N) ** 0.9))
+    return pair.evidence(pair.off(0.06 * (1.0 + pair.position_N) ** 1.2))
 
 
 @pytest.mark.parametrize("detector", PLANTS)

@@ -9,15 +9,18 @@ from ..statistics.function import of_bigrams, of_previous, of_tokens
 from ..statistics.grouping import of_sequences
 from ..statistics.logit_errors import at_few_ids
 from ..statistics.position import first_token, growth
-from ..statistics.size import at_floor, gap, robust_gap, tail
+from ..statistics.size import at_floor, energy_below, gap, log_odds_line, rank_with_probability, robust_gap, tail
 from ..statistics.stat import Stat
 from ..words import number, percent
 from .position import positions_picture
 
 _BEYOND = 1.5
+_RANKS = 0.3
 _GROWS, _FALLS = 0.6, 0.3
 """Exponents of |z| over the position that are a course."""
-_STEEP = 0.85
+_ALIKE = 2.6
+"""Root mean square over the robust scale: 2.75 and more of other angles and scores."""
+_STEEP = 1.0
 """Other rotary angles and scores grow about in proportion to the position or faster, what a norm or weights do more
 slowly."""
 _OUTSIDE = 1.5
@@ -67,6 +70,9 @@ def function_of_the_token(sample: Sample) -> Finding | None:
         or mixed.value > 0.09
     ):
         return None
+    ranks = rank_with_probability(sample)
+    if ranks is None or abs(ranks) > _RANKS:
+        return None  # a temperature is a function of the probability, and so in part of the token
     causes = ("head",) if spread < 1.25 else ("vocabulary_rows",) if spread > 1.45 else ("head", "vocabulary_rows")
     shape = "of all tokens alike" if causes == ("head",) else "of some tokens more than of others"
     return Finding(
@@ -158,11 +164,15 @@ def decoded_tokens(sample: Sample) -> Finding | None:
     )
 
 
-@detector("rope", "attention_scale", "fp8_cache", "norm", "fp8_weights", "context", "padding", tokens=600)
+@detector(
+    "rope", "attention_scale", "fp8_cache", "norm", "fp8_weights", "dropout", "context", "padding", tokens=600
+)
 def along_the_sequence(sample: Sample) -> Finding | None:
     """A gap that grows smoothly with the position, or falls with it."""
     course, size, mixed = growth(sample), gap(sample), of_sequences(sample)
     if course is None or size.value is None or mixed.value is None or size.value < 2 or mixed.value > 0.12:
+        return None
+    if _of_a_sampler(sample, size.value) or _sparse(sample, size.value):
         return None
     exponent, t = course
     (first, _), absolute = first_token(sample), sample.evidence.prompt_length_S is not None
@@ -186,10 +196,28 @@ def along_the_sequence(sample: Sample) -> Finding | None:
     )
 
 
+def _of_a_sampler(sample: Sample, size: float) -> bool:
+    """Whether π is below μ nearly everywhere, or the log-odds are scaled: then the course is that of the states."""
+    below, lines = energy_below(sample), log_odds_line(sample)
+    one_way = below is not None and size < 50 and below > 0.9
+    if lines is None or lines.all.correlation < 0.8:
+        return one_way
+    return one_way or (lines.all.explained > 0.1 and abs(lines.all.t) > 3)
+
+
+def _sparse(sample: Sample, size: float) -> bool:
+    """Whether a few tokens hold a gross gap: what attention or weights do wrong, they do at most tokens."""
+    spread = tail(sample)
+    return size > 50 and spread is not None and spread > 60
+
+
 def _growing(exponent: float, first: Stat, sample: Sample) -> tuple[str, ...]:
-    """A cache that rounds leaves the first token of a response alone; weights that differ grow slowly."""
+    """A cache that rounds leaves the first token of a response alone; weights that differ grow slowly, and what
+    dropout does is alike at all tokens."""
     untouched = first.value is not None and first.value < 1.3
-    bigrams = of_bigrams(sample).value
+    bigrams, spread = of_bigrams(sample).value, tail(sample)
+    if exponent < _STEEP and not untouched and spread is not None and spread < _ALIKE:
+        return ("dropout", "norm", "fp8_weights")
     causes: tuple[str, ...] = ("rope", "attention_scale")
     if untouched:
         causes += ("fp8_cache",)
