@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-MODULES = ("bench", "cases", "draws", "levels", "plants", "scoring", "store", "workshop")
+MODULES = ("answers", "bench", "cases", "draws", "levels", "plants", "scoring", "store", "tables", "workshop")
 
 
 @pytest.fixture(scope="module")
@@ -135,3 +135,21 @@ def test_points_follow_the_protocol(made: Any) -> None:
     ]:
         scored = scoring.score(key, truth, "sampled", said)
         assert (scored.outcome, scored.points) == (outcome, points)
+
+
+def test_what_is_not_reached_is_told(made: Any) -> None:
+    scoring, key = made.scoring, made.cases.Key("held-out", "dense", "bf16", "top-p", 0)
+    Said, truth = scoring.Said, made.cases.Truth((("truncation",),), 10.0)
+    right = Said(causes=(("truncation",),), fault=True, confidence=0.99)
+    wrong = Said(causes=(("temperature",),), fault=True, confidence=0.99)
+
+    def rows(*said: Any) -> dict[str, str]:
+        table = made.tables.against_bars([scoring.score(key, truth, "full", each) for each in said])
+        cells = [line.split(" | ") for line in table.splitlines()[2:]]
+        return {row[0].removeprefix("| "): row[-1].removesuffix(" |") for row in cells}
+
+    reached = rows(right, right)
+    assert reached["right alone, and full rows"] == reached["wrong, and full rows"] == "kept"
+    missed = rows(right, wrong)
+    assert missed["right alone, and full rows"] == missed["wrong, and full rows"] == "**missed**"
+    assert missed["right where 99.0 % is stated on average, and full rows"] == "**missed**"

@@ -58,7 +58,8 @@ def against_bars(scored: Sequence[Scored]) -> str:
     lines = ["| what | to reach | reached | |", "| --- | --- | --- | --- |"]
 
     def row(what: str, bar: str, count: int, total: int, kept: bool) -> None:
-        lines.append(f"| {what} | {bar} | {share(count, total)} | {'kept' if kept else '**missed**'} |")
+        if total:
+            lines.append(f"| {what} | {bar} | {share(count, total)} | {'kept' if kept else '**missed**'} |")
 
     for level in LEVELS:
         faults = [each for each in scored if each.level == level and not each.truth.hidden]
@@ -92,9 +93,7 @@ def against_bars(scored: Sequence[Scored]) -> str:
             len(stated),
             kept,
         )
-    return (
-        "\n".join(lines).replace("%,", " %,").replace("% |", " % |").replace("  %", " %").replace("% is", " % is")
-    )
+    return "\n".join(lines)
 
 
 def controls(scored: Sequence[Scored]) -> str:

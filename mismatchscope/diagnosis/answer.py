@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 
 from .catalogue import ROUNDING, UNKNOWN, causes, experiments
-from .detector import Finding
+from .detector import MOST_IN_A_SET, Finding
 from .evidence import Array
 from .peeling import FEWEST_TOKENS, Peeled
 from .records import Record, Records, level_of, record_of
@@ -28,8 +28,6 @@ AT_FLOOR = 1.25
 """R up to which a gap is one that rounding makes."""
 BEYOND = 1.5
 """R from which on kernels alone are no answer; sound pairs reached 1.46."""
-MOST_IN_A_SET = 4
-"""Causes at the most of a set that others join because the detector was wrong there."""
 
 
 @dataclass(frozen=True, eq=False)

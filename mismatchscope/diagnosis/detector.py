@@ -33,6 +33,9 @@ STAGES = (
 )
 """The files of detectors/, in the order in which they are asked."""
 
+MOST_IN_A_SET = 4
+"""Causes at the most of a set that others join, or that is cut to the likeliest: a longer one helps nobody."""
+
 Need = Literal["token ids", "metadata", "prompt lengths", "distributions", "whole distributions"]
 
 

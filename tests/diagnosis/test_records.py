@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mismatchscope.diagnosis.answer import MOST_IN_A_SET, answer_of
+from mismatchscope.diagnosis.answer import answer_of
 from mismatchscope.diagnosis.catalogue import ROUNDING, causes
-from mismatchscope.diagnosis.detector import detectors
+from mismatchscope.diagnosis.detector import MOST_IN_A_SET, detectors
 from mismatchscope.diagnosis.peeling import Peeled, peel
 from mismatchscope.diagnosis.records import FILE, committed, level_of, record_of
 from mismatchscope.diagnosis.results import diagnose
