@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mismatchscope.diagnosis.results import diagnose
-from tests.support.random_policies import LENGTH, SEQUENCES, Pair
+from tests.support.random_policies import LENGTH, SEQUENCES, VOCABULARY, Pair, log_softmax
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -50,6 +50,19 @@ def test_weights_that_are_newer_from_a_place_of_its_own_in_each_response_on() ->
     place_N = np.repeat(pair.rng.integers(14, 36, SEQUENCES), LENGTH)
     causes, _ = diagnose(pair.evidence(pair.off(np.where(pair.position_N >= place_N, 0.4, 0.0))))
     assert {each.cause for each in causes} == {"weights_changed_in_response", "routing"}
+
+
+def test_older_weights_of_all_responses_are_not_called_a_head() -> None:
+    """What is mostly a function of the token can be either; but at step 0 there are no older weights."""
+    pair = Pair(12)
+    pi_N = pair.of_sampled(log_softmax(pair.rounded() + pair.rng.normal(0, 0.3, VOCABULARY)))
+    pi_N = np.minimum(pi_N + pair.rng.normal(0, 0.22, len(pi_N)) * (1 - np.exp(pi_N)), 0.0)
+    found, _ = diagnose(pair.evidence(pi_N))
+    assert {"head", "stale_weights"} <= {each.cause for each in found}
+    step_S = pair.rng.permutation(np.arange(SEQUENCES) % 4)
+    with_steps, _ = diagnose(pair.evidence(pi_N, metadata={"step": step_S}))
+    assert "head" in {each.cause for each in with_steps}
+    assert "stale_weights" not in {each.cause for each in with_steps}
 
 
 def test_a_few_tokens_are_too_few_to_tell() -> None:
