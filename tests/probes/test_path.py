@@ -169,6 +169,7 @@ def test_native_replay_is_refused_on_a_cpu() -> None:
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not hardware()["gpus"], reason="only a GPU replays")
 @pytest.mark.engines
 @pytest.mark.slow
 def test_native_replay_is_ours(tmp_path: Path) -> None:
