@@ -14,12 +14,14 @@ from __future__ import annotations
 import os
 import platform
 import re
+import resource
 import subprocess
 import sys
 import tempfile
 import time
 from datetime import date
 from pathlib import Path
+from typing import NamedTuple
 
 RESULT = Path(__file__).parent / "results" / "probe_cost.md"
 SPEC = "transformers:dtype=bfloat16"
@@ -29,12 +31,32 @@ LEAST_SPEEDUP, MOST_OF_RUNS = 4, 0.25
 _RUN = re.compile(r"sequences in ([\d.]+) s")
 
 
-def seconds_of(*arguments: str) -> tuple[float, str]:
-    """Wall time of a command, and its progress lines."""
+class Seconds(NamedTuple):
+    """Of commands: on the clock, and of processor time over all their processes, which other load leaves alone."""
+
+    wall: float = 0.0
+    processor: float = 0.0
+
+    def plus(self, other: Seconds) -> Seconds:
+        return Seconds(self.wall + other.wall, self.processor + other.processor)
+
+    def over(self, other: Seconds) -> str:
+        return (
+            f"{self.wall / other.wall:.1f} × the probe, {self.processor / other.processor:.1f} × of processor time"
+        )
+
+
+def seconds_of(*arguments: str) -> tuple[Seconds, str]:
+    """What a command took, and its progress lines."""
     command = str(Path(sys.executable).with_name("mismatchscope"))
-    began = time.perf_counter()
+    began, before = time.perf_counter(), processor_seconds()
     done = subprocess.run([command, *arguments], check=True, capture_output=True, text=True)
-    return time.perf_counter() - began, done.stderr
+    return Seconds(time.perf_counter() - began, processor_seconds() - before), done.stderr
+
+
+def processor_seconds() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def comparisons() -> list[tuple[list[str], list[str]]]:
@@ -52,16 +74,20 @@ def comparisons() -> list[tuple[list[str], list[str]]]:
     return [*found, *((right, batches("prefill", 8, options=f",padding={each}")) for each in ("left", "packed"))]
 
 
-def one_by_one(scratch: str) -> tuple[float, float]:
+def one_by_one(scratch: str) -> tuple[Seconds, Seconds]:
     """Seconds of the rollouts, and of all else."""
-    rollouts = others = 0.0
+    rollouts = others = Seconds()
     for number, settings in enumerate(comparisons()):
         tokens, *traces, report = (f"{scratch}/{name}-{number}" for name in ("tokens", "first", "second", "report"))
-        rollouts += seconds_of("rollout", "--engine", SPEC, "--limit", str(LIMIT), "-o", tokens)[0]
+        rollouts = rollouts.plus(seconds_of("rollout", "--engine", SPEC, "--limit", str(LIMIT), "-o", tokens)[0])
         for trace, role, arguments in zip(traces, ("behavior", "reference"), settings, strict=True):
-            others += seconds_of("score", tokens, *arguments, "--role", role, "-o", trace)[0]
-        others += seconds_of("compare", *traces, "-o", report)[0]
+            others = others.plus(seconds_of("score", tokens, *arguments, "--role", role, "-o", trace)[0])
+        others = others.plus(seconds_of("compare", *traces, "-o", report)[0])
     return rollouts, others
+
+
+def row(name: str, seconds: Seconds, note: str = "") -> str:
+    return f"| {name} | {seconds.wall:.1f} | {seconds.processor:.1f} | {note} |"
 
 
 def main() -> None:
@@ -72,14 +98,13 @@ def main() -> None:
         rollouts, others = one_by_one(scratch)
     runs = sum(map(float, _RUN.findall(lines)))
     count = len(comparisons())
+    every, once = rollouts.plus(others), others.plus(Seconds(rollouts.wall / count, rollouts.processor / count))
     rows = [
-        f"| `probe batch`, sizes {', '.join(map(str, SIZES))} | {whole:.1f} | |",
-        f"| {count} of its comparisons, one by one | {rollouts + others:.1f} | "
-        f"{(rollouts + others) / whole:.1f} × the probe |",
-        f"| the same, tokens drawn once | {others + rollouts / count:.1f} | "
-        f"{(others + rollouts / count) / whole:.1f} × the probe |",
-        f"| the probe's engine runs alone | {runs:.1f} | |",
-        f"| the probe when every trace is made | {again:.1f} | {again / runs:.0%} of the runs |",
+        row(f"`probe batch`, sizes {', '.join(map(str, SIZES))}", whole),
+        row(f"{count} of its comparisons, one by one", every, every.over(whole)),
+        row("the same, tokens drawn once", once, once.over(whole)),
+        f"| the probe's engine runs alone | {runs:.1f} | | |",
+        row("the probe when every trace is made", again, f"{again.wall / runs:.0%} of the runs"),
     ]
     text = [
         "# Cost of a probe",
@@ -87,8 +112,8 @@ def main() -> None:
         f"Made by `python benchmarks/probe_cost.py` on {date.today()}: the embedded model in bfloat16, {LIMIT}",
         f"prompts; {os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}.",
         "",
-        "| | seconds | |",
-        "| --- | --- | --- |",
+        "| | seconds | of processor time | |",
+        "| --- | --- | --- | --- |",
         *rows,
         "",
         "One by one, a comparison is `rollout`, `score` under both settings, and `compare`. The probe compares",

@@ -26,7 +26,7 @@ from mismatchscope.diagnosis.peeling import Peeled, peel
 from mismatchscope.diagnosis.sample import Sample
 
 Records = dict[str, dict[str, dict[str, Any]]]
-RECORD_LEVELS = {"sampled": "sampled", "metadata": "metadata", "top-64": "top-k", "full": "full"}
+RECORD_LEVELS = {level: level for level in levels.LEVELS} | {"top-64": "top-k"}
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,15 @@
-"""The four levels of evidence, each with what the one before it has."""
+"""The levels of evidence. The first two are what a log has, where nothing says what rounding does to the pair; the
+others have a floor, and each has what the one before it has."""
 
 from __future__ import annotations
 
 from mismatchscope.diagnosis.evidence import TokenEvidence
 
-LEVELS = ("sampled", "metadata", "top-64", "full")
+NO_FLOOR = ("sampled, no floor", "metadata, no floor")
+LEVELS = (*NO_FLOOR, "sampled", "metadata", "top-64", "full")
 TITLES = {
+    "sampled, no floor": "sampled tokens, no floor measured",
+    "metadata, no floor": "and metadata, no floor measured",
     "sampled": "sampled tokens",
     "metadata": "and metadata",
     "top-64": "and the top 64",
@@ -15,11 +19,10 @@ TITLES = {
 
 def at(evidence: TokenEvidence, level: str) -> TokenEvidence:
     """What is seen of a case at a level."""
-    rank = LEVELS.index(level)
-    if rank < 3:
+    if level != "full":
         evidence = evidence.but(full=None, head_VH=None)
-    if rank < 2:
+    if level not in ("full", "top-64"):
         evidence = evidence.but(top=None)
-    if rank < 1:
+    if level.startswith("sampled"):
         evidence = evidence.but(metadata={})
-    return evidence
+    return evidence.but(floor=None) if level in NO_FLOOR else evidence

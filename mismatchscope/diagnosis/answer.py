@@ -122,9 +122,12 @@ def _code(peeled: Peeled, named: list[Named], doubted: list[Finding], size: Stat
         return "identical"
     if int(np.count_nonzero(peeled.sample.scaled_N)) < FEWEST_TOKENS or size.value is None:
         return "cannot_tell"
-    if size.value < AT_FLOOR and not doubted:
+    floor = peeled.sample.floor
+    least, most = (each or floor.value for each in (floor.least, floor.most))
+    if size.value * floor.value < AT_FLOOR * least and not doubted:
         return "ordinary_rounding"
-    if size.value < BEYOND or (size.low is not None and size.low < AT_FLOOR):
+    low = size.value if size.low is None else size.low
+    if size.value * floor.value < BEYOND * most or low * floor.value < AT_FLOOR * most:
         return "cannot_tell"
     return "unknown"
 

@@ -20,11 +20,19 @@ Level = Literal["sampled", "top-k", "full"]
 class Floor:
     """What ordinary rounding does to this pair of policies: the rms of z = Δ / (1 − p) over tokens with p < 0.9.
 
-    `source` says where it comes from: "repeat", "third party", or "prior" for a figure that was not measured.
+    `source` says where it comes from: "repeat" and "third party" are measured, "prior" is what the dtypes usually
+    do, and "quiet part" what the quieter responses of the comparison have, which are sound or less off.
     """
 
     value: float
-    source: Literal["repeat", "third party", "prior"]
+    source: Literal["repeat", "third party", "prior", "quiet part"]
+    least: float | None = None
+    """Up to which a gap is rounding for certain, and from `most` on it is none; None of both is `value`."""
+    most: float | None = None
+
+    @property
+    def measured(self) -> bool:
+        return self.source in ("repeat", "third party")
 
 
 @dataclass(frozen=True, eq=False)

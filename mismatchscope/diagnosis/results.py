@@ -22,10 +22,14 @@ from .peeling import FEWEST_TOKENS, peel
 from .statistics.stat import Stat
 from .words import number
 
+_OF_FLOAT32 = 1e-4
+"""Root mean square of z that two float32 sides do not reach by rounding."""
 _SOURCE = {
     "repeat": "of a sound repeat of this pair",
     "third party": "against a float32 third party",
-    "prior": "that bfloat16 usually makes; none was measured on this pair",
+    "prior": "that such a pair usually has; none was measured on this one, and sound pairs have up to {most}",
+    "quiet part": "that the quieter half of the responses has; none was measured on this pair, and sound pairs have "
+    "up to {most}",
 }
 
 
@@ -140,7 +144,7 @@ def _lines(answer: Answer) -> tuple[str, str, str]:
     if answer.code == "cannot_tell":
         return "Cannot tell whether this is more than rounding.", _size(answer), _more(answer)
     if answer.code == "ordinary_rounding":
-        return "Ordinary rounding.", _size(answer), "Nothing, or float32 or shared kernels, to make it smaller."
+        return "Ordinary rounding.", _size(answer), _of_rounding(answer)
     return "Not rounding; the cause cannot be told from this evidence.", _size(answer), _first_experiments()
 
 
@@ -175,17 +179,29 @@ def _size(answer: Answer) -> str:
         return f"{size.n:,} tokens have a probability below 0.9 on both sides; that takes {FEWEST_TOKENS}."
     interval = "" if size.low is None else f" [{number(size.low)}, {number(size.high)}]"
     times = f"{number(size.value)}{interval} times the floor"
-    return f"The gap is {times} of {number(floor.value)} {_SOURCE[floor.source]}."
+    source = _SOURCE[floor.source].format(most=number(floor.most or floor.value))
+    return f"The gap is {times} of {number(floor.value)} {source}."
 
 
 def _more(answer: Answer) -> str:
     if answer.size.n < FEWEST_TOKENS:
         return "Compare more tokens."
-    if answer.peeled.sample.floor.source == "prior":
+    if not answer.peeled.sample.floor.measured:
         return (
             "Measure the floor of this pair: a float32 run of the same weights as a third party, or a sound repeat."
         )
     return "Compare more prompts."
+
+
+def _of_rounding(answer: Answer) -> str:
+    if answer.peeled.sample.floor.measured:
+        return "Nothing, or float32 or shared kernels, to make it smaller."
+    return (
+        "Nothing, where a side computes in 16 bits; float32 or shared kernels make it smaller. Where both compute in "
+        "float32 it is far more than rounding: measure the floor of this pair."
+        if answer.size.value and answer.size.value * answer.peeled.sample.floor.value > _OF_FLOAT32
+        else "Nothing."
+    )
 
 
 def _first_experiments() -> str:

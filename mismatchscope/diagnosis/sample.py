@@ -24,6 +24,10 @@ CERTAIN = 0.9
 """From this probability on z is all rounding of log p itself."""
 PRIOR = 0.03
 """Root mean square of z of sound pairs in bfloat16: 0.023 was measured, published pairs have up to 0.03."""
+WIDEST = 8 / 3
+"""Times the prior that sound pairs have at the most: with eager attention or a bfloat16 log-softmax some have 0.08."""
+_FEWEST_QUIET = 16
+"""Responses, of which the quieter half is a floor."""
 _FEWEST_PROMPTS = 8
 _LEAST_FLOOR = 1e-6
 """float32 resolves no less."""
@@ -42,7 +46,9 @@ class Sample:
 
     @classmethod
     def of(cls, evidence: TokenEvidence) -> Sample:
-        return cls(evidence, np.zeros(evidence.tokens, dtype=bool))
+        """All tokens, with the floor that counts for whatever is made of them."""
+        whole = cls(evidence, np.zeros(evidence.tokens, dtype=bool))
+        return cls(evidence.but(floor=_floor_of(whole)), whole.out_N)
 
     def without(self, explained_N: Array) -> Sample:
         """The same with these tokens out as well."""
@@ -83,11 +89,8 @@ class Sample:
 
     @cached_property
     def floor(self) -> Floor:
-        """That of the pair where it was measured on one, else the larger of its own and the prior."""
-        known = self.evidence.floor
-        if known is None:
-            return Floor(PRIOR, "prior")
-        return Floor(max(known.value, _LEAST_FLOOR), known.source)
+        """That of the pair where it was measured on one, else the prior, or what its quiet part has above that."""
+        return self.evidence.floor or Floor(PRIOR, "prior")
 
     @cached_property
     def gap_N(self) -> Array:
@@ -109,6 +112,29 @@ class Sample:
         value_S, prompt_S = self.by_sequence(value_N), self.evidence.prompt_S
         prompt, index_S = np.unique(prompt_S, return_inverse=True)
         return np.bincount(index_S, value_S) if len(prompt) >= _FEWEST_PROMPTS else value_S
+
+
+def _floor_of(whole: Sample) -> Floor:
+    """A floor that was measured; else the prior as a range, with the quieter responses' own level within it."""
+    known = whole.evidence.floor or Floor(PRIOR, "prior")
+    value = max(known.value, _LEAST_FLOOR)
+    if known.measured:
+        return Floor(value, known.source)
+    quiet, most = _quiet(whole), WIDEST * value
+    if quiet is None or quiet <= value:
+        return Floor(value, "prior", value, most)
+    return Floor(min(quiet, most), "quiet part", value, most)
+
+
+def _quiet(whole: Sample) -> float | None:
+    """Root mean square of z of the quieter half of the responses; None of too few."""
+    count_S = whole.by_sequence(whole.scaled_N)
+    square_S = whole.by_sequence(np.where(whole.scaled_N, np.nan_to_num(whole.z_N) ** 2, 0.0))
+    telling = np.flatnonzero(count_S > 0)
+    if len(telling) < _FEWEST_QUIET:
+        return None
+    order = telling[np.argsort(square_S[telling] / count_S[telling], kind="stable")][: len(telling) // 2]
+    return float(np.sqrt(square_S[order].sum() / count_S[order].sum()))
 
 
 def statistic(measure: Callable[[Sample], T]) -> Callable[[Sample], T]:

@@ -88,7 +88,7 @@ class DiagnosisAnswer:
     """R of what no finding explains; None where it was not or could not be measured."""
     floor: float
     """Root mean square of Δ log p / (1 − p) that rounding makes."""
-    floor_source: Literal["repeat", "third party", "prior"]
+    floor_source: Literal["repeat", "third party", "prior", "quiet part"]
     level: Literal["sampled", "top-k", "full"]
     tokens: int
     """That were looked at."""

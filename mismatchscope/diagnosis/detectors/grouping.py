@@ -17,6 +17,8 @@ _TIMES = 1.6
 _GROWS_T, _TIMES_GROWN = 4.5, 1.25
 """The slope of a level on the logarithm of an amount over its standard error, and R of more of it over R of less:
 of very many responses a slope is clear that means nothing."""
+_SPARED = 0.25
+"""Share of the sequences of the steps that are off which are sound themselves: old weights spare none."""
 _JUMP, _IN_PROPORTION = 0.22, 0.5
 """Slopes of a level on the logarithm of a step: 0 of weights that were left behind once, 1 of an adapter that
 grows. Between the two a few responses cannot tell, for each has a level of its own."""
@@ -118,12 +120,18 @@ def _is_clear(groups: Groups) -> bool:
 def _causes(groups: Groups) -> tuple[str, ...]:
     """One cause where the column has one, or where its course tells: a jump, or growth in proportion."""
     causes = meaning(groups.name)
-    if causes != ("stale_weights", "adapter") or groups.growth is None:
+    if causes != ("stale_weights", "adapter"):
         return causes
-    slope, _ = groups.growth
-    if slope > _IN_PROPORTION:
+    if groups.sound_of_high > _SPARED:
+        return (*causes, "stale_prefix")
+    # Of the steps that are off alone: those before a jump are no part of its course.
+    course = groups.growth if groups.contrast == "the trend" else groups.growth_of_high
+    if course is None:
+        return causes
+    slope, error = course
+    if slope - error > _IN_PROPORTION:
         return ("adapter",)
-    return ("stale_weights",) if slope < _JUMP else causes
+    return ("stale_weights",) if slope + error < _JUMP else causes
 
 
 def _picture(groups: Groups) -> Picture:

@@ -122,6 +122,10 @@ class Groups(NamedTuple):
     growth: tuple[float, float] | None
     """Of numbers above 0: the slope of the level on the logarithm of the value, and its standard error. 1 is a gap
     in proportion to the value, 0 one that is the same at all of them."""
+    growth_of_high: tuple[float, float] | None
+    """The same of the sequences in `high_S` alone: after a jump it is 0, and within a trend it is not."""
+    sound_of_high: float
+    """Share of the sequences in `high_S` that are no farther than three quarters of the others."""
 
 
 @statistic
@@ -169,7 +173,15 @@ def _groups(sample: Sample, name: str, value_S: Array) -> Groups | None:
         p,
         label_S,
         _growth(level[known_S], value_K) if numeric else None,
+        _growth(level[high_S], value_S[high_S].astype(np.float64)) if numeric else None,
+        _share_as_low(level, high_S, known_S & ~high_S),
     )
+
+
+def _share_as_low(level: Array, high_S: Array, low_S: Array) -> float:
+    if not high_S.any() or not low_S.any():
+        return 0.0
+    return float(np.mean(level[high_S] <= np.quantile(level[low_S], 0.75)))
 
 
 class _Contrasts(NamedTuple):

@@ -55,9 +55,12 @@ def standard_error(stat: Stat) -> float | None:
 
 
 def root(stat: Stat, scale: float = 1.0) -> Stat:
-    """Square root of a mean square and of its ends, times a scale; a negative end is 0."""
-    value, low, high = (None if end is None else scale * math.sqrt(max(end, 0.0)) for end in stat[:3])
-    return Stat(value, low, high, stat.n)
+    """Square root of a mean square, times a scale. The interval is that of its logarithm: a few large squares make
+    one wide, and none reaches 0."""
+    if stat.value is None or stat.value <= 0 or stat.high is None:
+        return Stat(None if stat.value is None else scale * math.sqrt(max(stat.value, 0.0)), n=stat.n)
+    value, times = scale * math.sqrt(stat.value), math.exp((stat.high - stat.value) / (2 * stat.value))
+    return Stat(value, value / times, value * times, stat.n)
 
 
 def share(count: int, of: int) -> Stat:
