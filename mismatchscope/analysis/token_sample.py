@@ -23,10 +23,11 @@ _LABELS = ("step", "policy_version", "lag", "worker", "environment", "rank")
 
 class _Response(NamedTuple):
     """The smallest hashes are kept. `columns` has token ids, log μ, log π and positions of tokens that the mask
-    keeps."""
+    keeps, and `versions` those of the weights that sampled them, where the log has them by token."""
 
     order: tuple[int, int]
     columns: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+    versions: np.ndarray | None
     cluster: int
     prompt: tuple[int, int] | None
     """Length and last token of the prompt, where the log has it."""
@@ -114,6 +115,7 @@ class TokenSample:
             previous_N=_before(token_N, position_N, sequence_N, kept) if has_ids else None,
             prompt_length_S=lengths,
             metadata=_metadata(kept),
+            version_N=_versions(kept),
             name_S=np.array([str(response.order[1]) for response in kept]),
             tokens_seen=self.seen,
         )
@@ -134,9 +136,11 @@ def _response(
     mask_R = block.mask_R[of_R]
     columns = (block.token_id_R, block.logp_R["behavior"], block.logp_R["reference"], block.position_R)
     token_R, mu_R, pi_R, position_R = (column_R[of_R][mask_R] for column_R in columns)
+    versions = block.by_token.get("versions")
     return _Response(
         order,
         (token_R.astype(np.int32), mu_R, pi_R, position_R.astype(np.int32)),
+        None if versions is None else versions[of_R][mask_R].astype(np.int32),
         int(block.cluster_S[at]),
         None if prompts is None else prompts[at],
         {name: value_S[at] for name in _LABELS if (value_S := block.label_S(name)) is not None},
@@ -175,6 +179,11 @@ def _before(
 
 def _is_early(lag: int | None) -> bool:
     return lag is not None and UNKNOWN != lag < 0
+
+
+def _versions(kept: list[_Response]) -> np.ndarray | None:
+    found = [response.versions for response in kept if response.versions is not None]
+    return np.concatenate(found).astype(np.int64) if len(found) == len(kept) else None
 
 
 def _metadata(kept: list[_Response]) -> dict[str, np.ndarray]:

@@ -36,7 +36,7 @@ STAGES = (
 MOST_IN_A_SET = 4
 """Causes at the most of a set that others join, or that is cut to the likeliest: a longer one helps nobody."""
 
-Need = Literal["token ids", "metadata", "prompt lengths", "distributions", "whole distributions"]
+Need = Literal["token ids", "versions", "metadata", "prompt lengths", "distributions", "whole distributions"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,6 +137,7 @@ def lacking(evidence: TokenEvidence, needs: tuple[Need, ...]) -> tuple[Need, ...
     """What a detector needs and the evidence does not have."""
     has: dict[Need, bool] = {
         "token ids": evidence.token_N is not None,
+        "versions": evidence.version_N is not None,
         "metadata": bool(evidence.metadata),
         "prompt lengths": evidence.prompt_length_S is not None,
         "distributions": evidence.top is not None or evidence.full is not None,

@@ -83,6 +83,8 @@ class TokenEvidence:
     floor: Floor | None = None
     settings: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     head_VH: Array | None = None
+    version_N: Array | None = None
+    """Of the weights that sampled each token, where a log says it by token."""
     name_S: Array | None = None
     """What the sequences are called where they come from; their numbers where it is None."""
     tokens_seen: int | None = None
@@ -91,7 +93,7 @@ class TokenEvidence:
     def __post_init__(self) -> None:
         """Raises ValueError where shapes contradict one another, or tokens are not in the order of sequences."""
         tokens, sequences = len(self.sequence_N), len(self.prompt_S)
-        by_token = ("logp_mu_N", "logp_pi_N", "position_N", "token_N", "previous_N")
+        by_token = ("logp_mu_N", "logp_pi_N", "position_N", "token_N", "previous_N", "version_N")
         by_sequence = ("prompt_length_S", "name_S")
         for names, count in ((by_token, tokens), (by_sequence, sequences)):
             for name in names:

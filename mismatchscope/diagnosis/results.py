@@ -28,8 +28,8 @@ _SOURCE = {
     "repeat": "of a sound repeat of this pair",
     "third party": "against a float32 third party",
     "prior": "that such a pair usually has; none was measured on this one, and sound pairs have up to {most}",
-    "quiet part": "that the quieter half of the responses has; none was measured on this pair, and sound pairs have "
-    "up to {most}",
+    "quiet part": "that the quieter half of the responses has; none was measured on this pair, and sound pairs "
+    "have up to {most}",
 }
 
 
@@ -197,8 +197,8 @@ def _of_rounding(answer: Answer) -> str:
     if answer.peeled.sample.floor.measured:
         return "Nothing, or float32 or shared kernels, to make it smaller."
     return (
-        "Nothing, where a side computes in 16 bits; float32 or shared kernels make it smaller. Where both compute in "
-        "float32 it is far more than rounding: measure the floor of this pair."
+        "Nothing, where a side computes in 16 bits; float32 or shared kernels make it smaller. Where both compute "
+        "in float32 it is far more than rounding: measure the floor of this pair."
         if answer.size.value and answer.size.value * answer.peeled.sample.floor.value > _OF_FLOAT32
         else "Nothing."
     )

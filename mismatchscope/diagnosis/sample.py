@@ -25,12 +25,15 @@ CERTAIN = 0.9
 PRIOR = 0.03
 """Root mean square of z of sound pairs in bfloat16: 0.023 was measured, published pairs have up to 0.03."""
 WIDEST = 8 / 3
-"""Times the prior that sound pairs have at the most: with eager attention or a bfloat16 log-softmax some have 0.08."""
+"""Times the prior that sound pairs have at the most: 0.08 of eager attention and of a bfloat16 log-softmax."""
 _FEWEST_QUIET = 16
 """Responses, of which the quieter half is a floor."""
 _FEWEST_PROMPTS = 8
 _LEAST_FLOOR = 1e-6
 """float32 resolves no less."""
+_FLOAT32 = 1e-5
+"""Root mean square of z that two sound float32 sides stay below."""
+_TIES = 0.02
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,22 +118,37 @@ class Sample:
 
 
 def _floor_of(whole: Sample) -> Floor:
-    """A floor that was measured; else the prior as a range, with the quieter responses' own level within it."""
+    """A floor that was measured; else the prior as a range, with the quieter responses' own level within it.
+
+    Where not even the dtypes are known, responses that are nearer than 16 bits bring them are a floor, and a gap of
+    the size that 16 bits make is not yet one of 16 bits.
+    """
     known = whole.evidence.floor or Floor(PRIOR, "prior")
     value = max(known.value, _LEAST_FLOOR)
     if known.measured:
         return Floor(value, known.source)
-    quiet, most = _quiet(whole), WIDEST * value
+    quiet, least, most = _quiet(whole), value, WIDEST * value
+    if whole.evidence.floor is None:
+        if quiet is not None and quiet < PRIOR / 10:
+            quiet = max(quiet, _LEAST_FLOOR)
+            return Floor(quiet, "quiet part", _FLOAT32, max(10 * quiet, 3 * _FLOAT32))
+        least = value if _in_16_bits(whole) else _FLOAT32
     if quiet is None or quiet <= value:
-        return Floor(value, "prior", value, most)
-    return Floor(min(quiet, most), "quiet part", value, most)
+        return Floor(value, "prior", least, most)
+    return Floor(min(quiet, most), "quiet part", least, most)
+
+
+def _in_16_bits(whole: Sample) -> bool:
+    """Whether both sides' logits have 16 bits: some log-probs are equal to the bit then, in spite of the others."""
+    z_M = whole.z_N[whole.scaled_N]
+    return len(z_M) > 0 and bool(np.mean(z_M == 0) > _TIES)
 
 
 def _quiet(whole: Sample) -> float | None:
-    """Root mean square of z of the quieter half of the responses; None of too few."""
+    """Root mean square of z of the quieter half of the responses that differ at all; None of too few."""
     count_S = whole.by_sequence(whole.scaled_N)
     square_S = whole.by_sequence(np.where(whole.scaled_N, np.nan_to_num(whole.z_N) ** 2, 0.0))
-    telling = np.flatnonzero(count_S > 0)
+    telling = np.flatnonzero(square_S > 0)
     if len(telling) < _FEWEST_QUIET:
         return None
     order = telling[np.argsort(square_S[telling] / count_S[telling], kind="stable")][: len(telling) // 2]

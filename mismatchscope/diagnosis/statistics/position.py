@@ -89,7 +89,7 @@ def _break(sample: Sample, axis: Axis, at_N: Array) -> Break | None:
         _gap_of(sample, after_N),
         _gap_of(sample, after_N & (place_N < place + 16)),
         float(np.mean(sample.gap_N[before_N] < 3)),
-        _step_t(sample, value_N, before_N, after_N),
+        step_t(sample, value_N, before_N, after_N),
         float(between_P.max()) / variance,
         ramp,
         _slope(sample, np.log1p(np.maximum(place_N - place, 0)), after_N),
@@ -104,7 +104,7 @@ def _gap_of(sample: Sample, of_N: Array) -> Stat:
 gap_of = _gap_of
 
 
-def _step_t(sample: Sample, value_N: Array, before_N: Array, after_N: Array) -> float:
+def step_t(sample: Sample, value_N: Array, before_N: Array, after_N: Array) -> float:
     """The step of the mean of log |z| over its standard error by prompts."""
     means, scores = [], []
     for of_N in (before_N, after_N):
