@@ -27,8 +27,8 @@ _OF_FLOAT32 = 1e-4
 _SOURCE = {
     "repeat": "of a sound repeat of this pair",
     "third party": "against a float32 third party",
-    "prior": "that such a pair usually has; none was measured on this one, and sound pairs have up to {most}",
-    "quiet part": "that the quieter half of the responses has; none was measured on this pair, and sound pairs "
+    "prior": "that such a pair usually has; no floor was measured on this one, and sound pairs have up to {most}",
+    "quiet part": "that the quieter half of the responses has; no floor was measured on this pair, and sound pairs "
     "have up to {most}",
 }
 

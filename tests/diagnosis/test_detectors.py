@@ -99,6 +99,15 @@ def other_rows() -> TokenEvidence:
     return pair.evidence(pi_SL.ravel())
 
 
+@plant("position.versions_in_response", "weights_changed_in_response")
+def older_beginnings() -> TokenEvidence:
+    """At a place of its own in each response, so that no position tells."""
+    pair = Pair(31)
+    first_S = pair.rng.integers(5, LENGTH - 5, SEQUENCES)
+    older_N = pair.position_N < first_S[pair.sequence_N]
+    return pair.evidence(pair.off(np.where(older_N, 0.1, 0.0)), version_N=np.where(older_N, 6, 7))
+
+
 @plant("sampler.log_odds", "temperature")
 def temperature() -> TokenEvidence:
     pair = Pair(9)

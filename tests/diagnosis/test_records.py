@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import numpy as np
 import pytest
 
@@ -9,7 +11,7 @@ from mismatchscope.diagnosis.answer import answer_of
 from mismatchscope.diagnosis.catalogue import ROUNDING, causes
 from mismatchscope.diagnosis.detector import MOST_IN_A_SET, detectors
 from mismatchscope.diagnosis.peeling import Peeled, peel
-from mismatchscope.diagnosis.records import FILE, committed, level_of, record_of
+from mismatchscope.diagnosis.records import FILE, RecordLevel, committed, level_of, record_of
 from mismatchscope.diagnosis.results import diagnose
 from tests.support.random_policies import LENGTH, SEQUENCES, Pair
 
@@ -43,11 +45,16 @@ def test_one_that_is_often_wrong_names_nothing() -> None:
     assert answer.code == "unknown" and not answer.named and len(answer.doubted) == 1
 
 
-def test_metadata_is_a_level_of_its_own() -> None:
+def test_metadata_and_a_floor_make_levels_of_their_own() -> None:
     pair = Pair(1)
     bare = pair.evidence(pair.scored())
     assert level_of(bare) == "sampled"
     assert level_of(bare.but(metadata={"worker": np.arange(SEQUENCES)})) == "metadata"
+    assert (
+        level_of(bare.but(floor=None))
+        == level_of(peel(bare.but(floor=None)).sample.evidence)
+        == "sampled, no floor"
+    )
     assert level_of(pair.top(pair.mu_NV)) == "top-k"
     assert level_of(pair.whole(pair.mu_NV)) == "full"
 
@@ -57,7 +64,7 @@ def test_the_committed_records_are_of_registered_detectors() -> None:
     by_name = {each.name: each for each in detectors()}
     assert set(committed()) <= set(by_name)
     for name, levels in committed().items():
-        assert set(levels) <= {"sampled", "metadata", "top-k", "full"}
+        assert set(levels) <= set(get_args(RecordLevel))
         for row in levels.values():
             assert 0 <= row["right"] <= row["cases"] and row["cases"] > 0
             assert set(row["confused"]) <= {*causes(), ROUNDING}, name

@@ -7,10 +7,8 @@ import numpy as np
 from ..detector import Finding, Picture, detector, of_sequences
 from ..sample import Sample
 from ..statistics.grouping import Groups, by_metadata
-from ..statistics.position import gap_of, log_gap, step_t
 from ..statistics.size import gap
 from ..words import number, some_sequences
-from .position import positions_picture
 
 _CHANCE = 5e-4
 _EXPLAINED = 0.2
@@ -19,7 +17,6 @@ _TIMES = 1.6
 _GROWS_T, _TIMES_GROWN = 4.5, 1.25
 """The slope of a level on the logarithm of an amount over its standard error, and R of more of it over R of less:
 of very many responses a slope is clear that means nothing."""
-_FEWEST_OF_A_VERSION = 32
 _SPARED = 0.25
 """Share of the sequences of the steps that are off which are sound themselves: old weights spare none."""
 _JUMP, _IN_PROPORTION = 0.22, 0.5
@@ -48,39 +45,6 @@ MEANINGS: tuple[tuple[str, tuple[str, ...]], ...] = (
 def meaning(name: str) -> tuple[str, ...]:
     """The causes that go with a column; none of one that has no known meaning."""
     return next((causes for part, causes in MEANINGS if part in name.lower()), ())
-
-
-@detector("weights_changed_in_response", needs=("versions",), tokens=64)
-def versions_in_response(sample: Sample) -> Finding | None:
-    """Within responses that two versions of the weights sampled, the older one's tokens are off."""
-    version_N, sequence_N = sample.evidence.version_N, sample.evidence.sequence_N
-    assert version_N is not None
-    newest_S = np.full(sample.evidence.sequences, -1)
-    oldest_S = np.full(sample.evidence.sequences, np.iinfo(np.int64).max)
-    np.maximum.at(newest_S, sequence_N, version_N)
-    np.minimum.at(oldest_S, sequence_N, version_N)
-    both_N = sample.scaled_N & ((newest_S > oldest_S) & (oldest_S >= 0))[sequence_N]
-    older_N = both_N & (version_N < newest_S[sequence_N])
-    newer_N = both_N & ~older_N
-    if min(np.count_nonzero(older_N), np.count_nonzero(newer_N)) < _FEWEST_OF_A_VERSION:
-        return None
-    older, newer = gap_of(sample, older_N), gap_of(sample, newer_N)
-    t = -step_t(sample, log_gap(sample), older_N, newer_N)
-    if older.value is None or newer.value is None or older.value < _TIMES * newer.value or t < _GROWS_T:
-        return None
-    explained_N = of_sequences(sample, newest_S > oldest_S) & (version_N < newest_S[sequence_N])
-    return Finding(
-        causes=("weights_changed_in_response",),
-        why=f"Of responses that two versions of weights sampled, R is {number(older.value)} floors at the tokens "
-        f"of the older one, and {number(newer.value)} at those of the newest.",
-        statistic="R of tokens of an older version than their response's newest, in floors",
-        value=older,
-        null=newer.value,
-        explained_N=explained_N,
-        rest=sample.without(explained_N),
-        picture=positions_picture(sample, "relative"),
-        **some_sequences(sample, explained_N),
-    )
 
 
 @detector(

@@ -8,10 +8,12 @@ import numpy as np
 
 from ..detector import Finding, Picture, detector, of_sequences
 from ..sample import Sample
-from ..statistics.position import Axis, Break, Flips, breaks, flips
+from ..statistics.position import Axis, Break, Flips, breaks, flips, gap_of, log_gap, step_t
 from ..statistics.stat import Stat
 from ..words import number, some_sequences
 
+_FEWEST_OF_A_VERSION, _TIMES_OLDER, _OLDER_T = 32, 1.6, 4.5
+"""Tokens of either version, R of the older ones over R of the newer ones, and its step over the standard error."""
 _STEP = 0.12
 """Share of the variance of log |z| that a step explains: 0.17 and more of windows and chunks, at most 0.07 of gaps
 that grow with the position."""
@@ -21,6 +23,39 @@ _FEWEST_AFTER = 100
 """Tokens that a course after the break takes."""
 _FLOOR = 1.7
 """R of a part that counts as being at the floor."""
+
+
+@detector("weights_changed_in_response", needs=("versions",), tokens=64)
+def versions_in_response(sample: Sample) -> Finding | None:
+    """Within responses that two versions of the weights sampled, the older one's tokens are off."""
+    version_N, sequence_N = sample.evidence.version_N, sample.evidence.sequence_N
+    assert version_N is not None
+    newest_S = np.full(sample.evidence.sequences, -1)
+    oldest_S = np.full(sample.evidence.sequences, np.iinfo(np.int64).max)
+    np.maximum.at(newest_S, sequence_N, version_N)
+    np.minimum.at(oldest_S, sequence_N, version_N)
+    both_N = sample.scaled_N & ((newest_S > oldest_S) & (oldest_S >= 0))[sequence_N]
+    older_N = both_N & (version_N < newest_S[sequence_N])
+    newer_N = both_N & ~older_N
+    if min(np.count_nonzero(older_N), np.count_nonzero(newer_N)) < _FEWEST_OF_A_VERSION:
+        return None
+    older, newer = gap_of(sample, older_N), gap_of(sample, newer_N)
+    t = -step_t(sample, log_gap(sample), older_N, newer_N)
+    if older.value is None or newer.value is None or older.value < _TIMES_OLDER * newer.value or t < _OLDER_T:
+        return None
+    explained_N = of_sequences(sample, newest_S > oldest_S) & (version_N < newest_S[sequence_N])
+    return Finding(
+        causes=("weights_changed_in_response",),
+        why=f"Of responses that two versions of weights sampled, R is {number(older.value)} floors at the tokens "
+        f"of the older one, and {number(newer.value)} at those of the newest.",
+        statistic="R of tokens of an older version than their response's newest, in floors",
+        value=older,
+        null=newer.value,
+        explained_N=explained_N,
+        rest=sample.without(explained_N),
+        picture=positions_picture(sample, "relative"),
+        **some_sequences(sample, explained_N),
+    )
 
 
 @detector("window", "chunked_prefill", tokens=200)

@@ -186,7 +186,7 @@ def decoded_tokens(sample: Sample) -> Finding | None:
 
 @detector(
     *("rope", "attention_scale", "fp8_cache", "norm", "fp8_weights", "dropout", "stale_weights"),
-    *("context", "padding"),
+    *("context", "padding", "weights_changed_in_response"),
     tokens=600,
 )
 def along_the_sequence(sample: Sample) -> Finding | None:
@@ -202,8 +202,12 @@ def along_the_sequence(sample: Sample) -> Finding | None:
         causes, way = _growing(exponent, first, sample), "grows"
     elif exponent < -_FALLS and t < -3 and first.value is not None and first.value > 1.5:
         # A beginning that differs, and a sink, which counts less the more keys there are, weigh less and less.
-        known = any("padding" in name.lower() for name in sample.evidence.metadata)
-        causes, way = ("context", "attention_scale") + (() if known else ("padding",)), "falls"
+        # So do, on average, responses that new weights went on with at places of their own.
+        causes, way = ("context", "attention_scale"), "falls"
+        if sample.evidence.version_N is None:
+            causes += ("weights_changed_in_response",)
+        if not any("padding" in name.lower() for name in sample.evidence.metadata):
+            causes += ("padding",)
     else:
         return None
     return Finding(
