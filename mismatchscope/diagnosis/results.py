@@ -16,7 +16,7 @@ from ..measures.diagnosis_results import (
 from ..measures.results import Interval
 from .answer import Answer, Named, answer_of
 from .catalogue import ROUNDING, UNKNOWN, causes, experiments
-from .detector import Detector, Finding, Need, not_shown
+from .detector import Finding, Need, detectors, not_shown
 from .evidence import TokenEvidence
 from .peeling import FEWEST_TOKENS, peel
 from .statistics.stat import Stat
@@ -210,20 +210,29 @@ def _first_experiments() -> str:
 
 
 def _not_asked(answer: Answer) -> Iterable[str]:
-    """What was not looked for, by what it needs."""
-    lacking: dict[tuple[Need, ...], list[Detector]] = {}
-    for detector, need in answer.peeled.unasked:
-        lacking.setdefault(need, []).append(detector)
-    for need, detectors in lacking.items():
-        titles = sorted({causes()[each].title for detector in detectors for each in detector.causes})
-        yield f"without {' and '.join(need)}: {'; '.join(titles)}"
-    live = int(np.count_nonzero(answer.peeled.sample.live_N))
-    for detector in answer.peeled.short:
-        titles = [causes()[each].title for each in detector.causes]
-        yield f"with {live:,} tokens, of the {detector.tokens:,} that it takes: {'; '.join(titles)}"
+    """The causes that no detector looked for, or not the best one, by what that needs."""
+    peeled = answer.peeled
+    left_out = {each.name for each in (*(detector for detector, _ in peeled.unasked), *peeled.short)}
+    looked_for = {cause for each in detectors() if each.name not in left_out for cause in each.causes}
+    lacking: dict[tuple[Need, ...], set[str]] = {}
+    for detector, need in peeled.unasked:
+        lacking.setdefault(need, set()).update(detector.causes)
+    for need, missed in lacking.items():
+        if missed - looked_for:
+            yield f"without {' and '.join(need)}: {_titles(missed - looked_for)}"
+        if missed & looked_for:
+            yield f"looked for less surely without {' and '.join(need)}: {_titles(missed & looked_for)}"
+    live = int(np.count_nonzero(peeled.sample.live_N))
+    for detector in peeled.short:
+        if few := set(detector.causes) - looked_for:
+            yield f"with {live:,} tokens, of the {detector.tokens:,} that it takes: {_titles(few)}"
     for code in not_shown():
         cause = causes()[code]
         yield f"not from this evidence: {cause.title}; to tell, {experiments()[cause.experiment].how}"
+
+
+def _titles(missed: set[str]) -> str:
+    return "; ".join(sorted(causes()[each].title for each in missed))
 
 
 def _picture(finding: Finding, number: int) -> DiagnosisPicture:

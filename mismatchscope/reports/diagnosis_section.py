@@ -76,7 +76,7 @@ def _of_this_report(answer: DiagnosisAnswer) -> Iterator[str]:
 
 
 def _sentence(left_out: str) -> str:
-    sentence = left_out if left_out.startswith(_NEVER) else f"not looked for {left_out}"
+    sentence = left_out if left_out.startswith((_NEVER, "looked for")) else f"not looked for {left_out}"
     return f"{sentence[:1].upper()}{sentence[1:]}."
 
 
