@@ -22,14 +22,11 @@ from .peeling import FEWEST_TOKENS, peel
 from .statistics.stat import Stat
 from .words import number
 
-_OF_FLOAT32 = 1e-4
-"""Root mean square of z that two float32 sides do not reach by rounding."""
 _SOURCE = {
     "repeat": "of a sound repeat of this pair",
     "third party": "against a float32 third party",
-    "prior": "that such a pair usually has; no floor was measured on this one, and sound pairs have up to {most}",
-    "quiet part": "that the quieter half of the responses has; no floor was measured on this pair, and sound pairs "
-    "have up to {most}",
+    "prior": "that such a pair usually has; sound pairs have up to {most}",
+    "quiet part": "that the quieter half of the responses has; sound pairs have up to {most}",
 }
 
 
@@ -144,7 +141,7 @@ def _lines(answer: Answer) -> tuple[str, str, str]:
     if answer.code == "cannot_tell":
         return "Cannot tell whether this is more than rounding.", _size(answer), _more(answer)
     if answer.code == "ordinary_rounding":
-        return "Ordinary rounding.", _size(answer), _of_rounding(answer)
+        return "Ordinary rounding.", _size(answer), "Nothing, or float32 or shared kernels, to make it smaller."
     return "Not rounding; the cause cannot be told from this evidence.", _size(answer), _first_experiments()
 
 
@@ -191,17 +188,6 @@ def _more(answer: Answer) -> str:
             "Measure the floor of this pair: a float32 run of the same weights as a third party, or a sound repeat."
         )
     return "Compare more prompts."
-
-
-def _of_rounding(answer: Answer) -> str:
-    if answer.peeled.sample.floor.measured:
-        return "Nothing, or float32 or shared kernels, to make it smaller."
-    return (
-        "Nothing, where a side computes in 16 bits; float32 or shared kernels make it smaller. Where both compute "
-        "in float32 it is far more than rounding: measure the floor of this pair."
-        if answer.size.value and answer.size.value * answer.peeled.sample.floor.value > _OF_FLOAT32
-        else "Nothing."
-    )
 
 
 def _first_experiments() -> str:

@@ -61,11 +61,11 @@ def test_the_sequences_are_those_of_the_log(reports: dict[str, Report]) -> None:
 
 @pytest.mark.slow
 def test_rounding_is_no_fault(reports: dict[str, Report]) -> None:
+    """The log says of no dtype, and two sides in float32 would not be so far apart."""
     report = reports["sound"]
     assert report.diagnosis_answer is not None
-    assert report.diagnosis_answer.code == "ordinary_rounding"
-    assert [each.cause for each in report.diagnosis] == ["ordinary_rounding"]
-    assert report.diagnosis[0].fix is None
+    assert report.diagnosis_answer.code == "cannot_tell" and not report.diagnosis
+    assert report.diagnosis_answer.next.startswith("Measure the floor of this pair")
 
 
 @pytest.mark.slow
@@ -74,7 +74,7 @@ def test_a_person_reads_what_and_why_and_what_to_do(reports: dict[str, Report], 
     answer = reports[name].diagnosis_answer
     assert answer is not None
     what, why = diagnosis_section(reports[name], short=True).lines
-    assert what.text.startswith(answer.what.rstrip("."))
+    assert what.text.startswith(answer.what.rstrip(".)"))
     assert why.text == answer.why and len(re.findall(r"\d", why.text)) > 2
     assert (why.remedy or "").startswith(answer.next)
 

@@ -27,6 +27,9 @@ _RANKS, _FEW_RANKS = 0.36, 0.28
 """Rank correlation of z and log p: 0.4 and more of temperatures, mostly below 0.25 of other causes."""
 _TIMES = 1.7
 """How much steeper a line may be for tokens that came before where all are scaled alike."""
+_ONE_TOKEN = 0.05
+"""Share of the tokens that are apart at which the two probabilities add up to more than 1: at least 0.076 where ids
+beyond the vocabulary take mass, and 0.02 where those of two tokens stand beside each other."""
 _LEAST_MISSING = 3e-6
 """Mass: a softmax in float32 adds up to 1 within a few 1e-7."""
 _MOVED = 1.25
@@ -59,7 +62,7 @@ def _explained_needed(size: float) -> float:
     return min(0.9, 0.9 * (1 - 1 / size**2))
 
 
-@detector("truncation", "padded_vocabulary", tokens=64)
+@detector("truncation", "padded_vocabulary", "top1_logprob", tokens=64)
 def one_way(sample: Sample) -> Finding | None:
     """π is below μ wherever they differ, and the mean ratio below 1: mass of π lies where μ does not go."""
     ratio, sided, size, above = mean_ratio(sample), one_sided(sample), gap(sample), upper_tail(sample)
@@ -96,8 +99,11 @@ def _cut_or_shared(sample: Sample) -> tuple[tuple[str, ...], str]:
     if lost.kept_alone > 0.12 and lost.kept_alone > 3 * lost.alone_in_pi:
         return ("truncation",), f"; μ keeps a token alone at {percent(lost.kept_alone)} of the states"
     if lost.too_rare:
-        return ("padded_vocabulary",), (
-            f"; at {tokens(lost.too_rare)} more mass is lost than all ids no likelier than the token could have"
+        # So it seems where μ's column has another token's log-prob; but then the two fit beside each other.
+        cause = "top1_logprob" if lost.of_one_token < _ONE_TOKEN else "padded_vocabulary"
+        return (cause,), (
+            f"; at {tokens(lost.too_rare)} more mass is lost than all ids no likelier than the token could have, "
+            f"and at {percent(lost.of_one_token)} of those apart the two probabilities add up to more than 1"
         )
     if lost.mean > 0.01 and lost.tokens >= 200 and lost.rarest > 0.05 * lost.mean and lost.rarest_of_own > 0.04:
         return (

@@ -19,7 +19,8 @@ class Lost(NamedTuple):
     `mean` is 1 less the mean ratio. `rarest` is the least π of a token that was drawn, `rarest_of_own` the least of
     π over what is lost at its own state. `too_rare` counts tokens at whose state more is lost than all ids
     have if each is as likely as the token: a sampler that cuts the tail would have cut it. `kept_alone`
-    and `alone_in_pi` are the shares of tokens with a log-prob of exactly 0, in μ and in π.
+    and `alone_in_pi` are the shares of tokens with a log-prob of exactly 0, in μ and in π. `of_one_token` is the
+    share of those that lost some whose two probabilities add up to more than 1, as only one token's can.
     """
 
     mean: float
@@ -29,6 +30,7 @@ class Lost(NamedTuple):
     tokens: int
     kept_alone: float
     alone_in_pi: float
+    of_one_token: float
 
 
 @statistic
@@ -40,6 +42,7 @@ def rarest_against_lost(sample: Sample) -> Lost:
     clear_N = (sample.gap_N > CLEAR) & (lost_N > 0)
     ids = 1024 if evidence.token_N is None else 1 + int(evidence.token_N.max(initial=0))
     of_own = pi_N[clear_N] / lost_N[clear_N]
+    sum_M = np.exp(evidence.logp_mu_N[clear_N]) + pi_N[clear_N]
     return Lost(
         0.0 if ratio is None else 1 - ratio,
         float(pi_N[sample.scaled_N].min(initial=1.0)),
@@ -48,4 +51,5 @@ def rarest_against_lost(sample: Sample) -> Lost:
         int(np.count_nonzero(sample.scaled_N)),
         float(np.mean(evidence.logp_mu_N[sample.live_N] == 0)) if sample.live_N.any() else 0.0,
         float(np.mean(evidence.logp_pi_N[sample.live_N] == 0)) if sample.live_N.any() else 0.0,
+        float(np.mean(sum_M > 1.01)) if len(sum_M) else 0.0,
     )
