@@ -140,7 +140,7 @@ def _response(
     return _Response(
         order,
         (token_R.astype(np.int32), mu_R, pi_R, position_R.astype(np.int32)),
-        None if versions is None else versions[of_R][mask_R].astype(np.int32),
+        None if versions is None else versions[of_R][mask_R],
         int(block.cluster_S[at]),
         None if prompts is None else prompts[at],
         {name: value_S[at] for name in _LABELS if (value_S := block.label_S(name)) is not None},
@@ -182,8 +182,10 @@ def _is_early(lag: int | None) -> bool:
 
 
 def _versions(kept: list[_Response]) -> np.ndarray | None:
+    """None where a token has none."""
     found = [response.versions for response in kept if response.versions is not None]
-    return np.concatenate(found).astype(np.int64) if len(found) == len(kept) else None
+    version_N = np.concatenate(found) if len(found) == len(kept) else None
+    return None if version_N is None or (version_N == UNKNOWN).any() else version_N
 
 
 def _metadata(kept: list[_Response]) -> dict[str, np.ndarray]:

@@ -51,8 +51,8 @@ def command(
 ) -> None:
     """Say what causes the gap, why, and what to do; with --confirm, prove it.
 
-    Exit 0 where something is said, 4 where it cannot be told whether the gap is more than rounding, or where the
-    experiments do not come down to one cause.
+    Exit 0 where something is said, 4 where it cannot be told whether the gap is more than rounding. With --confirm,
+    0 where something is proved or one cause is left, else 4.
     """
     from ..collection.output import output_directory
     from ..config import load_settings
@@ -97,8 +97,8 @@ def _show(report: Report, *, as_json: bool) -> None:
 
 def _exit_code(report: Report) -> int:
     answer, experiments = report.diagnosis_answer, report.confirmation
-    if answer is None or answer.code == "cannot_tell":
-        return _INCONCLUSIVE
-    if experiments is not None and experiments.proof is None and experiments.cause is None:
-        return _INCONCLUSIVE
-    return EXIT_CODES["pass"]
+    if experiments is not None:
+        told = experiments.proof is not None or experiments.cause is not None
+    else:
+        told = answer is not None and answer.code != "cannot_tell"
+    return EXIT_CODES["pass"] if told else _INCONCLUSIVE

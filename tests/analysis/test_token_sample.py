@@ -135,3 +135,11 @@ def test_a_lag_below_0_is_no_evidence_and_is_said() -> None:
     assert said == "by lag: 1 response was sampled by later weights than the trainer's, says the log"
     (sound,) = blocks_of(log_batch(**columns | {"policy_version": [1, 1, 2, 2, 3, 3]}), Rejected())
     assert "lag" in evidence_of(sample_of([sound])).metadata and not sample_of([sound]).contradictions
+
+
+def test_versions_by_token_are_evidence_where_every_token_has_one() -> None:
+    evidence = evidence_of(sample_of([RUN.block()]))
+    np.testing.assert_array_equal(evidence.version_N, RUN.version_N[RUN.mask_N])
+    rows = {"behavior_logprobs": [[-1.0, -2.0]], "reference_logprobs": [[-1.1, -2.1]], "versions": [[3, None]]}
+    (block,) = blocks_of(log_batch(**rows), Rejected())
+    assert evidence_of(sample_of([block])).version_N is None
