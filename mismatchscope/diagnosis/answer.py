@@ -16,7 +16,7 @@ import numpy as np
 from .catalogue import ROUNDING, UNKNOWN, causes, experiments
 from .detector import MOST_IN_A_SET, Finding
 from .evidence import Array
-from .peeling import FEWEST_TOKENS, Peeled
+from .peeling import AT_FLOOR, FEWEST_TOKENS, Peeled
 from .records import Record, Records, level_of, record_of
 from .statistics.size import gap
 from .statistics.stat import Stat
@@ -24,8 +24,6 @@ from .statistics.stat import Stat
 Code = Literal["cause", "set", "ordinary_rounding", "unknown", "cannot_tell", "identical"]
 
 TRUSTED, DOUBTED = 0.85, 0.7
-AT_FLOOR = 1.25
-"""R up to which a gap is one that rounding makes."""
 BEYOND = 1.5
 """R from which on kernels alone are no answer; sound pairs reached 1.46."""
 

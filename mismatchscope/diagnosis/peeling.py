@@ -16,6 +16,8 @@ from .statistics.size import gap
 from .statistics.stat import Stat
 
 MOST_FINDINGS = 4
+AT_FLOOR = 1.25
+"""R up to which a gap is one that rounding makes."""
 FEWEST_TOKENS = 30
 """With p < 0.9: fewer have no gap worth a name."""
 
@@ -54,7 +56,7 @@ def peel(evidence: TokenEvidence) -> Peeled:
     left: Sample | None = sample
     asked = [each for each in detectors() if not lacking(evidence, each.needs)]
     spoken: set[str] = set()
-    while left is not None and len(findings) < MOST_FINDINGS:
+    while left is not None and len(findings) < MOST_FINDINGS and not (findings and _is_sound(left)):
         found = _first(left, [each for each in asked if each.name not in spoken])
         if found is None:
             break
@@ -70,6 +72,12 @@ def peel(evidence: TokenEvidence) -> Peeled:
     live = int(np.count_nonzero(sample.live_N))
     short = tuple(each for each in asked if each.tokens > live)
     return Peeled(sample, tuple(findings), tuple(facts), shares, left, unasked, short)
+
+
+def _is_sound(left: Sample) -> bool:
+    """Whether nothing is left to explain: a course of what rounding makes means nothing."""
+    size, no_numbers_N = gap(left).value, ~left.out_N & ~left.live_N
+    return size is not None and size < AT_FLOOR and not no_numbers_N.any()
 
 
 def _first(sample: Sample, asked: list[Detector]) -> Finding | None:

@@ -79,3 +79,15 @@ def test_a_few_tokens_are_too_few_to_tell() -> None:
     )
     causes, answer = diagnose(few)
     assert not causes and answer.code == "cannot_tell" and "that takes 30" in answer.why
+
+
+def test_where_nothing_is_left_to_explain_no_second_cause_is_named() -> None:
+    """What rounding makes may have a course of its own: here it is smaller towards the end of the responses."""
+    pair = Pair(41)
+    off_N = pair.sequence_N % 4 == 0
+    z_N = pair.rng.normal(size=len(off_N)) * np.where(off_N, 1.0, 0.02 * (pair.position_N < LENGTH // 2))
+    pi_N = np.minimum(pair.of_sampled(pair.mu_NV) + z_N * (1 - np.exp(pair.of_sampled(pair.mu_NV))), 0.0)
+    workers_S = np.where(np.arange(SEQUENCES) % 4 == 0, "w0", "w1")
+    causes, answer = diagnose(pair.evidence(pi_N, metadata={"worker": workers_S}))
+    assert [each.cause for each in causes] == ["worker"]
+    assert answer.left is not None and answer.left.value is not None and answer.left.value < 1.25

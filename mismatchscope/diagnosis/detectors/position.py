@@ -147,7 +147,9 @@ def change_in_response(sample: Sample) -> Finding | None:
     absolute = breaks(sample).get("absolute")
     if absolute is not None and absolute.explained > found.explained:
         return None
-    if found.t > -5.5 or found.before.value < 1.35 * found.after.value or found.explained < 0.115 or found.at < 8:
+    if found.before.value < _FLOOR or found.before.value < 1.35 * found.after.value:
+        return None
+    if found.t > -5.5 or found.explained < 0.115 or found.at < 8:
         return None
     explained_N = sample.live_N & (sample.evidence.position_N < found.at)
     # The place differs by response, so what is left of it cannot be taken out.
