@@ -151,7 +151,7 @@ def _sentence(proof: Proof | None, cause: str | None, remaining: Sequence[str], 
     """`Proved: with kv_cache_dtype unset the gap falls from a to b (floor c).`"""
     if proof is not None:
         floor = "" if case.floor is None else f" (floor {number(case.floor)})"
-        what = f": {_title(cause)}" if cause is not None else ""
+        what = f": {' or '.join(map(_title, remaining))}" if remaining else ""
         fall = f"the gap falls from {_mean(proof.before)} to {_mean(proof.after)}{floor}"
         return f"Proved{what}. With {proof.change} {fall}."
     if cause is not None:
