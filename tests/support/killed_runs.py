@@ -80,6 +80,8 @@ class KilledRuns:
         started = _descendants(process.pid) | self._forks()
         os.kill(target, signal.SIGKILL)
         status = process.wait(ENDING_SECONDS)
+        if victim == "command" and status == 0:  # it had ended by itself when it was to be killed
+            return False
         assert status in ([-signal.SIGKILL] if victim == "command" else [3, 0]), self._log()
         deadline = time.monotonic() + ENDING_SECONDS
         while left := {pid for pid in started | self._forks() | self._marked() if not gone(pid)}:
