@@ -50,7 +50,7 @@ def test_server(tmp_path: Path) -> None:
     ],
 )
 def test_engine(tmp_path: Path, spec: str, options: str) -> None:
-    """Its worker is a fork of a process that has imported the engine: twenty starts of its own take minutes."""
+    """Its worker is a fork of a process that has imported the engine: many starts of its own take minutes."""
     name, _, version = spec.partition("==")
     python = Path(sys.executable)
     if version:
@@ -62,4 +62,4 @@ def test_engine(tmp_path: Path, spec: str, options: str) -> None:
     engine = f"{name}:python={client},dtype=float32,batch_size=4{options}"
     sides = ["--model", "demo:dense", "--behavior", engine, "--reference", "synthetic:vocabulary=1024"]
     runs = KilledRuns(["audit", *sides, *SMALL], tmp_path, seed=3, server=fork_server.server_of(client))
-    assert runs.kill(["command", "worker"], 20)
+    assert runs.kill(["command", "worker"], 8)
