@@ -25,8 +25,8 @@ from .words import number
 _SOURCE = {
     "repeat": "of a sound repeat of this pair",
     "third party": "against a float32 third party",
-    "prior": "that such a pair usually has; sound pairs have up to {most}",
-    "quiet part": "that the quieter half of the responses has; sound pairs have up to {most}",
+    "prior": "that such a pair usually has; up to {most} rounding is not excluded",
+    "quiet part": "that the quieter half of the responses has; up to {most} rounding is not excluded",
 }
 
 
@@ -49,8 +49,8 @@ def diagnosed(answer: Answer) -> list[DiagnosedCause]:
     if found:
         return found
     if answer.code == "ordinary_rounding":
-        return [_unnamed(answer, ROUNDING, "ordinary rounding", None)]
-    return [_unnamed(answer, UNKNOWN, "not rounding, and not named", None)] if answer.code == "unknown" else []
+        return [_unnamed(answer, ROUNDING, "ordinary rounding")]
+    return [_unnamed(answer, UNKNOWN, "not rounding, and not named")] if answer.code == "unknown" else []
 
 
 def _cause(named: Named, code: str, number: int) -> DiagnosedCause:
@@ -84,7 +84,7 @@ def _evidence(finding: Finding) -> DiagnosisEvidence:
     )
 
 
-def _unnamed(answer: Answer, code: str, title: str, confirm: str | None) -> DiagnosedCause:
+def _unnamed(answer: Answer, code: str, title: str) -> DiagnosedCause:
     size = answer.size
     evidence = DiagnosisEvidence("R, in floors", size.value, size.low, size.high, size.n, 1.0, None)
     return DiagnosedCause(
@@ -94,7 +94,7 @@ def _unnamed(answer: Answer, code: str, title: str, confirm: str | None) -> Diag
         evidence=(evidence,),
         scope=None,
         sequences=(),
-        confirm=confirm,
+        confirm=None,
         fix=None,
         finding=0,
         alternatives=1,
@@ -150,7 +150,7 @@ def _either(named: Named) -> str:
     what = titles[0] if len(titles) == 1 else f"{', '.join(titles[:-1])} or {titles[-1]}"
     record = named.record
     confidence = (
-        "" if record is None else f" ({named.detector} was right in {record.right} of {record.cases} cases)"
+        "" if record is None else f" ({named.detector} was right in {record.right} of {record.cases} planted cases)"
     )
     return f"{what[0].upper()}{what[1:]}{confidence}."
 

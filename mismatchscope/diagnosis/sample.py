@@ -34,6 +34,7 @@ _LEAST_FLOOR = 1e-6
 _FLOAT32 = 1e-5
 """Root mean square of z that two sound float32 sides stay below."""
 _TIES = 0.02
+"""Share of tokens with equal log-probs from which on the logits of both sides have 16 bits."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +93,7 @@ class Sample:
 
     @cached_property
     def floor(self) -> Floor:
-        """That of the pair where it was measured on one, else the prior, or what its quiet part has above that."""
+        """What `of` found to be the floor, or the prior of evidence that it has not seen."""
         return self.evidence.floor or Floor(PRIOR, "prior")
 
     @cached_property

@@ -84,4 +84,4 @@ def test_an_answer_quotes_the_record_of_its_detector() -> None:
     assert stated is not None and found[0].confidence is not None
     assert (found[0].confidence.right, found[0].confidence.cases) == (stated.right, stated.cases)
     assert found[0].confidence.precision.value == pytest.approx(stated.right / stated.cases)
-    assert f"was right in {stated.right} of {stated.cases} cases" in answer.what
+    assert f"was right in {stated.right} of {stated.cases} planted cases" in answer.what

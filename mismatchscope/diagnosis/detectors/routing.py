@@ -45,13 +45,12 @@ def some_responses(sample: Sample) -> Finding | None:
     return Finding(
         causes=causes,
         why=f"R is {number(parts.high_gap.value)} floors in {percent(parts.share)} of the responses and "
-        f"{number(parts.low_gap.value)} in the others, and no column of the log tells which.",
+        f"{number(parts.low_gap.value)} in the others, and no column of a known meaning tells which.",
         statistic="R of the responses that are off, in floors",
         value=parts.high_gap,
         null=parts.low_gap.value,
         explained_N=explained_N,
         rest=sample.without(explained_N),
-        false_alarm=None,
         **some_sequences(sample, explained_N),
     )
 

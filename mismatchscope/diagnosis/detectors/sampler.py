@@ -139,10 +139,10 @@ def log_odds(sample: Sample) -> Finding | None:
     return Finding(
         causes=causes,
         why=f"π's log-odds are about {number(line.factor.value)} times μ's{of_repeated}; z has a rank correlation "
-        f"of {number(ranks)} with log p, and none where neither a temperature nor a penalty differs.",
+        f"of {number(ranks)} with log p, mostly below 0.25 where neither a temperature nor a penalty differs.",
         statistic="rank correlation of z and log p",
         value=Stat(ranks, None, None, line.factor.n),
-        null=0.0,
+        null=None,
         explained_N=sample.live_N,
         picture=log_odds_picture(sample),
     )

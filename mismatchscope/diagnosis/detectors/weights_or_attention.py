@@ -131,7 +131,7 @@ def noise(sample: Sample) -> Finding | None:
         if size.value * sample.floor.value > 0.08:
             return None
         causes: tuple[str, ...] = ("head_precision",)
-        shape = "no token is farther than rounding the logits to 16 bits puts it"
+        shape = "as where all logits are rounded alike"
     elif _looks_dropped(size.value, spread, largest, first) and not _grows(growth(sample)):
         # What attention does wrong begins with little, and what weights do is a function of the tokens.
         causes, shape = ("dropout",), "and some tokens are farther than others"
@@ -212,8 +212,8 @@ def along_the_sequence(sample: Sample) -> Finding | None:
         return None
     return Finding(
         causes=causes,
-        why=f"|z| {way} with the position to the power of {number(exponent)} (t = {number(t)}), without a break: "
-        "what rounding makes has no course.",
+        why=f"|z| {way} with the position to the power of {number(exponent)} (t = {number(t)}); what "
+        "rounding makes hardly depends on it.",
         statistic="exponent of |z| over the position",
         value=Stat(exponent, exponent * (1 - 1.96 / abs(t)), exponent * (1 + 1.96 / abs(t)), size.n),
         null=0.0,
