@@ -4,7 +4,6 @@ its responses with the old checkpoint."""
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from command import run
 from log_rows import log_batch
-from tiny_models import save_model
+from tiny_models import save_model, save_older
 
 from mismatchscope.collection.single_trace import ScoreSettings, sample_trace, score_trace
 from mismatchscope.config import AuditSettings
@@ -32,16 +31,7 @@ def present(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def old(present: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    directory = tmp_path_factory.mktemp("old") / "checkpoint"
-    shutil.copytree(present, directory)
-    model = AutoModelForCausalLM.from_pretrained(directory)
-    with torch.no_grad():
-        model.model.layers[0].mlp.down_proj.weight.mul_(1.5)
-    model.save_pretrained(directory)
-    return directory
+    return save_older(present, tmp_path_factory.mktemp("old") / "checkpoint")
 
 
 @pytest.fixture(scope="module")

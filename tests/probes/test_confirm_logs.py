@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_models import save_model
+from tiny_models import save_model, save_older
 
 from mismatchscope.collection.single_trace import sample_trace
 from mismatchscope.config import AuditSettings
@@ -35,17 +34,7 @@ def present(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="module")
 def old(present: str, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A checkpoint of before an update: other weights in one layer."""
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    directory = tmp_path_factory.mktemp("old") / "checkpoint"
-    shutil.copytree(present, directory)
-    model = AutoModelForCausalLM.from_pretrained(directory)
-    with torch.no_grad():
-        model.model.layers[0].mlp.down_proj.weight.mul_(1.5)
-    model.save_pretrained(directory)
-    return str(directory)
+    return str(save_older(Path(present), tmp_path_factory.mktemp("old") / "checkpoint"))
 
 
 @pytest.fixture(scope="module")

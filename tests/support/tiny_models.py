@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import torch
@@ -34,6 +35,18 @@ def save_model(directory: Path, dtype: torch.dtype = torch.float32, **changes: o
     model = AutoModelForCausalLM.from_config(Qwen3Config(**settings | changes), dtype=dtype)
     model.save_pretrained(directory)
     save_tokenizer(directory)
+    return directory
+
+
+def save_older(present: Path, directory: Path) -> Path:
+    """The checkpoint of before an update: other weights in one layer."""
+    from transformers import AutoModelForCausalLM
+
+    shutil.copytree(present, directory)
+    model = AutoModelForCausalLM.from_pretrained(directory)
+    with torch.no_grad():
+        model.model.layers[0].mlp.down_proj.weight.mul_(1.5)
+    model.save_pretrained(directory)
     return directory
 
 
