@@ -94,7 +94,7 @@ DRAWN = {
     "attention_scale": Drawn("attention scale", 0, "moe", draw=pictures.along_the_sequence),
     "window": Drawn("sliding window", 1),
     "chunked_prefill": Drawn("chunk boundary", 1),
-    "context": Drawn("another template", 2, "moe"),
+    "context": Drawn("another template", 2, "moe", draw=pictures.along_the_sequence),
     "packing": Drawn("packing without a mask", 0),
     "padding": Drawn("left padding attended to", 1),
     "routing": Drawn("routing flips", 2, "moe", draw=pictures.gap_of_tokens),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import runpy
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from mismatchscope.diagnosis.catalogue import causes
 from mismatchscope.diagnosis.decisions import DECISIONS
+from mismatchscope.diagnosis.records import record_of
 from mismatchscope.environments.store import find
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -90,3 +92,15 @@ def test_a_cause_is_told_from_causes_that_there_are(generator: dict[str, Any]) -
     for code, text in generator["texts"]().items():
         others = [other for other, _ in text["confused"]]
         assert others and code not in others and set(others) <= set(CODES), code
+
+
+def test_the_quoted_records_are_those_of_now() -> None:
+    """Cases are drawn with metadata and a measured floor; scripts/draw_cause_plots.py quotes the answers again."""
+    said = json.loads((DIRECTORY / "plots" / "plots.json").read_text(encoding="utf-8"))
+    quoted = 0
+    for of_cause in said.values():
+        for detector, right, cases in re.findall(r"\((\S+) was right in (\d+) of (\d+) ", of_cause.get("what", "")):
+            record = record_of(detector, "metadata")
+            assert record is not None and (record.right, record.cases) == (int(right), int(cases)), detector
+            quoted += 1
+    assert quoted > 20
