@@ -23,6 +23,7 @@ from scoring import Said, Scored, score
 from mismatchscope.diagnosis.answer import Answer, answer_of
 from mismatchscope.diagnosis.evidence import FullRows, TokenEvidence, TopK
 from mismatchscope.diagnosis.peeling import Peeled, peel
+from mismatchscope.diagnosis.records import level_of
 from mismatchscope.diagnosis.sample import Sample
 
 Records = dict[str, dict[str, dict[str, Any]]]
@@ -96,10 +97,13 @@ def _without_rows(evidence: TokenEvidence) -> TokenEvidence:
 
 
 def tally(looked: Iterable[Looked]) -> Records:
-    """Of each detector and level: in how many cases it spoke and was right, and what there was where it was not."""
+    """Of each detector and level: in how many cases it spoke and was right, and what there was where it was not. A
+    case of which no floor was measured counts at the levels without one alone."""
     spoke: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
     confused: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
     for each in looked:
+        if level_of(each.peeled.sample.evidence) != RECORD_LEVELS[each.level]:
+            continue
         for finding in (*each.peeled.findings, *each.peeled.facts):
             place = finding.detector, RECORD_LEVELS[each.level]
             right = any(set(finding.causes) & set(codes) for codes in each.truth.causes)

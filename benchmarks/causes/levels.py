@@ -1,5 +1,5 @@
 """The levels of evidence. The first two are what a log has, where nothing says what rounding does to the pair; the
-others have a floor, and each has what the one before it has."""
+others have the floor where one was measured, as in most cases, and each has what the one before it has."""
 
 from __future__ import annotations
 
