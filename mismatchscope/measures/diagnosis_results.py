@@ -100,5 +100,5 @@ class DiagnosisAnswer:
     doubted: tuple[str, ...] = ()
     """What detectors saw that are too often wrong to name a cause by it."""
     not_asked: tuple[str, ...] = ()
-    """What was not looked for, and what it needs."""
+    """What was not looked for, or less surely, and what that needs."""
     pictures: tuple[DiagnosisPicture, ...] = ()
