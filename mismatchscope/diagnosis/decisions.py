@@ -14,14 +14,24 @@ from typing import NamedTuple
 
 from .catalogue import ROUNDING
 
+_ONE_SYNC = frozenset({"stale_weights", "staleness", "worker", "weights_changed_in_response", "stale_prefix"})
+"""Older weights, of all responses or some: which ones a comparison of two engines does not say."""
 _TENSORS = frozenset({"stale_weights", "head", "vocabulary_rows", "expert", "adapter", "fp8_weights"})
 _OF_ROUNDING = frozenset({ROUNDING, "head_precision", "routing", "reductions", "batch"})
-_SEEN_BY_ATTENTION = frozenset(
-    {"rope", "attention_scale", "window", "chunked_prefill", "packing", "stale_prefix", "context"}
-)
+_SEEN_BY_ATTENTION = frozenset({"rope", "window", "chunked_prefill", "packing", "stale_prefix"})
 _OF_A_STATE_ALONE = frozenset(
-    {"stale_weights", "head", "vocabulary_rows", "expert", "fp8_weights", "norm", "dropout", "head_precision"}
+    {
+        *("stale_weights", "head", "vocabulary_rows", "expert", "fp8_weights", "norm", "dropout"),
+        *("head_precision", "padded_vocabulary"),
+    }
 )
+RESCORED = frozenset(
+    {
+        *("temperature", "truncation", "norm", "rope", "attention_scale", "window", "context"),
+        *("adapter", "fp8_weights", "fp8_cache", "stale_weights"),
+    }
+)
+"""Causes that a candidate stands for, under which the tokens can be scored again."""
 
 
 class Decision(NamedTuple):
@@ -38,19 +48,24 @@ class Decision(NamedTuple):
 
 
 # A query and its key are turned by the same angle where they are the same token, and a softmax over one key is 1:
-# what only attention sees of other tokens cannot show there. An adapter or fp8 cache may show or not.
+# what only attention sees of other tokens cannot show there. A sink, a token that one side adds, an adapter and an
+# fp8 cache may show or not.
 DECISIONS: Mapping[tuple[str, str], Decision] = {
     ("weights", "same"): Decision(excluded=_TENSORS),
-    ("weights", "head"): Decision(kept=frozenset({"head", "vocabulary_rows", "stale_weights"})),
-    ("weights", "experts"): Decision(kept=frozenset({"expert", "stale_weights", "adapter"})),
+    ("weights", "head"): Decision(kept=frozenset({"head"})),
+    ("weights", "rows"): Decision(kept=frozenset({"vocabulary_rows"})),
+    ("weights", "expert"): Decision(kept=frozenset({"expert"})),
+    ("weights", "experts"): Decision(kept=frozenset({"expert", *_ONE_SYNC})),
     ("weights", "low_rank"): Decision(kept=frozenset({"adapter"})),
-    ("weights", "rounded"): Decision(kept=frozenset({"fp8_weights"})),
-    ("weights", "values"): Decision(kept=_TENSORS),
+    ("weights", "eight_bits"): Decision(kept=frozenset({"fp8_weights"})),
+    ("weights", "rounded"): Decision(kept=_OF_ROUNDING),
+    ("weights", "projections"): Decision(kept=frozenset({"adapter", *_ONE_SYNC})),
+    ("weights", "values"): Decision(kept=_ONE_SYNC),
     ("context", "vanishes"): Decision(excluded=_OF_A_STATE_ALONE | {ROUNDING}),
     ("context", "stays"): Decision(excluded=_SEEN_BY_ATTENTION),
     ("context", "beginning"): Decision(kept=frozenset({"context"})),
     ("repeat", "none"): Decision(excluded=frozenset({"dropout", "reductions"})),
-    ("repeat", "most"): Decision(kept=frozenset({"dropout", "reductions", "batch"})),
+    ("repeat", "most"): Decision(kept=frozenset({"dropout", "reductions", "batch", "routing"})),
     ("path", "none"): Decision(excluded=frozenset({"recurrent_state", "fp8_cache"})),
     ("path", "most"): Decision(kept=frozenset({"recurrent_state", "fp8_cache", "chunked_prefill", ROUNDING})),
     ("alone", "none"): Decision(excluded=frozenset({"batch", "packing", "padding"})),
@@ -59,8 +74,10 @@ DECISIONS: Mapping[tuple[str, str], Decision] = {
     ("float32", "none"): Decision(excluded=_OF_ROUNDING - {"routing"}),
     ("routes", "most"): Decision(kept=frozenset({"routing", "routing_replay", "expert"})),
     ("routes", "none"): Decision(excluded=frozenset({"routing", "routing_replay"})),
+    **{("rescore", cause): Decision(kept=frozenset({cause})) for cause in sorted(RESCORED)},
 }
-"""By experiment and result. "none" and "most" are the share of the gap that an experiment changes, or sees."""
+"""By experiment and result. "none" and "most" are the share of the gap that an experiment changes, or sees; the
+result of scoring again is the cause whose candidate closes the gap, or several with " or " between them."""
 
 _KEYS: tuple[tuple[str, frozenset[str]], ...] = (
     ("kv_cache_dtype", frozenset({"fp8_cache"})),
@@ -91,6 +108,8 @@ _KEYS: tuple[tuple[str, frozenset[str]], ...] = (
 
 def decision(experiment: str, result: str) -> Decision:
     """What a result says; one that the table does not have says nothing."""
+    if experiment == "rescore" and " or " in result:
+        return Decision(kept=frozenset(result.split(" or ")))
     return DECISIONS.get((experiment, result), Decision())
 
 

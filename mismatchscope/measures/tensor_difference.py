@@ -131,6 +131,7 @@ def _told(differs: TensorRecord, expected: Weight, found: Weight) -> TensorRecor
     far = replace(
         differs,
         differing=count / expected.bits.size,
+        differing_rows=_differing_rows(expected, found),
         relative=float(np.sqrt(gaps / aa)) if aa else None,
         largest=largest,
     )
@@ -141,10 +142,45 @@ def _told(differs: TensorRecord, expected: Weight, found: Weight) -> TensorRecor
     for dtype in ("bfloat16", "float16"):
         if all(np.array_equal(cast(a, dtype), b) for a, b in _pieces(expected, found)):
             return replace(far, kind="rounded", reason=dtype)
+    if _has_eight_bits(found) and not _has_eight_bits(expected):
+        return replace(far, kind="eight_bits", reason="float8_e4m3fn")
     if aa and _is_scaled(expected, found, ab / aa, gaps):
         return replace(far, kind="scaled", ratio=float(ab / aa))
     rank = _rank_of_difference(expected, found)
     return replace(far, kind="values") if rank is None else replace(far, kind="low_rank", rank=rank)
+
+
+def _differing_rows(expected: Weight, found: Weight) -> float:
+    rows = expected.shape[0] if len(expected.shape) > 1 else expected.bits.size
+    size = expected.bits.size // rows
+    # As many whole rows at a time as fit in a piece.
+    step = max(1, PIECE // size) * size
+    differing = 0
+    for start in range(0, expected.bits.size, step):
+        piece = slice(start, start + step)
+        a, b = cast(expected.floats(piece), found.dtype), cast(found.floats(piece), expected.dtype)
+        differing += int(np.count_nonzero((a != b).reshape(-1, size).any(axis=1)))
+    return differing / rows
+
+
+_LARGEST_OF_EIGHT_BITS = 448.0
+"""Of fp8 e4m3: three bits of mantissa, normal from 2⁻⁶ on."""
+
+
+def _has_eight_bits(weight: Weight) -> bool:
+    """Whether all values of a matrix are numbers of fp8 e4m3 times a scale of the tensor, or of each row, that
+    makes the largest one 448; as they are once they were multiplied out in bfloat16 at the least."""
+    if weight.bits.ndim < 2 or min(weight.shape) < 8:
+        return False
+    values_RC = np.abs(weight.floats().astype(np.float32).reshape(-1, weight.shape[-1]))
+    for largest in (values_RC.max(), values_RC.max(axis=1, keepdims=True)):
+        scale = np.maximum(largest, np.finfo(np.float32).tiny) / _LARGEST_OF_EIGHT_BITS
+        scaled_RC = values_RC / scale
+        _, exponent_RC = np.frexp(np.maximum(scaled_RC, 2.0**-6))
+        steps_RC = np.ldexp(scaled_RC, 4 - exponent_RC)  # between 8 and 16 of normal numbers
+        if (np.abs(steps_RC - np.rint(steps_RC)) <= 16 * 2.0**-8).all():
+            return True
+    return False
 
 
 def _spacing(expected: Weight, found: Weight) -> float:

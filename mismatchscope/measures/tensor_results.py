@@ -7,7 +7,18 @@ from typing import Literal
 from .results import result
 
 Status = Literal["same", "differs", "missing", "extra", "not_compared"]
-Kind = Literal["reordered", "stale", "rounded", "scaled", "transposed", "low_rank", "shape", "tied", "values"]
+Kind = Literal[
+    "reordered",
+    "stale",
+    "rounded",
+    "eight_bits",
+    "scaled",
+    "transposed",
+    "low_rank",
+    "shape",
+    "tied",
+    "values",
+]
 
 
 @result
@@ -33,6 +44,8 @@ class TensorRecord:
     """Of the matrix that was added."""
     differing: float | None = None
     """Share of the elements."""
+    differing_rows: float | None = None
+    """Share of the rows, slices along the first axis, in which an element differs."""
     relative: float | None = None
     """‖found − expected‖ / ‖expected‖."""
     largest: float | None = None

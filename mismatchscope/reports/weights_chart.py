@@ -34,7 +34,7 @@ _MARKS = (
     _Mark("stale", ("stale",), "s", SECOND),
     _Mark("scaled", ("scaled",), "^", SERIES),
     _Mark("low rank added", ("low_rank",), "D", SERIES),
-    _Mark("rounded", ("rounded",), "v", SECOND),
+    _Mark("rounded", ("rounded", "eight_bits"), "v", SECOND),
     _Mark("other values", ("values", "shape", "transposed", "tied"), "o", INK),
     _Mark("missing or extra", ("missing", "extra"), "x", INK),
     _Mark("not compared", ("not_compared",), "o", FLOOR, filled=False),

@@ -152,7 +152,7 @@ def what_it_is(record: TensorRecord) -> str:
             return f"scaled by {record.ratio:.4g}"
         case "low_rank":
             return f"a matrix of rank {record.rank} added"
-        case "rounded":
+        case "rounded" | "eight_bits":
             return f"rounded to {record.reason}"
         case "stale":
             return "stale, as before the update"

@@ -39,7 +39,12 @@ def test_a_result_that_nobody_knows_says_nothing() -> None:
 def test_one_token_contexts_part_weights_from_attention() -> None:
     suspected = ["rope", "stale_weights", "attention_scale", "norm"]
     assert decision("context", "vanishes").over(suspected) == ["rope", "attention_scale"]
-    assert decision("context", "stays").over(suspected) == ["stale_weights", "norm"]
+    # A sink takes its part of the softmax from one key as well.
+    assert decision("context", "stays").over(suspected) == ["stale_weights", "attention_scale", "norm"]
+
+
+def test_several_candidates_that_close_a_gap_are_all_left() -> None:
+    assert decision("rescore", "rope or norm").over(["head", "norm", "rope"]) == ["norm", "rope"]
 
 
 def test_an_experiment_is_worth_what_its_results_rule_out() -> None:

@@ -112,3 +112,22 @@ def test_another_order_of_the_same_values() -> None:
     packed = weight_of(MATRIX.bfloat16().view(6, 8, 64).transpose(1, 2).reshape(-1))
     assert same_values(weight_of(MATRIX), packed) and not is_same(weight_of(MATRIX), packed)
     assert not same_values(weight_of(MATRIX * 2), packed)
+
+
+@pytest.mark.parametrize("by_row", [False, True])
+@pytest.mark.parametrize("kept_in", ["float32", "bfloat16"])
+def test_weights_of_eight_bits(by_row: bool, kept_in: str) -> None:
+    expected = torch.randn(48, 64, generator=torch.Generator().manual_seed(1)).to(torch.bfloat16)
+    values = expected.float()
+    scale = (values.abs().amax(1, keepdim=True) if by_row else values.abs().amax()) / 448
+    found = ((values / scale).to(torch.float8_e4m3fn).float() * scale).to(getattr(torch, kept_in))
+    record = told(expected, found)
+    assert (record.kind, record.reason) == ("eight_bits", "float8_e4m3fn")
+
+
+def test_a_few_rows() -> None:
+    expected = torch.randn(40, 16, generator=torch.Generator().manual_seed(1)).to(torch.bfloat16)
+    found = expected.clone()
+    found[5:9] += 1
+    assert told(expected, found).differing_rows == 0.1
+    assert told(expected, expected + 1).differing_rows == 1.0

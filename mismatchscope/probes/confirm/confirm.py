@@ -8,7 +8,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ...diagnosis.catalogue import ROUNDING, causes, experiments
-from ...diagnosis.decisions import causes_of_setting, decision, excluded_on_average
+from ...diagnosis.decisions import causes_of_setting
+from ...diagnosis.narrowing import Narrowing, every_cause
 from ...errors import DiskFullError, MismatchScopeError
 from ...reports.confirmation_fields import Confirmation, ExperimentStep, Proof
 from ...reports.text import estimate, number
@@ -17,12 +18,7 @@ from .experiments import EXPERIMENTS, UNCLEAR
 from .settings import closing_change
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from ...measures.results import Interval
-
-_OF_THE_LOG = "log"
-"""What only the writer of a log can do wrong, no engine."""
 
 
 def confirm(case: Case, suspected: Sequence[str]) -> Confirmation:
@@ -31,55 +27,22 @@ def confirm(case: Case, suspected: Sequence[str]) -> Confirmation:
     The settings that differ are tried first: what closes the gap is proved, whatever was suspected. Raises
     `DiskFullError`. What an experiment cannot do on these engines is its step's matter.
     """
-    every = every_cause()
-    suspected = list(suspected) or every
-    first, proof = _settings(case, suspected, every)
+    suspected = list(suspected) or every_cause()
+    first, proof = _settings(case, suspected)
     if proof is not None:
         withdrawn = not set(first.remaining) <= set(suspected)
         return _concluded(case, [first], proof, withdrawn)
-    steps, withdrawn = [first], False
-    for name in _chosen(steps):
-        step = _run(case, name, steps[-1].remaining)
-        if step.status == "told" and not step.remaining and not withdrawn:
-            # The experiment has seen what the data had not: all that the steps leave is possible again.
-            withdrawn = True
-            step = replace(step, remaining=_not_excluded(every, [*steps, step]))
-        steps.append(step)
-    return _concluded(case, steps, None, withdrawn)
-
-
-def every_cause() -> list[str]:
-    """What engines can do wrong, and ordinary rounding."""
-    return [*(code for code, cause in causes().items() if cause.experiment != _OF_THE_LOG), ROUNDING]
-
-
-def _chosen(steps: Sequence[ExperimentStep]) -> Iterator[str]:
-    """The experiment that rules out most of what is left for what it costs, again and again, until one cause is
-    left that an experiment could have ruled out and has not.
-
-    `steps` are those that were run so far, which grow between two of them.
-    """
-    open_names = list(EXPERIMENTS)
-    while open_names:
-        remaining = steps[-1].remaining
-        told = [step.experiment for step in steps if step.status == "told"]
-        if len(remaining) < 2 and any(excluded_on_average(name, remaining) for name in told):
-            return
-        ranked = ranked_experiments(remaining, open_names)
-        if not ranked:
-            return
-        open_names.remove(ranked[0])
-        yield ranked[0]
-
-
-def ranked_experiments(remaining: Sequence[str], names: Sequence[str] = tuple(EXPERIMENTS)) -> list[str]:
-    """Those of them that can rule out any of these causes, what rules out most for its cost first."""
-    worth = {name: excluded_on_average(name, remaining) / experiments()[name].cost for name in names}
-    return sorted((name for name in names if worth[name]), key=lambda name: -worth[name])
+    steps, narrowing = [first], Narrowing(list(first.remaining), list(EXPERIMENTS))
+    while (name := narrowing.following()) is not None:
+        step = _run(case, name, narrowing.remaining)
+        if step.status == "told" and step.result is not None:
+            narrowing.tell(name, step.result)
+        steps.append(replace(step, remaining=list(narrowing.remaining)))
+    return _concluded(case, steps, None, narrowing.withdrawn)
 
 
 def _run(case: Case, name: str, remaining: Sequence[str]) -> ExperimentStep:
-    """One experiment, with what it leaves of the causes."""
+    """One experiment. What it leaves of the causes is not its own matter."""
     question = experiments()[name].question
 
     def skipped(why: str) -> ExperimentStep:
@@ -100,22 +63,13 @@ def _run(case: Case, name: str, remaining: Sequence[str]) -> ExperimentStep:
         "unclear" if found.result == UNCLEAR else "told",
         found.result,
         found.sentence,
-        decision(name, found.result).over(remaining),
+        list(remaining),
         found.command,
         time.monotonic() - began,
     )
 
 
-def _not_excluded(every: Sequence[str], steps: Sequence[ExperimentStep]) -> list[str]:
-    """Of all causes, those that the steps so far leave open."""
-    left = list(every)
-    for step in steps:
-        if step.status == "told" and step.result is not None:
-            left = decision(step.experiment, step.result).over(left)
-    return left
-
-
-def _settings(case: Case, suspected: Sequence[str], every: Sequence[str]) -> tuple[ExperimentStep, Proof | None]:
+def _settings(case: Case, suspected: Sequence[str]) -> tuple[ExperimentStep, Proof | None]:
     """Whether a setting that differs closes the gap, and what it is the cause of."""
     began = time.monotonic()
     step = ExperimentStep("settings", experiments()["settings"].question, "skipped", None, "", list(suspected))
@@ -137,7 +91,7 @@ def _settings(case: Case, suspected: Sequence[str], every: Sequence[str]) -> tup
     if found.proof is None:
         return step, None
     makes = frozenset().union(*(causes_of_setting(key, value) for key, value in found.changed))
-    left = [cause for cause in suspected if cause in makes] or [cause for cause in every if cause in makes]
+    left = [cause for cause in suspected if cause in makes] or [cause for cause in every_cause() if cause in makes]
     return replace(step, result="closes", remaining=left), found.proof
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from ...diagnosis.catalogue import ROUNDING, causes, experiments
+from ...diagnosis.narrowing import every_cause, ranked_experiments
 from ...reports.text import count
 from .case import Case
-from .confirm import every_cause, ranked_experiments
+from .experiments import EXPERIMENTS
 
 
 def experiments_text(suspected: Sequence[str], case: Case) -> str:
@@ -21,7 +22,7 @@ def _lines(suspected: Sequence[str], case: Case) -> Iterator[str]:
     yield f"{settings.model}: {settings.behavior} against {settings.reference}"
     yield f"first: {experiments()['settings'].question}"
     yield f"  {case.command('bisect')}"
-    ranked = ranked_experiments(suspected)
+    ranked = ranked_experiments(suspected, list(EXPERIMENTS))
     if ranked:
         yield "then, as long as causes are left that it can rule out:"
     for name in ranked:

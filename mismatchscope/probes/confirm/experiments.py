@@ -23,7 +23,9 @@ NONE, MOST, UNCLEAR = "none", "most", "unclear"
 _LITTLE, _MUCH = 0.1, 0.5
 """Of the gap: what is surely less than the one is none of it, what is surely more than the other is most of it."""
 
-_EXPERT = re.compile(r"\bexperts?\b")
+_FEW_ROWS = 0.5
+"""Share of a matrix's rows, or of a tensor's experts, from which on it is no longer a few of them."""
+_EXPERT = re.compile(r"\bexperts?\b(?:\.(\d+))?")
 _HEAD = re.compile(r"\b(lm_head|embed_tokens|wte|embed_out)\b")
 
 
@@ -45,19 +47,24 @@ def _weights(case: Case) -> Found:
     report = probe_weights(question, case.directory / "weights", command=command, on_event=case.on_event)
     if report.verdict == "fail":
         differing = [each for stage in report.stages for each in stage.tensors if each.status == "differs"]
-        return Found(_kind_of(differing), report.sentence, command)
+        return Found(kind_of(differing), report.sentence, command)
     return Found("same" if report.verdict == "pass" else UNCLEAR, report.sentence, command)
 
 
-def _kind_of(tensors: list[TensorRecord]) -> str:
+def kind_of(tensors: list[TensorRecord]) -> str:
     """What all of the tensors that differ have in common."""
-    for kind in ("low_rank", "rounded"):
+    for kind in ("low_rank", "rounded", "eight_bits"):
         if all(each.kind == kind for each in tensors):
             return kind
-    for result, pattern in (("head", _HEAD), ("experts", _EXPERT)):
-        if all(pattern.search(each.name) for each in tensors):
-            return result
-    return "values"
+    few = all(each.differing_rows is not None and each.differing_rows < _FEW_ROWS for each in tensors)
+    if all(_HEAD.search(each.name) for each in tensors):
+        return "rows" if few else "head"
+    experts = [_EXPERT.search(each.name) for each in tensors]
+    if all(experts):
+        numbers = {match[1] for match in experts if match}
+        return "expert" if few or (len(numbers) == 1 and None not in numbers) else "experts"
+    # An adapter is added to projections, never to a norm or to what has one dimension.
+    return "projections" if all(len(each.shape) > 1 for each in tensors) else "values"
 
 
 def _context(case: Case) -> Found:

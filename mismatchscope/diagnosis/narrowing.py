@@ -1,0 +1,60 @@
+"""The causes that experiments leave, and which experiment is worth most next."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from .catalogue import ROUNDING, causes, experiments
+from .decisions import decision, excluded_on_average
+
+_OF_THE_LOG = "log"
+"""What only the writer of a log can do wrong, no engine."""
+
+
+def every_cause() -> list[str]:
+    """What engines can do wrong, and ordinary rounding."""
+    return [*(code for code, cause in causes().items() if cause.experiment != _OF_THE_LOG), ROUNDING]
+
+
+def ranked_experiments(remaining: Sequence[str], names: Sequence[str]) -> list[str]:
+    """Those of them that can rule out any of these causes, what rules out most for its cost first."""
+    worth = {name: excluded_on_average(name, remaining) / experiments()[name].cost for name in names}
+    return sorted((name for name in names if worth[name]), key=lambda name: -worth[name])
+
+
+@dataclass
+class Narrowing:
+    """Experiments until one cause is left, or nothing that can be run tells the rest apart.
+
+    `remaining` are the causes that are left, likeliest first; `open_names` the experiments that were not run yet.
+    A result against everything that was suspected withdraws it: all that the results leave is possible then.
+    """
+
+    remaining: list[str]
+    open_names: list[str]
+    told: list[tuple[str, str]] = field(default_factory=list)
+    withdrawn: bool = False
+
+    def following(self) -> str | None:
+        """The experiment to run next, which is no longer open; None where none is worth it.
+
+        One cause is put to an experiment that could have ruled it out, and is left where that has not.
+        """
+        if len(self.remaining) < 2 and any(excluded_on_average(name, self.remaining) for name, _ in self.told):
+            return None
+        ranked = ranked_experiments(self.remaining, self.open_names)
+        if not ranked:
+            return None
+        self.open_names.remove(ranked[0])
+        return ranked[0]
+
+    def tell(self, experiment: str, result: str) -> None:
+        """What an experiment has found."""
+        self.told.append((experiment, result))
+        left = decision(experiment, result).over(self.remaining)
+        if not left and not self.withdrawn:
+            self.withdrawn, left = True, every_cause()
+            for told in self.told:
+                left = decision(*told).over(left)
+        self.remaining = left
