@@ -81,7 +81,7 @@ result of scoring again is the cause whose candidate closes the gap, or several 
 
 _KEYS: tuple[tuple[str, frozenset[str]], ...] = (
     ("kv_cache_dtype", frozenset({"fp8_cache"})),
-    ("quantization", frozenset({"fp8_weights"})),
+    ("*quantization", frozenset({"fp8_weights"})),
     ("adapter", frozenset({"adapter"})),
     ("*lm_head*", frozenset({"head_precision"})),
     ("dtype", frozenset({ROUNDING, "head_precision", "routing"})),
@@ -91,6 +91,7 @@ _KEYS: tuple[tuple[str, frozenset[str]], ...] = (
     ("*norm_eps*", frozenset({"norm"})),
     ("*softcap*", frozenset({"attention_scale"})),
     ("*attention_multiplier*", frozenset({"attention_scale"})),
+    ("attention_scale", frozenset({"attention_scale"})),
     ("*prefix_cach*", frozenset({"stale_prefix"})),
     ("*chunked_prefill*", frozenset({"chunked_prefill"})),
     ("max_num_batched_tokens", frozenset({"chunked_prefill", "batch"})),

@@ -56,6 +56,9 @@ def test_an_experiment_is_worth_what_its_results_rule_out() -> None:
 @pytest.mark.parametrize(
     ("key", "value", "expected"),
     [
+        ("attention_scale", "2.0", frozenset({"attention_scale"})),
+        ("weight_quantization", "fp8_per_tensor", frozenset({"fp8_weights"})),
+        ("hf_overrides", '{"rope_parameters":{"rope_theta":5e5}}', frozenset({"rope"})),
         ("kv_cache_dtype", "fp8", {"fp8_cache"}),
         ("hf_overrides", '{"rope_theta": 5000}', {"rope"}),
         ("hf_overrides", '{"sliding_window": 16, "rms_norm_eps": 1e-3}', {"window", "norm"}),

@@ -46,6 +46,7 @@ class CausalLM:
         self.vocabulary_size = self._head.weight.shape[0]
         self.parameters = self.network.num_parameters()
         self.train_mode = options.train_mode
+        self._fp8_cache = options.kv_cache_dtype == "fp8"
         self._asked_attention = options.attn
         self.autocast = options.dtype == "autocast"
         self._float32_router = options.router == "float32"
@@ -62,6 +63,10 @@ class CausalLM:
         accepted = inspect.signature(type(self._backbone).forward).parameters
         self._cache_argument = next((name for name in _CACHE_ARGUMENTS if name in accepted), "past_key_values")
         self.has_attention = _keeps_keys_and_values(self.new_cache())
+        if self._fp8_cache and not self.has_attention:
+            raise ModelError(
+                f"{type(self.network).__name__} keeps no keys and values to round", hint="kv_cache_dtype=auto"
+            )
         self._packing_checked = False
         self._check_halves()
         if options.padding == "packed":
@@ -112,7 +117,9 @@ class CausalLM:
     def new_cache(self) -> Cache:
         from transformers import DynamicCache
 
-        return DynamicCache(config=self.network.config)
+        from .fp8 import Fp8Cache
+
+        return (Fp8Cache if self._fp8_cache else DynamicCache)(config=self.network.config)
 
     @property
     def attention(self) -> str | None:
@@ -135,6 +142,8 @@ class CausalLM:
         self, input_ids_BT: Tensor, mask_BT: Tensor | None, position_ids_BT: Tensor, cache: Cache | None = None
     ) -> Tensor:
         """Last hidden states [B, T, H]; with a cache, those of the new columns."""
+        if cache is None and self._fp8_cache:
+            cache = self.new_cache()  # attention reads what it keeps, in a prefill too
         with self._autocast():
             return self._backbone(
                 input_ids=input_ids_BT,
@@ -176,8 +185,9 @@ class CausalLM:
     def _check_halves(self) -> None:
         """Compare the two halves with the whole forward: a model may do something of its own between them."""
         input_ids, position_ids = self._example(copies=1)
+        kept = {self._cache_argument: self.new_cache()} if self._fp8_cache else {}
         with self._autocast():
-            whole = self.network(input_ids=input_ids, position_ids=position_ids).logits[0]
+            whole = self.network(input_ids=input_ids, position_ids=position_ids, **kept).logits[0]
         halves = self.logits(self.hidden(input_ids, None, position_ids)[0])
         if not _roughly_equal(halves, whole):
             raise ModelError(

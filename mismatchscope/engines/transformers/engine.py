@@ -98,7 +98,7 @@ class TransformersEngine(CheckpointEngine):
         with _memory_errors("the model does not fit", "a smaller dtype=, or device_map=auto"):
             self._lm = self._load_model(directory)
         choose_threads(self.options, self._lm.parameters)
-        config = read_config(directory)
+        config = read_config(directory) | (self.options.hf_overrides or {})
         max_length: int | None = config.get("text_config", config).get("max_position_embeddings")
         self._set_limits(self._lm.vocabulary_size, max_length)
 
@@ -250,6 +250,10 @@ class TransformersEngine(CheckpointEngine):
             "router": self._lm.router_dtype,
             "matmul_precision": torch.get_float32_matmul_precision(),
             "attn": self._lm.attention,
+            "attention_scale": options.attention_scale,
+            "kv_cache_dtype": options.kv_cache_dtype,
+            "weight_quantization": options.weight_quantization,
+            "hf_overrides": options.hf_overrides or {},
             **self.default_composition.settings(),
             "device": str(self._lm.device),
             "device_map": {name: str(place) for name, place in getattr(network, "hf_device_map", {}).items()},

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from ...errors import ModelError, SpecError
+from .fp8 import round_weights
+from .overrides import overridden, scale_attention
 from .routers import route_in_float32
 
 if TYPE_CHECKING:
@@ -42,6 +44,9 @@ def load_network(path: Path, adapter: Adapter | None, options: TransformersOptio
 
     transformers.utils.logging.disable_progress_bar()
     device = choose_device(options.device)
+    changed = {}
+    if options.hf_overrides:
+        changed["config"] = overridden(path, options.hf_overrides, trust_remote_code=options.trust_remote_code)
     try:
         network, report = transformers.AutoModelForCausalLM.from_pretrained(
             path,
@@ -51,6 +56,7 @@ def load_network(path: Path, adapter: Adapter | None, options: TransformersOptio
             trust_remote_code=options.trust_remote_code,
             use_safetensors=True,  # a pickle is never loaded
             output_loading_info=True,
+            **changed,
         )
     except (torch.OutOfMemoryError, MemoryError):
         raise
@@ -69,6 +75,10 @@ def load_network(path: Path, adapter: Adapter | None, options: TransformersOptio
         )
     if network.get_output_embeddings() is None:
         raise ModelError(f"{type(network).__name__} in {path} has no language-model head")
+    if options.weight_quantization != "none":
+        round_weights(network, options.weight_quantization)  # before the adapter, which engines keep as it is
+    if options.attention_scale != 1:
+        scale_attention(network, options.attention_scale)
     if adapter is not None:
         _add_adapter(network, adapter, options)
     if options.router == "float32":

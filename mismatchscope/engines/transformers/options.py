@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from ...composition import Order, Padding
 from ...errors import SpecError
@@ -31,6 +31,19 @@ class TransformersOptions(Options):
     attn: str = option(
         "auto", "attention: eager, sdpa, flex, another name that transformers knows; auto: its choice for the model"
     )
+    attention_scale: float = option(1.0, "factor on the scale of attention's scores, in every layer")
+    kv_cache_dtype: Literal["auto", "fp8"] = option(
+        "auto",
+        "fp8: round keys and values to e4m3 under the scale 1, in a prefill as in decoding; auto: the model's",
+    )
+    weight_quantization: Literal["none", "fp8_per_tensor", "fp8_per_channel"] = option(
+        "none",
+        "round linear layers but the head to fp8 e4m3, under a scale for each matrix or each of its outputs, and "
+        "compute in dtype",
+    )
+    hf_overrides: dict[str, Any] | None = option(
+        None, "other values for keys of the model's configuration: a JSON table, merged into it"
+    )
     adapter: str = option("", ADAPTER_HELP)
     padding: Padding = option(
         "right", "how a prefill micro-batch is laid out; packed: one row, positions restart at every sequence"
@@ -57,6 +70,15 @@ class TransformersOptions(Options):
             raise SpecError(
                 "transformers: gradient_checkpointing acts in train mode alone.",
                 hint="gradient_checkpointing=true,train_mode=true",
+            )
+        if not 0 < self.attention_scale < float("inf"):
+            raise SpecError(
+                f"transformers: attention_scale={self.attention_scale} is no factor.", hint="attention_scale=1"
+            )
+        if self.kv_cache_dtype == "fp8" and (self.padding == "packed" or self.gradient_checkpointing):
+            other = "padding=packed" if self.padding == "packed" else "gradient_checkpointing"
+            raise SpecError(
+                f"transformers: kv_cache_dtype=fp8 and {other} do not go together.", hint=f"leave {other} out"
             )
         for key in ("device_map", "compile"):
             if self.fsdp and getattr(self, key):
