@@ -134,11 +134,13 @@ def confirmed(asked: Asked, report: Report, output: Path) -> Confirmation:
 
 
 def _case(asked: Asked, report: Report, directory: Path, on_event: Events) -> Case:
+    from ..diagnosis.evidence import Floor
     from ..probes.confirm.case import Case
 
     floor, deadline = report.floor.behavior, time.monotonic() + asked.seconds
-    noise = None if floor is None else floor.mean.value
-    return Case(asked.settings, directory, report.alpha1.mean, noise, on_event, deadline)
+    noise, answer = None if floor is None else floor.mean.value, report.diagnosis_answer
+    rounding = None if answer is None else Floor(answer.floor, answer.floor_source)
+    return Case(asked.settings, directory, report.alpha1.mean, noise, on_event, deadline, rounding=rounding)
 
 
 def _of_log(asked: Asked, report: Report, directory: Path, on_event: Events) -> Confirmation:

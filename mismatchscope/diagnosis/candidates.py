@@ -1,12 +1,13 @@
 """Candidates for what one side computes otherwise: scored again under each, and one of them closes the gap.
 
 A candidate is a change that a fault would make: another beginning of the prompt, a temperature, a rotary base.
-Those that differ in one number are a family, whose number is fitted. A fit of one number to hundreds of tokens takes
-next to nothing off a gap of another cause, so that what closes the gap was it, or cannot be told from it.
+Those that differ in one number are a family, whose number is fitted. A fit of one number to hundreds of tokens
+takes next to nothing off a gap of another cause, so that what closes the gap was it, or cannot be told from it.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -33,7 +34,9 @@ class Candidate(NamedTuple):
     value: float | None = None
 
     def __str__(self) -> str:
-        return self.name if self.value is None else f"{self.name} = {self.value:.4g}"
+        if self.value is None:
+            return self.name
+        return f"{self.name} = {self.value:,.0f}" if self.value >= 1000 else f"{self.name} = {self.value:.4g}"
 
 
 class Tried(NamedTuple):
@@ -42,6 +45,15 @@ class Tried(NamedTuple):
     candidate: Candidate
     left: Stat
 
+
+_PROBES, _WORTH = 3, 0.8
+"""A fit goes on where so many evaluations have left less than this of what the grid leaves: near the number of a
+cause they leave much less."""
+
+_ENOUGH = 0.02
+"""A fit ends where so little is left of what the grid leaves."""
+_SAME, _CLOSED = 0.02, 1e-3
+"""A place nearer than this share of the gap is none to look at; a gap of logarithms that is narrower is closed."""
 
 Score = Callable[[Candidate], Array]
 """Log-probs [N] of the tokens under a candidate; NaN of a token that has none."""
@@ -63,28 +75,51 @@ def tried(evidence: TokenEvidence, candidate: Candidate, score: Score) -> Tried:
     return Tried(candidate, gap(Sample.of(evidence).mended(score(candidate))))
 
 
-def fitted(evidence: TokenEvidence, family: Family, score: Score, *, evaluations: int = 8) -> Tried:
-    """The member of a family that leaves least: the best of its values, and between its neighbours as many more
-    evaluations as are allowed (Brent 1973, by golden section and parabolas)."""
-    grid = [tried(evidence, Candidate(family.cause, family.name, value), score) for value in family.values]
-    best = min(range(len(grid)), key=lambda number: _size(grid[number]))
-    if not family.smooth:
-        return grid[best]
-    import math
-
-    from scipy.optimize import minimize_scalar
-
-    found = [grid[best]]
-
-    def left(logarithm: float) -> float:
-        member = Candidate(family.cause, family.name, math.exp(logarithm))
-        found.append(tried(evidence, member, score))
-        return _size(found[-1])
-
-    low, high = family.values[max(best - 1, 0)], family.values[min(best + 1, len(grid) - 1)]
-    bounds = (math.log(low), math.log(high))
-    minimize_scalar(left, bounds=bounds, method="bounded", options={"maxiter": evaluations, "xatol": 1e-3})
+def fitted(evidence: TokenEvidence, family: Family, score: Score, *, evaluations: int = 10) -> Tried:
+    """The member of a family that leaves least: the best of its values, or where one between them is better, what
+    so many more evaluations find."""
+    found = [tried(evidence, Candidate(family.cause, family.name, value), score) for value in family.values]
+    grid = min(map(_size, found))
+    while family.smooth and len(found) < len(family.values) + evaluations:
+        searched, least = len(found) - len(family.values), min(map(_size, found))
+        if (searched >= _PROBES and least > _WORTH * grid) or least < _ENOUGH * grid:
+            break
+        points = [(math.log(each.candidate.value or 1), _size(each) ** 2) for each in found]
+        logarithm = _between(points, halving=searched % 2 == 1)
+        if logarithm is None:
+            break
+        found.append(tried(evidence, Candidate(family.cause, family.name, math.exp(logarithm)), score))
     return min(found, key=_size)
+
+
+def _between(points: Sequence[tuple[float, float]], *, halving: bool) -> float | None:
+    """Where to look next for the least: at the vertex of the parabola through the least point and its neighbours,
+    or where that is hardly another place, and every other time, in the middle of the wider gap beside it. None
+    where both gaps are closed.
+
+    R falls to its least as |x| does, so that its square is what a parabola fits; where it does not, halving gets
+    there (Brent 1973, chapter 5, has the same two steps).
+    """
+    points = sorted(points)
+    best = min(range(len(points)), key=lambda place: points[place][1])
+    near = points[max(best - 1, 0) : best + 2]
+    (low, _), (x, _), (high, _) = near[0], points[best], near[-1]
+    if high - low < _CLOSED:
+        return None
+    vertex = _vertex(*near) if len(near) == 3 and not halving else None
+    if vertex is not None and min(abs(vertex - other) for other in (low, x, high)) > _SAME * (high - low):
+        return vertex
+    return (x + high) / 2 if high - x >= x - low else (low + x) / 2
+
+
+def _vertex(*points: tuple[float, float]) -> float | None:
+    """Of the parabola through three points, rising in x; None where they are on a line or not finite."""
+    (a, fa), (b, fb), (c, fc) = points
+    left, right = (b - a) * (fb - fc), (b - c) * (fb - fa)
+    if not math.isfinite(left - right) or left == right:
+        return None
+    found = b - ((b - a) * left - (b - c) * right) / (2 * (left - right))
+    return found if a < found < c else None
 
 
 def _size(of: Tried) -> float:
@@ -105,7 +140,11 @@ def closing(before: Stat, candidates: Iterable[Tried], *, measured: bool) -> lis
 
 
 def _closes(before: Stat, after: Stat, measured: bool) -> bool:
-    if before.value is None or after.value is None or after.high is None:
+    if before.value is None or after.value is None:
+        return False
+    if after.value == 0 < before.value:  # the same bits
+        return True
+    if after.high is None:
         return False
     if before.low is not None and after.high < _SHARE_LEFT * before.low:
         return True

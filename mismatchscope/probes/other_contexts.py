@@ -93,6 +93,27 @@ class Bos(OtherTokens):
             yield replace(record, prompt_token_ids=np.concatenate([bos] * self.times + [rest]))
 
 
+@dataclass(frozen=True)
+class AddedBos(OtherTokens):
+    """The sequences with the model's BOS token before them, where none begins with it."""
+
+    @property
+    def label(self) -> str:
+        return "BOS added"
+
+    def missing(self, drawn: Trace) -> str | None:
+        bos = _bos_token_id(drawn)
+        if bos is None:
+            return "nothing says which token is the model's BOS"
+        begin = any(record.prompt_token_ids[:1].tolist() == [bos] for record in drawn.records())
+        return f"a prompt begins with the BOS token, {bos}, already" if begin else None
+
+    def records(self, drawn: Trace) -> Iterator[SequenceRecord]:
+        bos = np.array([_bos_token_id(drawn)], dtype=np.int32)
+        for record in drawn.records():
+            yield replace(record, prompt_token_ids=np.concatenate([bos, record.prompt_token_ids]))
+
+
 def _bos_token_id(drawn: Trace) -> int | None:
     config: dict[str, Any] = drawn.manifest.model.config or {}
     found = (config.get("text_config") or config).get("bos_token_id")

@@ -143,7 +143,7 @@ def run_probe(
         store.mkdir(parents=True, exist_ok=True)
     with locked(store / DIRECTORY_LOCK, str(store)):
         limit = TimeLimit.of(planned.probe, planned.question, settings)
-        maker = _maker(planned, settings, directory, store, on_event, limit)
+        maker = trace_maker(planned, settings, directory, store, on_event, limit)
         found = _carried_out(planned, settings, maker, directory / LOGS)
     shown, pair = _shown(found, first=planned.plan.the_gap)
     probe = pair_fields.Probe(
@@ -177,14 +177,14 @@ def run_probe(
 def estimate_time(planned: PlannedProbe, settings: AuditSettings, store: Path) -> TimeEstimate:
     """How long the probe will take, as far as runs in `store` tell. Raises `ConfigError` where that is more than
     the settings allow. Starts and writes nothing."""
-    maker = _maker(planned, settings, store.parent, store, lambda event: None, None)
+    maker = trace_maker(planned, settings, store.parent, store, lambda event: None, None)
     limit, parts = TimeLimit.of(planned.probe, planned.question, settings), planned.divided(planned.plan)
     if limit is not None:
         limit.check(maker, parts.rest, parts.side_by_side)
     return maker.estimate(parts.rest, parts.side_by_side)
 
 
-def _maker(
+def trace_maker(
     planned: PlannedProbe,
     settings: AuditSettings,
     directory: Path,
@@ -192,6 +192,7 @@ def _maker(
     on_event: Events,
     limit: TimeLimit | None,
 ) -> TraceMaker:
+    """What makes the traces of a probe, those that `store` has not."""
     return TraceMaker(
         Collector(settings.model, planned.prompts, settings.sampling.samples),
         planned.question.behavior,

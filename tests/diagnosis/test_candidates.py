@@ -96,3 +96,45 @@ def test_a_sound_pair_has_nothing_to_close() -> None:
     seen = evidence(logp(LOGITS_NV))
     found = fitted(seen, FAMILIES["temperature"], SCORES["temperature"])
     assert closing(gap(Sample.of(seen)), [found], measured=True) == []
+
+
+def test_a_fit_that_finds_nothing_ends_early_and_one_that_does_ends_near() -> None:
+    seen, counts = evidence(at_temperature(0.9)), {"temperature": 0, "head": 0}
+
+    def counted(candidate: Candidate) -> Array:
+        counts[candidate.cause] += 1
+        return SCORES[candidate.cause](candidate)
+
+    right, wrong = (fitted(seen, family, counted) for family in FAMILIES.values())
+    assert counts["head"] < counts["temperature"] <= 4 + 10
+    assert right.candidate.value == pytest.approx(0.9, rel=0.01)
+    assert wrong.left.value is not None and wrong.left.value > 5
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (13_100.0, "rope_theta = 13,100"),
+        (0.7, "rope_theta = 0.7"),
+        (1e-5, "rope_theta = 1e-05"),
+        (None, "rope_theta"),
+    ],
+)
+def test_a_number_is_shown_as_a_person_writes_it(value: float | None, text: str) -> None:
+    assert str(Candidate("rope", "rope_theta", value)) == text
+
+
+def test_a_number_whose_effect_grows_with_itself_is_found_from_a_grid_of_decades() -> None:
+    """Its logarithm is far from the least of any parabola through the grid."""
+    seen = evidence(with_bias(0.003 * 100))
+    family = Family("norm", "epsilon", (1e-8, 1e-6, 1e-5, 1e-4, 1e-2, 1.0))
+    found = fitted(seen, family, lambda candidate: with_bias((candidate.value or 0) * 100))
+    assert found.candidate.value == pytest.approx(0.003, rel=0.05)
+    assert [each.candidate.cause for each in closing(gap(Sample.of(seen)), [found], measured=True)] == ["norm"]
+
+
+def test_the_same_bits_close_a_gap() -> None:
+    seen = evidence(at_temperature(1.3))
+    same = tried(seen, Candidate("context", "BOS added"), lambda candidate: seen.logp_mu_N)
+    assert same.left.value == 0
+    assert closing(gap(Sample.of(seen)), [same], measured=False) == [same]

@@ -17,7 +17,8 @@ from mismatchscope.measures.results import Interval
 from mismatchscope.probes.confirm import confirm as module
 from mismatchscope.probes.confirm.case import Case
 from mismatchscope.probes.confirm.confirm import confirm
-from mismatchscope.probes.confirm.experiments import MOST, NONE, UNCLEAR, Found, share_of
+from mismatchscope.probes.confirm.experiments import share_of
+from mismatchscope.probes.confirm.found import MOST, NONE, UNCLEAR, Found
 from mismatchscope.probes.confirm.settings import Closing
 from mismatchscope.reports.confirmation_fields import Proof
 
@@ -76,6 +77,30 @@ def test_a_cause_that_was_named_alone_is_put_to_one_experiment_that_could_rule_i
     found = confirm(case(tmp_path), ["norm"])
     assert len(run) == 1
     assert found.cause == "norm"
+
+
+def test_a_cause_that_is_left_is_put_to_the_candidate_that_would_prove_it(
+    tmp_path: Path, scripted: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = scripted(weights="same", rescore="temperature")
+    proof = Proof("temperature = 0.8 on the reference's side", GAP, Interval(1e-4, 5e-5, 2e-4))
+    rescored = module.EXPERIMENTS["rescore"]
+    proving = {"rescore": lambda case: rescored(case)._replace(proof=proof)}
+    monkeypatch.setattr(module, "EXPERIMENTS", module.EXPERIMENTS | proving)
+    found = confirm(case(tmp_path), ["temperature"])
+    assert run[-1] == "rescore"
+    assert (found.cause, found.proof, found.remaining) == ("temperature", proof, ["temperature"])
+    assert found.sentence.startswith("Proved: a temperature on one side alone. With temperature = 0.8 on the ref")
+
+
+def test_a_candidate_that_closes_a_gap_of_several_causes_leaves_them(tmp_path: Path, scripted: Any) -> None:
+    scripted(rescore="rope or norm")
+    found = confirm(case(tmp_path), ["norm", "rope", "window"])
+    assert found.remaining == ["norm", "rope"]
+    scripted(rescore="none")
+    found = confirm(case(tmp_path), ["norm"])
+    assert [step.status for step in found.steps] == ["unclear", "unclear"]
+    assert found.sentence.endswith("No setting and no candidate was found that closes the gap.")
 
 
 def test_several_that_are_left_are_named_and_not_one_of_them(tmp_path: Path, scripted: Any) -> None:

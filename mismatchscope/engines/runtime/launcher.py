@@ -73,12 +73,22 @@ def run_job(
     among them. Whatever ends this call, an interrupt too, ends the worker and its children first.
     """
     with temporary_directory() as stage, open_log(log_path) as log:
-        _stage_packages(stage, job)
-        job_path = stage / "job.json"
-        job_path.write_text(json.dumps(job.to_json()), encoding="utf-8")
+        stage_packages(stage, job)
         log_start = log.tell()
-        with _start(python, job_path, log) as process:
-            result, last = _follow(process, on_event)
+        with start_worker(python, write_job(stage, job), log) as process:
+            return finished(process, job, python, log_path, log_start, on_event)
+
+
+def finished(
+    process: FollowedProcess,
+    job: Job,
+    python: str | None,
+    log_path: Path,
+    log_start: int,
+    on_event: Callable[[dict[str, Any]], None],
+) -> JobResult:
+    """Follow the job that a worker has been given to its end. Raises what `run_job` does."""
+    result, last = _follow(process, on_event)
     # Once it was ready it has seen prompts, which the log may repeat: nothing of that is shown.
     tail = _tail(log_path, log_start) if result.load_seconds is None else ""
     if last is None:
@@ -88,7 +98,14 @@ def run_job(
     return result
 
 
-def _stage_packages(stage: Path, job: Job) -> None:
+def write_job(stage: Path, job: Job) -> Path:
+    """The file that a worker reads."""
+    path = stage / "job.json"
+    path.write_text(json.dumps(job.to_json()), encoding="utf-8")
+    return path
+
+
+def stage_packages(stage: Path, job: Job) -> None:
     """Links to this package and the engine's own, alone in a directory that is safe to put on another's path.
 
     Their real parent may be a site-packages directory, whose other packages would shadow the worker's.
@@ -102,7 +119,8 @@ def _stage_packages(stage: Path, job: Job) -> None:
         (stage / source.name).symlink_to(source)
 
 
-def _start(python: str | None, job_path: Path, log: BinaryIO) -> FollowedProcess:
+def start_worker(python: str | None, job_path: Path, log: BinaryIO, *arguments: str) -> FollowedProcess:
+    """The process that does a job. Raises `SpecError` for an interpreter that cannot be started."""
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join(filter(None, (str(job_path.parent), os.environ.get("PYTHONPATH")))),
         "PYTHONSAFEPATH": "1",  # nothing in the current directory may stand in for a module
@@ -113,7 +131,7 @@ def _start(python: str | None, job_path: Path, log: BinaryIO) -> FollowedProcess
         environment["PATH"] = os.pathsep.join((str(Path(python).parent), os.environ.get("PATH", "")))
     try:
         return FollowedProcess(
-            [python or sys.executable, "-m", "mismatchscope.engines.runtime.worker", str(job_path)],
+            [python or sys.executable, "-m", "mismatchscope.engines.runtime.worker", str(job_path), *arguments],
             environment=environment,
             stderr=log,
             keep_stdin=True,  # the worker goes when it ends

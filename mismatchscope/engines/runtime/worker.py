@@ -14,6 +14,8 @@ What was its standard output carries events to the parent, one JSON object a lin
                                                   `log` says whether it tells more than the message
     done
 
+With `--stay` it then waits for the file of another job, a line on its standard input, until that ends.
+
 Whatever an engine prints goes to standard error, which is the log. The end of standard input means that the parent
 is gone, and the worker goes too; where native code keeps it from noticing, its supervisor ends it.
 """
@@ -21,8 +23,10 @@ is gone, and the worker goes too; where native code keeps it from noticing, its 
 from __future__ import annotations
 
 import faulthandler
+import gc
 import json
 import os
+import queue
 import re
 import signal
 import stat
@@ -43,6 +47,7 @@ if TYPE_CHECKING:
     from ..base import Engine
     from .job import Job
 
+STAY = "--stay"
 GRACE_SECONDS = 10.0
 """What an engine is given to close before it and all that it started are killed."""
 
@@ -52,17 +57,29 @@ def main(arguments: list[str]) -> int:
     faulthandler.enable()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _exit)
-    let_begin = _follow_parent()
-    emit("loading", pid=os.getpid())
-    try:
-        _run(Path(arguments[0]), emit, let_begin)
-    except Exception as error:
-        with suppress(OSError):  # the log may be on the disk that is full
-            sys.stderr.write(masked(traceback.format_exc()))
-        emit("error", **_describe(error))
-        return 3
-    emit("done")
+    let_begin, jobs = _follow_parent()
+    path: str | None = arguments[0]
+    while path is not None:
+        emit("loading", pid=os.getpid())
+        try:
+            _run(Path(path), emit, let_begin)
+        except Exception as error:
+            with suppress(OSError):  # the log may be on the disk that is full
+                sys.stderr.write(masked(traceback.format_exc()))
+            emit("error", **_describe(error))
+            return 3
+        emit("done")
+        path = _following(let_begin, jobs) if STAY in arguments else None
     return 0
+
+
+def _following(let_begin: threading.Event, jobs: queue.Queue[str]) -> str:
+    """The file of the next job, with the room that the last one's model took."""
+    let_begin.clear()
+    gc.collect()
+    if (torch := sys.modules.get("torch")) is not None and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+    return jobs.get()
 
 
 def _run(path: Path, emit: Callable[..., None], let_begin: threading.Event) -> None:
@@ -118,22 +135,27 @@ def _open_events() -> Callable[..., None]:
     return emit
 
 
-def _follow_parent() -> threading.Event:
-    """Set once the parent lets us begin. Go when it is gone, however it went: our standard input then ends."""
-    let_begin = threading.Event()
+def _follow_parent() -> tuple[threading.Event, queue.Queue[str]]:
+    """Set once the parent lets us begin, by an empty line; and the files of jobs that it names in other lines. Go
+    when it is gone, however it went: our standard input then ends."""
+    let_begin, jobs = threading.Event(), queue.Queue[str]()
     if not stat.S_ISFIFO(os.fstat(0).st_mode):
         let_begin.set()  # started by hand
-        return let_begin
+        return let_begin, jobs
     parent = os.dup(0)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
 
     def watch() -> None:
-        while os.read(parent, 1):
-            let_begin.set()
+        with open(parent, encoding="utf-8") as lines:
+            for line in lines:
+                if job := line.rstrip("\n"):
+                    jobs.put(job)
+                else:
+                    let_begin.set()
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=watch, name="parent", daemon=True).start()
-    return let_begin
+    return let_begin, jobs
 
 
 def _exit(number: int, frame: Any) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...errors import ModelError
+from ..common.checkpoint import read_config
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
@@ -29,9 +30,14 @@ def overridden(path: Path, overrides: Mapping[str, Any], *, trust_remote_code: b
             f"transformers cannot read the configuration in {path}: {type(error).__name__}: {error}",
             hint="check config.json",
         ) from error
-    values = merged(config.to_dict(), overrides)
+    own = config.to_dict()
+    values = merged(own, overrides)
+    # On top of the file, not of what the class has made of it: what is derived is derived again.
+    changed = read_config(path) | {key: values[key] for key in overrides}
+    if _ROTARY in overrides:
+        changed = {key: value for key, value in changed.items() if key not in _ROTARY_BEFORE}
     try:
-        return type(config).from_dict(values)
+        return type(config).from_dict(changed)
     except Exception as error:
         raise ModelError(
             f"hf_overrides: {type(config).__name__} does not take these values: {type(error).__name__}: {error}"

@@ -15,6 +15,7 @@ from ...config import AuditSettings, GateSettings, ProbeSettings
 from ..run_probe import plan_probe, run_probe
 
 if TYPE_CHECKING:
+    from ...diagnosis.evidence import Floor
     from ...measures.results import Interval
     from ...reports.pair_fields import Probe
 
@@ -38,6 +39,10 @@ class Case:
     floor: float | None
     on_event: Events
     deadline: float = float("inf")
+    suspected: Sequence[str] = ()
+    """Causes that are left, likeliest first."""
+    rounding: Floor | None = None
+    """R's unit, as the diagnosis has it."""
 
     @property
     def late(self) -> bool:
@@ -48,21 +53,19 @@ class Case:
         """What a probe must not be estimated to exceed, as its setting has it; None for no limit."""
         return None if math.isinf(self.deadline) else f"{max(1, round(self.deadline - time.monotonic()))}s"
 
+    def limited(self, **changes: Any) -> AuditSettings:
+        """The audit's settings for what an experiment computes, with these changes."""
+        limit = min(self.settings.limit or PROMPTS, PROMPTS)
+        return self.settings.model_copy(
+            update={"limit": limit, "gate": GateSettings(), "baseline": None, "probe": ProbeSettings(), **changes}
+        )
+
     def probe(self, name: str, values: Sequence[str] = (), **changes: Any) -> Probe:
         """What a probe says of the same two engines, `changes` made to the audit's settings.
 
         Raises what `plan_probe` and `run_probe` do.
         """
-        limit = min(self.settings.limit or PROMPTS, PROMPTS)
-        settings = self.settings.model_copy(
-            update={
-                "limit": limit,
-                "gate": GateSettings(),
-                "probe": ProbeSettings(time=self._time_left),
-                "baseline": None,
-                **changes,
-            }
-        )
+        settings = self.limited(probe=ProbeSettings(time=self._time_left), **changes)
         directory = self.directory / name
         directory.mkdir(parents=True, exist_ok=True)
         report = run_probe(
@@ -78,6 +81,15 @@ class Case:
 
     def command(self, name: str, values: Sequence[str] = ()) -> str:
         """What a person types to run this probe."""
-        sides = f"--behavior {self.settings.behavior} --reference {self.settings.reference}"
         asked = "".join(f" --values {value}" for value in values)
-        return f"mismatchscope probe {name} --model {self.settings.model} {sides}{asked} -o {name}"
+        return f"mismatchscope probe {name} {self._sides}{asked} -o {name}"
+
+    @property
+    def command_of_all(self) -> str:
+        """What a person types to put the audit to experiments."""
+        return f"mismatchscope diagnose {self.directory.parent} --confirm {self._sides} -o confirmed"
+
+    @property
+    def _sides(self) -> str:
+        settings = self.settings
+        return f"--model {settings.model} --behavior {settings.behavior} --reference {settings.reference}"

@@ -8,13 +8,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ...diagnosis.catalogue import ROUNDING, causes, experiments
-from ...diagnosis.decisions import causes_of_setting
+from ...diagnosis.decisions import RESCORED, Decision, causes_of_setting, decision
 from ...diagnosis.narrowing import Narrowing, every_cause
 from ...errors import DiskFullError, MismatchScopeError
 from ...reports.confirmation_fields import Confirmation, ExperimentStep, Proof
 from ...reports.text import estimate, number
 from .case import NO_TIME, Case
-from .experiments import EXPERIMENTS, UNCLEAR
+from .experiments import EXPERIMENTS
+from .rescore_audit import RESCORE
 from .settings import closing_change
 
 if TYPE_CHECKING:
@@ -33,40 +34,51 @@ def confirm(case: Case, suspected: Sequence[str]) -> Confirmation:
         withdrawn = not set(first.remaining) <= set(suspected)
         return _concluded(case, [first], proof, withdrawn)
     steps, narrowing = [first], Narrowing(list(first.remaining), list(EXPERIMENTS))
-    while (name := narrowing.following()) is not None:
-        step = _run(case, name, narrowing.remaining)
+    while (name := narrowing.following() or _proving(narrowing)) is not None:
+        step, proof = _run(case, name, narrowing.remaining)
         if step.status == "told" and step.result is not None:
             narrowing.tell(name, step.result)
         steps.append(replace(step, remaining=list(narrowing.remaining)))
+        if proof is not None:
+            return _concluded(case, steps, proof, narrowing.withdrawn)
     return _concluded(case, steps, None, narrowing.withdrawn)
 
 
-def _run(case: Case, name: str, remaining: Sequence[str]) -> ExperimentStep:
-    """One experiment. What it leaves of the causes is not its own matter."""
+def _proving(narrowing: Narrowing) -> str | None:
+    """What could prove a cause that is left, where nothing more can be ruled out."""
+    if RESCORE not in narrowing.open_names or not RESCORED & set(narrowing.remaining):
+        return None
+    narrowing.open_names.remove(RESCORE)
+    return RESCORE
+
+
+def _run(case: Case, name: str, remaining: Sequence[str]) -> tuple[ExperimentStep, Proof | None]:
+    """One experiment, and what it proves. What it leaves of the causes is not its own matter."""
     question = experiments()[name].question
 
-    def skipped(why: str) -> ExperimentStep:
-        return ExperimentStep(name, question, "skipped", None, why, list(remaining))
+    def skipped(why: str) -> tuple[ExperimentStep, None]:
+        return ExperimentStep(name, question, "skipped", None, why, list(remaining)), None
 
     if case.late:
         return skipped(NO_TIME)
     began = time.monotonic()
     try:
-        found = EXPERIMENTS[name](case)
+        found = EXPERIMENTS[name](replace(case, suspected=list(remaining)))
     except DiskFullError:
         raise
     except MismatchScopeError as error:
         return skipped(f"Not possible here: {error.message}")
-    return ExperimentStep(
+    step = ExperimentStep(
         name,
         question,
-        "unclear" if found.result == UNCLEAR else "told",
+        "unclear" if decision(name, found.result) == Decision() else "told",
         found.result,
         found.sentence,
         list(remaining),
         found.command,
         time.monotonic() - began,
     )
+    return step, found.proof
 
 
 def _settings(case: Case, suspected: Sequence[str]) -> tuple[ExperimentStep, Proof | None]:
@@ -98,10 +110,11 @@ def _settings(case: Case, suspected: Sequence[str]) -> tuple[ExperimentStep, Pro
 def _concluded(case: Case, steps: list[ExperimentStep], proof: Proof | None, withdrawn: bool) -> Confirmation:
     remaining = steps[-1].remaining
     cause = remaining[0] if len(remaining) == 1 else None
-    return Confirmation(_sentence(proof, cause, remaining, case), cause, remaining, steps, proof, withdrawn)
+    what = "setting" if all(step.experiment != RESCORE for step in steps) else "setting and no candidate"
+    return Confirmation(_sentence(proof, cause, remaining, case, what), cause, remaining, steps, proof, withdrawn)
 
 
-def _sentence(proof: Proof | None, cause: str | None, remaining: Sequence[str], case: Case) -> str:
+def _sentence(proof: Proof | None, cause: str | None, remaining: Sequence[str], case: Case, tried: str) -> str:
     """`Proved: with kv_cache_dtype unset the gap falls from a to b (floor c).`"""
     if proof is not None:
         floor = "" if case.floor is None else f" (floor {number(case.floor)})"
@@ -109,7 +122,7 @@ def _sentence(proof: Proof | None, cause: str | None, remaining: Sequence[str], 
         fall = f"the gap falls from {_mean(proof.before)} to {_mean(proof.after)}{floor}"
         return f"Proved{what}. With {proof.change} {fall}."
     if cause is not None:
-        return f"One cause is left: {_title(cause)}. No setting was found that closes the gap."
+        return f"One cause is left: {_title(cause)}. No {tried} was found that closes the gap."
     if not remaining:
         return "Cannot tell: the experiments rule out every cause that is known here."
     return f"Cannot tell which: {len(remaining)} causes are left ({', '.join(map(_title, remaining))})."

@@ -1,4 +1,4 @@
-"""The experiments that can be run on the two engines of an audit, each through a probe.
+"""The experiments that can be run on the two engines of an audit, all but the last through a probe.
 
 To add one: a function of a case that answers with what was found, and a line in `EXPERIMENTS`. The names are those
 of the catalogue of causes; what a result says of each cause is in `diagnosis.decisions`.
@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from ..weights import WeightsQuestion, probe_weights
 from .case import Case
+from .found import MOST, NONE, UNCLEAR, Found
+from .rescore_audit import rescore
 
 if TYPE_CHECKING:
     from ...measures.results import Interval
     from ...measures.tensor_results import TensorRecord
     from ...reports.pair_fields import Probe, ProbeCell
-
-NONE, MOST, UNCLEAR = "none", "most", "unclear"
 
 _LITTLE, _MUCH = 0.1, 0.5
 """Of the gap: what is surely less than the one is none of it, what is surely more than the other is most of it."""
@@ -27,14 +27,6 @@ _FEW_ROWS = 0.5
 """Share of a matrix's rows, or of a tensor's experts, from which on it is no longer a few of them."""
 _EXPERT = re.compile(r"\bexperts?\b(?:\.(\d+))?")
 _HEAD = re.compile(r"\b(lm_head|embed_tokens|wte|embed_out)\b")
-
-
-class Found(NamedTuple):
-    """`result` is one that `diagnosis.decisions` knows, or `UNCLEAR`."""
-
-    result: str
-    sentence: str
-    command: str
 
 
 def _weights(case: Case) -> Found:
@@ -153,4 +145,5 @@ EXPERIMENTS: Mapping[str, Callable[[Case], Found]] = {
     "alone": _alone,
     "path": _path,
     "float32": _float32,
+    "rescore": rescore,
 }
