@@ -26,7 +26,7 @@ HELD_OUT_STACK = "bf16, fp32 heads"
 HELD_OUT_MODEL = "neox"
 MODELS = ("dense", "moe", "llama", HELD_OUT_MODEL)
 CONTROL, TWO = "no fault", "two causes"
-CONTROLS_A_CASE = 3
+CONTROLS_A_CASE = 5
 """Controls for each case of a cause."""
 TWO_LOG = ("numbers that are none", "filled with zeros", "off by one", "retokenised", "tool output in the mask")
 TWO_MODEL = (

@@ -27,10 +27,10 @@ ARRAYS = (
 )
 
 
-def place(key: Key, cache: Path) -> Path:
+def place(key: Key, cache: Path, what: str = "cases") -> Path:
     name = re.sub(r"[^a-z0-9]+", "-", f"{key.plant}-{key.number}".lower())
     stack = re.sub(r"[^a-z0-9]+", "-", key.stack)
-    return cache / f"cases-{VERSION}" / key.part / f"{key.model}-{stack}" / f"{name}.npz"
+    return cache / f"{what}-{VERSION}" / key.part / f"{key.model}-{stack}" / f"{name}.npz"
 
 
 def write(key: Key, evidence: TokenEvidence, truth: Truth, cache: Path) -> None:

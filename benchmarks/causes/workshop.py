@@ -48,6 +48,19 @@ class Case:
     truth: Truth
 
 
+@dataclass(frozen=True)
+class Planted:
+    """What a case is made of. `before` is the rms of z before the second of two faults."""
+
+    bench: Bench
+    columns: Columns
+    before: float | None
+    kernel: Kernel
+    plants: list[Plant]
+    strengths: list[float]
+    rng: np.random.Generator
+
+
 class Workshop:
     """Makes the cases of a part for one model and one stack."""
 
@@ -83,7 +96,25 @@ class Workshop:
             for key, draws in zip(chunk, self._drawn(chunk), strict=True):
                 yield self._case(key, draws)
 
+    def planted(self, key: Key) -> Planted:
+        """A case as it is made, with what it is made of: the same as `make` has."""
+        (draws,) = self._drawn([key]) if _has_sampler(key) else (None,)
+        return self._planted(key, draws)
+
     def _case(self, key: Key, draws: Draws | None) -> Case:
+        made = self._planted(key, draws)
+        bench, columns, plants = made.bench, made.columns, made.plants
+        severity = excess(columns.mu_N, columns.pi_N) / self.floor(made.kernel)
+        causes = tuple(plant.cause for plant in plants)
+        if made.before is not None and made.before / self.floor(made.kernel) < 2:
+            causes = causes[1:]
+        if any(plant.name in ("numbers that are none", "probabilities") for plant in plants):
+            severity = GROSS  # z is not defined where the fault is
+        detail = {"kernel": made.kernel.name, "strengths": made.strengths, **bench.detail}
+        truth = Truth(causes, severity, detail | {"plants": [plant.name for plant in plants]})
+        return Case(key, self._evidence(bench, columns, made.kernel, made.rng), truth)
+
+    def _planted(self, key: Key, draws: Draws | None) -> Planted:
         rng = np.random.default_rng(key.seed)
         wanted, plants = target(key, rng), plants_of(key, rng)
         kernels = self.kernels
@@ -102,15 +133,7 @@ class Workshop:
             bench = self._bench(kernel, draws, rng)
         put_all(bench, plants, strengths)
         columns, before = columns_of(bench, plants)
-        severity = excess(columns.mu_N, columns.pi_N) / floor
-        causes = tuple(plant.cause for plant in plants)
-        if before is not None and before / floor < 2:
-            causes = causes[1:]
-        if any(plant.name in ("numbers that are none", "probabilities") for plant in plants):
-            severity = GROSS  # z is not defined where the fault is
-        detail = {"kernel": kernel.name, "strengths": strengths, **bench.detail}
-        truth = Truth(causes, severity, detail | {"plants": [plant.name for plant in plants]})
-        return Case(key, self._evidence(bench, columns, kernel, rng), truth)
+        return Planted(bench, columns, before, kernel, plants, strengths, rng)
 
     def _bench(self, kernel: Kernel, draws: Draws, rng: np.random.Generator) -> Bench:
         run = Run(kernel, self.mu_run.precision, self.mu_run.head)

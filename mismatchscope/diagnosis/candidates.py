@@ -7,23 +7,28 @@ takes next to nothing off a gap of another cause, so that what closes the gap wa
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
+
+from .answer import BEYOND
 from .evidence import Array, TokenEvidence
 from .peeling import AT_FLOOR
 from .sample import Sample
-from .statistics.size import gap
-from .statistics.stat import Stat
+from .statistics.size import CLEAR, gap
+from .statistics.stat import NOTHING, Stat
 
 _SHARE_LEFT = 0.1
 """Of the gap: what is surely less is closed, whatever the floor."""
-_FALL = 0.75
-"""Of the gap, for one that is closed because rounding is left: faint ones have little to fall."""
+_FALL, _FALL_TO_PRIOR = 0.75, 1 / 3
+"""Of the gap, for one that is closed because rounding is left: faint ones have little to fall. Where the floor was
+not measured, more has to fall, since the floor may be lower."""
 _AS_GOOD = 1.15
 """Times the gap that the best candidate leaves: another one that leaves no more cannot be told from it."""
+_FEW_LOST = 0.03
+"""Share of the tokens that rounding may put beyond the edge of a kept set."""
 
 
 class Candidate(NamedTuple):
@@ -40,20 +45,13 @@ class Candidate(NamedTuple):
 
 
 class Tried(NamedTuple):
-    """A candidate, and R of the gap that is left under it."""
+    """A candidate, and R of the gap that is left under it; `off` is the share of tokens that are beyond three
+    floors."""
 
     candidate: Candidate
     left: Stat
+    off: float = 1.0
 
-
-_PROBES, _WORTH = 3, 0.8
-"""A fit goes on where so many evaluations have left less than this of what the grid leaves: near the number of a
-cause they leave much less."""
-
-_ENOUGH = 0.02
-"""A fit ends where so little is left of what the grid leaves."""
-_SAME, _CLOSED = 0.02, 1e-3
-"""A place nearer than this share of the gap is none to look at; a gap of logarithms that is narrower is closed."""
 
 Score = Callable[[Candidate], Array]
 """Log-probs [N] of the tokens under a candidate; NaN of a token that has none."""
@@ -61,65 +59,36 @@ Score = Callable[[Candidate], Array]
 
 @dataclass(frozen=True)
 class Family:
-    """Candidates of a cause that differ in one number. `values` rise; between two of them the gap is smooth where
-    `smooth` is true, on a logarithmic scale."""
+    """Candidates of a cause that differ in one number, a positive one.
+
+    `values` rise, and the number may be between two of them or near `own`, which is what the score has without a
+    change and where that is known; a whole number where `whole` is true.
+    """
 
     cause: str
     name: str
     values: Sequence[float]
-    smooth: bool = True
+    own: float | None = None
+    whole: bool = False
 
 
 def tried(evidence: TokenEvidence, candidate: Candidate, score: Score) -> Tried:
-    """What is left where π is scored again under a candidate."""
-    return Tried(candidate, gap(Sample.of(evidence).mended(score(candidate))))
+    """What is left where π is scored again under a candidate.
 
-
-def fitted(evidence: TokenEvidence, family: Family, score: Score, *, evaluations: int = 10) -> Tried:
-    """The member of a family that leaves least: the best of its values, or where one between them is better, what
-    so many more evaluations find."""
-    found = [tried(evidence, Candidate(family.cause, family.name, value), score) for value in family.values]
-    grid = min(map(_size, found))
-    while family.smooth and len(found) < len(family.values) + evaluations:
-        searched, least = len(found) - len(family.values), min(map(_size, found))
-        if (searched >= _PROBES and least > _WORTH * grid) or least < _ENOUGH * grid:
-            break
-        points = [(math.log(each.candidate.value or 1), _size(each) ** 2) for each in found]
-        logarithm = _between(points, halving=searched % 2 == 1)
-        if logarithm is None:
-            break
-        found.append(tried(evidence, Candidate(family.cause, family.name, math.exp(logarithm)), score))
-    return min(found, key=_size)
-
-
-def _between(points: Sequence[tuple[float, float]], *, halving: bool) -> float | None:
-    """Where to look next for the least: at the vertex of the parabola through the least point and its neighbours,
-    or where that is hardly another place, and every other time, in the middle of the wider gap beside it. None
-    where both gaps are closed.
-
-    R falls to its least as |x| does, so that its square is what a parabola fits; where it does not, halving gets
-    there (Brent 1973, chapter 5, has the same two steps).
+    Nothing is known of one that makes tokens impossible which were sampled: what is left of the others says little.
     """
-    points = sorted(points)
-    best = min(range(len(points)), key=lambda place: points[place][1])
-    near = points[max(best - 1, 0) : best + 2]
-    (low, _), (x, _), (high, _) = near[0], points[best], near[-1]
-    if high - low < _CLOSED:
-        return None
-    vertex = _vertex(*near) if len(near) == 3 and not halving else None
-    if vertex is not None and min(abs(vertex - other) for other in (low, x, high)) > _SAME * (high - low):
-        return vertex
-    return (x + high) / 2 if high - x >= x - low else (low + x) / 2
+    return tried_with(candidate, Sample.of(evidence), score)[0]
 
 
-def _vertex(*points: tuple[float, float]) -> float | None:
-    """Of the parabola through three points, rising in x; None where they are on a line or not finite."""
-    (a, fa), (b, fb), (c, fc) = points
-    left, right = (b - a) * (fb - fc), (b - c) * (fb - fa)
-    if not math.isfinite(left - right) or left == right:
-        return None
-    found = b - ((b - a) * left - (b - c) * right) / (2 * (left - right))
-    return found if a < found < c else None
+def tried_with(candidate: Candidate, before: Sample, score: Score) -> tuple[Tried, Array]:
+    """The same, with z of each token [N], 0 of those that have none."""
+    after = before.mended(score(candidate))
+    z_N = np.nan_to_num(after.z_N, nan=0.0)
+    lost = int(np.count_nonzero(before.live_N & ~after.live_N))
+    if lost > _FEW_LOST * np.count_nonzero(before.live_N):
+        return Tried(candidate, NOTHING), z_N
+    off = int(np.count_nonzero(after.gap_N > CLEAR)) / max(1, int(np.count_nonzero(after.scaled_N)))
+    return Tried(candidate, gap(after), off), z_N
 
 
 def _size(of: Tried) -> float:
@@ -129,8 +98,8 @@ def _size(of: Tried) -> float:
 def closing(before: Stat, candidates: Iterable[Tried], *, measured: bool) -> list[Tried]:
     """The candidates that close a gap of R `before`, the best first, and with it those that are as good.
 
-    A gap is closed where surely less than a tenth is left, or where the floor was `measured` and no more than that
-    is left. Empty where none closes it.
+    A gap is closed where surely less than a tenth is left, or no more than rounding makes and that is clearly less;
+    `measured` says whether the floor was. Empty where none closes it.
     """
     ordered = sorted(candidates, key=_size)
     closed = [each for each in ordered if _closes(before, each.left, measured)]
@@ -148,4 +117,5 @@ def _closes(before: Stat, after: Stat, measured: bool) -> bool:
         return False
     if before.low is not None and after.high < _SHARE_LEFT * before.low:
         return True
-    return measured and after.value < AT_FLOOR and after.value < _FALL * before.value
+    at_floor = after.value < BEYOND and after.low is not None and after.low < AT_FLOOR
+    return at_floor and after.value < (_FALL if measured else _FALL_TO_PRIOR) * before.value

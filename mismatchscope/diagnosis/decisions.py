@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from .catalogue import ROUNDING
 
-_ONE_SYNC = frozenset({"stale_weights", "staleness", "worker", "weights_changed_in_response", "stale_prefix"})
+_OLDER = frozenset({"stale_weights", "staleness", "worker"})
 """Older weights, of all responses or some: which ones a comparison of two engines does not say."""
 _TENSORS = frozenset({"stale_weights", "head", "vocabulary_rows", "expert", "adapter", "fp8_weights"})
 _OF_ROUNDING = frozenset({ROUNDING, "head_precision", "routing", "reductions", "batch"})
@@ -55,12 +55,12 @@ DECISIONS: Mapping[tuple[str, str], Decision] = {
     ("weights", "head"): Decision(kept=frozenset({"head"})),
     ("weights", "rows"): Decision(kept=frozenset({"vocabulary_rows"})),
     ("weights", "expert"): Decision(kept=frozenset({"expert"})),
-    ("weights", "experts"): Decision(kept=frozenset({"expert", *_ONE_SYNC})),
+    ("weights", "experts"): Decision(kept=frozenset({"expert", *_OLDER})),
     ("weights", "low_rank"): Decision(kept=frozenset({"adapter"})),
     ("weights", "eight_bits"): Decision(kept=frozenset({"fp8_weights"})),
     ("weights", "rounded"): Decision(kept=_OF_ROUNDING),
-    ("weights", "projections"): Decision(kept=frozenset({"adapter", *_ONE_SYNC})),
-    ("weights", "values"): Decision(kept=_ONE_SYNC),
+    ("weights", "projections"): Decision(kept=frozenset({"adapter", *_OLDER})),
+    ("weights", "values"): Decision(kept=_OLDER),
     ("context", "vanishes"): Decision(excluded=_OF_A_STATE_ALONE | {ROUNDING}),
     ("context", "stays"): Decision(excluded=_SEEN_BY_ATTENTION),
     ("context", "beginning"): Decision(kept=frozenset({"context"})),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
 
 from .catalogue import ROUNDING, causes, experiments
@@ -10,11 +10,18 @@ from .decisions import decision, excluded_on_average
 
 _OF_THE_LOG = "log"
 """What only the writer of a log can do wrong, no engine."""
+_OF_A_RUN = frozenset({"staleness", "worker", "weights_changed_in_response"})
+"""What takes a run with several workers or versions of the weights: two engines have none of it."""
+OF_EXPERTS = frozenset({"routing", "routing_replay", "expert"})
+OF_RECURRENT_LAYERS = frozenset({"recurrent_state"})
+OF_SEVERAL_DEVICES = frozenset({"reductions"})
 
 
-def every_cause() -> list[str]:
-    """What engines can do wrong, and ordinary rounding."""
-    return [*(code for code, cause in causes().items() if cause.experiment != _OF_THE_LOG), ROUNDING]
+def every_cause(impossible: Set[str] = frozenset()) -> list[str]:
+    """What two engines can do wrong, and ordinary rounding, without what is `impossible` for this model."""
+    left_out = _OF_A_RUN | impossible
+    possible = (code for code, cause in causes().items() if cause.experiment != _OF_THE_LOG)
+    return [*(code for code in possible if code not in left_out), ROUNDING]
 
 
 def ranked_experiments(remaining: Sequence[str], names: Sequence[str]) -> list[str]:
@@ -28,11 +35,13 @@ class Narrowing:
     """Experiments until one cause is left, or nothing that can be run tells the rest apart.
 
     `remaining` are the causes that are left, likeliest first; `open_names` the experiments that were not run yet.
-    A result against everything that was suspected withdraws it: all that the results leave is possible then.
+    A result against everything that was suspected withdraws it: whatever the results leave of `every` cause is
+    possible then.
     """
 
     remaining: list[str]
     open_names: list[str]
+    every: Sequence[str]
     told: list[tuple[str, str]] = field(default_factory=list)
     withdrawn: bool = False
 
@@ -54,7 +63,7 @@ class Narrowing:
         self.told.append((experiment, result))
         left = decision(experiment, result).over(self.remaining)
         if not left and not self.withdrawn:
-            self.withdrawn, left = True, every_cause()
+            self.withdrawn, left = True, list(self.every)
             for told in self.told:
                 left = decision(*told).over(left)
         self.remaining = left

@@ -183,7 +183,7 @@ def _window(subject: Subject) -> Iterator[Trial]:
     sizes = {2.0**power for power in range(2, 20) if 2**power < subject.longest}
     values = sorted(sizes | {min(own, float(subject.longest)), float(subject.longest)})
     yield Trial(
-        Family("window", "sliding_window", values, smooth=False),
+        Family("window", "sliding_window", values, whole=True),
         _overriding(subject, lambda value: {"sliding_window": int(value), **more}),
         own,
     )

@@ -33,7 +33,7 @@ def confirm(case: Case, suspected: Sequence[str]) -> Confirmation:
     if proof is not None:
         withdrawn = not set(first.remaining) <= set(suspected)
         return _concluded(case, [first], proof, withdrawn)
-    steps, narrowing = [first], Narrowing(list(first.remaining), list(EXPERIMENTS))
+    steps, narrowing = [first], Narrowing(list(first.remaining), list(EXPERIMENTS), every_cause())
     while (name := narrowing.following() or _proving(narrowing)) is not None:
         step, proof = _run(case, name, narrowing.remaining)
         if step.status == "told" and step.result is not None:

@@ -19,8 +19,9 @@ from ...collection.collector import Events, RunJob
 from ...collection.single_trace import ScoreSettings, score_trace
 from ...comparison.context import Context
 from ...comparison.pair import measure_pair
-from ...diagnosis.candidates import Candidate, Family, Tried, closing, fitted, tried
+from ...diagnosis.candidates import Candidate, Family, Tried, closing, tried
 from ...diagnosis.evidence import Array, TokenEvidence
+from ...diagnosis.fitting import fitted
 from ...diagnosis.peeling import AT_FLOOR
 from ...diagnosis.sample import Sample
 from ...diagnosis.statistics.size import gap
