@@ -114,7 +114,7 @@ def plan_text(asked: Asked, report: Report) -> str:
     from ..probes.confirm.dry_run import experiments_text, rescoring_text
 
     if asked.kind == "logs":
-        return rescoring_text(suspected(report), asked.settings.model, asked.candidates)
+        return rescoring_text(suspected(report), asked.settings, asked.candidates)
     return experiments_text(suspected(report), _case(asked, report, Path(), lambda event: None))
 
 
@@ -146,7 +146,8 @@ def _case(asked: Asked, report: Report, directory: Path, on_event: Events) -> Ca
 def _of_log(asked: Asked, report: Report, directory: Path, on_event: Events) -> Confirmation:
     from ..analysis.convert import convert_some
     from ..logs.reading import open_logs
-    from ..probes.confirm.rescore import LogCase, confirm_log
+    from ..probes.confirm.log_case import LogCase
+    from ..probes.confirm.rescore import confirm_log
 
     deadline = time.monotonic() + asked.seconds
     log = open_logs(asked.paths, format=asked.reading.format, column_map=asked.reading.column_map)

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from in_process import run_here
 from tiny_models import save_model, save_older
 
-from mismatchscope.collection.single_trace import sample_trace
+from mismatchscope.collection.single_trace import sample_trace, score_trace
 from mismatchscope.config import AuditSettings
-from mismatchscope.probes.confirm.rescore import LogCase, confirm_log
+from mismatchscope.probes.confirm import log_case, rescore_log
+from mismatchscope.probes.confirm.candidates import Subject, trials
+from mismatchscope.probes.confirm.log_case import LogCase
+from mismatchscope.probes.confirm.rescore import confirm_log
 from mismatchscope.records import Evidence, SequenceRecord
 from mismatchscope.traces.reader import Trace
 from mismatchscope.traces.schema import Manifest
@@ -47,7 +53,7 @@ def sampled(present: str, old: str, tmp_path_factory: pytest.TempPathFactory) ->
         settings = AuditSettings(
             model=model, behavior=ENGINE, reference=ENGINE, limit=PROMPTS, evidence="sampled", sampling=sampling
         )
-        sample_trace(settings, directory / worker, on_event=lambda event: None)
+        sample_trace(settings, directory / worker, on_event=lambda event: None, run=run_here)
         traces.append(Trace.open(directory / worker))
 
     def records() -> Iterator[SequenceRecord]:
@@ -76,7 +82,9 @@ def case(sampled: Trace, model: str, candidates: dict[str, str], directory: Path
     )
 
 
-def test_the_checkpoint_of_a_stale_worker_is_proved(sampled: Trace, present: str, old: str, tmp_path: Path) -> None:
+def test_the_checkpoint_of_a_stale_worker_is_proved(
+    sampled: Trace, present: str, old: str, tmp_path: Path, in_process: None
+) -> None:
     found = confirm_log(case(sampled, present, {"before": old}, tmp_path), ["worker"])
     assert found.cause == "worker"
     assert found.proof is not None
@@ -85,9 +93,55 @@ def test_the_checkpoint_of_a_stale_worker_is_proved(sampled: Trace, present: str
     assert found.sentence.startswith("Proved: with the weights of before the gap of these responses falls from ")
 
 
+@pytest.fixture
+def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scores without processes of their own, and of the candidates a few."""
+    names = ("attention scale", "keys")
+
+    def few(subject: Subject, suspected: Any = ()) -> Any:
+        return [trial for trial in trials(subject, suspected) if trial.of.name.startswith(names)]
+
+    monkeypatch.setattr(log_case, "score_trace", functools.partial(score_trace, run=run_here))
+    monkeypatch.setattr(rescore_log, "ResidentWorker", lambda log_path: nullcontext(run_here))
+    monkeypatch.setattr(rescore_log, "trials", few)
+
+
 def test_another_checkpoint_than_the_one_that_was_used_closes_nothing(
-    sampled: Trace, present: str, tmp_path: Path
+    sampled: Trace, present: str, tmp_path: Path, in_process: None
 ) -> None:
     found = confirm_log(case(sampled, present, {present: present}, tmp_path), ["worker"])
     assert (found.cause, found.proof) == (None, None)
-    assert found.sentence.startswith("Cannot tell: 1 other checkpoint tried")
+    assert found.sentence.startswith("Cannot tell: 1 other checkpoint and 2 candidates tried, and none closes")
+    assert (found.steps[-1].experiment, found.steps[-1].status, found.steps[-1].result) == (
+        "rescore",
+        "unclear",
+        "none",
+    )
+
+
+@pytest.mark.parametrize("suspected", [["worker"], ["temperature"]])
+def test_a_scale_of_attention_that_the_sampler_had_is_proved(
+    present: str, tmp_path: Path, in_process: None, suspected: list[str]
+) -> None:
+    """All responses have it, so that there is no floor of others."""
+    settings = AuditSettings(
+        model=present,
+        behavior=f"{ENGINE},attention_scale=1.3",
+        reference=ENGINE,
+        limit=4,
+        evidence="sampled",
+        sampling={"samples": 1, "max_new_tokens": 32},
+    )
+    sample_trace(settings, tmp_path / "drawn", on_event=lambda event: None, run=run_here)
+    drawn = Trace.open(tmp_path / "drawn")
+    logged = Manifest(
+        engine="log", role="behavior", policy="processed", path="rollout", evidence=Evidence("sampled"), created=""
+    )
+    write_records(tmp_path / "logged", logged, drawn.records())
+    of_log = case(Trace.open(tmp_path / "logged"), present, {}, tmp_path)
+    found = confirm_log(replace(of_log, affected=frozenset(range(4))), suspected)
+    assert found.cause == "attention_scale" and found.proof is not None
+    assert found.sentence.startswith("Proved: another scale, soft cap or sink of the attention scores. ")
+    assert "With attention scale = 1." in found.sentence and "on the reference's side the gap of" in found.sentence
+    assert (found.proof.after.high or 1) < 0.1 * (found.proof.before.low or 0)
+    assert found.withdrawn == (suspected == ["temperature"])

@@ -1,68 +1,41 @@
-"""The tokens of a log scored again: with the checkpoint that the run has now, and with those that it may have had.
+"""The tokens of a log scored again: with the checkpoint that the run has now, with those that it may have had, and
+under the candidates that the present one has.
 
-A log alone cannot be run again, and its engines are gone; what is left to try is which weights its rows were drawn
+A log alone cannot be run again, and its engines are gone; what is left to try is which policy its rows were drawn
 from. Rows that the fault is not about are the floor: what the present checkpoint is away from them.
 """
 
 from __future__ import annotations
 
-import itertools
 import time
-from collections.abc import Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ...collection.collector import Events
-from ...collection.single_trace import ScoreSettings, score_trace
-from ...comparison.context import Context
-from ...comparison.pair import measure_pair
-from ...errors import ConfigError, EmptyComparisonError
+from ...diagnosis.catalogue import ROUNDING, causes
 from ...reports.confirmation_fields import Confirmation, ExperimentStep, Proof
 from ...reports.text import count, estimate
 from ...traces.reader import Trace
-from ...traces.schema import TraceCounts
-from ...traces.store import is_complete, write_records
 from .case import NO_TIME
+from .log_case import LogCase, pair_of, parts_of
+from .rescore_log import under_candidates
 
 if TYPE_CHECKING:
     from ...measures.results import Interval
-    from ...records import SequenceRecord
 
 _TIMES_FLOOR = 2.0
 _SHARE_LEFT = 0.1
 """A checkpoint closes the gap where what is left is surely below this share of it or this multiple of the floor."""
 
 
-@dataclass(frozen=True, eq=False)
-class LogCase:
-    """The policy that sampled, as a log has it, and what it is scored with.
-
-    `affected` are the ids of the sequences that the fault is about. `model` is the checkpoint that they should be
-    of, `candidates` are those that they may be of instead, by what each is called, `engine` is the SPEC that
-    scores.
-    """
-
-    sampled: Trace
-    affected: Set[int]
-    model: str
-    candidates: Mapping[str, str]
-    engine: str
-    directory: Path
-    on_event: Events
-    adapter: str | None = None
-    confidence: float = 0.95
-    deadline: float = float("inf")
-    """A time of `time.monotonic`, after which no scoring begins."""
-
-
 def confirm_log(case: LogCase, suspected: Sequence[str]) -> Confirmation:
-    """Whether another checkpoint than the present one is what the affected responses were drawn from.
+    """Whether another checkpoint than the present one, or this one under a candidate, is what the affected
+    responses were drawn from.
 
-    `suspected` are causes that another checkpoint would show, likeliest first. Raises `ConfigError` for a log
-    without prompts, `EmptyComparisonError` where no response is affected, and what `score_trace` does.
+    `suspected` are the causes that the data left open, likeliest first. Raises `ConfigError` for a log without
+    prompts, `EmptyComparisonError` where no response is affected, and what `score_trace` does.
     """
-    affected, others = _parts(case)
+    affected, others = parts_of(case)
     before = _gap(case, affected, case.model, "model")
     floor = None if others is None else _gap(case, others, case.model, "model")
     step = _step(f"With {case.model} mean TV is {_text(before)}{_against(floor)}.", suspected)
@@ -88,60 +61,54 @@ def confirm_log(case: LogCase, suspected: Sequence[str]) -> Confirmation:
                 f"Proved: with the weights of {candidate} {fall}.", cause, list(suspected), steps, proof
             )
         steps.append(_step(f"{told}: it does not close the gap.", suspected, "stays"))
-    return Confirmation(_unproved(steps), None, list(suspected), steps)
+    checkpoints = sum(step.status == "told" for step in steps) - 1
+    found = under_candidates(case, affected, others, suspected)
+    steps.append(found.step)
+    if found.proof is None:
+        return Confirmation(_unproved(checkpoints, found.tried), None, list(suspected), steps)
+    return _proved(found.proof, found.step.remaining, floor, suspected, steps)
 
 
-def _unproved(steps: Sequence[ExperimentStep]) -> str:
-    tried = sum(step.status == "told" for step in steps) - 1
+def _proved(
+    proof: Proof,
+    left: Sequence[str],
+    floor: Interval | None,
+    suspected: Sequence[str],
+    steps: list[ExperimentStep],
+) -> Confirmation:
+    """What a candidate that closes the gap of the affected responses is the cause of: those that are `left`."""
+    names = " or ".join(causes()[cause].title for cause in left)
+    limit = "" if floor is None else f" (floor {_text(floor)})"
+    fall = f"falls from {_text(proof.before)} to {_text(proof.after)}{limit}"
+    return Confirmation(
+        f"Proved: {names}. With {proof.change} the gap of these responses {fall}.",
+        left[0] if len(left) == 1 else None,
+        list(left),
+        steps,
+        replace(proof, floor=None if floor is None else floor.value),
+        withdrawn=bool(suspected) and not _is_about(suspected, left),
+    )
+
+
+def _is_about(suspected: Sequence[str], proved: Sequence[str]) -> bool:
+    """Whether what is proved is one of those, or may be what is wrong with the rows that one of those is about."""
+    return any(cause in proved or causes()[cause].family == "grouping" for cause in suspected if cause != ROUNDING)
+
+
+def _unproved(checkpoints: int, candidates: int) -> str:
+    tried = [
+        count(number, what)
+        for number, what in ((checkpoints, "other checkpoint"), (candidates, "candidate"))
+        if number
+    ]
     if not tried:
         return "Cannot tell: no other checkpoint was tried; --candidate names one."
-    return (
-        f"Cannot tell: {count(tried, 'other checkpoint')} tried, and none closes the gap; --candidate names more."
-    )
-
-
-def _parts(case: LogCase) -> tuple[Trace, Trace | None]:
-    """The affected responses, and the others where there are some, as traces of their own."""
-
-    def chosen(affected: bool) -> Iterator[SequenceRecord]:
-        for record in case.sampled.records():
-            if not len(record.prompt_token_ids):
-                raise ConfigError(
-                    "The log has no prompt token ids, without which its responses cannot be scored again.",
-                    hint="log prompt_token_ids, or use mismatchscope.Recorder",
-                )
-            if (record.sequence_id in case.affected) == affected:
-                yield record
-
-    affected, others = (
-        _written(case, name, chosen(which)) for name, which in (("affected", True), ("others", False))
-    )
-    if affected is None:
-        raise EmptyComparisonError("No response of the log is one that the diagnosis is about.")
-    return affected, others
-
-
-def _written(case: LogCase, name: str, records: Iterator[SequenceRecord]) -> Trace | None:
-    """These responses as a trace of their own; None where there are none."""
-    first = next(records, None)
-    if first is None:
-        return None
-    path = case.directory / name
-    if not is_complete(path):
-        manifest = case.sampled.manifest.model_copy(
-            update={"complete": False, "files": {}, "counts": TraceCounts()}
-        )
-        write_records(path, manifest, itertools.chain([first], records))
-    return Trace.open(path)
+    return f"Cannot tell: {' and '.join(tried)} tried, and none closes the gap; --candidate names more."
 
 
 def _gap(case: LogCase, sampled: Trace, model: str, name: str) -> Interval:
     """Mean TV between the policy that sampled, as logged, and a checkpoint."""
-    settings = ScoreSettings(case.engine, model, adapter=case.adapter)
-    path = case.directory / f"{sampled.path.name}-{name}"
-    score_trace(sampled.path, path, settings, on_event=case.on_event)
-    scored = Trace.open(path)
-    return measure_pair(sampled, scored, Context.of(sampled, scored, None, confidence=case.confidence)).alpha.mean
+    return pair_of(case, sampled, model, name).alpha.mean
 
 
 def _at_floor(gap: Interval, floor: Interval) -> bool:

@@ -21,7 +21,7 @@ from ..run_probe import plan_probe, trace_maker
 from .candidates import Subject, trials
 from .case import Case
 from .found import NONE, UNCLEAR, Found
-from .scoring import Scorer, command_of, rescored
+from .scoring import Scorer, command_of, longest_of, rescored
 
 RESCORE = "rescore"
 
@@ -34,7 +34,7 @@ def rescore(case: Case) -> Found:
     trials(_subject(settings, {}, 0))  # refused before an engine starts
     drawn, reference = _pair(case, settings)
     config = reference.manifest.model.config or {}
-    subject = _subject(settings, config, _longest(drawn))
+    subject = _subject(settings, config, longest_of(drawn))
     evidence = _evidence(case, settings, drawn, reference)
     with ResidentWorker(directory / "engine.log") as worker:
         scorer = Scorer(
@@ -83,10 +83,6 @@ def _subject(settings: AuditSettings, config: dict[str, object], longest: int) -
     spec = with_adapter(parse_spec(settings.reference), settings.adapter)
     temperature = settings.reference_temperature or sampling.temperature or 1.0
     return Subject(spec, settings.model, config, sampling, temperature, longest, settings.adapter)
-
-
-def _longest(drawn: Trace) -> int:
-    return max(len(each.prompt_token_ids) + len(each.response_token_ids) for each in drawn.records())
 
 
 def _evidence(case: Case, settings: AuditSettings, drawn: Trace, reference: Trace) -> TokenEvidence:

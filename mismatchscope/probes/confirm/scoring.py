@@ -170,7 +170,7 @@ def rescored(
     """Score the tokens of the evidence under each candidate, as long as there is time. Raises `DiskFullError`."""
     sample = Sample.of(evidence)
     result = Rescored(gap(sample))
-    if result.before.value is None or result.before.value < AT_FLOOR:
+    if result.before.value is None or (sample.floor.measured and result.before.value < AT_FLOOR):
         return result
     for place, trial in enumerate(trials):
         if (why := scorer.missing(trial.change(0))) is not None:
@@ -207,6 +207,11 @@ def _tried(scorer: Scorer, evidence: TokenEvidence, trial: Trial, late: Callable
     if isinstance(trial.of, Family):
         return fitted(evidence, trial.of, score)
     return tried(evidence, trial.of, score)
+
+
+def longest_of(trace: Trace) -> int:
+    """How many tokens the longest sequence has, its prompt among them."""
+    return max(len(each.prompt_token_ids) + len(each.response_token_ids) for each in trace.records())
 
 
 def keys_of(sequence_id_N: Array, position_N: Array) -> Array:
