@@ -21,10 +21,11 @@ from ..plan import OtherTokens
 ENGINE = "transformers"
 _OVERRIDES, _SCALE = "hf_overrides", "attention_scale"
 _EPSILONS = ("rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon", "norm_epsilon", "norm_eps")
-_BASES = (1e4, 1e5, 5e5, 1e6, 1e7)
+_BASES = (1e4, 5e5, 1e6, 1e7)
 """Rotary bases that models have."""
 _FACTORS = (2.0, 4.0, 8.0)
 """Of an embedding that is scaled where the model's is not."""
+_SOFT_CAP = "attn_logit_softcapping"
 
 
 @dataclass(frozen=True)
@@ -51,12 +52,10 @@ class Change:
 
 
 class Trial(NamedTuple):
-    """A candidate, or a family of them, and what each is on the reference's side. `own` is the number that the
-    reference has already."""
+    """A candidate, or a family of them, and what each is on the reference's side."""
 
     of: Candidate | Family
     change: Callable[[float], Change]
-    own: float | None = None
 
     @property
     def cause(self) -> str:
@@ -105,8 +104,8 @@ def _beginnings(subject: Subject) -> Iterator[Trial]:
 
 def _sampler(subject: Subject) -> Iterator[Trial]:
     own = subject.temperature
-    values = [own * factor for factor in (0.5, 0.8, 1.0, 1.25, 2.0)]
-    yield Trial(Family("temperature", "temperature", values), lambda value: Change(temperature=value), own)
+    values = [own * factor for factor in (0.6, 0.9, 1.1, 1.6)]
+    yield Trial(Family("temperature", "temperature", values, own), lambda value: Change(temperature=value))
     sampling = subject.sampling
     if sampling.truncates and not sampling.min_p and not sampling.reweighs:
         cut = {"top_p": sampling.top_p, "top_k": sampling.top_k}
@@ -116,18 +115,18 @@ def _sampler(subject: Subject) -> Iterator[Trial]:
 
 def _numbers(subject: Subject) -> Iterator[Trial]:
     own = float(subject.spec.options.get(_SCALE, 1.0))
-    scales = [own * factor for factor in (0.25, 0.5, 1.0, 2.0, 4.0)]
+    scales = [own * factor for factor in (0.4, 0.8, 1.25, 2.5)]
     yield Trial(
-        Family("attention_scale", "attention scale", scales),
+        Family("attention_scale", "attention scale", scales, own),
         lambda value: Change(options=((_SCALE, repr(value)),)),
-        own,
     )
     text = _text(subject.config)
+    if text.get(_SOFT_CAP):
+        yield _one("attention_scale", "no soft cap", _overriding(subject, lambda value: {_SOFT_CAP: None})(0))
     key = next((key for key in _EPSILONS if text.get(key)), None)
     if key is not None:
-        epsilon = float(text[key])
-        values = sorted({epsilon, 1e-8, 1e-6, 1e-5, 1e-4, 1e-2, 1.0})
-        yield Trial(Family("norm", key, values), _overriding(subject, lambda value: {key: value}), epsilon)
+        family = Family("norm", key, (1e-4, 1e-2, 1e-1), float(text[key]))
+        yield Trial(family, _overriding(subject, lambda value: {key: value}))
 
 
 def _rotary(subject: Subject) -> Iterator[Trial]:
@@ -140,19 +139,16 @@ def _rotary(subject: Subject) -> Iterator[Trial]:
     def rotary(**values: Any) -> Mapping[str, Any]:
         return {"rope_parameters": values}
 
-    bases = sorted({*_BASES, base / 2, float(base), base * 2})
-    yield Trial(
-        Family("rope", "rope_theta", bases),
-        _overriding(subject, lambda value: rotary(rope_theta=value)),
-        float(base),
-    )
+    bases = sorted({*_BASES, base / 2, base * 2} - {float(base)})
+    family = Family("rope", "rope_theta", bases, float(base))
+    yield Trial(family, _overriding(subject, lambda value: rotary(rope_theta=value)))
     kind, factor = parameters.get("rope_type") or parameters.get("type") or "default", parameters.get("factor")
     if kind == "default":
         yield from (_scaled(subject, other) for other in ("linear", "yarn"))
     elif isinstance(factor, (int, float)):
-        factors = sorted({1.0, *_FACTORS, factor / 2, float(factor), factor * 2})
-        family = Family("rope", f"factor of the {kind} rotary scaling", factors)
-        yield Trial(family, _overriding(subject, lambda value: rotary(factor=value)), float(factor))
+        factors = sorted({1.0, *_FACTORS, factor / 2, factor * 2} - {float(factor)})
+        family = Family("rope", f"factor of the {kind} rotary scaling", factors, float(factor))
+        yield Trial(family, _overriding(subject, lambda value: rotary(factor=value)))
         change = _overriding(subject, lambda value: rotary(rope_type="default"))(0)
         yield _one("rope", "no rotary scaling", change)
 
@@ -163,8 +159,7 @@ def _scaled(subject: Subject, kind: str) -> Trial:
     def values(factor: float) -> Mapping[str, Any]:
         return {"rope_parameters": {"rope_type": kind, "factor": factor}}
 
-    family = Family("rope", f"factor of a {kind} rotary scaling", (1.0, *_FACTORS))
-    return Trial(family, _overriding(subject, values), 1.0)
+    return Trial(Family("rope", f"factor of a {kind} rotary scaling", _FACTORS, 1.0), _overriding(subject, values))
 
 
 def _window(subject: Subject) -> Iterator[Trial]:
@@ -183,9 +178,8 @@ def _window(subject: Subject) -> Iterator[Trial]:
     sizes = {2.0**power for power in range(2, 20) if 2**power < subject.longest}
     values = sorted(sizes | {min(own, float(subject.longest)), float(subject.longest)})
     yield Trial(
-        Family("window", "sliding_window", values, whole=True),
+        Family("window", "sliding_window", values, own, whole=True),
         _overriding(subject, lambda value: {"sliding_window": int(value), **more}),
-        own,
     )
 
 

@@ -198,7 +198,7 @@ def _tried(scorer: Scorer, evidence: TokenEvidence, trial: Trial, late: Callable
     key_N = keys_of(evidence.name_S.astype(np.int64)[evidence.sequence_N], evidence.position_N)
 
     def score(candidate: Candidate) -> Array:
-        if candidate.value is not None and candidate.value == trial.own:
+        if isinstance(trial.of, Family) and candidate.value == trial.of.own:
             return evidence.logp_pi_N
         if late():
             raise _LateError
