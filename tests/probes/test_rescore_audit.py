@@ -201,6 +201,11 @@ def test_candidates_are_those_that_the_model_and_the_run_have() -> None:
     }
 
 
+def test_the_raw_policy_has_no_candidate_of_the_sampler() -> None:
+    raw = {trial.cause for trial in trials(subject(sampling=Sampling(), temperature=None))}
+    assert {trial.cause for trial in trials(subject())} - raw == {"temperature", "truncation"}
+
+
 def test_candidates_of_suspected_causes_come_first() -> None:
     causes = [trial.cause for trial in trials(subject(), ["norm", "fp8_cache"])]
     assert causes[:2] == ["norm", "fp8_cache"]
@@ -240,15 +245,23 @@ def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rescore_audit, "ResidentWorker", lambda log_path: nullcontext(run_here))
 
 
-def case(model: str, directory: Path, behavior: str) -> Case:
-    settings = AuditSettings(
-        model=model,
-        behavior=behavior,
-        reference=ENGINE,
-        limit=4,
-        sampling={"samples": 1, "max_new_tokens": 32},
-    )
+def case(model: str, directory: Path, behavior: str, **changes: Any) -> Case:
+    known: dict[str, Any] = {"limit": 4, "sampling": {"samples": 1, "max_new_tokens": 40}}
+    settings = AuditSettings(model=model, behavior=behavior, reference=ENGINE, **known | changes)
     return Case(settings, directory, GAP, 1e-6, lambda event: None)
+
+
+@pytest.mark.slow
+def test_the_raw_policy_of_an_audit_is_what_is_scored(model: str, tmp_path: Path, in_process: None) -> None:
+    """Its sampler cuts off what the reference keeps, and that is no part of this gap."""
+    of_raw = case(
+        model, tmp_path, ENGINE, sampling={"samples": 1, "max_new_tokens": 24, "top_p": 0.5}, policy="raw"
+    )
+    found = rescore_audit.rescore(replace(of_raw, deadline=0.0))
+    assert found.proof is None
+    assert found.sentence.startswith("R is 0.")
+    with pytest.raises(CapabilityError, match="ids that the sampler kept"):
+        rescore_audit.rescore(case(model, tmp_path, ENGINE, policy="support"))
 
 
 @pytest.mark.slow

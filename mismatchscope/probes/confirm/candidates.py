@@ -65,13 +65,14 @@ class Trial(NamedTuple):
 @dataclass(frozen=True)
 class Subject:
     """What candidates depend on: the reference's SPEC, its model and that model's configuration as its file has it,
-    the sampler, what the reference divides its logits by, and the length of the longest sequence."""
+    the sampler, what the reference divides its logits by (None: the policy is the raw one), and the length of the
+    longest sequence."""
 
     spec: EngineSpec
     model: str
     config: Mapping[str, Any]
     sampling: Sampling
-    temperature: float
+    temperature: float | None
     longest: int
     adapter: str | None = None
 
@@ -104,6 +105,8 @@ def _beginnings(subject: Subject) -> Iterator[Trial]:
 
 def _sampler(subject: Subject) -> Iterator[Trial]:
     own = subject.temperature
+    if own is None:
+        return
     values = [own * factor for factor in (0.6, 0.9, 1.1, 1.6)]
     yield Trial(Family("temperature", "temperature", values, own), lambda value: Change(temperature=value))
     sampling = subject.sampling

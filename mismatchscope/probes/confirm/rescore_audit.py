@@ -12,8 +12,10 @@ from ...comparison.token_evidence import evidence_of
 from ...config import AuditSettings
 from ...diagnosis.evidence import TokenEvidence
 from ...engines.runtime.resident import ResidentWorker
-from ...engines.spec import parse_spec, with_adapter
+from ...engines.spec import EngineSpec, parse_spec, with_adapter
+from ...errors import CapabilityError
 from ...locking import DIRECTORY_LOCK, locked
+from ...records import Policy, Sampling
 from ...reports.confirmation_fields import Proof
 from ...traces.reader import Trace
 from ..plan import Comparison, Plan, Question, Setting
@@ -31,6 +33,10 @@ def rescore(case: Case) -> Found:
     reference that computes no candidates."""
     settings = case.limited()
     directory = case.directory / RESCORE
+    if settings.policy == "support":
+        raise CapabilityError(
+            "A policy on the ids that the sampler kept is not scored under candidates.", hint="--policy processed"
+        )
     trials(_subject(settings, {}, 0))  # refused before an engine starts
     drawn, reference = _pair(case, settings)
     config = reference.manifest.model.config or {}
@@ -64,8 +70,9 @@ def _pair(case: Case, settings: AuditSettings) -> tuple[Trace, Trace]:
     """The tokens as they were drawn, and the reference's scores of them: those that the other experiments use."""
     planned = plan_probe("repeat", settings)
     question: Question = planned.question
-    drawn = Setting("as drawn", "behavior", question.behavior, "rollout", drawn=True)
-    reference = Setting("trainer", "reference", question.reference, "prefill")
+    policy: Policy = "raw" if _is_raw(settings) else "processed"
+    drawn = Setting("as drawn", "behavior", question.behavior, "rollout", drawn=True, policy=policy)
+    reference = Setting("trainer", "reference", question.reference, "prefill", policy=policy)
     store, directory = case.directory / RUNS, case.directory / RESCORE
     for each in (store, directory):
         each.mkdir(parents=True, exist_ok=True)
@@ -75,14 +82,26 @@ def _pair(case: Case, settings: AuditSettings) -> tuple[Trace, Trace]:
         found = maker.make(plan)
     for error in found.errors.values():
         raise error
-    return found.source, found.traces[reference]
+    for why in found.left_out.values():
+        raise CapabilityError(f"The tokens cannot be scored again: {why}.")
+    return found.traces[drawn], found.traces[reference]
+
+
+def _is_raw(settings: AuditSettings) -> bool:
+    """Whether the audit is of the policy before the sampler's transforms, where it has any."""
+    return settings.policy == "raw" and settings.sampling.sampling().transforms
+
+
+def _spec(settings: AuditSettings) -> EngineSpec:
+    return with_adapter(parse_spec(settings.reference), settings.adapter)
 
 
 def _subject(settings: AuditSettings, config: dict[str, object], longest: int) -> Subject:
     sampling = settings.sampling.sampling()
-    spec = with_adapter(parse_spec(settings.reference), settings.adapter)
+    if _is_raw(settings):
+        return Subject(_spec(settings), settings.model, config, Sampling(), None, longest, settings.adapter)
     temperature = settings.reference_temperature or sampling.temperature or 1.0
-    return Subject(spec, settings.model, config, sampling, temperature, longest, settings.adapter)
+    return Subject(_spec(settings), settings.model, config, sampling, temperature, longest, settings.adapter)
 
 
 def _evidence(case: Case, settings: AuditSettings, drawn: Trace, reference: Trace) -> TokenEvidence:

@@ -48,7 +48,7 @@ class Scorer:
     spec: EngineSpec
     model: str
     adapter: str | None
-    temperature: float
+    temperature: float | None
     directory: Path
     on_event: Events
     run: RunJob
@@ -185,6 +185,9 @@ def rescored(
             raise
         except MismatchScopeError as error:
             result.refused.append(f"{trial.of.name}: {error.message}")
+            continue
+        if found.left.value is None:
+            result.refused.append(f"{trial.of.name}: too few tokens that were sampled are possible under it")
             continue
         result.found.append(found)
         result.changes[found.candidate] = trial.change(found.candidate.value or 0)
