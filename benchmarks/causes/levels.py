@@ -17,6 +17,11 @@ TITLES = {
 }
 
 
+EXPERIMENTS = "experiments"
+"""Not a level of evidence: what is left after whole distributions and two experiments at the most."""
+TITLES[EXPERIMENTS] = "and two experiments"
+
+
 def at(evidence: TokenEvidence, level: str) -> TokenEvidence:
     """What is seen of a case at a level."""
     if level != "full":

@@ -9,13 +9,13 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+import levels
 import store
 from answers import Looked, Records, said
 from cases import ROUNDING, Key
 from scoring import Said, Scored, score
 
 from mismatchscope.diagnosis.answer import Answer, answer_of
-from mismatchscope.diagnosis.catalogue import causes
 from mismatchscope.diagnosis.detector import MOST_IN_A_SET
 from mismatchscope.diagnosis.narrowing import (
     OF_EXPERTS,
@@ -23,11 +23,10 @@ from mismatchscope.diagnosis.narrowing import (
     OF_SEVERAL_DEVICES,
     Narrowing,
     every_cause,
+    is_of_the_log,
 )
 
 MOST_RUN = 2
-LEVEL = "full"
-AFTER = "and two experiments"
 
 
 def narrowed(looked: Sequence[Looked], table: Records, cache: Path, jobs: int) -> list[Scored]:
@@ -36,7 +35,7 @@ def narrowed(looked: Sequence[Looked], table: Records, cache: Path, jobs: int) -
 
     Cases with two faults, and those whose fault is of the log alone, are scored as they were without experiments.
     """
-    chosen = [each for each in looked if each.level == LEVEL and each.key.number == 0]
+    chosen = [each for each in looked if each.level == levels.LEVELS[-1] and each.key.number == 0]
     groups: dict[tuple[str, str], list[Looked]] = {}
     for each in chosen:
         groups.setdefault((each.key.model, each.key.stack), []).append(each)
@@ -54,7 +53,7 @@ def _group(looked: Sequence[Looked], table: Records, cache: Path) -> list[Scored
     torch.set_num_threads(1)
     results = Results(cache)
     return [
-        replace(score(each.key, each.truth, each.level, _narrowed(each, table, results)), level=AFTER)
+        replace(score(each.key, each.truth, each.level, _narrowed(each, table, results)), level=levels.EXPERIMENTS)
         for each in looked
     ]
 
@@ -76,7 +75,7 @@ def _narrowed(looked: Looked, table: Records, results: Results) -> Said:
         if name is None:
             break
         narrowing.tell(name, results.of(looked.key, name))
-    of_the_log = tuple(each.causes for each in given.named if _is_of_the_log(each.causes))
+    of_the_log = tuple(each.causes for each in given.named if all(map(is_of_the_log, each.causes)))
     left = tuple(narrowing.remaining)
     if left == (ROUNDING,):
         return replace(before, causes=of_the_log, rounding=True, fault=False, confidence=None)
@@ -89,13 +88,9 @@ def _suspected(given: Answer) -> list[str] | None:
     if given.code in ("ordinary_rounding", "identical"):
         return None
     named = [each.causes for each in given.named]
-    if named and all(map(_is_of_the_log, named)):
+    if named and all(all(map(is_of_the_log, each)) for each in named):
         return None
-    return list(dict.fromkeys(cause for each in named if not _is_of_the_log(each) for cause in each))
-
-
-def _is_of_the_log(named: Sequence[str]) -> bool:
-    return all(causes()[cause].experiment == "log" for cause in named)
+    return list(dict.fromkeys(cause for each in named for cause in each if not is_of_the_log(cause)))
 
 
 class Results:

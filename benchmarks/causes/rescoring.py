@@ -24,14 +24,14 @@ from mismatchscope.diagnosis.sample import PRIOR, Sample
 from mismatchscope.diagnosis.statistics.size import gap
 from mismatchscope.probes.confirm.found import NONE
 
-SEQUENCES = 12
+SEQUENCES = 10
 """That are scored again."""
 FAMILIES = (
     Family("temperature", "temperature", (0.6, 0.9, 1.1, 1.6), own=1.0),
-    Family("rope", "base", (0.05, 0.5, 2.0, 20.0), own=1.0),
-    Family("rope", "scaling factor", (0.5, 0.8, 1.25, 2.0), own=1.0),
-    Family("attention_scale", "scale", (0.4, 0.8, 1.25, 2.5), own=1.0),
-    Family("attention_scale", "soft cap", (3.0, 12.0, 50.0, 200.0)),
+    Family("rope", "base", (0.2, 5.0), own=1.0),
+    Family("rope", "scaling factor", (0.6, 1.7), own=1.0),
+    Family("attention_scale", "scale", (0.5, 2.0), own=1.0),
+    Family("attention_scale", "soft cap", (5.0, 30.0, 200.0)),
     Family("window", "window", (16, 32, 64, 128), whole=True),
 )
 """Those of which the value without a change does not differ by model; the epsilon of the norms does."""
@@ -62,7 +62,7 @@ class Rescoring:
         return [self._of("context", name) for name in WITH_BOS] if self.policy.model.has_bos else []
 
     def _tried(self) -> Iterator[Tried]:
-        epsilon = Family("norm", "epsilon", (1e-4, 1e-2, 1e-1), own=self.policy.epsilon)
+        epsilon = Family("norm", "epsilon", (1e-4, 1e-2), own=self.policy.epsilon)
         for family in (*FAMILIES, epsilon):
             yield fitted(self.evidence, family, self._score)
         yield from self.beginnings or [self._of("context", ADDED)]

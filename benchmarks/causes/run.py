@@ -5,7 +5,8 @@
 
 Makes the cases that are not in the cache, asks the detectors of each at six levels of evidence, and prints tables
 of what they said. The development part also writes how often each detector was right to mismatchscope/diagnosis/
-precision.json, which the package reads; the held-out part is only reported. Both are in results/causes.md.
+precision.json, which the package reads; the held-out part is only reported, with what experiments add. Both are in
+results/causes.md.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import make  # noqa: E402
 import report  # noqa: E402
 from answers import answer, answer_across, look, tally  # noqa: E402
 from cases import keys  # noqa: E402
+from narrow import narrowed  # noqa: E402
 
 PRECISION = ROOT / "mismatchscope" / "diagnosis" / "precision.json"
 
@@ -42,7 +44,8 @@ def main() -> None:
         PRECISION.write_text(json.dumps({"detectors": table}, indent=1, sort_keys=True) + "\n")
         scored = answer_across(looked)
     else:
-        scored = list(answer(looked, json.loads(PRECISION.read_text())["detectors"]))
+        table = json.loads(PRECISION.read_text())["detectors"]
+        scored = [*answer(looked, table), *narrowed(looked, table, chosen.cache, chosen.jobs)]
     report.write(chosen.output, chosen.part, scored, sum(os.times()[:4]), chosen.cases)
 
 

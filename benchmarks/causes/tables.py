@@ -6,12 +6,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 
-from levels import LEVELS, TITLES
+from levels import EXPERIMENTS, LEVELS, TITLES
 from scipy.stats import binomtest
 from scoring import OUTCOMES, Scored, answer_label, label, points, severity_band
 
 BANDS = ("hidden, < 1.25", "faint, 1.5 – 3", "clear, 3 – 30", "gross, > 30")
-ALONE: dict[str, float] = {"sampled": 0.5, "metadata": 0.65, "full": 0.75}
+ALONE: dict[str, float] = {"sampled": 0.5, "metadata": 0.65, "full": 0.75, EXPERIMENTS: 0.85}
 WRONG, FALSE_ALARMS, CONFIDENCE = 0.05, 0.02, 0.05
 """What the diagnosis is to reach: named alone and right at the least, wrong, and controls called a fault, at the
 most, and how far a stated confidence may be from what happens."""
@@ -49,8 +49,10 @@ def by(scored: Sequence[Scored], key: Callable[[Scored], str], order: Sequence[s
 def by_level(scored: Sequence[Scored]) -> str:
     """Cases that have a fault which shows."""
     faults = [each for each in scored if not each.truth.hidden]
-    groups = [(TITLES[level], [each for each in faults if each.level == level]) for level in LEVELS]
-    return outcomes(groups, "evidence")
+    levels = (*LEVELS, EXPERIMENTS)
+    return outcomes(
+        [(TITLES[level], [each for each in faults if each.level == level]) for level in levels], "evidence"
+    )
 
 
 def against_bars(scored: Sequence[Scored]) -> str:
@@ -61,7 +63,7 @@ def against_bars(scored: Sequence[Scored]) -> str:
         if total:
             lines.append(f"| {what} | {bar} | {share(count, total)} | {'kept' if kept else '**missed**'} |")
 
-    for level in LEVELS:
+    for level in (*LEVELS, EXPERIMENTS):
         faults = [each for each in scored if each.level == level and not each.truth.hidden]
         alone = sum(each.outcome == "right alone" for each in faults)
         wrong = sum(each.outcome == "wrong" for each in faults)
@@ -75,7 +77,7 @@ def against_bars(scored: Sequence[Scored]) -> str:
                 alone >= bar * len(faults),
             )
         row(f"wrong, {TITLES[level]}", f"≤ {100 * WRONG:.0f} %", wrong, len(faults), wrong <= WRONG * len(faults))
-    for level in LEVELS:
+    for level in (*LEVELS, EXPERIMENTS):
         sound = [each for each in scored if each.level == level and not each.truth.causes]
         called = sum(each.outcome == "called a fault" for each in sound)
         kept = called <= FALSE_ALARMS * len(sound)

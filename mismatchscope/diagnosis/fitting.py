@@ -23,8 +23,9 @@ _APART = 1.5
 """In floors: members that differ by less have a slope of rounding."""
 _HELPS = 0.98
 """Times the gap: a step that leaves more has not helped."""
-_PROMISING = 0.7
-"""Times the gap without a change: a member that leaves less is worth half a step where a whole one was too long."""
+_PROMISING, _WORTH = 0.7, 0.95
+"""Times the gap without a change: a member that leaves less is worth half a step where a whole one was too long. A
+whole number is looked for where one of the values leaves less than the other."""
 
 
 def fitted(evidence: TokenEvidence, family: Family, score: Score, *, steps: int = 8) -> Tried:
@@ -34,11 +35,12 @@ def fitted(evidence: TokenEvidence, family: Family, score: Score, *, steps: int 
     long as they help. Of whole numbers, the valley between the neighbours of the best value is halved.
     """
     fit = _Fit(evidence, family, score)
-    if family.whole:
-        _halve(lambda value: fit.member(value).off, family.values)
-        return fit.found[fit.best]
     for value in family.values:
         fit.member(value)
+    if family.whole:
+        if fit.size(fit.best) < _WORTH * fit.size_before:
+            _halve(lambda value: fit.member(value).off, family.values)
+        return fit.found[fit.best]
     if family.own is not None:
         fit.know(family.own)
     near: set[float] = set()
@@ -79,6 +81,11 @@ class _Fit:
         return float("inf") if self.found[value].left.value is None else float(np.mean(np.abs(self.z_N[value])))
 
     @property
+    def size_before(self) -> float:
+        """The same without a change."""
+        return float(np.mean(np.nan_to_num(np.abs(self.before.z_N), nan=0.0)))
+
+    @property
     def best(self) -> float:
         return min(self.found, key=self.size)
 
@@ -95,8 +102,7 @@ class _Fit:
         slope_N = (z_N - self.z_N[other]) / math.log(best / other)
         length = float(np.clip(_least_deviation(slope_N, -z_N), -_FARTHEST, _FARTHEST))
         least = self.size(best)
-        shares = (1.0, 0.5) if least < _PROMISING * float(np.nanmean(np.abs(self.before.z_N))) else (1.0,)
-        for share in shares:
+        for share in (1.0, 0.5) if least < _PROMISING * self.size_before else (1.0,):
             following = best * math.exp(share * length)
             if following in self.found:
                 return False

@@ -9,7 +9,6 @@ from .catalogue import ROUNDING, causes, experiments
 from .decisions import decision, excluded_on_average
 
 _OF_THE_LOG = "log"
-"""What only the writer of a log can do wrong, no engine."""
 _OF_A_RUN = frozenset({"staleness", "worker", "weights_changed_in_response"})
 """What takes a run with several workers or versions of the weights: two engines have none of it."""
 OF_EXPERTS = frozenset({"routing", "routing_replay", "expert"})
@@ -17,11 +16,15 @@ OF_RECURRENT_LAYERS = frozenset({"recurrent_state"})
 OF_SEVERAL_DEVICES = frozenset({"reductions"})
 
 
+def is_of_the_log(cause: str) -> bool:
+    """Whether only the writer of a log can do it, no engine."""
+    return cause != ROUNDING and causes()[cause].experiment == _OF_THE_LOG
+
+
 def every_cause(impossible: Set[str] = frozenset()) -> list[str]:
     """What two engines can do wrong, and ordinary rounding, without what is `impossible` for this model."""
     left_out = _OF_A_RUN | impossible
-    possible = (code for code, cause in causes().items() if cause.experiment != _OF_THE_LOG)
-    return [*(code for code in possible if code not in left_out), ROUNDING]
+    return [*(code for code in causes() if code not in left_out and not is_of_the_log(code)), ROUNDING]
 
 
 def ranked_experiments(remaining: Sequence[str], names: Sequence[str]) -> list[str]:

@@ -19,6 +19,7 @@ from mismatchscope.probes.confirm.case import Case
 from mismatchscope.probes.confirm.confirm import confirm
 from mismatchscope.probes.confirm.experiments import share_of
 from mismatchscope.probes.confirm.found import MOST, NONE, UNCLEAR, Found
+from mismatchscope.probes.confirm.impossible import impossible
 from mismatchscope.probes.confirm.settings import Closing
 from mismatchscope.reports.confirmation_fields import Proof
 
@@ -177,3 +178,28 @@ def test_the_engines_themselves_prove_a_planted_setting(tmp_path: Path) -> None:
     assert found.proof.after.high is not None
     assert found.proof.before.low is not None
     assert found.proof.after.high < 0.01 * found.proof.before.low
+
+
+def test_what_only_the_writer_of_a_log_can_do_is_not_put_to_engines(tmp_path: Path, scripted: Any) -> None:
+    run = scripted(weights="head")
+    found = confirm(case(tmp_path), ["filler"])
+    assert not run
+    assert found.sentence.startswith("Nothing to run: ")
+    confirmed = confirm(case(tmp_path), ["filler", "head"])
+    assert confirmed.remaining == ["head"]
+
+
+@pytest.mark.parametrize(
+    ("model", "changes", "expected"),
+    [
+        ("demo:dense", {}, {"routing", "routing_replay", "expert", "recurrent_state", "reductions"}),
+        ("demo:moe", {}, {"recurrent_state", "reductions"}),
+        ("demo:moe", {"behavior": "vllm:tensor_parallel_size=2"}, {"recurrent_state"}),
+        ("a/model/elsewhere", {}, set()),
+    ],
+)
+def test_what_a_model_cannot_have_is_no_cause(model: str, changes: dict[str, str], expected: set[str]) -> None:
+    asked = settings(**{"behavior": "vllm", "reference": "transformers"} | changes).model_copy(
+        update={"model": model}
+    )
+    assert impossible(asked) == expected

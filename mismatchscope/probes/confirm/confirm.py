@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 
 from ...diagnosis.catalogue import ROUNDING, causes, experiments
 from ...diagnosis.decisions import RESCORED, Decision, causes_of_setting, decision
-from ...diagnosis.narrowing import Narrowing, every_cause
+from ...diagnosis.narrowing import Narrowing, every_cause, is_of_the_log
 from ...errors import DiskFullError, MismatchScopeError
 from ...reports.confirmation_fields import Confirmation, ExperimentStep, Proof
 from ...reports.text import estimate, number
 from .case import NO_TIME, Case
 from .experiments import EXPERIMENTS
+from .impossible import impossible
 from .rescore_audit import RESCORE
 from .settings import closing_change
 
@@ -28,12 +29,16 @@ def confirm(case: Case, suspected: Sequence[str]) -> Confirmation:
     The settings that differ are tried first: what closes the gap is proved, whatever was suspected. Raises
     `DiskFullError`. What an experiment cannot do on these engines is its step's matter.
     """
-    suspected = list(suspected) or every_cause()
+    if suspected and all(map(is_of_the_log, suspected)):
+        titles = " or ".join(map(_title, suspected))
+        return Confirmation(f"Nothing to run: what writes the log does this ({titles}).", None, list(suspected), [])
+    every = every_cause(impossible(case.settings))
+    suspected = [cause for cause in suspected if not is_of_the_log(cause)] or every
     first, proof = _settings(case, suspected)
     if proof is not None:
         withdrawn = not set(first.remaining) <= set(suspected)
         return _concluded(case, [first], proof, withdrawn)
-    steps, narrowing = [first], Narrowing(list(first.remaining), list(EXPERIMENTS), every_cause())
+    steps, narrowing = [first], Narrowing(list(first.remaining), list(EXPERIMENTS), every)
     while (name := narrowing.following() or _proving(narrowing)) is not None:
         step, proof = _run(case, name, narrowing.remaining)
         if step.status == "told" and step.result is not None:

@@ -17,12 +17,13 @@ from ...reports.text import count
 from .candidates import Subject, trials
 from .case import Case
 from .experiments import EXPERIMENTS
+from .impossible import impossible
 from .rescore_audit import RESCORE
 
 
 def experiments_text(suspected: Sequence[str], case: Case) -> str:
     """Of an audit: what is tried first, and what each experiment is about."""
-    return "\n".join(_lines(list(suspected) or every_cause(), case)) + "\n"
+    return "\n".join(_lines(list(suspected) or every_cause(impossible(case.settings)), case)) + "\n"
 
 
 def _lines(suspected: Sequence[str], case: Case) -> Iterator[str]:
