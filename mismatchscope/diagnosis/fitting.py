@@ -17,18 +17,17 @@ from .sample import Sample
 
 _NEAR = 0.05
 """On the logarithm of the number: two members that near have a slope of the place; one from afar leads astray."""
-_FARTHEST = math.log(4)
+_FARTHEST = math.log(10)
 """Of a step on the logarithm: z is not linear farther away."""
 _APART = 1.5
 """In floors: members that differ by less have a slope of rounding."""
 _HELPS = 0.98
 """Times the gap: a step that leaves more has not helped."""
-_PROMISING, _WORTH = 0.7, 0.95
-"""Times the gap without a change: a member that leaves less is worth half a step where a whole one was too long. A
-whole number is looked for where one of the values leaves less than the other."""
+_WORTH = 0.95
+"""Times the gap without a change: a whole number is looked for where one of the values leaves less."""
 
 
-def fitted(evidence: TokenEvidence, family: Family, score: Score, *, steps: int = 8) -> Tried:
+def fitted(evidence: TokenEvidence, family: Family, score: Score, *, steps: int = 5) -> Tried:
     """The member that leaves least, by the mean of |z|: a few tokens that are far off lead astray.
 
     From the best of the family's values, or its own, up to `steps` of Newton's on the logarithm of the number, as
@@ -43,15 +42,12 @@ def fitted(evidence: TokenEvidence, family: Family, score: Score, *, steps: int 
         return fit.found[fit.best]
     if family.own is not None:
         fit.know(family.own)
-    near: set[float] = set()
     for _ in range(steps):
         best = fit.best
-        other = fit.neighbour(best)
-        apart = math.log(other / best)
-        if abs(apart) > _NEAR and best not in near:
-            near.add(best)
-            fit.member(best * math.exp(apart / 8))
-        elif not fit.step(best, other):
+        if abs(math.log(fit.neighbour(best) / best)) > _NEAR:
+            fit.member(best * (fit.neighbour(best) / best) ** (1 / 16))
+            best = fit.best
+        if not fit.step(best, fit.neighbour(best)):
             break
     return fit.found[fit.best]
 
@@ -97,12 +93,13 @@ class _Fit:
         return next(apart, others[-1])
 
     def step(self, best: float, other: float) -> bool:
-        """To where Σ |z| would be least, were z linear in the logarithm of the number; whether that helped."""
+        """To where Σ |z| would be least, were z linear in the logarithm of the number, or half as far; whether that
+        helped."""
         z_N = self.z_N[best]
         slope_N = (z_N - self.z_N[other]) / math.log(best / other)
         length = float(np.clip(_least_deviation(slope_N, -z_N), -_FARTHEST, _FARTHEST))
         least = self.size(best)
-        for share in (1.0, 0.5) if least < _PROMISING * self.size_before else (1.0,):
+        for share in (1.0, 0.5):
             following = best * math.exp(share * length)
             if following in self.found:
                 return False
