@@ -21,6 +21,11 @@ _RANKS = 0.3
 _PURE = 0.78
 """Intraclass correlation of z over equal pairs of tokens, without the part of rounding: 0.77 to 0.96 of a head that
 was planted, 0.5 to 0.75 of older weights, which change states as well."""
+_OF_TOKENS, _OF_TOKENS_ALONE = 0.48, 0.7
+"""Intraclass correlation from which on a gap is a function of the token: the second where it has a course along the
+response too, as that of weights which changed within it, with up to 0.6."""
+_COURSE = 0.7
+"""Exponent of |z| over the position."""
 _FEW_RESPONSES = 3
 _GROWS, _FALLS = 0.6, 0.3
 """Exponents of |z| over the position that are a course."""
@@ -68,9 +73,11 @@ def function_of_the_token(sample: Sample) -> Finding | None:
         return None
     bigrams, tokens, previous = found
     assert bigrams.value is not None and tokens.value is not None and previous.value is not None
+    # Rounding repeats with no token: where no floor was measured, what repeats says more than a size.
+    if sample.floor.measured and size.value < _BEYOND:
+        return None
     if (
-        size.value < _BEYOND
-        or min(bigrams.value, tokens.value) < 0.48
+        min(bigrams.value, tokens.value) < (_OF_TOKENS if _has_no_course(sample) else _OF_TOKENS_ALONE)
         or not (bigrams.above(0.2) and tokens.above(0.2))
         or previous.value > 0.25
         or mixed.value > 0.09
@@ -83,7 +90,8 @@ def function_of_the_token(sample: Sample) -> Finding | None:
     causes = ("head",) if spread < 1.25 else ("vocabulary_rows",) if spread > 1.45 else ("head", "vocabulary_rows")
     shape = "of all tokens alike" if causes == ("head",) else "of some tokens more than of others"
     # Rounding has its part of z², and no part in what equal tokens have in common.
-    if bigrams.value / (1 - 1 / size.value**2) < _PURE and _may_be_stale(sample):
+    rounding = 1 / size.value**2 if sample.floor.measured else 0.0
+    if bigrams.value / (1 - rounding) < _PURE and _may_be_stale(sample):
         causes += ("stale_weights",)
     return Finding(
         causes=causes,
@@ -94,6 +102,12 @@ def function_of_the_token(sample: Sample) -> Finding | None:
         null=0.0,
         explained_N=sample.live_N,
     )
+
+
+def _has_no_course(sample: Sample) -> bool:
+    """Whether |z| neither grows nor falls steadily along the response: what the token alone makes does not."""
+    course = growth(sample)
+    return course is None or abs(course[0]) < _COURSE or abs(course[1]) < 4
 
 
 def _may_be_stale(sample: Sample) -> bool:

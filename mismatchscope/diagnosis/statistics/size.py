@@ -75,6 +75,13 @@ def energy_below(sample: Sample) -> float | None:
 
 
 @statistic
+def share_below(sample: Sample) -> Stat:
+    """Share of tokens with p < 0.9 where π is below μ, however little: about a half where only rounding differs,
+    whatever its size."""
+    return share(int(np.count_nonzero(sample.z_N < 0)), int(np.count_nonzero(sample.scaled_N)))
+
+
+@statistic
 def upper_tail(sample: Sample) -> float | None:
     """The 0.99-quantile of z in floors: how far above μ a π gets."""
     z_M = sample.z_N[sample.scaled_N]
