@@ -13,6 +13,7 @@ import torch
 from architectures import EOS
 from bench import Array
 from draws import Sampler, processed
+from faults_of_the_context import SYSTEM_TEXT
 from policy import Attention, Policy, Rows, Run
 from weights import eight_bits, to_eight_bits
 from workshop import Planted, Workshop
@@ -66,6 +67,8 @@ class Rescoring:
         for family in (*FAMILIES, epsilon):
             yield fitted(self.evidence, family, self._score)
         yield from self.beginnings or [self._of("context", ADDED)]
+        for text in SYSTEM_TEXT:
+            yield self._of("context", text)
         if self.plant.cause[0] == "truncation":
             yield self._of("truncation", "the kept set of the sampler's settings")
         for cause, name in (("fp8_weights", "by tensor"), ("fp8_weights", "by channel"), ("fp8_cache", "fp8")):
@@ -101,10 +104,20 @@ class Rescoring:
 
     def _score(self, candidate: Candidate) -> Array:
         """Log-probs of the same tokens from the sound side under a candidate."""
+        if candidate.cause == "fp8_cache":
+            return self._in_their_batches(candidate)
         rows, run = _changed(candidate, self._rows, self._run, self.policy)
         logp_NV = self._sampled(candidate, self._scored(rows, run))
         token_N = self.made.columns.token_N[np.isin(self.made.columns.sequence_N, self._chosen)]
         return logp_NV[np.arange(len(token_N)), torch.from_numpy(token_N)].numpy().astype(np.float64)
+
+    def _in_their_batches(self, candidate: Candidate) -> Array:
+        """The same among all sequences: the scale of a cache in eight bits is planted by batch."""
+        columns = self.made.columns
+        rows, run = _changed(candidate, self.bench.rows, self._run, self.policy)
+        logp_NV = self.policy.logp(rows, run).numpy()
+        logp_N = logp_NV[np.arange(len(columns.token_N)), columns.token_N].astype(np.float64)
+        return logp_N[np.isin(columns.sequence_N, self._chosen)]
 
     def _sampled(self, candidate: Candidate, logp_NV: torch.Tensor) -> torch.Tensor:
         """After a candidate's temperature, or on the kept set of the sampler that the settings name."""
@@ -132,9 +145,11 @@ def _changed(candidate: Candidate, rows: Rows, run: Run, policy: Policy) -> tupl
     match candidate.cause, candidate.name:
         case "context", "BOS doubled" | "BOS added":
             return rows.behind([[EOS]] * len(rows.ids_S)), run
-        case "context", _:
+        case "context", "BOS missing":
             ids_S = tuple(ids[1:] for ids in rows.ids_S)
             return Rows(ids_S, tuple(start - 1 for start in rows.start_S)), run
+        case "context", text:
+            return rows.behind([policy.model.ids(text)] * len(rows.ids_S)), run
         case "norm", _:
             return rows, run.but(epsilon=value)
         case "rope", "base":

@@ -27,7 +27,7 @@ _WORTH = 0.95
 """Times the gap without a change: a whole number is looked for where one of the values leaves less."""
 
 
-def fitted(evidence: TokenEvidence, family: Family, score: Score, *, steps: int = 5) -> Tried:
+def fitted(evidence: TokenEvidence, family: Family, score: Score, *, steps: int = 8) -> Tried:
     """The member that leaves least, by the mean of |z|: a few tokens that are far off lead astray.
 
     From the best of the family's values, or its own, up to `steps` of Newton's on the logarithm of the number, as
@@ -43,10 +43,8 @@ def fitted(evidence: TokenEvidence, family: Family, score: Score, *, steps: int 
     if family.own is not None:
         fit.know(family.own)
     for _ in range(steps):
+        fit.look_near(fit.best)
         best = fit.best
-        if abs(math.log(fit.neighbour(best) / best)) > _NEAR:
-            fit.member(best * (fit.neighbour(best) / best) ** (1 / 16))
-            best = fit.best
         if not fit.step(best, fit.neighbour(best)):
             break
     return fit.found[fit.best]
@@ -88,9 +86,20 @@ class _Fit:
     def neighbour(self, best: float) -> float:
         """The member next to the best one whose z differs by more than rounding, or the farthest."""
         others = sorted((v for v in self.found if v != best), key=lambda value: abs(math.log(value / best)))
-        floor = self.before.floor.value
-        apart = (v for v in others if np.std(self.z_N[v] - self.z_N[best]) > _APART * floor)
-        return next(apart, others[-1])
+        return next((v for v in others if self.are_apart(best, v)), others[-1])
+
+    def are_apart(self, one: float, other: float) -> bool:
+        """Whether z of two members differs by more than rounding."""
+        return bool(np.std(self.z_N[one] - self.z_N[other]) > _APART * self.before.floor.value)
+
+    def look_near(self, best: float) -> None:
+        """Score a member that is near enough for a slope of the place, and far enough for one beyond rounding."""
+        apart = math.log(self.neighbour(best) / best)
+        for share in (1 / 16, 1 / 4) if abs(apart) > _NEAR else ():
+            near = best * math.exp(share * apart)
+            self.member(near)
+            if self.are_apart(best, near):
+                break
 
     def step(self, best: float, other: float) -> bool:
         """To where Σ |z| would be least, were z linear in the logarithm of the number, or half as far; whether that
