@@ -19,6 +19,14 @@ _OLDER = frozenset({"stale_weights", "staleness", "worker"})
 _TENSORS = frozenset({"stale_weights", "head", "vocabulary_rows", "expert", "adapter", "fp8_weights"})
 _OF_ROUNDING = frozenset({ROUNDING, "head_precision", "routing", "reductions", "batch"})
 _SEEN_BY_ATTENTION = frozenset({"rope", "window", "chunked_prefill", "packing", "stale_prefix"})
+_OF_THE_PATH = frozenset(
+    {
+        *("fp8_cache", "recurrent_state", "chunked_prefill", "stale_prefix", "window", "attention_scale"),
+        *(ROUNDING, "routing", "batch"),
+    }
+)
+"""What one engine can compute otherwise a token at a time than all at once: by its cache or its state, by a fault
+of one of its kernels, and by sums in another order, in other batches."""
 _OF_A_STATE_ALONE = frozenset(
     {
         *("stale_weights", "head", "vocabulary_rows", "expert", "fp8_weights", "norm", "dropout"),
@@ -67,7 +75,7 @@ DECISIONS: Mapping[tuple[str, str], Decision] = {
     ("repeat", "none"): Decision(excluded=frozenset({"dropout", "reductions"})),
     ("repeat", "most"): Decision(kept=frozenset({"dropout", "reductions", "batch", "routing"})),
     ("path", "none"): Decision(excluded=frozenset({"recurrent_state", "fp8_cache"})),
-    ("path", "most"): Decision(kept=frozenset({"recurrent_state", "fp8_cache", "chunked_prefill", ROUNDING})),
+    ("path", "most"): Decision(kept=_OF_THE_PATH),
     ("alone", "none"): Decision(excluded=frozenset({"batch", "packing", "padding"})),
     ("alone", "most"): Decision(kept=frozenset({"batch", "packing", "padding"})),
     ("float32", "most"): Decision(kept=_OF_ROUNDING),
@@ -98,7 +106,7 @@ _KEYS: tuple[tuple[str, frozenset[str]], ...] = (
     ("*tensor_parallel_size", frozenset({"reductions"})),
     ("train_mode", frozenset({"dropout"})),
     ("padding", frozenset({"padding", "packing"})),
-    ("path", frozenset({"fp8_cache", "recurrent_state", ROUNDING})),
+    ("path", _OF_THE_PATH),
     ("attn*", frozenset({ROUNDING, "attention_scale"})),
     ("enforce_eager", frozenset({ROUNDING})),
     ("compile", frozenset({ROUNDING})),

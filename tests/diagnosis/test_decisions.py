@@ -43,6 +43,12 @@ def test_one_token_contexts_part_weights_from_attention() -> None:
     assert decision("context", "stays").over(suspected) == ["stale_weights", "attention_scale", "norm"]
 
 
+def test_a_path_that_closes_the_gap_leaves_what_the_experiment_of_the_path_does() -> None:
+    of_the_path = causes_of_setting("path", None)
+    assert decision("path", "most").over(CAUSES) == [cause for cause in CAUSES if cause in of_the_path]
+    assert {"chunked_prefill", "window", "stale_prefix"} < of_the_path
+
+
 def test_several_candidates_that_close_a_gap_are_all_left() -> None:
     assert decision("rescore", "rope or norm").over(["head", "norm", "rope"]) == ["norm", "rope"]
 

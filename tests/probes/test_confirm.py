@@ -148,6 +148,17 @@ def test_a_setting_that_closes_the_gap_is_proof(tmp_path: Path, scripted: Any) -
     )
 
 
+def test_a_path_that_closes_the_gap_is_no_proof_of_rounding_where_a_boundary_is_suspected(
+    tmp_path: Path, scripted: Any
+) -> None:
+    proof = Proof("path=prefill", GAP, Interval(1e-4, 5e-5, 2e-4))
+    scripted(Closing("Set path=prefill.", proof, (("path", None),)))
+    found = confirm(case(tmp_path), ["chunked_prefill", "window", "context"])
+    assert (found.cause, found.remaining, found.withdrawn) == (None, ["chunked_prefill", "window"], False)
+    assert "rounding" not in found.sentence
+    assert confirm(case(tmp_path), [ROUNDING]).cause == ROUNDING
+
+
 def test_proof_of_something_that_was_not_suspected_withdraws_what_was(tmp_path: Path, scripted: Any) -> None:
     proof = Proof("dtype=float32", GAP, Interval(1e-8, 0.0, 1e-7))
     scripted(Closing("Set dtype=float32.", proof, (("dtype", "bfloat16"),)))
