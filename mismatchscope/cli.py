@@ -13,9 +13,7 @@ import functools
 import inspect
 import signal
 import sys
-import traceback
 from collections.abc import Callable
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -38,7 +36,7 @@ from .commands import (
 )
 from .commands.interruption import signal_of
 from .commands.terminal import show_error, terminal
-from .errors import MismatchScopeError, UsageError
+from .errors import MismatchScopeError, UsageError, unexpected
 
 app = typer.Typer(
     name="mismatchscope",
@@ -137,10 +135,7 @@ def _with_exit_code(function: Callable[..., None]) -> Callable[..., None]:
             show_error("There is not enough memory for this.", "fewer tokens at once, or a machine with more of it")
             raise typer.Exit(3) from None
         except Exception as error:
-            # Never the message: it may quote a prompt or a key.
-            where = traceback.extract_tb(error.__traceback__)[-1]
-            place = f"{Path(where.filename).name}:{where.lineno}"
-            show_error(f"Unexpected {type(error).__name__} at {place}.", "add --debug to see all of it")
+            show_error(f"Unexpected {unexpected(error)}.", "add --debug to see all of it")
             raise typer.Exit(3) from None
 
     return run

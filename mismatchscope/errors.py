@@ -30,7 +30,8 @@ from __future__ import annotations
 import re
 import shlex
 import sys
-from pathlib import PurePath
+import traceback
+from pathlib import Path, PurePath
 
 from .credentials import masked
 from .foreign_text import printable, printable_lines
@@ -52,6 +53,13 @@ class MismatchScopeError(Exception):
         self.hint = None if hint is None else printable(masked(hint))
         self.log_tail = printable_lines(masked(log_tail))
         self.log_path = log_path
+
+
+def unexpected(error: Exception) -> str:
+    """`ValueError at pair.py:12`: an error that nobody raised on purpose, without its message, which may quote a
+    prompt or a key."""
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__} at {Path(where.filename).name}:{where.lineno}"
 
 
 class UsageError(MismatchScopeError):

@@ -11,7 +11,7 @@ from .. import __version__
 from ..comparison.alarms import heavy_weights_alarm, leak_alarm
 from ..comparison.chart_data import chart_data_of
 from ..comparison.context import Context
-from ..comparison.diagnosed import diagnosis_fields
+from ..comparison.diagnosed import with_diagnosis
 from ..comparison.pair import PolicyPair
 from ..comparison.reading import per_response_of
 from ..comparison.reduction import reduce_alpha
@@ -112,7 +112,6 @@ def report_of(
         native_metrics=metrics,
         sequences=statistics.sequences_shown.results(),
         **over_the_run,
-        **diagnosis_fields(statistics.token_sample.evidence(), statistics.token_sample.contradictions),
         provenance=Provenance(
             behavior=_side(log, "behavior"),
             reference=_side(log, "reference"),
@@ -123,6 +122,8 @@ def report_of(
             tool_version=__version__,
         ),
     )
+    tokens = statistics.token_sample
+    report = with_diagnosis(report, tokens.evidence, tokens.contradictions)
     return report.with_prompt_sums(prompt_sums_of(figures, statistics.pair))
 
 

@@ -94,9 +94,16 @@ _RESCORED = tuple(
     for part in ("affected", "others")
     for model in ("", "-model", *(f"-candidate-{number}" for number in range(100)))
 )
+_UNDER_CANDIDATES = ("scored", "closing", *(f"tokens-{number}" for number in range(100)))
+_RESCORE = _Layout(
+    _named("engine.log", *(f"{name}.log" for name in _UNDER_CANDIDATES)),
+    {LOGS: _Layout(_LOG_FILES)} | dict.fromkeys(_UNDER_CANDIDATES, _TRACE),
+)
 _CONFIRM = _Layout(
-    _named(*(f"{name}.log" for name in _RESCORED)),
-    {RUNS: _RUNS, "sampled": _TRACE} | dict.fromkeys(_EXPERIMENTS, _EXPERIMENT) | dict.fromkeys(_RESCORED, _TRACE),
+    _named("engine.log", *(f"{name}.log" for name in _RESCORED)),
+    {RUNS: _RUNS, "sampled": _TRACE, "affected-of-model": _TRACE, "rescore": _RESCORE}
+    | dict.fromkeys(_EXPERIMENTS, _EXPERIMENT)
+    | dict.fromkeys(_RESCORED, _TRACE),
 )
 _OUTPUT = _Layout(
     _named(RUN, PROMPTS, CHECKPOINT, WEIGHTS_REPORT, WEIGHTS_MARKDOWN, WEIGHTS_PAGE, *_REPORT_FILES, *_TRACE_FILES),

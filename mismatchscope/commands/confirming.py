@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -144,12 +145,14 @@ def _case(asked: Asked, report: Report, directory: Path, on_event: Events) -> Ca
 
 
 def _of_log(asked: Asked, report: Report, directory: Path, on_event: Events) -> Confirmation:
+    """What an earlier run has left in the directory is of other responses perhaps, and is made again."""
     from ..analysis.convert import convert_some
     from ..logs.reading import open_logs
     from ..probes.confirm.log_case import LogCase
     from ..probes.confirm.rescore import confirm_log
 
     deadline = time.monotonic() + asked.seconds
+    shutil.rmtree(directory, ignore_errors=True)
     log = open_logs(asked.paths, format=asked.reading.format, column_map=asked.reading.column_map)
     affected = frozenset(id for cause in report.diagnosis for id in cause.sequences if cause.finding == 0)
     sampled = convert_some(log, directory / "sampled", affected or None, _RESPONSES)

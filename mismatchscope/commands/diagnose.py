@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .confirming import Asked, check_confirmable, confirmed, plan_text
-from .diagnosed import LogReading, diagnosed, kind_of
-from .options import Force, Output, Overrides, takes_settings
+from .diagnosed import LogReading, diagnosed, failed, kind_of
+from .options import Force, Output, Overrides, Resume, takes_settings
 from .report_output import EXIT_CODES, write_forms
 from .terminal import show_note, spinner, stderr, stdout, write_document
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from ..reports.document import Report
 
 _INCONCLUSIVE = EXIT_CODES["inconclusive"]
+_TAKEN = {False: "choose another -o, or add --force", True: "choose another -o, or add --force or --resume"}
+"""What to do about an output directory that is not empty, without experiments and with them."""
 
 
 @takes_settings("model", "adapter", "behavior", "reference", "prompts", "prompt_column", "limit", "confidence")
@@ -48,6 +50,7 @@ def command(
         Path | None, typer.Option(help="TOML file that says what the columns of any other format are.")
     ] = None,
     force: Force = False,
+    resume: Resume = False,
 ) -> None:
     """Say what causes the gap, why, and what to do; with --confirm, prove it.
 
@@ -56,7 +59,7 @@ def command(
     """
     from ..collection.output import output_directory
     from ..config import load_settings
-    from ..errors import UsageError
+    from ..errors import MismatchScopeError, UsageError
 
     kind, given = kind_of(paths), {key: value for key, value in overrides.items() if value is not None}
     asked = Asked.of(paths, kind, given, time=time, candidates=candidate or [], reading=LogReading(format, map))
@@ -64,9 +67,13 @@ def command(
         check_confirmable(asked)
         if output is None and not dry_run:
             raise UsageError("Experiments write their traces and the report somewhere.", hint="add -o DIR")
-    inputs, hint = [*paths, *asked.inputs], "choose another -o, or add --force"
+    inputs = [*paths, *asked.inputs]
     output = None if dry_run else output
-    with nullcontext() if output is None else output_directory(output, force=force, inputs=inputs, hint=hint):
+    with (
+        nullcontext()
+        if output is None
+        else output_directory(output, force=force, resume=resume and confirm, inputs=inputs, hint=_TAKEN[confirm])
+    ):
         report = diagnosed(paths, kind, load_settings(None, overrides, []), asked.reading)
         if confirm and dry_run:
             stdout().print(plan_text(asked, report), soft_wrap=True, end="")
@@ -75,11 +82,14 @@ def command(
         if confirm and answer is not None and answer.code == "identical":
             show_note("No token differs, so there is nothing to confirm.")
         elif confirm and output is not None:
+            write_forms(report, output)  # whatever becomes of the experiments
             report = report.model_copy(update={"confirmation": confirmed(asked, report, output)})
         if output is not None:
             with spinner("writing the report"):
                 written = write_forms(report, output)
             stderr().print(f"Written to {output}/: {', '.join(written)}", soft_wrap=True)
+        if (alarm := failed(report)) is not None and report.confirmation is None:
+            raise MismatchScopeError(alarm.message, alarm.remedy)
         _show(report, as_json=as_json)
     raise typer.Exit(_exit_code(report))
 

@@ -12,7 +12,7 @@ from .terminal import command_line, progress
 
 if TYPE_CHECKING:
     from ..config import AuditSettings
-    from ..reports.document import Report
+    from ..reports.document import Alarm, Report
 
 _FORMS = "give a report (DIR or report.json), two traces (TRACE_MU TRACE_PI), or the logs of a run"
 
@@ -81,11 +81,18 @@ def diagnosed(paths: Sequence[Path], kind: Kind, settings: AuditSettings, readin
         )
 
 
+def failed(report: Report) -> Alarm | None:
+    """The alarm that says why a report has no diagnosis, where making it failed."""
+    from ..reports.document import NO_DIAGNOSIS
+
+    return next((alarm for alarm in report.alarms if alarm.code == NO_DIAGNOSIS), None)
+
+
 def _loaded(path: Path) -> Report:
     from ..reports.document import Report
 
     report = Report.load(path)
-    if report.diagnosis_answer is None:
+    if report.diagnosis_answer is None and failed(report) is None:
         what = "a probe, which has conclusions instead" if report.probe is not None else "an earlier version"
         raise UsageError(
             f"{path} has no diagnosis: it is of {what}.",

@@ -11,7 +11,7 @@ from ..reports.document import Report
 from ..traces.reader import Trace
 from .baseline import compare_with_baseline
 from .context import Context
-from .diagnosed import diagnosis_fields
+from .diagnosed import with_diagnosis
 from .finding import finding_of
 from .floors import NO_REPEATS, Repeats, measure_floors
 from .pair import Pair, measure_pair
@@ -66,13 +66,14 @@ def compare(
     report = report_of_pair(
         pair, finding, counts, noise=noise, others=_other_pairs(pair, target), command=command, started=started
     )
-    beside = diagnosis_fields(evidence_of(pair, noise, report.provenance.difference)) | {
+    beside = {
         "baseline": None if baseline is None else compare_with_baseline(pair, baseline, noise.behavior),
         "provenance": report.provenance.model_copy(
             update={"target": None if target is None else provenance_of(target)}
         ),
     }
-    return report.model_copy(update=beside)
+    report = report.model_copy(update=beside)
+    return with_diagnosis(report, lambda: evidence_of(pair, noise, report.provenance.difference))
 
 
 def _other_pairs(pair: Pair, target: Trace | None) -> OtherPairs:

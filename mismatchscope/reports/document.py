@@ -99,6 +99,10 @@ class Floors(Frozen):
     excess: Interval | None = None
 
 
+NO_DIAGNOSIS = "no_diagnosis"
+"""The code of the alarm that the diagnosis failed."""
+
+
 class Alarm(Frozen):
     """Something that makes the figures mean less, or something else, than they seem to; with what to do."""
 

@@ -11,8 +11,10 @@ import pytest
 from command import audit, run
 from written_traces import sampled_trace
 
+from mismatchscope import compare
 from mismatchscope.commands.diagnosed import kind_of
 from mismatchscope.errors import UsageError
+from mismatchscope.reports.document import NO_DIAGNOSIS, Alarm
 
 SHIFTED_BY_SETTING = ("--behavior", "synthetic:noise=0.003", "--reference", "synthetic:noise=0.003,tv=0.05")
 
@@ -84,6 +86,10 @@ def test_an_audit_is_put_to_experiments(audited: Path, tmp_path: Path) -> None:
     assert report["confirmation"]["proof"]["before"]["value"] > report["confirmation"]["proof"]["after"]["value"]
     for form in ("report.md", "report.html"):
         assert "the gap falls from" in (tmp_path / "out" / form).read_text(encoding="utf-8")
+    made = {path: path.stat().st_mtime_ns for path in tmp_path.glob("out/confirm/runs/*/manifest.json")}
+    again = run("-q", "diagnose", audited, "--confirm", "-o", tmp_path / "out", "--resume")
+    assert again.returncode == 0 and "Proved" in again.stdout, again.stderr
+    assert made and {path: path.stat().st_mtime_ns for path in made} == made
     replaced = run("-q", "diagnose", audited, "--confirm", "-o", tmp_path / "out", "--force")
     assert replaced.returncode == 0, replaced.stderr
 
@@ -138,3 +144,15 @@ def test_a_probe_has_conclusions_and_no_diagnosis(tmp_path: Path) -> None:
     assert run("probe", "repeat", *SHIFTED_BY_SETTING, *small, "-o", tmp_path / "probe").returncode == 0
     done = run("diagnose", tmp_path / "probe")
     assert done.returncode == 2 and "it is of a probe, which has conclusions instead" in done.stderr
+
+
+def test_a_report_whose_diagnosis_failed_says_so(tmp_path: Path) -> None:
+    logp_ST = [np.log(np.random.default_rng(s).uniform(0.1, 0.8, 6)) for s in range(4)]
+    mu = sampled_trace(tmp_path / "mu", logp_ST)
+    pi = sampled_trace(tmp_path / "pi", [logp_T - 0.01 for logp_T in logp_ST], role="reference")
+    alarm = Alarm(code=NO_DIAGNOSIS, message="The diagnosis failed: ValueError at stat.py:3.", remedy="report it")
+    report = compare(mu, pi).model_copy(update={"diagnosis": [], "diagnosis_answer": None, "alarms": [alarm]})
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "report.json").write_text(report.model_dump_json(), encoding="utf-8")
+    done = run("-q", "diagnose", tmp_path / "out")
+    assert done.returncode == 3 and "The diagnosis failed: ValueError at stat.py:3." in done.stderr, done.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 
 from ...collection.run_files import RUNS
@@ -38,6 +39,7 @@ def rescore(case: Case) -> Found:
             "A policy on the ids that the sampler kept is not scored under candidates.", hint="--policy processed"
         )
     trials(_subject(settings, {}, 0))  # refused before an engine starts
+    shutil.rmtree(directory, ignore_errors=True)  # of a run that was killed
     drawn, reference = _pair(case, settings)
     config = reference.manifest.model.config or {}
     subject = _subject(settings, config, longest_of(drawn))
