@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 from probe_runs import NOISY, settings
 
+from mismatchscope.config import AuditSettings
 from mismatchscope.diagnosis.catalogue import ROUNDING
 from mismatchscope.errors import CapabilityError
 from mismatchscope.measures.results import Interval
@@ -166,6 +168,20 @@ def test_proof_of_something_that_was_not_suspected_withdraws_what_was(tmp_path: 
     assert found.withdrawn
     assert found.cause is None
     assert ROUNDING in found.remaining
+
+
+def test_a_command_does_the_same_again_in_a_shell(tmp_path: Path) -> None:
+    spec = 'vllm:hf_overrides={"rope_theta":50000}'
+    given: Any = {"max_new_tokens": 48, "temperature": 0.7}
+    asked = AuditSettings(behavior=spec, reference="transformers", limit=12, sampling=given)
+    about = Case(asked, tmp_path, GAP, None, lambda event: None)
+    sides = ["--model", "demo:dense", "--behavior", spec, "--reference", "transformers"]
+    tokens = ["--limit", "12", "--max-new-tokens", "48", "--temperature", "0.7"]
+    assert shlex.split(about.command("batch", ("2", "8"))) == [
+        *("mismatchscope", "probe", "batch", *sides, *tokens),
+        *("--values", "2", "--values", "8", "-o", "batch"),
+    ]
+    assert shlex.split(about.command("weights")) == ["mismatchscope", "probe", "weights", *sides, "-o", "weights"]
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import shlex
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,8 @@ NO_TIME = "Not run: there was no time left."
 
 PROMPTS = 16
 """That an experiment computes, the run's first ones: effects that close a gap show in few."""
+
+_OF_TOKENS = ("prompts", "prompt_column", "limit", "reference_temperature", "evidence")
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +85,8 @@ class Case:
     def command(self, name: str, values: Sequence[str] = ()) -> str:
         """What a person types to run this probe."""
         asked = "".join(f" --values {value}" for value in values)
-        return f"mismatchscope probe {name} {self._sides}{asked} -o {name}"
+        tokens = "" if name == "weights" else self._tokens
+        return f"mismatchscope probe {name} {self._sides}{tokens}{asked} -o {name}"
 
     @property
     def command_of_all(self) -> str:
@@ -92,4 +96,18 @@ class Case:
     @property
     def _sides(self) -> str:
         settings = self.settings
-        return f"--model {settings.model} --behavior {settings.behavior} --reference {settings.reference}"
+        named = {name: getattr(settings, name) for name in ("model", "adapter", "behavior", "reference")}
+        return _options({name: value for name, value in named.items() if value is not None}).lstrip()
+
+    @property
+    def _tokens(self) -> str:
+        """The options that say which tokens are drawn, where they are not the defaults."""
+        given, default = self.limited(), AuditSettings()
+        asked = {
+            name: getattr(given, name) for name in _OF_TOKENS if getattr(given, name) != getattr(default, name)
+        }
+        return _options(asked | given.sampling.model_dump(exclude_defaults=True))
+
+
+def _options(values: Mapping[str, object]) -> str:
+    return "".join(f" --{name.replace('_', '-')} {shlex.quote(str(value))}" for name, value in values.items())
