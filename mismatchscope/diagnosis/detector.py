@@ -29,6 +29,7 @@ STAGES = (
     "position",
     "grouping",
     "routing",
+    "attention",
     "weights_or_attention",
 )
 """The files of detectors/, in the order in which they are asked."""

@@ -33,8 +33,10 @@ _LEAST_FLOOR = 1e-6
 """float32 resolves no less."""
 _FLOAT32 = 1e-5
 """Root mean square of z that two sound float32 sides stay below."""
-_TIES = 0.02
-"""Share of tokens with equal log-probs from which on the logits of both sides have 16 bits."""
+_TIES, _SMALL, _LEAST_16_BITS = 0.02, 0.2, 1e-3
+"""Where the logits of both sides have 16 bits: the share of tokens with equal log-probs at the least, that of small
+gaps among those that float32 does not make, and the root mean square of z, which float16 has a few times over."""
+_SMALL_GAP = 3e-4
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,9 +142,16 @@ def _floor_of(whole: Sample) -> Floor:
 
 
 def _in_16_bits(whole: Sample) -> bool:
-    """Whether both sides' logits have 16 bits: some log-probs are equal to the bit then, in spite of the others."""
-    z_M = whole.z_N[whole.scaled_N]
-    return len(z_M) > 0 and bool(np.mean(z_M == 0) > _TIES)
+    """Whether both sides' logits have 16 bits: some log-probs are equal to the bit then, in spite of the others.
+
+    float32 has ties as well. But 16 bits leave many small gaps, at tokens whose own logits tie and whose others do
+    not, where a fault between two float32 sides moves all that it touches by about as much, or is small itself.
+    """
+    size_M = np.abs(whole.z_N[whole.scaled_N])
+    apart_M = size_M[size_M > _FLOAT32]
+    if not len(apart_M) or np.mean(size_M == 0) <= _TIES:
+        return False
+    return bool(np.sqrt(np.mean(size_M**2)) > _LEAST_16_BITS and np.mean(apart_M < _SMALL_GAP) > _SMALL)
 
 
 def _quiet(whole: Sample) -> float | None:

@@ -200,6 +200,25 @@ def some() -> TokenEvidence:
     return pair.evidence(pair.off(np.where(np.repeat(np.arange(SEQUENCES) % 3 == 0, LENGTH), 0.5, 0.0)))
 
 
+@plant("attention.before_the_response", "context")
+def another_beginning() -> TokenEvidence:
+    """Most tokens are less likely, some by far, from the first one on."""
+    pair = Pair(32)
+    pi_N = pair.scored()
+    size_N = np.abs(pair.rng.normal(size=len(pi_N))) * np.exp(pair.rng.normal(-2.5, 1.2, len(pi_N)))
+    z_N = np.where(pair.rng.random(len(pi_N)) < 0.8, -size_N, size_N)
+    return pair.evidence(np.minimum(pi_N + z_N * (1 - np.exp(pi_N)), 0.0))
+
+
+@plant("attention.course_of_the_levels", "rope")
+def other_angles() -> TokenEvidence:
+    """Logits that are off in proportion to the position."""
+    pair = Pair(33)
+    size_N1 = 0.008 * (pair.position_N + 11)[:, None]
+    logits_NV = pair.rounded() + size_N1 * pair.rng.normal(size=pair.logits_NV.shape)
+    return pair.top(log_softmax(logits_NV)).but(prompt_length_S=np.full(SEQUENCES, 10))
+
+
 @plant("weights_or_attention.beyond_the_body", "head")
 def another_head() -> TokenEvidence:
     pair = Pair(21)

@@ -19,9 +19,10 @@ _GROWS_T, _TIMES_GROWN = 4.5, 1.25
 of very many responses a slope is clear that means nothing."""
 _SPARED = 0.25
 """Share of the sequences of the steps that are off which are sound themselves: old weights spare none."""
-_JUMP, _IN_PROPORTION = 0.22, 0.5
+_JUMP, _IN_PROPORTION = 0.45, 0.22
 """Slopes of a level on the logarithm of a step: 0 of weights that were left behind once, 1 of an adapter that
-grows. Between the two a few responses cannot tell, for each has a level of its own."""
+grows. A slope that is below the one by its standard error is a jump, and one above the other by its own is growth.
+Where both hold or neither does, the responses cannot tell, for each has a level of its own."""
 
 MEANINGS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("worker", ("worker",)),
@@ -129,9 +130,10 @@ def _causes(groups: Groups) -> tuple[str, ...]:
     if course is None:
         return causes
     slope, error = course
-    if slope - error > _IN_PROPORTION:
-        return ("adapter",)
-    return ("stale_weights",) if slope + error < _JUMP else causes
+    grows, jumps = slope - error > _IN_PROPORTION, slope + error < _JUMP
+    if grows == jumps:
+        return causes
+    return ("adapter",) if grows else ("stale_weights",)
 
 
 def _picture(groups: Groups) -> Picture:

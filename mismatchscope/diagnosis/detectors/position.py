@@ -19,10 +19,11 @@ _STEP = 0.12
 that grow with the position."""
 _UNSURE = 12
 """Positions before a break that may be behind it: few tokens are off in the first ones."""
-_FEWEST_AFTER = 100
-"""Tokens that a course after the break takes."""
 _FLOOR = 1.7
 """R of a part that counts as being at the floor."""
+_TIMES, _TIMES_OF_QUIET = 4, 10
+"""R after a break over R before it, at the least: more where the floor is that of the quieter responses, which may
+be off as well. What grows with the position has up to 9 then."""
 
 
 @detector("weights_changed_in_response", needs=("versions",), tokens=64)
@@ -63,7 +64,8 @@ def boundary(sample: Sample) -> Finding | None:
     """At the floor up to a place in the sequence, and above it from there on."""
     found = breaks(sample)
     place = found.get("absolute") or found.get("relative")
-    if place is None or not _rises_from_the_floor(place):
+    own_floor = sample.floor.source == "quiet part"
+    if place is None or not _rises_from_the_floor(place, _TIMES_OF_QUIET if own_floor else _TIMES):
         return None
     if _rises_at_own_places(sample).any():
         return None
@@ -76,7 +78,7 @@ def boundary(sample: Sample) -> Finding | None:
     slope, t = place.onward
     causes: tuple[str, ...] = ("window", "chunked_prefill") if slope > 0 else ("chunked_prefill", "window")
     course = ""
-    if abs(t) > 1.25 and abs(slope) > 0.2 and place.after.n >= _FEWEST_AFTER:
+    if abs(t) > 1.25 and abs(slope) > 0.2:
         causes = causes[:1]
         course = (
             ", and goes on growing: a window leaves more and more out"
@@ -98,13 +100,13 @@ def boundary(sample: Sample) -> Finding | None:
     )
 
 
-def _rises_from_the_floor(place: Break) -> bool:
+def _rises_from_the_floor(place: Break, times: float) -> bool:
     before, after = place.before.value, place.after.value
     if before is None or after is None or place.t < 4.5:
         return False
     if before < _FLOOR:
         # A gap that grows from nothing is better told by a straight line.
-        return after > 4 * before and place.explained > max(_STEP, 0.9 * place.ramp)
+        return after > times * before and place.explained > max(_STEP, 0.9 * place.ramp)
     # A few tokens may be off before; what counts is that most are not.
     return place.explained > 0.25 and place.t > 8 and place.calm_before > 0.6
 

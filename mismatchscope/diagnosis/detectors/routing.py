@@ -8,12 +8,14 @@ from ..detector import Finding, detector, of_sequences
 from ..sample import Sample
 from ..statistics.grouping import Mixture, by_metadata, two_means
 from ..statistics.position import growth
-from ..statistics.size import gap, tail
+from ..statistics.size import energy_below, gap, tail
 from ..words import number, percent, some_sequences
 from .grouping import meaning
 
 _UNRELATED = 3.4
 """Root mean square of z of two policies that have little to do with each other."""
+_ONE_WAY = 0.9
+"""Share of the gap where π is below μ: 0.5 of rows of others, nearly 1 where π is of a state that μ had not."""
 _TAILED = 6.0
 """Root mean square over the median scale: weights that differ stay below."""
 
@@ -63,7 +65,10 @@ def _of_responses(sample: Sample, parts: Mixture) -> tuple[str, ...]:
     if course is None or spread is None or size.value is None:
         return ()
     if size.value * sample.floor.value > _UNRELATED:
-        return ("packing", "routing_replay", "row_order")
+        below = energy_below(high)
+        # Rows of others have the log-probs of what their own policy drew, so that neither column is the lower one.
+        of_others = ("row_order",) if below is None or below < _ONE_WAY else ()
+        return ("packing", "routing_replay", *of_others)
     of_prompts = () if _differ_within_prompts(sample, parts) else ("stale_prefix",)
     if spread > _TAILED or (course[0] < -0.1 and spread > 2.9):
         return ("adapter", *of_prompts, "padding", "packing")

@@ -11,7 +11,7 @@ from ..statistics.function import of_bigrams, of_previous, of_tokens
 from ..statistics.grouping import of_sequences
 from ..statistics.logit_errors import at_few_ids
 from ..statistics.position import first_token, growth
-from ..statistics.size import at_floor, energy_below, gap, log_odds_line, rank_with_probability, robust_gap, tail
+from ..statistics.size import energy_below, gap, log_odds_line, rank_with_probability, robust_gap, tail
 from ..statistics.stat import Stat
 from ..words import number, percent
 from .position import positions_picture
@@ -27,6 +27,9 @@ response too, as that of weights which changed within it, with up to 0.6."""
 _COURSE = 0.7
 """Exponent of |z| over the position."""
 _FEW_RESPONSES = 3
+_FEWEST_FIRST, _TIMES_THE_FIRST = 12, 100
+"""Responses with a first token that says something, and R of later tokens over that of the first ones, at the
+least: 30,000 where float32 sides have one cache in eight bits, and up to 20 of what grows with the position."""
 _GROWS, _FALLS = 0.6, 0.3
 """Exponents of |z| over the position that are a course."""
 _ALIKE = 2.6
@@ -173,16 +176,13 @@ def _grows(course: tuple[float, float] | None) -> bool:
 @detector("fp8_cache", tokens=200)
 def decoded_tokens(sample: Sample) -> Finding | None:
     """The first token of the responses, which no cache has touched, at the floor, and all others far from it."""
-    (first, later), size, level = first_token(sample), gap(sample), at_floor(sample)
-    if (
-        first.value is None
-        or first.high is None
-        or later.value is None
-        or size.value is None
-        or level.value is None
-    ):
+    first, later = first_token(sample)
+    if first.value is None or first.high is None or later.value is None or first.n < _FEWEST_FIRST:
         return None
-    if first.n < 12 or first.high > 1.3 or later.value < 100 * max(first.value, 1.0) or level.value > 0.3:
+    # Against the first token, so that no floor is needed: nothing else leaves that one sound and hardly any other.
+    after_N = sample.scaled_N & (sample.evidence.position_N > 0)
+    near = float(np.mean(sample.gap_N[after_N] < 3 * first.high))
+    if later.value < _TIMES_THE_FIRST * first.high or near > 0.1:
         return None
     after_N = sample.live_N & (sample.evidence.position_N > 0)
     return Finding(

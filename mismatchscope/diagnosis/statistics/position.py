@@ -186,6 +186,12 @@ def growth(sample: Sample) -> tuple[float, float] | None:
     return _slope(sample, np.log(at_N), use_N) if np.count_nonzero(use_N) >= 100 else None
 
 
+@statistic
+def course_in_response(sample: Sample) -> tuple[float, float]:
+    """The same over the position within the response."""
+    return _slope(sample, np.log(sample.evidence.position_N + 1.0), sample.scaled_N)
+
+
 def _slope(sample: Sample, x_N: Array, use_N: Array) -> tuple[float, float]:
     """The slope of log |z| on x over these tokens, and the slope over its standard error by prompts."""
     value_N, count = log_gap(sample), max(1, int(np.count_nonzero(use_N)))
