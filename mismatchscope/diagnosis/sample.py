@@ -31,8 +31,9 @@ _FEWEST_QUIET = 16
 _FEWEST_PROMPTS = 8
 _LEAST_FLOOR = 1e-6
 """float32 resolves no less."""
-_FLOAT32 = 1e-5
-"""Root mean square of z that two sound float32 sides stay below."""
+_FLOAT32, _SURELY_FLOAT32 = 1e-5, 2e-6
+"""Root mean square of z that two sound float32 sides stay below; small models have less than the other one, and a
+fault of small effect may have as much as large ones have without any."""
 _TIES, _SMALL, _LEAST_16_BITS = 0.02, 0.2, 1e-3
 """Where the logits of both sides have 16 bits: the share of tokens with equal log-probs at the least, that of small
 gaps among those that float32 does not make, and the root mean square of z, which float16 has a few times over."""
@@ -134,8 +135,8 @@ def _floor_of(whole: Sample) -> Floor:
     if whole.evidence.floor is None:
         if quiet is not None and quiet < PRIOR / 10:
             quiet = max(quiet, _LEAST_FLOOR)
-            return Floor(quiet, "quiet part", _FLOAT32, max(10 * quiet, 3 * _FLOAT32))
-        least = value if _in_16_bits(whole) else _FLOAT32
+            return Floor(quiet, "quiet part", _SURELY_FLOAT32, max(10 * quiet, 3 * _FLOAT32))
+        least = value if _in_16_bits(whole) else _SURELY_FLOAT32
     if quiet is None or quiet <= value:
         return Floor(value, "prior", least, most)
     return Floor(min(quiet, most), "quiet part", least, most)
