@@ -11,7 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-MODULES = ("answers", "bench", "cases", "draws", "levels", "plants", "scoring", "store", "tables", "workshop")
+MODULES = (
+    *("answers", "bench", "cases", "draws", "experiments", "levels", "plants", "scoring", "store", "tables"),
+    "workshop",
+)
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +102,31 @@ def test_a_case_follows_from_its_key(made: Any, exact: Any, tmp_path: Path) -> N
     evidence, truth = made.store.read(first.key, tmp_path)
     np.testing.assert_array_equal(evidence.logp_pi_N, first.evidence.logp_pi_N)
     assert truth == first.truth and evidence.floor == first.evidence.floor
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("plant", "results"),
+    [
+        ("stale head", {"weights": "head", "context": "stays", "rescore": "none"}),
+        ("rows of the vocabulary", {"weights": "rows"}),
+        ("rope base", {"weights": "same", "context": "vanishes", "rescore": "rope"}),
+        ("attention scale", {"rescore": "attention_scale"}),
+        ("norm epsilon", {"context": "stays", "rescore": "norm"}),
+        ("BOS on one side", {"rescore": "context"}),
+        ("dropout", {"repeat": "most", "path": "none"}),
+        ("fp8 cache", {"path": "most", "alone": "none"}),
+        ("packing without a mask", {"alone": "most", "repeat": "none"}),
+    ],
+)
+def test_experiments_find_of_a_plant_what_it_does(
+    made: Any, exact: Any, plant: str, results: dict[str, str]
+) -> None:
+    key = made.cases.Key("development", "dense", "fp32", plant, 0)
+    floor = case(made, exact, plant).evidence.floor
+    experiments = made.experiments.Experiments(exact, exact.planted(key), floor)
+    assert {name: experiments.result(name) for name in results} == results
+    assert set(results) <= set(made.experiments.possible(made.plants.PLANTS[plant]))
 
 
 def test_the_parts_have_nothing_in_common(made: Any) -> None:
