@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from ...measures.results import Interval
 
 
+_ABSENT = "absent"
+
+
 def confirm(case: Case, suspected: Sequence[str]) -> Confirmation:
     """Put the causes that the data left open, likeliest first, to experiments; without any, all of the catalogue.
 
@@ -35,6 +38,8 @@ def confirm(case: Case, suspected: Sequence[str]) -> Confirmation:
     every = every_cause(impossible(case.settings))
     suspected = [cause for cause in suspected if not is_of_the_log(cause)] or every
     first, proof = _settings(case, suspected)
+    if first.result == _ABSENT:
+        return Confirmation(f"Cannot tell. {first.sentence}", None, suspected, [first])
     if proof is not None:
         withdrawn = not set(first.remaining) <= set(suspected)
         return _concluded(case, [first], proof, withdrawn)
@@ -100,7 +105,8 @@ def _settings(case: Case, suspected: Sequence[str]) -> tuple[ExperimentStep, Pro
         return replace(step, sentence=f"Not possible here: {error.message}"), None
     step = replace(
         step,
-        status="unclear" if found.proof is None else "told",
+        status="told" if found.proof is not None or found.absent else "unclear",
+        result=_ABSENT if found.absent else None,
         sentence=found.sentence,
         command=case.command("bisect"),
         seconds=time.monotonic() - began,
