@@ -74,7 +74,8 @@ DECISIONS: Mapping[tuple[str, str], Decision] = {
     ("context", "beginning"): Decision(kept=frozenset({"context"})),
     ("repeat", "none"): Decision(excluded=frozenset({"dropout", "reductions"})),
     ("repeat", "most"): Decision(kept=frozenset({"dropout", "reductions", "batch", "routing"})),
-    ("path", "none"): Decision(excluded=frozenset({"recurrent_state", "fp8_cache"})),
+    # An engine can read keys and values of the prompt from its fp8 cache in prefill, too, as vLLM does on a CPU.
+    ("path", "none"): Decision(excluded=frozenset({"recurrent_state"})),
     ("path", "most"): Decision(kept=_OF_THE_PATH),
     ("alone", "none"): Decision(excluded=frozenset({"batch", "packing", "padding"})),
     ("alone", "most"): Decision(kept=frozenset({"batch", "packing", "padding"})),

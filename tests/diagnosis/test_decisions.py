@@ -49,6 +49,10 @@ def test_a_path_that_closes_the_gap_leaves_what_the_experiment_of_the_path_does(
     assert {"chunked_prefill", "window", "stale_prefix"} < of_the_path
 
 
+def test_an_fp8_cache_can_have_the_same_bits_in_decode_as_in_prefill() -> None:
+    assert decision("path", "none").over(["fp8_cache", "recurrent_state"]) == ["fp8_cache"]
+
+
 def test_several_candidates_that_close_a_gap_are_all_left() -> None:
     assert decision("rescore", "rope or norm").over(["head", "norm", "rope"]) == ["norm", "rope"]
 
