@@ -9,7 +9,7 @@ from ...reports.confirmation_fields import Proof
 from ...reports.text import estimate
 from ..candidates import candidates
 from ..plan import Question
-from .case import Case
+from .case import PROMPTS, Case
 
 if TYPE_CHECKING:
     from ...measures.results import Interval
@@ -39,8 +39,8 @@ def closing_change(case: Case) -> Closing:
     if again is not None and _is_absent(again, case.gap):
         return Closing(
             f"The engines, run again, do not show the gap: mean TV {_text(again)}, where it was {_text(case.gap)}. "
-            "What makes it is not in this model and these two SPECs, but in another checkpoint or configuration, "
-            "or in what was logged.",
+            f"These two SPECs do not make it with this model and the first {PROMPTS} prompts: look for another "
+            "checkpoint or configuration, for other prompts, or at what was logged.",
             absent=True,
         )
     if conclusion.code != "closed_by" or not probe.effects:
