@@ -71,7 +71,7 @@ def _narrowed(looked: Looked, table: Records, results: Results) -> Said:
     if not suspected:
         narrowing.remaining = list(narrowing.every)
     for _ in range(MOST_RUN):
-        name = narrowing.following()
+        name = narrowing.following() or narrowing.proving()
         if name is None:
             break
         narrowing.tell(name, results.of(looked.key, name))

@@ -18,12 +18,12 @@ most, and how far a stated confidence may be from what happens."""
 CONFIDENCE_EDGES = (0.0, 0.7, 0.8, 0.85, 0.9, 0.95, 1.01)
 
 
-def share(count: int, total: int) -> str:
+def share(count: int, total: int, digits: int = 0) -> str:
     """A percentage with its Wilson interval at 95 %."""
     if not total:
         return "–"
     interval = binomtest(count, total).proportion_ci(0.95, method="wilson")
-    return f"{count / total:.0%} ({interval.low:.0%} – {interval.high:.0%})".replace("%", " %")
+    return f"{count / total:.{digits}%} ({interval.low:.0%} – {interval.high:.0%})".replace("%", " %")
 
 
 def outcomes(groups: Iterable[tuple[str, Sequence[Scored]]], heading: str) -> str:
@@ -61,7 +61,7 @@ def against_bars(scored: Sequence[Scored]) -> str:
 
     def row(what: str, bar: str, count: int, total: int, kept: bool) -> None:
         if total:
-            lines.append(f"| {what} | {bar} | {share(count, total)} | {'kept' if kept else '**missed**'} |")
+            lines.append(f"| {what} | {bar} | {share(count, total, 1)} | {'kept' if kept else '**missed**'} |")
 
     for level in (*LEVELS, EXPERIMENTS):
         faults = [each for each in scored if each.level == level and not each.truth.hidden]

@@ -33,6 +33,7 @@ _OF_A_STATE_ALONE = frozenset(
         *("head_precision", "padded_vocabulary"),
     }
 )
+RESCORE = "rescore"
 RESCORED = frozenset(
     {
         *("temperature", "truncation", "norm", "rope", "attention_scale", "window", "context"),
@@ -83,7 +84,7 @@ DECISIONS: Mapping[tuple[str, str], Decision] = {
     ("float32", "none"): Decision(excluded=_OF_ROUNDING - {"routing"}),
     ("routes", "most"): Decision(kept=frozenset({"routing", "routing_replay", "expert"})),
     ("routes", "none"): Decision(excluded=frozenset({"routing", "routing_replay"})),
-    **{("rescore", cause): Decision(kept=frozenset({cause})) for cause in sorted(RESCORED)},
+    **{(RESCORE, cause): Decision(kept=frozenset({cause})) for cause in sorted(RESCORED)},
 }
 """By experiment and result. "none" and "most" are the share of the gap that an experiment changes, or sees; the
 result of scoring again is the cause whose candidate closes the gap, or several with " or " between them."""
@@ -118,7 +119,7 @@ _KEYS: tuple[tuple[str, frozenset[str]], ...] = (
 
 def decision(experiment: str, result: str) -> Decision:
     """What a result says; one that the table does not have says nothing."""
-    if experiment == "rescore" and " or " in result:
+    if experiment == RESCORE and " or " in result:
         return Decision(kept=frozenset(result.split(" or ")))
     return DECISIONS.get((experiment, result), Decision())
 

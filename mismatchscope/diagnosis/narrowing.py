@@ -6,7 +6,7 @@ from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
 
 from .catalogue import ROUNDING, causes, experiments
-from .decisions import decision, excluded_on_average
+from .decisions import RESCORE, RESCORED, decision, excluded_on_average
 
 _OF_THE_LOG = "log"
 _OF_A_RUN = frozenset({"staleness", "worker", "weights_changed_in_response"})
@@ -60,6 +60,13 @@ class Narrowing:
             return None
         self.open_names.remove(ranked[0])
         return ranked[0]
+
+    def proving(self) -> str | None:
+        """What could prove a cause that is left, where nothing more is worth ruling out: its candidate."""
+        if RESCORE not in self.open_names or not RESCORED & set(self.remaining):
+            return None
+        self.open_names.remove(RESCORE)
+        return RESCORE
 
     def tell(self, experiment: str, result: str) -> None:
         """What an experiment has found."""

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ...diagnosis.catalogue import ROUNDING, causes, experiments
-from ...diagnosis.decisions import RESCORED, Decision, causes_of_setting, decision
+from ...diagnosis.decisions import RESCORE, Decision, causes_of_setting, decision
 from ...diagnosis.narrowing import Narrowing, every_cause, is_of_the_log
 from ...errors import DiskFullError, MismatchScopeError
 from ...reports.confirmation_fields import Confirmation, ExperimentStep, Proof
@@ -16,7 +16,6 @@ from ...reports.text import estimate, number
 from .case import NO_TIME, Case
 from .experiments import EXPERIMENTS
 from .impossible import impossible
-from .rescore_audit import RESCORE
 from .settings import closing_change
 
 if TYPE_CHECKING:
@@ -44,7 +43,7 @@ def confirm(case: Case, suspected: Sequence[str]) -> Confirmation:
         withdrawn = not set(first.remaining) <= set(suspected)
         return _concluded(case, [first], proof, withdrawn)
     steps, narrowing = [first], Narrowing(list(first.remaining), list(EXPERIMENTS), every)
-    while (name := narrowing.following() or _proving(narrowing)) is not None:
+    while (name := narrowing.following() or narrowing.proving()) is not None:
         step, proof = _run(case, name, narrowing.remaining)
         if step.status == "told" and step.result is not None:
             narrowing.tell(name, step.result)
@@ -52,14 +51,6 @@ def confirm(case: Case, suspected: Sequence[str]) -> Confirmation:
         if proof is not None:
             return _concluded(case, steps, proof, narrowing.withdrawn)
     return _concluded(case, steps, None, narrowing.withdrawn)
-
-
-def _proving(narrowing: Narrowing) -> str | None:
-    """What could prove a cause that is left, where nothing more can be ruled out."""
-    if RESCORE not in narrowing.open_names or not RESCORED & set(narrowing.remaining):
-        return None
-    narrowing.open_names.remove(RESCORE)
-    return RESCORE
 
 
 def _run(case: Case, name: str, remaining: Sequence[str]) -> tuple[ExperimentStep, Proof | None]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from ...collection.embedded import resolve_model
 from ...config import AuditSettings
 from ...diagnosis.catalogue import ROUNDING, causes, experiments
+from ...diagnosis.decisions import RESCORE
 from ...diagnosis.narrowing import every_cause, ranked_experiments
 from ...engines.common.checkpoint import read_config
 from ...engines.common.location import locate
@@ -18,7 +19,6 @@ from .candidates import Subject, trials
 from .case import Case
 from .experiments import EXPERIMENTS
 from .impossible import impossible
-from .rescore_audit import RESCORE
 
 
 def experiments_text(suspected: Sequence[str], case: Case) -> str:

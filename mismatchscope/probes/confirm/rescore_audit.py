@@ -11,6 +11,7 @@ from ...comparison.floors import NO_NOISE
 from ...comparison.pair import measure_pair
 from ...comparison.token_evidence import evidence_of
 from ...config import AuditSettings
+from ...diagnosis.decisions import RESCORE
 from ...diagnosis.evidence import TokenEvidence
 from ...engines.runtime.resident import ResidentWorker
 from ...engines.spec import EngineSpec, parse_spec, with_adapter
@@ -25,8 +26,6 @@ from .candidates import Subject, trials
 from .case import Case
 from .found import NONE, UNCLEAR, Found
 from .scoring import Scorer, command_of, longest_of, rescored
-
-RESCORE = "rescore"
 
 
 def rescore(case: Case) -> Found:

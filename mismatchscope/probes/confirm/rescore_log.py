@@ -10,6 +10,7 @@ from typing import NamedTuple
 from ...comparison.floors import NO_NOISE
 from ...comparison.token_evidence import evidence_of
 from ...diagnosis.catalogue import experiments
+from ...diagnosis.decisions import RESCORE
 from ...diagnosis.evidence import Floor
 from ...diagnosis.sample import Sample
 from ...diagnosis.statistics.size import gap
@@ -23,7 +24,6 @@ from ...traces.store import is_complete, write_records
 from .candidates import Subject, trials
 from .found import NONE
 from .log_case import LogCase, pair_of
-from .rescore_audit import RESCORE
 from .scoring import Scorer, longest_of, rescored
 
 
