@@ -175,10 +175,11 @@ def test_a_side_that_is_float32_is_the_third_party_itself() -> None:
 
 
 def test_values_go_to_the_engines_that_have_such_options() -> None:
-    plan = planned("vllm", "transformers", "kv_cache_dtype=fp8", "bfloat16+lm_head=float32")
+    plan = planned("vllm", "transformers", "quantization=fp8", "kv_cache_dtype=fp8", "bfloat16+lm_head=float32")
     labels = {(each.setting.spec.name, each.setting.label) for each in plan.comparisons}
-    assert ("vllm", "kv_cache_dtype=fp8") in labels and ("transformers", "kv_cache_dtype=fp8") not in labels
-    assert ("transformers", "bfloat16+lm_head=float32") in labels and "kv_cache_dtype" in plan.keys
+    assert ("vllm", "quantization=fp8") in labels and ("transformers", "quantization=fp8") not in labels
+    assert {("vllm", "kv_cache_dtype=fp8"), ("transformers", "kv_cache_dtype=fp8")} <= labels, "both have it"
+    assert ("transformers", "bfloat16+lm_head=float32") in labels and "quantization" in plan.keys
 
 
 def test_what_no_engine_has_is_for_the_engines_to_refuse() -> None:
