@@ -142,10 +142,10 @@ def _told(differs: TensorRecord, expected: Weight, found: Weight) -> TensorRecor
     for dtype in ("bfloat16", "float16"):
         if all(np.array_equal(cast(a, dtype), b) for a, b in _pieces(expected, found)):
             return replace(far, kind="rounded", reason=dtype)
-    if _has_eight_bits(found) and not _has_eight_bits(expected):
-        return replace(far, kind="eight_bits", reason="float8_e4m3fn")
     if aa and _is_scaled(expected, found, ab / aa, gaps):
         return replace(far, kind="scaled", ratio=float(ab / aa))
+    if _has_eight_bits(found) and not _has_eight_bits(expected):
+        return replace(far, kind="eight_bits", reason="float8_e4m3fn")
     rank = _rank_of_difference(expected, found)
     return replace(far, kind="values") if rank is None else replace(far, kind="low_rank", rank=rank)
 
