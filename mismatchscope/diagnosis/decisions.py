@@ -16,6 +16,7 @@ from .catalogue import ROUNDING
 
 _OLDER = frozenset({"stale_weights", "staleness", "worker"})
 """Older weights, of all responses or some: which ones a comparison of two engines does not say."""
+_OF_PROJECTIONS = _OLDER | {"adapter", "fp8_weights"}
 _TENSORS = frozenset({"stale_weights", "head", "vocabulary_rows", "expert", "adapter", "fp8_weights"})
 _OF_ROUNDING = frozenset({ROUNDING, "head_precision", "routing", "reductions", "batch"})
 _SEEN_BY_ATTENTION = frozenset({"rope", "window", "chunked_prefill", "packing", "stale_prefix"})
@@ -62,6 +63,7 @@ class Decision(NamedTuple):
 DECISIONS: Mapping[tuple[str, str], Decision] = {
     ("weights", "same"): Decision(excluded=_TENSORS),
     ("weights", "head"): Decision(kept=frozenset({"head"})),
+    ("weights", "embedding"): Decision(kept=frozenset({"head", *_OLDER})),
     ("weights", "rows"): Decision(kept=frozenset({"vocabulary_rows"})),
     ("weights", "expert"): Decision(kept=frozenset({"expert"})),
     ("weights", "experts"): Decision(kept=frozenset({"expert", *_OLDER})),
@@ -82,12 +84,19 @@ DECISIONS: Mapping[tuple[str, str], Decision] = {
     ("alone", "most"): Decision(kept=frozenset({"batch", "packing", "padding"})),
     ("float32", "most"): Decision(kept=_OF_ROUNDING),
     ("float32", "none"): Decision(excluded=_OF_ROUNDING - {"routing"}),
+    ("layers", "pattern"): Decision(kept=frozenset({"rope", "attention_scale", "window", "chunked_prefill"})),
+    ("layers", "attention"): Decision(kept=frozenset({"attention_scale", "fp8_cache", *_OF_PROJECTIONS})),
+    ("layers", "norm"): Decision(kept=frozenset({"norm", *_OLDER})),
+    ("layers", "mlp"): Decision(kept=frozenset({"dropout", "expert", "routing", *_OF_PROJECTIONS})),
+    ("layers", "router"): Decision(kept=frozenset({"routing", "routing_replay", *_OLDER})),
+    ("layers", "head"): Decision(kept=frozenset({"head", "vocabulary_rows", "head_precision", *_OLDER})),
     ("routes", "most"): Decision(kept=frozenset({"routing", "routing_replay", "expert"})),
     ("routes", "none"): Decision(excluded=frozenset({"routing", "routing_replay"})),
     **{(RESCORE, cause): Decision(kept=frozenset({cause})) for cause in sorted(RESCORED)},
 }
-"""By experiment and result. "none" and "most" are the share of the gap that an experiment changes, or sees; the
-result of scoring again is the cause whose candidate closes the gap, or several with " or " between them."""
+"""By experiment and result. "none" and "most" are the share of the gap that an experiment changes, or sees. Of
+`layers` it is the one kind of stage that creates more than rounding on the same input, of scoring again the cause
+whose candidate closes the gap, or several with " or " between them."""
 
 _KEYS: tuple[tuple[str, frozenset[str]], ...] = (
     ("kv_cache_dtype", frozenset({"fp8_cache"})),

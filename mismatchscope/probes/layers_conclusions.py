@@ -109,7 +109,7 @@ def _beyond(own: Sequence[StageDifference], alike: Sequence[StageDifference]) ->
 def _advice(kind: str, own: Sequence[StageDifference]) -> str:
     if kind != ATTENTION:
         return f"Look at {_LOOK_AT.get(kind, 'its weights')}."
-    at_first = [stage for stage in own if _beyond_at_first(stage)]
+    at_first = [stage for stage in own if beyond_at_first(stage)]
     if not at_first:
         return (
             "Not so at the first token of a sequence, where attention has one key: look at its pattern (rotary "
@@ -121,7 +121,8 @@ def _advice(kind: str, own: Sequence[StageDifference]) -> str:
     )
 
 
-def _beyond_at_first(stage: StageDifference) -> bool:
+def beyond_at_first(stage: StageDifference) -> bool:
+    """Whether a stage that stands out does so at the first token of a sequence, too."""
     assert stage.created is not None and stage.times_rounding is not None
     if stage.created_first is None or not stage.created.value:
         return True

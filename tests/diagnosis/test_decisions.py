@@ -60,7 +60,7 @@ def test_several_candidates_that_close_a_gap_are_all_left() -> None:
 def test_an_experiment_is_worth_what_its_results_rule_out() -> None:
     assert excluded_on_average("context", ["rope", "norm", "stale_weights"]) == 2  # 2, 1 and 3 by its three results
     assert excluded_on_average("repeat", ["rope"]) == 0.5
-    assert excluded_on_average("layers", ["rope"]) == 0
+    assert excluded_on_average("cache", ["rope"]) == 0
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from ..weights import WeightsQuestion, probe_weights
 from .case import Case
 from .found import MOST, NONE, UNCLEAR, Found
 from .rescore_audit import rescore
+from .stages import result_of
 
 if TYPE_CHECKING:
     from ...measures.results import Interval
@@ -26,7 +27,7 @@ _LITTLE, _MUCH = 0.1, 0.5
 _FEW_ROWS = 0.5
 """Share of a matrix's rows, or of a tensor's experts, from which on it is no longer a few of them."""
 _EXPERT = re.compile(r"\bexperts?\b(?:\.(\d+))?")
-_HEAD = re.compile(r"\b(lm_head|embed_tokens|wte|embed_out)\b")
+_HEAD, _EMBEDDING = re.compile(r"\b(lm_head|embed_out)\b"), re.compile(r"\b(embed_tokens|embed_in|wte)\b")
 
 
 def _weights(case: Case) -> Found:
@@ -49,8 +50,9 @@ def kind_of(tensors: list[TensorRecord]) -> str:
         if all(each.kind == kind for each in tensors):
             return kind
     few = all(each.differing_rows is not None and each.differing_rows < _FEW_ROWS for each in tensors)
-    if all(_HEAD.search(each.name) for each in tensors):
-        return "rows" if few else "head"
+    if all(_HEAD.search(each.name) or _EMBEDDING.search(each.name) for each in tensors):
+        # The embedding is the head of a model that ties them, whose checkpoint has it alone.
+        return "rows" if few else "head" if any(_HEAD.search(each.name) for each in tensors) else "embedding"
     experts = [_EXPERT.search(each.name) for each in tensors]
     if all(experts):
         numbers = {match[1] for match in experts if match}
@@ -114,6 +116,12 @@ def _float32(case: Case) -> Found:
     return Found(gone, f"{told}; {before}.", command)
 
 
+def _layers(case: Case) -> Found:
+    """Which kind of stage creates more than rounding where both sides read the same values."""
+    probe, command = _probed(case, "layers")
+    return Found(result_of(probe.internals), probe.conclusion[0].sentence, command)
+
+
 def _largest(cells: list[ProbeCell], gap: Interval) -> str:
     """How much of the gap the largest of these differences could make."""
     if not cells:
@@ -145,5 +153,6 @@ EXPERIMENTS: Mapping[str, Callable[[Case], Found]] = {
     "alone": _alone,
     "path": _path,
     "float32": _float32,
+    "layers": _layers,
     "rescore": rescore,
 }
