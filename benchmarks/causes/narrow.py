@@ -94,7 +94,8 @@ def _suspected(given: Answer) -> list[str] | None:
 
 
 class Results:
-    """Results of experiments, kept on disk, and the workshop that makes those that are missing."""
+    """Results of experiments, and the workshop that makes those that are missing. They are kept on disk, to be
+    removed where experiments change."""
 
     def __init__(self, cache: Path) -> None:
         self.cache = cache

@@ -61,8 +61,8 @@ Score = Callable[[Candidate], Array]
 class Family:
     """Candidates of a cause that differ in one number, a positive one.
 
-    `values` rise, and the number may be between two of them or near `own`, which is what the score has without a
-    change and where that is known; a whole number where `whole` is true.
+    `values`, two at the least, rise, and the number may be between them or near `own`, which the score has without
+    a change; None is not known. It is a whole number where `whole` is true.
     """
 
     cause: str

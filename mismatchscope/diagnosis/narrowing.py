@@ -14,6 +14,7 @@ _OF_A_RUN = frozenset({"staleness", "worker", "weights_changed_in_response"})
 OF_EXPERTS = frozenset({"routing", "routing_replay", "expert"})
 OF_RECURRENT_LAYERS = frozenset({"recurrent_state"})
 OF_SEVERAL_DEVICES = frozenset({"reductions"})
+"""What takes a mixture of experts, layers that keep a state, or sums over devices."""
 
 
 def is_of_the_log(cause: str) -> bool:
@@ -37,9 +38,9 @@ def ranked_experiments(remaining: Sequence[str], names: Sequence[str]) -> list[s
 class Narrowing:
     """Experiments until one cause is left, or nothing that can be run tells the rest apart.
 
-    `remaining` are the causes that are left, likeliest first; `open_names` the experiments that were not run yet.
-    A result against everything that was suspected withdraws it: whatever the results leave of `every` cause is
-    possible then.
+    `remaining` are the causes that are left, likeliest first; `open_names` the experiments that were not run yet,
+    `told` the others with their results. A result against everything that was suspected withdraws it: whatever the
+    results leave of `every` cause is possible then.
     """
 
     remaining: list[str]

@@ -32,11 +32,12 @@ _FEWEST_PROMPTS = 8
 _LEAST_FLOOR = 1e-6
 """float32 resolves no less."""
 _FLOAT32, _SURELY_FLOAT32 = 1e-5, 2e-6
-"""Root mean square of z that two sound float32 sides stay below; small models have less than the other one, and a
-fault of small effect may have as much as large ones have without any."""
+"""Root mean square of z: two sound float32 sides stay below the first. Between the two a gap may be the rounding of
+a large model or a fault of small effect in a small one, whose rounding stays below the second."""
 _TIES, _SMALL, _LEAST_16_BITS = 0.02, 0.2, 1e-3
-"""Where the logits of both sides have 16 bits: the share of tokens with equal log-probs at the least, that of small
-gaps among those that float32 does not make, and the root mean square of z, which float16 has a few times over."""
+"""Where the logits of both sides have 16 bits: the share of tokens with equal log-probs at the least, that of gaps
+below `_SMALL_GAP` among those that float32 does not make, and the root mean square of z, which float16 has a few
+times over."""
 _SMALL_GAP = 3e-4
 
 

@@ -150,14 +150,18 @@ def _told(differs: TensorRecord, expected: Weight, found: Weight) -> TensorRecor
     return replace(far, kind="values") if rank is None else replace(far, kind="low_rank", rank=rank)
 
 
+def _rows(weight: Weight, size: int) -> Iterator[slice]:
+    """The elements in pieces of whole rows, `size` elements each, as many rows at a time as fit in a piece."""
+    step = max(1, PIECE // size) * size
+    for start in range(0, weight.bits.size, step):
+        yield slice(start, start + step)
+
+
 def _differing_rows(expected: Weight, found: Weight) -> float:
     rows = expected.shape[0] if len(expected.shape) > 1 else expected.bits.size
     size = expected.bits.size // rows
-    # As many whole rows at a time as fit in a piece.
-    step = max(1, PIECE // size) * size
     differing = 0
-    for start in range(0, expected.bits.size, step):
-        piece = slice(start, start + step)
+    for piece in _rows(expected, size):
         a, b = cast(expected.floats(piece), found.dtype), cast(found.floats(piece), expected.dtype)
         differing += int(np.count_nonzero((a != b).reshape(-1, size).any(axis=1)))
     return differing / rows
@@ -172,15 +176,24 @@ def _has_eight_bits(weight: Weight) -> bool:
     makes the largest one 448; as they are once they were multiplied out in bfloat16 at the least."""
     if weight.bits.ndim < 2 or min(weight.shape) < 8:
         return False
-    values_RC = np.abs(weight.floats().astype(np.float32).reshape(-1, weight.shape[-1]))
-    for largest in (values_RC.max(), values_RC.max(axis=1, keepdims=True)):
-        scale = np.maximum(largest, np.finfo(np.float32).tiny) / _LARGEST_OF_EIGHT_BITS
-        scaled_RC = values_RC / scale
-        _, exponent_RC = np.frexp(np.maximum(scaled_RC, 2.0**-6))
-        steps_RC = np.ldexp(scaled_RC, 4 - exponent_RC)  # between 8 and 16 of normal numbers
-        if (np.abs(steps_RC - np.rint(steps_RC)) <= 16 * 2.0**-8).all():
-            return True
-    return False
+    columns = weight.shape[-1]
+    largest = max(float(np.abs(weight.floats(piece)).max()) for piece in _rows(weight, columns))
+    return any(
+        all(
+            _is_on_the_grid(np.abs(weight.floats(piece)).reshape(-1, columns), scaled_to)
+            for piece in _rows(weight, columns)
+        )
+        for scaled_to in (largest, None)
+    )
+
+
+def _is_on_the_grid(value_RC: np.ndarray, largest: float | None) -> bool:
+    """Whether values are fp8 numbers under the scale that makes `largest` 448, or each row's where it is None."""
+    of_row = value_RC.max(axis=1, keepdims=True) if largest is None else largest
+    scaled_RC = value_RC / (np.maximum(of_row, np.finfo(np.float32).tiny) / _LARGEST_OF_EIGHT_BITS)
+    _, exponent_RC = np.frexp(np.maximum(scaled_RC, 2.0**-6))
+    steps_RC = np.ldexp(scaled_RC, 4 - exponent_RC)  # between 8 and 16 of normal numbers
+    return bool((np.abs(steps_RC - np.rint(steps_RC)) <= 16 * 2.0**-8).all())
 
 
 def _spacing(expected: Weight, found: Weight) -> float:

@@ -93,15 +93,40 @@ def course_of_the_levels(sample: Sample) -> Finding | None:
 
 
 def _told(found: Levels, size: float) -> tuple[str, str] | None:
-    """The cause, and what it has to do with the course."""
-    if 0.87 < found.exponent < 1.4 and found.correlation > 0.25 and found.wide < 4.4 and found.rise < 3:
+    """The cause, and what it has to do with the course. The numbers beside the bounds are those of four fifths of the
+    planted cases."""
+    if _grows_in_proportion(found):
         return "rope", "other angles turn keys in proportion to their distance"
     if -1.3 < found.exponent < -0.25 and found.spread < 1.7 and found.wide > 2:
-        if _GROSS[0] < size < _GROSS[1] and found.median > 0.02 and found.rise < 1.05:
+        if _is_foreign(found, size):
             return "context", "what is before the response differs, and is ever farther back"
-        if size < 0.05 and found.rise > 0.05 and found.correlation > -0.5 and found.spread < 1.25:
+        if _is_a_sink(found, size):
             return "attention_scale", "a sink takes less from many keys than from few"
-    narrow = found.spread < 1.0 and 1.85 < found.wide < 2.5
-    if abs(found.exponent) < 0.3 and narrow and 0.006 < found.median < 0.1:
+    if _is_alike(found):
         return "fp8_weights", "eight bits move all states alike, and by this much"
     return None
+
+
+def _grows_in_proportion(found: Levels) -> bool:
+    """Other rotary angles: exponents of 0.83 to 1.29, a correlation of 0.25 to 0.47 and a 0.9-quantile of 2.9 to
+    3.8 medians. Another scale has exponents of 0.25 to 0.73, a cache in eight bits a rise of 4 to 10, and what begins
+    at a place a longer tail."""
+    return 0.87 < found.exponent < 1.4 and found.correlation > 0.25 and found.wide < 4.4 and found.rise < 3
+
+
+def _is_foreign(found: Levels, size: float) -> bool:
+    """Another beginning of the prompt: medians of 0.03 to 0.23 nats from the first token on, 0.1 to 0.65 of z."""
+    return _GROSS[0] < size < _GROSS[1] and found.median > 0.02 and found.rise < 1.05
+
+
+def _is_a_sink(found: Levels, size: float) -> bool:
+    """A sink of faint effect: a rise of 0.15 to 1.1, where a BOS on one side mostly has none, and less spread than
+    weights that changed within a response (1.1 to 4.2) or padding (1.5 to 4.3)."""
+    return size < 0.05 and found.rise > 0.05 and found.correlation > -0.5 and found.spread < 1.25
+
+
+def _is_alike(found: Levels) -> bool:
+    """Weights in eight bits: medians of 0.013 to 0.027 nats and a 0.9-quantile of 1.95 to 2.5 of them, where a head
+    has 1.4 to 1.9, a temperature 1.1 to 1.2, and rounding to bfloat16 half the level."""
+    of_weights = found.spread < 1.0 and 1.85 < found.wide < 2.5
+    return abs(found.exponent) < 0.3 and of_weights and 0.006 < found.median < 0.1
