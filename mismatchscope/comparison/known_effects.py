@@ -42,7 +42,8 @@ EFFECTS = (
     Effect("sampling.*", "a sampling transform on one side alone changes the distribution itself"),
     Effect("temperature", "the logits are divided by different temperatures"),
     Effect("model.generation_config.*", "a sampler can take its defaults from here"),
-    Effect("effective.quantization", "where one side alone quantises its weights, they are other weights"),
+    Effect("effective.attention_scale", "another scale of the scores is another attention"),
+    Effect("effective.*quantization", "where one side alone quantises its weights, they are other weights"),
     Effect("effective.kv_cache_dtype", "a cache of lower precision rounds every key and value"),
     Effect("effective.train_mode", "dropout acts in train mode"),
     Effect("effective.dtype", "another dtype rounds every activation differently", rounding=True),
@@ -139,9 +140,9 @@ def one_side_says(key: str, value: object, dtype: object) -> bool:
         return False
     if name in ("kv_cache_dtype", "lm_head"):
         return is_low_precision(value) or (dtype is not None and value != _computed(dtype))
-    if name == "quantization":
-        return True
-    if name in ("tensor_parallel_size", "tp_size", "ep_size"):
+    if name.endswith("quantization"):
+        return value != "none"
+    if name in ("attention_scale", "tensor_parallel_size", "tp_size", "ep_size"):
         return value != 1
     if name in ("enforce_eager", "disable_cuda_graph"):
         return value is False

@@ -103,7 +103,8 @@ def _value(statistics: PairStatistics, figure: Figure) -> float | None:
 def dtype_of(side: dict[str, Any]) -> str | None:
     """What one side computes in; None where it is not known, or where weights or cache are of another precision."""
     effective = side.get("effective") or {}
-    if effective.get("quantization") or "8" in str(effective.get("kv_cache_dtype") or ""):
+    precisions = [str(effective.get(key)) for key in ("weight_quantization", "kv_cache_dtype")]
+    if effective.get("quantization") or any("8" in precision for precision in precisions):
         return None
     name = str(effective.get("dtype") or "").removeprefix("torch.")
     return _SHORT.get(name, name) or None

@@ -76,7 +76,7 @@ def _magnified(usual: float, manifest: Manifest) -> float:
 
 def _precisions(manifest: Manifest, config: dict[str, Any]) -> list[Any]:
     effective = manifest.effective
-    stated = [effective.get(key) for key in ("quantization", "kv_cache_dtype", "parameters")]
+    stated = [effective.get(key) for key in ("quantization", "weight_quantization", "kv_cache_dtype", "parameters")]
     return [*stated, config.get("quantization_config"), {"F8_E4M3": "fp8"}.get(manifest.model.dtype_stored or "")]
 
 

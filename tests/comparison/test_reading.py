@@ -63,6 +63,7 @@ def test_a_model_of_experts_has_figures_of_its_own(tmp_path: Path) -> None:
         (side("float8"), side("bfloat16")),
         (side("bfloat16", kv_cache_dtype="fp8_e4m3"), side("bfloat16")),
         (side("bfloat16", quantization="awq"), side("bfloat16")),
+        (side("bfloat16", weight_quantization="fp8_per_tensor"), side("bfloat16")),
     ],
 )
 def test_where_nothing_is_published_nothing_is_placed(

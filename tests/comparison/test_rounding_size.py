@@ -37,6 +37,8 @@ EXPERTS: dict[str, Any] = {**BF16, "model": ModelFacts(name="moe", config={"num_
         ({"effective": {}}, 0.03),
         ({"effective": {"dtype": "autocast", "lm_head": "float32"}}, 0.03),
         ({"effective": {"dtype": "bfloat16", "kv_cache_dtype": "fp8"}}, 0.12),
+        ({"effective": {"dtype": "bfloat16", "weight_quantization": "fp8_per_channel"}}, 0.12),
+        ({"effective": {"dtype": "bfloat16", "weight_quantization": "none"}}, 0.03),
         ({**FP32, "environment": {"cuda_matmul_tf32": True}}, 0.004),
         (EXPERTS, 0.6),
         ({**BF16, "temperature": 0.5}, 0.06),

@@ -251,7 +251,8 @@ class TransformersEngine(CheckpointEngine):
             "matmul_precision": torch.get_float32_matmul_precision(),
             "attn": self._lm.attention,
             "attention_scale": options.attention_scale,
-            "kv_cache_dtype": options.kv_cache_dtype,
+            # Else what `dtype` says: "auto" is not what another engine calls the same.
+            "kv_cache_dtype": None if options.kv_cache_dtype == "auto" else options.kv_cache_dtype,
             "weight_quantization": options.weight_quantization,
             "hf_overrides": options.hf_overrides or {},
             **self.default_composition.settings(),

@@ -223,3 +223,5 @@ def test_a_spec_names_them_and_facts_show_them(tmp_path: Path) -> None:
     engine.load()
     effective = engine.facts()["effective"]
     assert (effective["attention_scale"], effective["hf_overrides"]) == (1.5, {"rms_norm_eps": 0.1})
+    # vLLM and SGLang say what their cache is of: "auto" would differ from that.
+    assert effective["kv_cache_dtype"] is None
