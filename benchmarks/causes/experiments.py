@@ -18,23 +18,23 @@ from rescoring import Rescoring
 from weights import HEAD
 from workshop import Planted, Workshop
 
+from mismatchscope.diagnosis.answer import BEYOND
 from mismatchscope.diagnosis.candidates import closing
 from mismatchscope.diagnosis.evidence import Floor, TokenEvidence
 from mismatchscope.diagnosis.sample import Sample
 from mismatchscope.diagnosis.statistics.size import gap
 from mismatchscope.diagnosis.statistics.stat import Stat
 from mismatchscope.engines.common.loaded_weights import weight_of
+from mismatchscope.measures.results import Interval
 from mismatchscope.measures.tensor_difference import compare
-from mismatchscope.probes.confirm.experiments import kind_of
+from mismatchscope.probes.confirm.experiments import kind_of, share_of
 from mismatchscope.probes.confirm.found import MOST, NONE, UNCLEAR
+from mismatchscope.probes.context import CLEAR, GONE, HALF
 
 OVER = ("staleness", "weights that changed in the response", "stale prefix cache")
 """Plants that are over when engines are started again."""
 STATES = 192
 """That get contexts of one token."""
-LITTLE, MUCH = 0.1, 0.5
-GONE, HALF, CLEAR, BEYOND = 0.05, 0.5, 3.0, 1.5
-"""Of the probe `context`: shares of the gap, and times what rounding makes."""
 
 
 def possible(plant: Plant) -> tuple[str, ...]:
@@ -175,5 +175,5 @@ class Experiments:
 
 
 def _part(part: float, whole: float) -> str:
-    """How much of a gap another one is."""
-    return NONE if part <= LITTLE * whole else MOST if part >= MUCH * whole else UNCLEAR
+    """How much of a gap another one is, as the package has it."""
+    return share_of(Interval(part, part, part), Interval(whole, whole, whole))

@@ -33,10 +33,10 @@ _VALUES = (*_LAST, _BOS, _TEMPLATE, CACHE)
 
 _WHOLE, _BEHAVIOUR, _AGAIN = "whole", "behaviour", "one token again"
 
-_GONE = 0.05
+GONE = 0.05
 """What is surely less than this of the gap with whole contexts has vanished."""
-_HALF = 0.5
-_CLEAR = 3.0
+HALF = 0.5
+CLEAR = 3.0
 """Short contexts are none that a model was trained on: sound pairs reached 1.6 times the usual rounding there."""
 
 
@@ -149,21 +149,21 @@ def _with_one_token(one: _Gap, whole: _Gap, repeats: Sequence[_Gap]) -> Iterator
         yield ProbeConclusion("unclear", f"{where}: {gap(one.pair)}, which cannot be held against whole contexts.")
         return
     size = f"{where} the gap is {one.times} that with whole contexts{_rounding(one)}"
-    clear = one.beyond_rounding(_CLEAR)
+    clear = one.beyond_rounding(CLEAR)
     to_rounding = whole.beyond_rounding(BEYOND) and not one.beyond_rounding(BEYOND)
-    if not clear and one.below(_HALF if to_rounding else _GONE):
+    if not clear and one.below(HALF if to_rounding else GONE):
         yield _vanished(size, "differ by no more than that")
         return
-    if not clear and (to_rounding or not one.above(_GONE)):
+    if not clear and (to_rounding or not one.above(GONE)):
         yield ProbeConclusion("unclear", f"{size}: it cannot be told whether it vanishes.")
         return
     causes = "weights, norms, the head, quantisation, noise" + ("" if clear else " (rounding among it)")
-    rest = "; most of the gap shows with more context alone" if one.below(_HALF) else ""
+    rest = "; most of the gap shows with more context alone" if one.below(HALF) else ""
     code = "stays_in_part" if rest else "stays"
     why = f"Attention has no choice of one key, so that much is {causes}, or a token that one side adds"
     yield ProbeConclusion(code, f"{size}. {why}{rest}.")
     for repeat in repeats:
-        if repeat.above(_HALF):
+        if repeat.above(HALF):
             side = repeat.cell.engine.partition(":")[0]
             sentence = f"There, {side} is {repeat.times} as far from itself when it is run again in another order"
             yield ProbeConclusion("noise", f"{sentence}: noise, or what else is in a batch.")
@@ -198,7 +198,7 @@ def _with_beginnings(found: Sequence[_Gap]) -> Iterator[ProbeConclusion]:
 
     for code, beginning in ((_BOS, "BOS "), (_TEMPLATE, "template ")):
         variants = [each for each in found if each.cell.setting.startswith(beginning)]
-        closing = [each for each in variants if each.pair.identical or each.below(_GONE)]
+        closing = [each for each in variants if each.pair.identical or each.below(GONE)]
         for each in closing:
             side = "the reference" if each.cell.against == _BEHAVIOUR else "the behaviour"
             size = "the same bits" if each.pair.identical else f"{each.times} the gap is left"

@@ -93,7 +93,7 @@ def course_of_the_levels(sample: Sample) -> Finding | None:
 
 
 def _told(found: Levels, size: float) -> tuple[str, str] | None:
-    """The cause, and what it has to do with the course. The numbers beside the bounds are those of four fifths of the
+    """The cause, and what it has to do with the course. Numbers beside the bounds are those of four fifths of the
     planted cases."""
     if _grows_in_proportion(found):
         return "rope", "other angles turn keys in proportion to their distance"
@@ -109,8 +109,8 @@ def _told(found: Levels, size: float) -> tuple[str, str] | None:
 
 def _grows_in_proportion(found: Levels) -> bool:
     """Other rotary angles: exponents of 0.83 to 1.29, a correlation of 0.25 to 0.47 and a 0.9-quantile of 2.9 to
-    3.8 medians. Another scale has exponents of 0.25 to 0.73, a cache in eight bits a rise of 4 to 10, and what begins
-    at a place a longer tail."""
+    3.8 medians. Another scale has exponents of 0.25 to 0.73, a cache in eight bits a rise of 4 to 10, and what
+    begins at a place a longer tail."""
     return 0.87 < found.exponent < 1.4 and found.correlation > 0.25 and found.wide < 4.4 and found.rise < 3
 
 

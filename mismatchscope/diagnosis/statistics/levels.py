@@ -25,15 +25,13 @@ class Levels(NamedTuple):
     """The level of a token is the standard deviation of log π − log μ over the sixteen ids that μ finds likeliest.
 
     `exponent` is that of the level over the absolute position, `correlation` that of their logarithms. `median` is
-    in nats, `narrow` and `wide` are the 0.1- and 0.9-quantile over it, `spread` the standard deviation of the
-    logarithm. `rise` is by how much the logarithm is higher at the eight tokens after the first one of a response
-    than at that one.
+    in nats, `wide` the 0.9-quantile over it, `spread` the standard deviation of the logarithm. `rise` is by how much
+    the logarithm is higher at the eight tokens after the first one of a response than at that one.
     """
 
     exponent: float
     correlation: float
     median: float
-    narrow: float
     wide: float
     spread: float
     rise: float
@@ -67,12 +65,11 @@ def levels(sample: Sample) -> Levels | None:
     related, spread = correlation(place_M, log_M), float(np.std(log_M))
     if related is None or np.count_nonzero(first_M) < _FEWEST_FIRST or not near_M.any():
         return None
-    narrow, median, wide = np.quantile(level_M, [0.1, 0.5, 0.9])
+    median, wide = np.quantile(level_M, [0.5, 0.9])
     return Levels(
         exponent=related * spread / float(np.std(place_M)),
         correlation=related,
         median=float(median),
-        narrow=float(narrow / median),
         wide=float(wide / median),
         spread=spread,
         rise=float(log_M[near_M].mean() - log_M[first_M].mean()),
