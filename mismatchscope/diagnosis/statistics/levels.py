@@ -25,8 +25,8 @@ class Levels(NamedTuple):
     """The level of a token is the standard deviation of log π − log μ over the sixteen ids that μ finds likeliest.
 
     `exponent` is that of the level over the absolute position, `correlation` that of their logarithms. `median` is
-    in nats, `wide` the 0.9-quantile over it, `spread` the standard deviation of the logarithm. `rise` is by how much
-    the logarithm is higher at the eight tokens after the first one of a response than at that one.
+    in nats, `wide` the 0.9-quantile over it, `spread` the standard deviation of the logarithm. `rise` is by how
+    much the logarithm is higher at the eight tokens after the first one of a response than at that one.
     """
 
     exponent: float
