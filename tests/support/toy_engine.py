@@ -110,7 +110,9 @@ class ToyEngine(Engine):
             os._exit(7)
         if fault == "native":
             self._hold_the_interpreter()
-        if fault in ("hang", "orphan"):
+        if fault == "closed":  # all that it has open but the standard streams
+            os.closerange(3, 256)
+        if fault in ("hang", "orphan", "closed"):
             time.sleep(60)
 
     def _hold_the_interpreter(self) -> None:

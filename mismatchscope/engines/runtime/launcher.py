@@ -87,8 +87,11 @@ def finished(
     log_start: int,
     on_event: Callable[[dict[str, Any]], None],
 ) -> JobResult:
-    """Follow the job that a worker has been given to its end. Raises what `run_job` does."""
+    """Follow the job that a worker has been given to its end. Raises what `run_job` does, once the worker and its
+    children have ended."""
     result, last = _follow(process, on_event)
+    if last is None or last["event"] == "error":
+        process.end()  # it may be there still, its output closed, and what it started may write to the log
     # Once it was ready it has seen prompts, which the log may repeat: nothing of that is shown.
     tail = _tail(log_path, log_start) if result.load_seconds is None else ""
     if last is None:

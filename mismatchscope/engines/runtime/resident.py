@@ -17,14 +17,15 @@ from .worker import STAY
 
 
 class ResidentWorker:
-    """Stands in for `run_job` within a `with`. Every job loads its model; what a failed one leaves is not used: the
-    next starts another worker, as does one of another engine or interpreter. One log has all of them."""
+    """Does jobs as `run_job` does, within a `with`. Every job loads its model: what is saved is the start of an
+    interpreter and its imports. A failed job ends the worker, and the next starts another one, as does a job of
+    another engine or interpreter. One log has all of them."""
 
     def __init__(self, log_path: Path) -> None:
         self._log_path = log_path
         self._open = ExitStack()
         self._process: FollowedProcess | None = None
-        self._hosts: tuple[str, str | None] | None = None
+        self._serves: tuple[str, str | None] | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -39,7 +40,7 @@ class ResidentWorker:
         self, job: Job, *, python: str | None = None, log_path: Path, on_event: Callable[[dict[str, Any]], None]
     ) -> JobResult:
         """As `run_job`, but for `log_path`, where nothing is written. Raises what that does."""
-        if self._process is None or self._hosts != (job.engine, python):
+        if self._process is None or self._serves != (job.engine, python):
             self._start(job, python)
         else:
             self._process.write(f"{write_job(self._stage, job)}\n".encode())
@@ -57,7 +58,7 @@ class ResidentWorker:
         self._log = self._open.enter_context(open_log(self._log_path))
         stage_packages(self._stage, job)
         process = start_worker(python, write_job(self._stage, job), self._log, STAY)
-        self._process, self._hosts = self._open.enter_context(process), (job.engine, python)
+        self._process, self._serves = self._open.enter_context(process), (job.engine, python)
 
     def _end(self) -> None:
         self._process = None

@@ -74,7 +74,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _following(let_begin: threading.Event, jobs: queue.Queue[str]) -> str:
-    """The file of the next job, with the room that the last one's model took."""
+    """Free what the last job's model took, and wait for the file of the next."""
     let_begin.clear()
     gc.collect()
     if (torch := sys.modules.get("torch")) is not None and torch.cuda.is_initialized():

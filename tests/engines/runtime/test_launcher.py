@@ -116,6 +116,13 @@ def test_what_a_worker_logged_of_prompts_is_in_a_file_of_the_users_alone(
     assert caught.value.log_tail == "" and str(log) in caught.value.hint
 
 
+def test_a_worker_that_has_closed_its_output_and_stays_is_not_waited_for(tmp_path: Path) -> None:
+    began = time.monotonic()
+    with pytest.raises(WorkerError, match="before its work did"):
+        run_job(toy_job(tmp_path, fault="closed"), log_path=tmp_path / "log", on_event=ignore)
+    assert time.monotonic() - began < 30
+
+
 def test_the_synthetic_crash(tmp_path: Path) -> None:
     with pytest.raises(WorkerError, match="SIGKILL"):
         run_job(synthetic_job(tmp_path, "synthetic:fail_at=5"), log_path=tmp_path / "log", on_event=ignore)
