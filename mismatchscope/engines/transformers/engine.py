@@ -98,8 +98,9 @@ class TransformersEngine(CheckpointEngine):
         with _memory_errors("the model does not fit", "a smaller dtype=, or device_map=auto"):
             self._lm = self._load_model(directory)
         choose_threads(self.options, self._lm.parameters)
-        config = read_config(directory) | (self.options.hf_overrides or {})
-        max_length: int | None = config.get("text_config", config).get("max_position_embeddings")
+        own, other = read_config(directory), self.options.hf_overrides or {}
+        text = own.get("text_config", own) | other.get("text_config", other)
+        max_length: int | None = text.get("max_position_embeddings")
         self._set_limits(self._lm.vocabulary_size, max_length)
 
     def _load_model(self, directory: Path) -> CausalLM:
