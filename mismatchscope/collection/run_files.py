@@ -88,7 +88,7 @@ TRACES = frozenset(f"{side}{view}" for side in SIDES for view in _VIEWS)
 _LOG_FILES = re.compile(rf"({'|'.join(SIDES)}|both|start-\d+)\.log")
 _RUNS = _Layout(_named(DIRECTORY_LOCK, TIMES), runs=_OF_A_PROBE)
 _EXPERIMENT = _Layout(_named(RUN), {LOGS: _Layout(_LOG_FILES)})
-_EXPERIMENTS = ("batch", "bisect", "context", "dtype", "path", "repeat", "weights")
+_EXPERIMENTS = ("batch", "bisect", "context", "dtype", "layers", "path", "repeat", "weights")
 _RESCORED = tuple(
     f"{part}{model}"
     for part in ("affected", "others")
@@ -96,7 +96,7 @@ _RESCORED = tuple(
 )
 _UNDER_CANDIDATES = ("scored", "closing", *(f"tokens-{number}" for number in range(100)))
 _RESCORE = _Layout(
-    _named("engine.log", *(f"{name}.log" for name in _UNDER_CANDIDATES)),
+    _named("engine.log"),
     {LOGS: _Layout(_LOG_FILES)} | dict.fromkeys(_UNDER_CANDIDATES, _TRACE),
 )
 _CONFIRM = _Layout(
