@@ -5,8 +5,8 @@
 What was its standard output carries events to the parent, one JSON object a line, each with the key `event`:
 
     loading    pid
-    ready      facts, seconds                     it then waits for a byte on its standard input: the parent may
-                                                  refuse to go on from sequences that an engine of other facts made
+    ready      facts, seconds                     it then waits for an empty line on its standard input: the parent
+                                                  may refuse to go on from sequences that other facts made
     task       name, sequences_total, done        done counts what an earlier run left on disk
     sequence   task, sequence_id, tokens, done, total
     task_done  task, seconds, tokens              of this run alone
