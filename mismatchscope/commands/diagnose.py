@@ -35,7 +35,8 @@ def command(
         bool, typer.Option("--confirm", help="Run the experiments that tell the causes that are left apart.")
     ] = False,
     time: Annotated[
-        str, typer.Option("--time", help="With --confirm: begin no experiment that would end later.")
+        str,
+        typer.Option(help="With --confirm: begin no probe that is estimated to end later, no candidate after it."),
     ] = "10min",
     candidate: Annotated[
         list[str] | None,

@@ -126,7 +126,7 @@ def _of_sides(found: Sequence[MeasuredCell]) -> Iterator[ProbeConclusion]:
     alike += [(_FLOAT32, pair) for cell, pair in found if cell.setting == _FLOAT32 and _is_to_third(cell)]
     if len(alike) > 1:
         gaps = [f"{setting} {mean_tv(pair)}" for setting, pair in sorted(alike, key=lambda each: size_of(each[1]))]
-        sentence = f"With the same precision on both sides the mean TV between them is: {'; '.join(gaps)}."
+        sentence = f"With the same setting on both sides the mean TV between them is: {'; '.join(gaps)}."
         yield ProbeConclusion("same_precision", sentence)
 
 
