@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from probe_runs import NOISY, settings
@@ -19,10 +20,11 @@ from mismatchscope.measures.results import Interval
 from mismatchscope.probes.confirm import confirm as module
 from mismatchscope.probes.confirm.case import Case
 from mismatchscope.probes.confirm.confirm import confirm
+from mismatchscope.probes.confirm.dry_run import experiments_text
 from mismatchscope.probes.confirm.experiments import share_of
 from mismatchscope.probes.confirm.found import MOST, NONE, UNCLEAR, Found
 from mismatchscope.probes.confirm.impossible import impossible
-from mismatchscope.probes.confirm.settings import Closing
+from mismatchscope.probes.confirm.settings import Closing, closing_change
 from mismatchscope.reports.confirmation_fields import Proof
 
 GAP = Interval(0.01, 0.009, 0.011, clusters=8)
@@ -104,6 +106,10 @@ def test_a_candidate_that_closes_a_gap_of_several_causes_leaves_them(tmp_path: P
     found = confirm(case(tmp_path), ["norm"])
     assert [step.status for step in found.steps] == ["unclear", "unclear"]
     assert found.sentence.endswith("No setting and no candidate was found that closes the gap.")
+    scripted(rescore=CapabilityError("The reference is vllm."))
+    found = confirm(case(tmp_path), ["norm"])
+    assert [step.status for step in found.steps] == ["unclear", "skipped"]
+    assert found.sentence.endswith("No setting was found that closes the gap.")
 
 
 def test_several_that_are_left_are_named_and_not_one_of_them(tmp_path: Path, scripted: Any) -> None:
@@ -190,6 +196,20 @@ def test_engines_that_do_not_show_the_gap_prove_nothing_of_it(tmp_path: Path) ->
     assert found.sentence.startswith("Cannot tell. The engines, run again, do not show the gap: mean TV 0.")
 
 
+def test_engines_that_failed_as_given_are_not_said_to_show_no_gap(tmp_path: Path) -> None:
+    """What everything changed leaves is no gap of the engines as they are."""
+    least = SimpleNamespace(pair=SimpleNamespace(alpha=SimpleNamespace(mean=Interval(1e-8, 0.0, 1e-7, clusters=4))))
+    conclusion = SimpleNamespace(code="cannot_tell", sentence="The gap could not be measured at both ends.")
+    probe: Any = SimpleNamespace(cells=[SimpleNamespace(pair=None), least], conclusion=[conclusion])
+    found = closing_change(cast(Case, SimpleNamespace(probe=lambda name: probe, gap=GAP)))
+    assert (found.absent, found.sentence) == (False, conclusion.sentence)
+    probe.cells[0] = least
+    assert (
+        "do not make it with this model and the first 4 prompts"
+        in closing_change(cast(Case, SimpleNamespace(probe=lambda name: probe, gap=GAP))).sentence
+    )
+
+
 @pytest.mark.parametrize(
     ("part", "expected"),
     [
@@ -218,8 +238,10 @@ def test_what_only_the_writer_of_a_log_can_do_is_not_put_to_engines(tmp_path: Pa
     found = confirm(case(tmp_path), ["filler"])
     assert not run
     assert found.sentence.startswith("Nothing to run: ")
+    assert experiments_text(["filler"], case(tmp_path)) == f"{found.sentence}\n"
     confirmed = confirm(case(tmp_path), ["filler", "head"])
     assert confirmed.remaining == ["head"]
+    assert experiments_text(["filler", "head"], case(tmp_path)).startswith("put to experiments: 1 cause, head\n")
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,8 @@ from tiny_models import save_model, save_older
 from mismatchscope.collection.single_trace import sample_trace, score_trace
 from mismatchscope.config import AuditSettings
 from mismatchscope.probes.confirm import log_case, rescore_log
-from mismatchscope.probes.confirm.candidates import Subject, trials
 from mismatchscope.probes.confirm.log_case import LogCase
+from mismatchscope.probes.confirm.reference_changes import Subject, trials
 from mismatchscope.probes.confirm.rescore import confirm_log
 from mismatchscope.records import Evidence, SequenceRecord
 from mismatchscope.traces.reader import Trace

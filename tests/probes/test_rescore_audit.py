@@ -21,15 +21,15 @@ from mismatchscope.comparison.floors import NO_NOISE
 from mismatchscope.comparison.pair import measure_pair
 from mismatchscope.comparison.token_evidence import evidence_of
 from mismatchscope.config import AuditSettings
-from mismatchscope.diagnosis.candidates import Family
+from mismatchscope.diagnosis.statistics.stat import Stat
 from mismatchscope.engines.spec import parse_spec
 from mismatchscope.errors import CapabilityError
 from mismatchscope.measures.results import Interval
 from mismatchscope.probes import run_probe
 from mismatchscope.probes.confirm import rescore_audit
-from mismatchscope.probes.confirm.candidates import Subject, trials
 from mismatchscope.probes.confirm.case import Case
-from mismatchscope.probes.confirm.found import NONE
+from mismatchscope.probes.confirm.found import NONE, UNCLEAR
+from mismatchscope.probes.confirm.reference_changes import Subject, trials
 from mismatchscope.probes.confirm.scoring import Rescored, Scorer, rescored
 from mismatchscope.records import Sampling, SequenceRecord
 from mismatchscope.traces.reader import Trace
@@ -77,16 +77,7 @@ class Planted:
         config = reference.manifest.model.config or {}
         longest = max(len(each.prompt_token_ids) + len(each.response_token_ids) for each in drawn.records())
         subject = Subject(parse_spec(ENGINE), self.model, config, sampling, temperature, longest)
-        scorer = Scorer(
-            drawn,
-            subject.spec,
-            self.model,
-            None,
-            temperature,
-            self.directory / "rescore",
-            lambda event: None,
-            run_here,
-        )
+        scorer = Scorer(drawn, subject, self.directory / "rescore", lambda event: None, run_here)
         chosen = [trial for trial in trials(subject) if trial.of.name.startswith(names)]
         assert chosen
         evidence = evidence_of(pair, NO_NOISE, [])
@@ -167,76 +158,16 @@ def test_what_closes_nothing_and_what_there_is_no_time_for_is_said(planted: Plan
     assert "there was no time for 2 more" in found.sentence
 
 
-def subject(**changes: Any) -> Subject:
-    config = {
-        "rms_norm_eps": 1e-6,
-        "rope_theta": 1e6,
-        "rope_scaling": {"rope_type": "yarn", "factor": 4.0},
-        "sliding_window": 64,
-    }
-    known: Any = {
-        "spec": parse_spec("transformers:adapter=there"),
-        "model": "m",
-        "config": config,
-        "sampling": Sampling(top_p=0.9, top_k=20),
-        "temperature": 1.0,
-        "longest": 300,
-    }
-    return Subject(**known | changes)
-
-
-def test_candidates_are_those_that_the_model_and_the_run_have() -> None:
-    names = [trial.of.name for trial in trials(subject())]
-    assert {"rms_norm_eps", "rope_theta", "factor of the yarn rotary scaling", "no rotary scaling"} <= set(names)
-    assert {"sliding_window", "top_p = 0.9, top_k = 20", "the base without its adapter"} <= set(names)
-    bare = {trial.of.name for trial in trials(subject(config={}, sampling=Sampling(), spec=parse_spec(ENGINE)))}
-    assert set(names) - bare == {
-        "rms_norm_eps",
-        "rope_theta",
-        "factor of the yarn rotary scaling",
-        "no rotary scaling",
-        "sliding_window",
-        "top_p = 0.9, top_k = 20",
-        "the base without its adapter",
-    }
-
-
-def test_the_raw_policy_has_no_candidate_of_the_sampler() -> None:
-    raw = {trial.cause for trial in trials(subject(sampling=Sampling(), temperature=None))}
-    assert {trial.cause for trial in trials(subject())} - raw == {"temperature", "truncation"}
-
-
-def test_candidates_of_suspected_causes_come_first() -> None:
-    causes = [trial.cause for trial in trials(subject(), ["norm", "fp8_cache"])]
-    assert causes[:2] == ["norm", "fp8_cache"]
-    assert sorted(causes) == sorted(trial.cause for trial in trials(subject()))
-
-
-def test_a_window_has_the_model_s_own_size_and_none_among_its_values() -> None:
-    (window,) = (trial for trial in trials(subject()) if trial.cause == "window")
-    assert isinstance(window.of, Family)
-    assert {64.0, 300.0, 128.0} <= set(window.of.values) and max(window.of.values) == 300
-    assert window.of.own == 64
-
-
-def test_a_change_is_merged_into_what_the_spec_has() -> None:
-    spec = parse_spec('transformers:hf_overrides={"rope_parameters":{"rope_type":"default"}},attention_scale=2')
-    by_name = {trial.of.name: trial for trial in trials(subject(spec=spec, adapter="there"))}
-    applied = by_name["rope_theta"].change(5e5).applied(spec)
-    assert (
-        applied.options["hf_overrides"] == '{"rope_parameters": {"rope_type": "default", "rope_theta": 500000.0}}'
-    )
-    assert by_name["attention scale"].of.own == 2
-    assert by_name["the base without its adapter"].change(0).applied(spec).options["adapter"] == "none"
-    inner = {"text_config": {"rms_norm_eps": 1e-6}}
-    (norm,) = (trial for trial in trials(subject(config=inner)) if trial.cause == "norm")
-    assert norm.change(0.1).overrides == {"text_config": {"rms_norm_eps": 0.1}}
-
-
-@pytest.mark.parametrize("spec", ["vllm", "synthetic", "vllm@http://127.0.0.1:1"])
-def test_another_reference_computes_no_candidates(spec: str) -> None:
-    with pytest.raises(CapabilityError, match="Candidates are computed by transformers"):
-        trials(subject(spec=parse_spec(spec)))
+@pytest.mark.parametrize(
+    ("refused", "not_tried", "end"),
+    [
+        (1, 0, "and no candidate was scored; 1 does not apply or could not be computed."),
+        (2, 3, "and no candidate was scored; 2 do not apply or could not be computed; there was no time for 3."),
+    ],
+)
+def test_where_no_candidate_was_scored_there_are_no_more(refused: int, not_tried: int, end: str) -> None:
+    found = Rescored(Stat(4.0, 3.0, 5.0, 100), refused=["why"] * refused, not_tried=not_tried)
+    assert found.sentence == f"R is 4 floors, {end}" and found.result == UNCLEAR
 
 
 @pytest.fixture

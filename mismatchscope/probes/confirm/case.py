@@ -89,11 +89,6 @@ class Case:
         return f"mismatchscope probe {name} {self._sides}{tokens}{asked} -o {name}"
 
     @property
-    def command_of_all(self) -> str:
-        """What a person types to put the audit to experiments."""
-        return f"mismatchscope diagnose {self.directory.parent} --confirm {self._sides} -o confirmed"
-
-    @property
     def _sides(self) -> str:
         settings = self.settings
         named = {name: getattr(settings, name) for name in ("model", "adapter", "behavior", "reference")}

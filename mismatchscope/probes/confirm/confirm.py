@@ -31,17 +31,16 @@ def confirm(case: Case, suspected: Sequence[str]) -> Confirmation:
     The settings that differ are tried first: what closes the gap is proved, whatever was suspected. Raises
     `DiskFullError`. What an experiment cannot do on these engines is its step's matter.
     """
-    if suspected and all(map(is_of_the_log, suspected)):
-        titles = " or ".join(map(_title, suspected))
-        return Confirmation(f"Nothing to run: what writes the log does this ({titles}).", None, list(suspected), [])
-    every = every_cause(impossible(case.settings))
-    suspected = [cause for cause in suspected if not is_of_the_log(cause)] or every
+    if (why := nothing_to_run(suspected)) is not None:
+        return Confirmation(why, None, list(suspected))
+    suspected = put_to_engines(suspected, case)
     first, proof = _settings(case, suspected)
     if first.result == _ABSENT:
         return Confirmation(f"Cannot tell. {first.sentence}", None, suspected, [first])
     if proof is not None:
         withdrawn = not set(first.remaining) <= set(suspected)
         return _concluded(case, [first], proof, withdrawn)
+    every = every_cause(impossible(case.settings))
     steps, narrowing = [first], Narrowing(list(first.remaining), list(EXPERIMENTS), every)
     while (name := narrowing.following() or narrowing.proving()) is not None:
         step, proof = _run(case, name, narrowing.remaining)
@@ -51,6 +50,18 @@ def confirm(case: Case, suspected: Sequence[str]) -> Confirmation:
         if proof is not None:
             return _concluded(case, steps, proof, narrowing.withdrawn)
     return _concluded(case, steps, None, narrowing.withdrawn)
+
+
+def nothing_to_run(suspected: Sequence[str]) -> str | None:
+    """Why no engine is asked: all that is suspected is the log's. None where one is."""
+    if not suspected or not all(map(is_of_the_log, suspected)):
+        return None
+    return f"Nothing to run: what writes the log does this ({' or '.join(map(_title, suspected))})."
+
+
+def put_to_engines(suspected: Sequence[str], case: Case) -> list[str]:
+    """The causes that two engines can have; without any, all of the catalogue that these two can."""
+    return [cause for cause in suspected if not is_of_the_log(cause)] or every_cause(impossible(case.settings))
 
 
 def _run(case: Case, name: str, remaining: Sequence[str]) -> tuple[ExperimentStep, Proof | None]:
@@ -112,12 +123,13 @@ def _settings(case: Case, suspected: Sequence[str]) -> tuple[ExperimentStep, Pro
 def _concluded(case: Case, steps: list[ExperimentStep], proof: Proof | None, withdrawn: bool) -> Confirmation:
     remaining = steps[-1].remaining
     cause = remaining[0] if len(remaining) == 1 else None
-    what = "setting" if all(step.experiment != RESCORE for step in steps) else "setting and no candidate"
+    scored = any(step.experiment == RESCORE and step.status != "skipped" for step in steps)
+    what = "setting and no candidate" if scored else "setting"
     return Confirmation(_sentence(proof, cause, remaining, case, what), cause, remaining, steps, proof, withdrawn)
 
 
 def _sentence(proof: Proof | None, cause: str | None, remaining: Sequence[str], case: Case, tried: str) -> str:
-    """`Proved: with kv_cache_dtype unset the gap falls from a to b (floor c).`"""
+    """`Proved: an 8-bit key-value cache. With kv_cache_dtype unset the gap falls from a to b (floor c).`"""
     if proof is not None:
         floor = "" if case.floor is None else f" (floor {number(case.floor)})"
         what = f": {' or '.join(map(_title, remaining))}" if remaining else ""

@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 
 from ...collection.embedded import resolve_model
 from ...config import AuditSettings
 from ...diagnosis.catalogue import ROUNDING, causes, experiments
 from ...diagnosis.decisions import RESCORE
-from ...diagnosis.narrowing import every_cause, ranked_experiments
+from ...diagnosis.narrowing import ranked_experiments
 from ...engines.common.checkpoint import read_config
 from ...engines.common.location import locate
-from ...engines.spec import parse_spec, with_adapter
-from ...errors import MismatchScopeError
-from ...records import Sampling
+from ...errors import CapabilityError, MismatchScopeError
 from ...reports.text import count
-from .candidates import Subject, trials
 from .case import Case
+from .confirm import nothing_to_run, put_to_engines
 from .experiments import EXPERIMENTS
-from .impossible import impossible
+from .reference_changes import Subject, check_reference, trials
+from .rescore_audit import subject_of
+from .rescore_log import subject_of_log
 
 
 def experiments_text(suspected: Sequence[str], case: Case) -> str:
     """Of an audit: what is tried first, and what each experiment is about."""
-    return "\n".join(_lines(list(suspected) or every_cause(impossible(case.settings)), case)) + "\n"
+    why = nothing_to_run(suspected)
+    return "\n".join([why] if why is not None else _lines(put_to_engines(suspected, case), case)) + "\n"
 
 
 def _lines(suspected: Sequence[str], case: Case) -> Iterator[str]:
@@ -39,7 +41,7 @@ def _lines(suspected: Sequence[str], case: Case) -> Iterator[str]:
         yield f"  {experiments()[name].question}"
         yield f"    {experiments()[name].how}"
         if name == RESCORE:
-            yield f"    {candidates_text(settings, suspected)}"
+            yield f"    {_candidates(settings.model, partial(subject_of, case.limited()), suspected)}"
     alone = [
         code for code in suspected if code != ROUNDING and causes()[code].experiment not in (*ranked, "settings")
     ]
@@ -52,18 +54,21 @@ def rescoring_text(suspected: Sequence[str], settings: AuditSettings, checkpoint
     about = f"put to experiments: {', '.join(suspected) or 'whatever the cause is'}"
     scored = [f"score the affected responses and as many others with {settings.model}"]
     scored += [f"score the affected ones with {name}, {path}" for name, path in checkpoints.items()]
-    return "\n".join([about, *scored, candidates_text(settings, suspected, of_log=True)]) + "\n"
+    subject = partial(subject_of_log, settings.reference, settings.adapter, settings.model)
+    return "\n".join([about, *scored, _candidates(settings.model, subject, suspected)]) + "\n"
 
 
-def candidates_text(settings: AuditSettings, suspected: Sequence[str], *, of_log: bool = False) -> str:
-    """The candidates on the reference's side, in their order."""
-    spec = with_adapter(parse_spec(settings.reference), settings.adapter)
-    model = resolve_model(settings.model)
-    sampling = Sampling() if of_log else settings.sampling.sampling()
+def _candidates(
+    model: str, subject: Callable[[Mapping[str, object], int], Subject], suspected: Sequence[str]
+) -> str:
+    """The candidates on the reference's side, in their order. `subject` takes the model's configuration and the
+    length of the longest sequence, which no name depends on."""
     try:
-        config = read_config(locate(model, weights=False, download=False))
-        found = trials(Subject(spec, model, config, sampling, 1.0, 0, settings.adapter), suspected)
+        check_reference(subject({}, 0).spec)
+        config = read_config(locate(resolve_model(model), weights=False, download=False))
+    except CapabilityError as error:
+        return f"no candidates: {error.message}"
     except MismatchScopeError as error:
-        return f"no candidates are known before the run: {error.message}"
-    names = dict.fromkeys(trial.of.name for trial in found)
+        return f"candidates are not known before the model is: {error.message}"
+    names = dict.fromkeys(trial.of.name for trial in trials(subject(config, 0), suspected))
     return f"candidates on the reference's side, those that apply, in this order: {', '.join(names)}"

@@ -11,9 +11,10 @@ NONE, MOST, UNCLEAR = "none", "most", "unclear"
 
 
 class Found(NamedTuple):
-    """`result` is one that `diagnosis.decisions` knows, or `UNCLEAR`; `proof` the change that closes the gap."""
+    """`result` is one that `diagnosis.decisions` knows, or `UNCLEAR`; `command` does the same again, where one
+    does; `proof` is the change that closes the gap."""
 
     result: str
     sentence: str
-    command: str
+    command: str | None = None
     proof: Proof | None = None

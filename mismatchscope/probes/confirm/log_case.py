@@ -26,14 +26,14 @@ class LogCase:
     """The policy that sampled, as a log has it, and what it is scored with.
 
     `affected` are the ids of the sequences that the fault is about. `model` is the checkpoint that they should be
-    of, `candidates` are those that they may be of instead, by what each is called, `engine` is the SPEC that
+    of, `checkpoints` are those that they may be of instead, by what each is called, `engine` is the SPEC that
     scores.
     """
 
     sampled: Trace
     affected: Set[int]
     model: str
-    candidates: Mapping[str, str]
+    checkpoints: Mapping[str, str]
     engine: str
     directory: Path
     on_event: Events
@@ -44,7 +44,8 @@ class LogCase:
 
 
 def parts_of(case: LogCase) -> tuple[Trace, Trace | None]:
-    """The affected responses, and the others where there are some, as traces of their own."""
+    """The affected responses, and the others where there are some, as traces of their own. Raises `ConfigError` for
+    a log without prompts, `EmptyComparisonError` where no response is affected."""
 
     def chosen(affected: bool) -> Iterator[SequenceRecord]:
         for record in case.sampled.records():
@@ -79,7 +80,8 @@ def _written(case: LogCase, name: str, records: Iterator[SequenceRecord]) -> Tra
 
 
 def pair_of(case: LogCase, sampled: Trace, model: str, name: str) -> Pair:
-    """The policy that sampled, as logged, and a checkpoint, which scores what was not scored yet."""
+    """The policy that sampled, as logged, and a checkpoint, which scores what was not scored yet. Raises what
+    `score_trace` does."""
     settings = ScoreSettings(case.engine, model, adapter=case.adapter)
     path = case.directory / f"{sampled.path.name}-{name}"
     score_trace(sampled.path, path, settings, on_event=case.on_event)

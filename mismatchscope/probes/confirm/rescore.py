@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ...diagnosis.catalogue import ROUNDING, causes
+from ...diagnosis.decisions import RESCORE
 from ...reports.confirmation_fields import Confirmation, ExperimentStep, Proof
 from ...reports.text import count, estimate
 from ...traces.reader import Trace
@@ -45,21 +46,19 @@ def confirm_log(case: LogCase, suspected: Sequence[str]) -> Confirmation:
             f"{case.model} fits these responses as it fits the others: what is off in them is the log's π_old"
         )
         return Confirmation(f"{sentence}, not what sampled.", None, list(suspected), steps)
-    for number, (candidate, checkpoint) in enumerate(case.candidates.items()):
+    for number, (name, checkpoint) in enumerate(case.checkpoints.items()):
         if time.monotonic() >= case.deadline:
-            steps.append(replace(_step(f"{candidate}: {NO_TIME}", suspected), status="skipped"))
+            steps.append(replace(_step(f"{name}: {NO_TIME}", suspected), status="skipped"))
             continue
         after = _gap(case, affected, checkpoint, f"candidate-{number}")
-        told = f"With {candidate} mean TV of {count(after.n, 'token')} is {_text(after)}, before {_text(before)}"
+        told = f"With {name} mean TV of {count(after.n, 'token')} is {_text(after)}, before {_text(before)}"
         if _closes(before, after, floor):
-            proof = Proof(candidate, before, after, floor=None if floor is None else floor.value)
+            proof = Proof(name, before, after, floor=None if floor is None else floor.value)
             cause = suspected[0] if len(suspected) == 1 else None
             steps.append(_step(f"{told}: it closes the gap.", suspected, "closes"))
             limit = "" if floor is None else f" (floor {_text(floor)})"
             fall = f"the gap of these responses falls from {_text(before)} to {_text(after)}{limit}"
-            return Confirmation(
-                f"Proved: with the weights of {candidate} {fall}.", cause, list(suspected), steps, proof
-            )
+            return Confirmation(f"Proved: with the weights of {name} {fall}.", cause, list(suspected), steps, proof)
         steps.append(_step(f"{told}: it does not close the gap.", suspected, "stays"))
     checkpoints = sum(step.status == "told" for step in steps) - 1
     found = under_candidates(case, affected, others, suspected)
@@ -126,7 +125,7 @@ def _closes(before: Interval, after: Interval, floor: Interval | None) -> bool:
 
 def _step(sentence: str, remaining: Sequence[str], result: str | None = None) -> ExperimentStep:
     return ExperimentStep(
-        "rescore", "Which checkpoint were the responses drawn from?", "told", result, sentence, list(remaining)
+        RESCORE, "Which checkpoint were the responses drawn from?", "told", result, sentence, list(remaining)
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -21,9 +21,8 @@ from ...records import Sampling
 from ...reports.confirmation_fields import ExperimentStep, Proof
 from ...traces.reader import Trace
 from ...traces.store import is_complete, write_records
-from .candidates import Subject, trials
-from .found import NONE
 from .log_case import LogCase, pair_of
+from .reference_changes import Subject, trials
 from .scoring import Scorer, longest_of, rescored
 
 
@@ -42,44 +41,35 @@ def under_candidates(
     pair = pair_of(case, affected, case.model, "model")
     question = experiments()[RESCORE].question
     began = time.monotonic()
+    subject = subject_of_log(
+        case.engine, case.adapter, case.model, pair.pi.manifest.model.config or {}, longest_of(affected)
+    )
+    try:
+        found = trials(subject, suspected)
+    except CapabilityError as error:
+        sentence = f"Not possible here: {error.message}"
+        return UnderCandidates(ExperimentStep(RESCORE, question, "skipped", None, sentence, list(suspected)))
+    tokens, directory = _known(case, affected, pair.pi), case.directory / RESCORE
     with ResidentWorker(case.directory / "engine.log") as worker:
-        scorer = Scorer(
-            _known(case, affected, pair.pi),
-            with_adapter(parse_spec(case.engine), case.adapter),
-            case.model,
-            case.adapter,
-            1.0,
-            case.directory / RESCORE,
-            case.on_event,
-            worker,
-            case.confidence,
-        )
-        subject = Subject(
-            scorer.spec,
-            case.model,
-            pair.pi.manifest.model.config or {},
-            Sampling(),
-            scorer.temperature,
-            longest_of(affected),
-            case.adapter,
-        )
-        try:
-            found = trials(subject, suspected)
-        except CapabilityError as error:
-            sentence = f"Not possible here: {error.message}"
-            return UnderCandidates(ExperimentStep(RESCORE, question, "skipped", None, sentence, list(suspected)))
+        scorer = Scorer(tokens, subject, directory, case.on_event, worker, case.confidence)
         evidence = evidence_of(pair, NO_NOISE, []).but(floor=_floor(case, others))
-        result = rescored(scorer, evidence, found, lambda: time.monotonic() >= case.deadline)
-        step = ExperimentStep(RESCORE, question, "unclear", NONE, result.sentence, list(suspected))
+        under = rescored(scorer, evidence, found, lambda: time.monotonic() >= case.deadline)
+        step = ExperimentStep(RESCORE, question, "unclear", under.result, under.sentence, list(suspected))
         step = replace(step, seconds=time.monotonic() - began)
-        if not result.closing:
-            return UnderCandidates(step, len(result.found))
-        best = result.closing[0].candidate
-        change = result.changes[best]
-        proof = Proof(f"{best} on the reference's side", pair.alpha.mean, scorer.mean_tv(change))
-        left = [cause for cause in suspected if cause in result.causes] or result.causes
-        step = replace(step, status="told", result=" or ".join(result.causes), remaining=left)
-        return UnderCandidates(step, len(result.found), proof)
+        if not under.closing:
+            return UnderCandidates(step, len(under.found))
+        proof = under.proof(scorer, pair.alpha.mean)
+    left = [cause for cause in suspected if cause in under.causes] or under.causes
+    step = replace(step, status="told", remaining=left, command=scorer.command(under.best))
+    return UnderCandidates(step, len(under.found), proof)
+
+
+def subject_of_log(
+    engine: str, adapter: str | None, model: str, config: Mapping[str, object], longest: int
+) -> Subject:
+    """What the candidates of a log depend on. It says nothing of its sampler: at temperature 1, with nothing cut
+    off."""
+    return Subject(with_adapter(parse_spec(engine), adapter), model, config, Sampling(), 1.0, longest)
 
 
 def _known(case: LogCase, affected: Trace, scored: Trace) -> Trace:

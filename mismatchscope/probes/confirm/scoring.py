@@ -27,13 +27,14 @@ from ...diagnosis.sample import Sample
 from ...diagnosis.statistics.size import gap
 from ...diagnosis.statistics.stat import Stat
 from ...diagnosis.words import number
-from ...engines.spec import EngineSpec
 from ...errors import DiskFullError, MismatchScopeError
-from ...records import Evidence, Observed
+from ...records import Evidence, Observed, Sampling
+from ...reports.confirmation_fields import Proof
 from ...reports.text import count
 from ...traces.reader import Trace
 from ...traces.store import write_records
-from .candidates import Change, Trial
+from .found import NONE, UNCLEAR
+from .reference_changes import Change, Subject, Trial
 
 if TYPE_CHECKING:
     from ...measures.results import Interval
@@ -42,13 +43,11 @@ if TYPE_CHECKING:
 
 @dataclass(eq=False)
 class Scorer:
-    """What scores the tokens of `drawn`: a SPEC, under one change after another. `run` does the engine's jobs."""
+    """What scores the tokens of `drawn` as the subject's reference, under one change after another. `run` does the
+    engine's jobs."""
 
     drawn: Trace
-    spec: EngineSpec
-    model: str
-    adapter: str | None
-    temperature: float | None
+    subject: Subject
     directory: Path
     on_event: Events
     run: RunJob
@@ -79,23 +78,39 @@ class Scorer:
 
     def mean_tv(self, change: Change) -> Interval:
         """Between what drew the tokens and the reference under a change, with all that was seen of the tokens."""
-        tokens = self.drawn if change.tokens is None else self._sampled(change)
-        scored = self._scored(change, tokens, self.directory / "closing")
+        scored = self._scored(change, self._in_contexts(change), self.directory / "closing")
         context = Context.of(self.drawn, scored, None, confidence=self.confidence)
         if change.tokens is not None:
             context = context.of_other_contexts(self.drawn, self.drawn, prompts=self.drawn)
         return measure_pair(self.drawn, scored, context).alpha.mean
 
-    def _scored(self, change: Change, tokens: Trace, path: Path) -> Trace:
-        settings = ScoreSettings(
-            str(change.applied(self.spec)),
-            self.model,
+    def command(self, change: Change) -> str:
+        """What a person types to score the same tokens under a change."""
+        settings, sampler = self._settings(change), self.drawn.manifest.sampling or Sampling()
+        words = ["mismatchscope", "score", str(self._in_contexts(change).path)]
+        words += ["--engine", settings.engine, "--model", settings.model]
+        if settings.temperature not in (None, sampler.temperature or 1.0):
+            words += ["--temperature", f"{settings.temperature:g}"]
+        if change.as_sampler:
+            words += ["--role", settings.role]
+        return shlex.join([*words, "-o", "scored"])
+
+    def _settings(self, change: Change) -> ScoreSettings:
+        return ScoreSettings(
+            str(change.applied(self.subject.spec)),
+            self.subject.model,
             role="behavior" if change.as_sampler else "reference",
-            temperature=change.temperature or self.temperature,
-            adapter=None if change.without_adapter else self.adapter,
+            temperature=change.temperature or self.subject.temperature,
         )
+
+    def _scored(self, change: Change, tokens: Trace, path: Path) -> Trace:
+        settings = self._settings(change)
         score_trace(tokens.path, path, settings, on_event=self.on_event, run=self.run)
         return Trace.open(path, verify=False)
+
+    def _in_contexts(self, change: Change) -> Trace:
+        """The tokens in the contexts of a change, with all that was seen of them where those are their own."""
+        return self.drawn if change.tokens is None else self._sampled(change)
 
     def _sampled(self, change: Change) -> Trace:
         """The tokens with nothing but their log-probs, in the contexts of a change."""
@@ -131,6 +146,22 @@ class Rescored:
         return list(dict.fromkeys(each.candidate.cause for each in self.closing))
 
     @property
+    def result(self) -> str:
+        """One that `diagnosis.decisions` knows, or `UNCLEAR` where more could have been scored."""
+        told = bool(self.found) and not self.not_tried
+        return " or ".join(self.causes) or (NONE if told else UNCLEAR)
+
+    @property
+    def best(self) -> Change:
+        """Of the candidate that closes the gap best."""
+        return self.changes[self.closing[0].candidate]
+
+    def proof(self, scorer: Scorer, before: Interval, floor: float | None = None) -> Proof:
+        """That the best candidate closes a gap of so much mean TV. Raises what `score_trace` does."""
+        change = f"{self.closing[0].candidate} on the reference's side"
+        return Proof(change, before, scorer.mean_tv(self.best), floor=floor)
+
+    @property
     def sentence(self) -> str:
         """`With rope_theta = 13,100 on the reference's side R falls from 41 to 1.1 floors; …`"""
         if self.before.value is None:
@@ -153,10 +184,12 @@ class Rescored:
             parts = [f"R is {before} floors, and no candidate was scored"]
         else:
             parts = [f"R is {before} floors, as rounding makes it: there is nothing to close"]
+        more = " more" if self.found else ""
         if self.refused:
-            parts.append(f"{len(self.refused)} more do not apply or could not be computed")
+            do = "do" if len(self.refused) > 1 else "does"
+            parts.append(f"{len(self.refused)}{more} {do} not apply or could not be computed")
         if self.not_tried:
-            parts.append(f"there was no time for {self.not_tried} more")
+            parts.append(f"there was no time for {self.not_tried}{more}")
         return "; ".join(parts) + "."
 
 
@@ -233,12 +266,3 @@ def _least(others: Sequence[Tried]) -> str:
 
 def _leave(amount: int) -> str:
     return "leave" if amount > 1 else "leaves"
-
-
-def command_of(scorer: Scorer, change: Change) -> str:
-    """What a person types to score under a change: of a trace, as `score` takes it."""
-    spec = shlex.quote(str(change.applied(scorer.spec)))
-    temperature = f" --temperature {change.temperature:g}" if change.temperature is not None else ""
-    role = " --role behavior" if change.as_sampler else ""
-    what = f"{scorer.drawn.path} --engine {spec} --model {scorer.model}{temperature}{role}"
-    return f"mismatchscope score {what} -o scored"

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ...engines.spec import parse_spec, with_adapter
 from ...reports.confirmation_fields import Proof
-from ...reports.text import estimate
+from ...reports.text import count, estimate
 from ..candidates import candidates
 from ..plan import Question
-from .case import PROMPTS, Case
+from .case import Case
 
 if TYPE_CHECKING:
     from ...measures.results import Interval
@@ -35,12 +35,12 @@ def closing_change(case: Case) -> Closing:
     """Raises what a probe does; `ConfigError` where the two SPECs differ in nothing that can be changed."""
     probe = case.probe("bisect")
     conclusion = probe.conclusion[0]
-    again = next((cell.pair.alpha.mean for cell in probe.cells if cell.pair is not None), None)
-    if again is not None and _is_absent(again, case.gap):
+    as_given = probe.cells[0].pair
+    if as_given is not None and _is_absent(again := as_given.alpha.mean, case.gap):
         return Closing(
             f"The engines, run again, do not show the gap: mean TV {_text(again)}, where it was {_text(case.gap)}. "
-            f"These two SPECs do not make it with this model and the first {PROMPTS} prompts: look for another "
-            "checkpoint or configuration, for other prompts, or at what was logged.",
+            f"These two SPECs do not make it with this model and the first {count(again.clusters, 'prompt')}: look "
+            "for another checkpoint or configuration, for other prompts, or at what was logged.",
             absent=True,
         )
     if conclusion.code != "closed_by" or not probe.effects:

@@ -11,7 +11,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
+from ...collection.embedded import resolve_model
 from ...diagnosis.candidates import Candidate, Family
+from ...engines.common.adapter import NO_ADAPTER
 from ...engines.spec import EngineSpec
 from ...errors import CapabilityError
 from ...records import Sampling
@@ -47,7 +49,7 @@ class Change:
             given = json.loads(options.get(_OVERRIDES, "{}"))
             options[_OVERRIDES] = json.dumps(_over(given, self.overrides))
         if self.without_adapter:
-            options["adapter"] = "none"
+            options["adapter"] = NO_ADAPTER
         return replace(spec, options=options)
 
 
@@ -64,9 +66,9 @@ class Trial(NamedTuple):
 
 @dataclass(frozen=True)
 class Subject:
-    """What candidates depend on: the reference's SPEC, its model and that model's configuration as its file has it,
-    the sampler, what the reference divides its logits by (None: the policy is the raw one), and the length of the
-    longest sequence."""
+    """What candidates depend on: the reference's SPEC, its adapter in it, its model and that model's configuration
+    as its file has it, the sampler, what the reference divides its logits by (None: the policy is the raw one), and
+    how many tokens the longest sequence has."""
 
     spec: EngineSpec
     model: str
@@ -74,21 +76,20 @@ class Subject:
     sampling: Sampling
     temperature: float | None
     longest: int
-    adapter: str | None = None
 
-    @property
-    def has_adapter(self) -> bool:
-        return self.spec.options.get("adapter", self.adapter or "none") not in ("", "none")
+
+def check_reference(spec: EngineSpec) -> None:
+    """Raise `CapabilityError` for a reference that computes no candidates."""
+    if spec.name != ENGINE or spec.served:
+        raise CapabilityError(
+            f"Candidates are computed by {ENGINE}, and the reference is {spec.name}.", hint=f"--reference {ENGINE}"
+        )
 
 
 def trials(subject: Subject, suspected: Sequence[str] = ()) -> list[Trial]:
     """The candidates of suspected causes first, in their order. Raises `CapabilityError` for a reference that
     computes none."""
-    if subject.spec.name != ENGINE or subject.spec.served:
-        raise CapabilityError(
-            f"Candidates are computed by {ENGINE}, and the reference is {subject.spec.name}.",
-            hint=f"--reference {ENGINE}",
-        )
+    check_reference(subject.spec)
     found = [
         trial for some in (_beginnings, _sampler, _numbers, _rotary, _window, _weights) for trial in some(subject)
     ]
@@ -98,7 +99,7 @@ def trials(subject: Subject, suspected: Sequence[str] = ()) -> list[Trial]:
 
 def _beginnings(subject: Subject) -> Iterator[Trial]:
     variants: list[OtherTokens] = [Bos(2), Bos(0), AddedBos()]
-    variants += [Template(subject.model, added) for added in (True, False)]
+    variants += [Template(resolve_model(subject.model), added) for added in (True, False)]
     for tokens in variants:
         yield _one("context", tokens.label, Change(tokens=tokens))
 
@@ -187,7 +188,7 @@ def _window(subject: Subject) -> Iterator[Trial]:
 
 
 def _weights(subject: Subject) -> Iterator[Trial]:
-    if subject.has_adapter:
+    if subject.spec.options.get("adapter", NO_ADAPTER) not in ("", NO_ADAPTER):
         yield _one("adapter", "the base without its adapter", Change(without_adapter=True))
     for scales, words in (("per_tensor", "matrix"), ("per_channel", "output")):
         options = (("weight_quantization", f"fp8_{scales}"),)
