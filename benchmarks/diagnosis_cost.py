@@ -33,7 +33,7 @@ RESULT = Path(__file__).parent / "results" / "diagnosis_cost.md"
 WITHOUT = """
 import sys
 from mismatchscope.analysis import report, statistics, token_sample
-report.diagnosis_fields = lambda evidence, left_out: {}
+report.with_diagnosis = lambda made, evidence, left_out: made
 token_sample.TokenSample.add = lambda self, block: None
 from mismatchscope import cli
 sys.argv[0] = "mismatchscope"
@@ -55,10 +55,10 @@ def of_a_log(directory: Path, tokens: int) -> list[tuple[float, float]]:
 def of_an_audit(directory: Path) -> tuple[int, list[float]]:
     """Tokens of the default audit, and processor seconds of its diagnosis."""
     from mismatchscope.comparison.context import Context
-    from mismatchscope.comparison.diagnosed import diagnosis_fields
     from mismatchscope.comparison.floors import Repeats, measure_floors
     from mismatchscope.comparison.pair import measure_pair
     from mismatchscope.comparison.token_evidence import evidence_of
+    from mismatchscope.diagnosis.results import diagnose
     from mismatchscope.traces.reader import Trace
 
     cost_of([sys.executable, "-m", "mismatchscope", "audit", "-q", "-o", directory / "audit"])
@@ -71,7 +71,7 @@ def of_an_audit(directory: Path) -> tuple[int, list[float]]:
     seconds = []
     for _ in range(RUNS):
         began = time.process_time()
-        diagnosis_fields(evidence_of(pair, noise, []))
+        diagnose(evidence_of(pair, noise, []))
         seconds.append(time.process_time() - began)
     return pair.statistics.tokens, seconds
 

@@ -11,6 +11,7 @@ write such a log with `ms.Recorder`, as is done here.
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -40,26 +41,32 @@ def run(*arguments: object) -> None:
     subprocess.run([Path(sys.executable).with_name("mismatchscope"), *map(str, arguments)], check=True)
 
 
+def log_worker(recorder: ms.Recorder, directory: Path, number: int, sampler: Sequence, trainer: Sequence) -> None:
+    """Have a worker sample, have what it sampled scored as the trainer would, and record both."""
+    mu, pi = directory / f"sampled-{number}", directory / f"scored-{number}"
+    tokens = ("--limit", 24, "--samples", 1, "--max-new-tokens", 48, "--seed", number, "--evidence", "sampled")
+    run("rollout", *sampler, *tokens, "-o", mu)
+    run("score", mu, *trainer, "-o", pi)
+    responses = ms.open_trace(mu).sequences()
+    columns = (ms.open_trace(trace).tokens().groupby("sequence_id")["logprob"].agg(list) for trace in (mu, pi))
+    behavior, reference = (column.loc[responses["sequence_id"]].tolist() for column in columns)
+    recorder.log(
+        token_ids=[ids.tolist() for ids in responses["response_token_ids"]],
+        prompt_token_ids=[ids.tolist() for ids in responses["prompt_token_ids"]],
+        behavior_logprobs=behavior,
+        reference_logprobs=reference,
+        worker=[f"worker-{number}"] * len(responses),
+        step=20,
+    )
+
+
 def main(directory: Path) -> None:
     checkpoints = directory / "checkpoints"
     save_checkpoints(checkpoints)
     recorder = ms.Recorder(directory / "log", trainer="an example", flush_seconds=3600)
+    trainer = ("--engine", ENGINE, "--model", checkpoints / "step-20")
     for number, step in enumerate(WORKERS):
-        mu, pi = directory / f"sampled-{number}", directory / f"scored-{number}"
-        tokens = ("--limit", 24, "--samples", 1, "--max-new-tokens", 48, "--seed", number, "--evidence", "sampled")
-        run("rollout", "--engine", ENGINE, "--model", checkpoints / step, *tokens, "-o", mu)
-        run("score", mu, "--engine", ENGINE, "--model", checkpoints / "step-20", "-o", pi)
-        responses = ms.open_trace(mu).sequences()
-        columns = (ms.open_trace(trace).tokens().groupby("sequence_id")["logprob"].agg(list) for trace in (mu, pi))
-        behavior, reference = (column.loc[responses["sequence_id"]].tolist() for column in columns)
-        recorder.log(
-            token_ids=[ids.tolist() for ids in responses["response_token_ids"]],
-            prompt_token_ids=[ids.tolist() for ids in responses["prompt_token_ids"]],
-            behavior_logprobs=behavior,
-            reference_logprobs=reference,
-            worker=[f"worker-{number}"] * len(responses),
-            step=20,
-        )
+        log_worker(recorder, directory, number, ("--engine", ENGINE, "--model", checkpoints / step), trainer)
     recorder.close()
 
 
