@@ -134,6 +134,13 @@ def answer_across(looked: Sequence[Looked]) -> list[Scored]:
     return scored
 
 
+def untold(scored: Iterable[Scored]) -> dict[str, int]:
+    """In how many cases with one fault each cause was there and nothing was named, with whole distributions."""
+    alone = [each for each in scored if each.level == levels.LEVELS[-1] and len(each.truth.causes) == 1]
+    nothing = [each for each in alone if each.outcome == "cannot tell" and not each.truth.hidden]
+    return dict(Counter(each.truth.causes[0][0] for each in nothing))
+
+
 def said(given: Answer) -> Said:
     precisions = [each.record.precision.value for each in given.named if each.record is not None]
     known = [value for value in precisions if value is not None]

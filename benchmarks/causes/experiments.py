@@ -27,7 +27,7 @@ from mismatchscope.diagnosis.statistics.stat import Stat
 from mismatchscope.engines.common.loaded_weights import weight_of
 from mismatchscope.measures.results import Interval
 from mismatchscope.measures.tensor_difference import compare
-from mismatchscope.probes.confirm.experiments import kind_of, share_of
+from mismatchscope.probes.confirm.experiments import SAME_BATCHES, kind_of, share_of
 from mismatchscope.probes.confirm.found import MOST, NONE, UNCLEAR
 from mismatchscope.probes.context import CLEAR, GONE, HALF
 
@@ -128,7 +128,8 @@ class Experiments:
         columns = self.made.columns
         torch.manual_seed(1)
         again = self._columns([(run, rows, on_N)]).pi_N
-        return _part(excess(columns.pi_N, again), excess(columns.mu_N, columns.pi_N))
+        part = _part(excess(columns.pi_N, again), excess(columns.mu_N, columns.pi_N))
+        return SAME_BATCHES if part == MOST else part
 
     def _path(self) -> str:
         """Prefill against decode of π's engine: a cache that rounds, and chunks, are of one of them alone."""

@@ -36,6 +36,8 @@ FAMILIES = (
     Family("window", "window", (16, 32, 64, 128), whole=True),
 )
 """Those of which the value without a change does not differ by model; the epsilon of the norms does."""
+FROM_THE_SECOND = "from the second token on"
+EIGHT_BITS = {"fp8_weights": ("by tensor", "by channel"), "fp8_cache": ("of all tokens", FROM_THE_SECOND)}
 WITH_BOS, ADDED = ("BOS doubled", "BOS missing"), "BOS added"
 
 
@@ -71,8 +73,8 @@ class Rescoring:
             yield self._of("context", text)
         if self.plant.cause[0] == "truncation":
             yield self._of("truncation", "the kept set of the sampler's settings")
-        for cause, name in (("fp8_weights", "by tensor"), ("fp8_weights", "by channel"), ("fp8_cache", "fp8")):
-            yield self._of(cause, name)
+        for cause, names in EIGHT_BITS.items():
+            yield from (self._of(cause, name) for name in names)
 
     def _of(self, cause: str, name: str) -> Tried:
         return tried(self.evidence, Candidate(cause, name), self._score)
@@ -117,7 +119,10 @@ class Rescoring:
         rows, run = _changed(candidate, self.bench.rows, self._run, self.policy)
         logp_NV = self.policy.logp(rows, run).numpy()
         logp_N = logp_NV[np.arange(len(columns.token_N)), columns.token_N].astype(np.float64)
-        return logp_N[np.isin(columns.sequence_N, self._chosen)]
+        logp_M = logp_N[np.isin(columns.sequence_N, self._chosen)]
+        if candidate.name == FROM_THE_SECOND:
+            return np.where(self.evidence.position_N == 0, self.evidence.logp_pi_N, logp_M)
+        return logp_M
 
     def _sampled(self, candidate: Candidate, logp_NV: torch.Tensor) -> torch.Tensor:
         """After a candidate's temperature, or on the kept set of the sampler that the settings name."""

@@ -4,8 +4,8 @@
     python benchmarks/causes/run.py --part held-out --cases 2 --jobs 1
 
 Makes the cases that are not in the cache, asks the detectors of each at six levels of evidence, and prints tables
-of what they said. The development part also writes how often each detector was right to mismatchscope/diagnosis/
-precision.json, which the package reads; the held-out part is only reported, with what experiments add. Both are in
+of what they said. The development part also writes how often each detector was right, and what was there when nothing was named, to
+mismatchscope/diagnosis/precision.json, which the package reads; the held-out part is only reported, with what experiments add. Both are in
 results/causes.md.
 """
 
@@ -22,7 +22,7 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 
 import make  # noqa: E402
 import report  # noqa: E402
-from answers import answer, answer_across, look, tally  # noqa: E402
+from answers import answer, answer_across, look, tally, untold  # noqa: E402
 from cases import keys  # noqa: E402
 from narrow import narrowed  # noqa: E402
 
@@ -41,8 +41,9 @@ def main() -> None:
     looked = look(wanted, chosen.cache, chosen.jobs)
     if chosen.part == "development":
         table = tally(looked)
-        PRECISION.write_text(json.dumps({"detectors": table}, indent=1, sort_keys=True) + "\n")
         scored = answer_across(looked)
+        records = {"detectors": table, "untold": untold(scored)}
+        PRECISION.write_text(json.dumps(records, indent=1, sort_keys=True) + "\n")
     else:
         table = json.loads(PRECISION.read_text())["detectors"]
         scored = [*answer(looked, table), *narrowed(looked, table, chosen.cache, chosen.jobs)]

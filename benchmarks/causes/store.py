@@ -70,6 +70,7 @@ def read(key: Key, cache: Path, head_VH: np.ndarray | None = None) -> tuple[Toke
         full=full,
         floor=None if floor is None else Floor(**floor),
         head_VH=head_VH,
+        in_order=True,
     )
     causes = tuple(tuple(codes) for codes in truth["causes"])
     return evidence, Truth(causes, truth["severity"], truth["detail"])

@@ -263,6 +263,7 @@ class Workshop:
             full=FullRows(shown_M, columns.mu_NV[shown_M], columns.pi_NV[shown_M]),
             floor=floor,
             head_VH=self.policy.head_weight.numpy(),
+            in_order=True,
         )
 
 

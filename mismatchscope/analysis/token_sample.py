@@ -117,6 +117,7 @@ class TokenSample:
             metadata=_metadata(kept),
             version_N=_versions(kept),
             name_S=np.array([str(response.order[1]) for response in kept]),
+            in_order=True,
             tokens_seen=self.seen,
         )
 

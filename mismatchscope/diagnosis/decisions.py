@@ -44,6 +44,10 @@ RESCORED = frozenset(
 """Causes that a candidate stands for, under which the tokens can be scored again."""
 
 
+_NONE_OF_THEM = 0.1
+"""Chance that none of the causes that are left is the one: detectors are wrong now and then."""
+
+
 class Decision(NamedTuple):
     """`excluded` are ruled out. Where `kept` is not None, so are all that it does not have."""
 
@@ -77,6 +81,7 @@ DECISIONS: Mapping[tuple[str, str], Decision] = {
     ("context", "beginning"): Decision(kept=frozenset({"context"})),
     ("repeat", "none"): Decision(excluded=frozenset({"dropout", "reductions"})),
     ("repeat", "most"): Decision(kept=frozenset({"dropout", "reductions", "batch", "routing"})),
+    ("repeat", "same_batches"): Decision(kept=frozenset({"dropout", "reductions", "routing"})),
     # An engine can read keys and values of the prompt from its fp8 cache in prefill, too, as vLLM does on a CPU.
     ("path", "none"): Decision(excluded=frozenset({"recurrent_state"})),
     ("path", "most"): Decision(kept=_OF_THE_PATH),
@@ -133,12 +138,21 @@ def decision(experiment: str, result: str) -> Decision:
     return DECISIONS.get((experiment, result), Decision())
 
 
-def excluded_on_average(experiment: str, causes: Iterable[str]) -> float:
-    """How many of the causes an experiment rules out, each of its results being as likely as another; 0 where none
-    says anything of them."""
-    left = list(causes)
-    removed = [len(left) - len(of.over(left)) for (name, _), of in DECISIONS.items() if name == experiment]
-    return sum(removed) / len(removed) if removed else 0.0
+def ruled_out_on_average(experiment: str, weights: Mapping[str, float]) -> float:
+    """The share of these causes, each with its weight, that an experiment rules out on average: each is the one that
+    is there with the chance of its weight, and any result that leaves it is then as likely as another. Nothing is
+    ruled out where no result leaves it. In a tenth of all cases it is none of them, and any result may come. 0 where
+    no result rules out any of them."""
+    total = sum(weights.values())
+    left = [set(of.over(weights)) for (name, _), of in DECISIONS.items() if name == experiment]
+    if not left or not total:
+        return 0.0
+    lost = [1 - sum(weights[cause] for cause in kept) / total for kept in left]
+    one_of_them = 0.0
+    for cause, weight in weights.items():
+        parts = [part for kept, part in zip(left, lost, strict=True) if cause in kept]
+        one_of_them += weight / total * (sum(parts) / len(parts) if parts else 0.0)
+    return (1 - _NONE_OF_THEM) * one_of_them + _NONE_OF_THEM * sum(lost) / len(lost)
 
 
 def causes_of_setting(key: str, value: str | None) -> frozenset[str]:

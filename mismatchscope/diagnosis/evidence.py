@@ -87,6 +87,8 @@ class TokenEvidence:
     """Of the weights that sampled each token, where a log says it by token."""
     name_S: Array | None = None
     """What the sequences are called where they come from; their numbers where it is None."""
+    in_order: bool = False
+    """Whether the sequences are in the order in which they were drawn, as those of a log are."""
     tokens_seen: int | None = None
     """How many tokens there are, where these are a sample of whole sequences."""
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
+from collections.abc import Container, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
 from .catalogue import ROUNDING, causes, experiments
-from .decisions import RESCORE, RESCORED, decision, excluded_on_average
+from .decisions import RESCORE, RESCORED, decision, ruled_out_on_average
+from .records import untold
 
 _OF_THE_LOG = "log"
+_NOT_CLOSED = 0.2
+"""Of the weight of a cause whose candidates did not close the gap: it may be a kind that none of them is."""
 _OF_A_RUN = frozenset({"staleness", "worker", "weights_changed_in_response"})
 """What takes a run with several workers or versions of the weights: two engines have none of it."""
 OF_EXPERTS = frozenset({"routing", "routing_replay", "expert"})
@@ -28,10 +31,20 @@ def every_cause(impossible: Set[str] = frozenset()) -> list[str]:
     return [*(code for code in causes() if code not in left_out and not is_of_the_log(code)), ROUNDING]
 
 
-def ranked_experiments(remaining: Sequence[str], names: Sequence[str]) -> list[str]:
-    """Those of them that can rule out any of these causes, what rules out most for its cost first."""
-    worth = {name: excluded_on_average(name, remaining) / experiments()[name].cost for name in names}
+def ranked_experiments(weights: Mapping[str, float], names: Sequence[str]) -> list[str]:
+    """Those of them that can rule out any of these causes, what rules out most of their weight for its cost first."""
+    worth = {name: ruled_out_on_average(name, weights) / experiments()[name].cost for name in names}
     return sorted((name for name in names if worth[name]), key=lambda name: -worth[name])
+
+
+def weights_of(remaining: Iterable[str], tried: Container[str] = ()) -> dict[str, float]:
+    """How likely each cause is where the data do not tell: 1 more than the cases in which it was there and nothing
+    was named. Once candidates were scored, those that they stand for have left the gap as it was."""
+    counts, scored = untold(), RESCORE in tried
+    return {
+        cause: (1 + counts.get(cause, 0)) * (_NOT_CLOSED if scored and cause in RESCORED else 1.0)
+        for cause in remaining
+    }
 
 
 @dataclass
@@ -48,26 +61,31 @@ class Narrowing:
     every: Sequence[str]
     told: list[tuple[str, str]] = field(default_factory=list)
     withdrawn: bool = False
+    _run: set[str] = field(default_factory=set)
 
     def following(self) -> str | None:
         """The experiment to run next, which is no longer open; None where none is worth it.
 
         One cause is put to an experiment that could have ruled it out, and is left where that has not.
         """
-        if len(self.remaining) < 2 and any(excluded_on_average(name, self.remaining) for name, _ in self.told):
+        weights = weights_of(self.remaining, self._run)
+        if len(weights) < 2 and any(ruled_out_on_average(name, weights) for name, _ in self.told):
             return None
-        ranked = ranked_experiments(self.remaining, self.open_names)
+        ranked = ranked_experiments(weights, self.open_names)
         if not ranked:
             return None
-        self.open_names.remove(ranked[0])
-        return ranked[0]
+        return self._begun(ranked[0])
 
     def proving(self) -> str | None:
         """What could prove a cause that is left, where nothing more is worth ruling out: its candidate."""
         if RESCORE not in self.open_names or not RESCORED & set(self.remaining):
             return None
-        self.open_names.remove(RESCORE)
-        return RESCORE
+        return self._begun(RESCORE)
+
+    def _begun(self, name: str) -> str:
+        self.open_names.remove(name)
+        self._run.add(name)
+        return name
 
     def tell(self, experiment: str, result: str) -> None:
         """What an experiment has found."""

@@ -114,3 +114,15 @@ def test_without_its_label_a_worker_is_not_named_alone(tmp_path: Path) -> None:
     report = analyzed(log)
     assert [each.cause for each in report.diagnosis] != ["worker"]
     assert report.diagnosis_answer is not None and report.diagnosis_answer.code != "ordinary_rounding"
+
+
+@pytest.mark.slow
+def test_the_order_of_a_log_without_steps_tells_of_a_missed_sync(tmp_path: Path) -> None:
+    log = planted_logs.planted_log(tmp_path / "log.parquet", planted_logs.missed_sync, without=("worker", "step"))
+    report = analyzed(log)
+    (found,) = report.diagnosis
+    assert found.cause == "stale_weights"
+    assert f"before number {planted_logs.MISSED_FROM + 1}" in found.why
+    assert set(found.sequences) == set(range(planted_logs.MISSED_FROM, planted_logs.PROMPTS * planted_logs.SAMPLES))
+    page = html.render(report)
+    assert "from here on" in page[page.index("<h2>Diagnosis") :]

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mismatchscope.diagnosis.catalogue import ROUNDING, causes, experiments
-from mismatchscope.diagnosis.decisions import DECISIONS, Decision, causes_of_setting, decision, excluded_on_average
+from mismatchscope.diagnosis.decisions import DECISIONS, Decision, causes_of_setting, decision, ruled_out_on_average
 
 CAUSES = [*causes(), ROUNDING]
 
@@ -58,9 +58,16 @@ def test_several_candidates_that_close_a_gap_are_all_left() -> None:
 
 
 def test_an_experiment_is_worth_what_its_results_rule_out() -> None:
-    assert excluded_on_average("context", ["rope", "norm", "stale_weights"]) == 2  # 2, 1 and 3 by its three results
-    assert excluded_on_average("repeat", ["rope"]) == 0.5
-    assert excluded_on_average("cache", ["rope"]) == 0
+    alike = dict.fromkeys(("rope", "norm", "stale_weights"), 1.0)
+    # "vanishes" leaves rope alone and "stays" the two others; by its three results it rules out 2, 1 and 3 of them.
+    assert ruled_out_on_average("context", alike) == pytest.approx(0.9 * (2 + 1 + 1) / 9 + 0.1 * 2 / 3)
+    assert ruled_out_on_average("repeat", {"rope": 1.0}) == pytest.approx(0.1 / 2)
+    assert ruled_out_on_average("cache", {"rope": 1.0}) == 0
+
+
+def test_an_experiment_is_worth_more_for_causes_that_are_likelier() -> None:
+    few = ruled_out_on_average("repeat", {"rope": 9.0, "dropout": 1.0})
+    assert few < ruled_out_on_average("repeat", {"rope": 5.0, "dropout": 5.0})
 
 
 @pytest.mark.parametrize(

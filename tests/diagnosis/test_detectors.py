@@ -194,6 +194,12 @@ def worker() -> TokenEvidence:
     return pair.evidence(pair.off(np.where(other_N, 0.5, 0.0)), metadata={"worker": names_S})
 
 
+@plant("grouping.from_a_response_on", "stale_weights")
+def missed_sync() -> TokenEvidence:
+    pair = Pair(34)
+    return pair.evidence(pair.off(np.where(pair.sequence_N >= 15, 0.5, 0.0)), in_order=True)
+
+
 @plant("routing.some_responses", "stale_weights")
 def some() -> TokenEvidence:
     pair = Pair(20)

@@ -17,6 +17,7 @@ from log_rows import log_batch
 
 PROMPTS, SAMPLES, IDS, WORKERS = 48, 2, 48, 4
 STALE = "worker-2"
+MISSED_FROM = 40
 ROUNDING = 0.02
 """Standard deviation of what either side adds to a logit."""
 
@@ -62,6 +63,11 @@ def temperature(drawn: Drawn) -> tuple[np.ndarray, np.ndarray]:
 def stale_worker(drawn: Drawn) -> tuple[np.ndarray, np.ndarray]:
     """What one worker of four has drawn is of other weights."""
     return drawn.mu(), drawn.pi(noise_N=np.where(drawn.sequence_N % WORKERS == 2, 0.3, 0.0))
+
+
+def missed_sync(drawn: Drawn) -> tuple[np.ndarray, np.ndarray]:
+    """From a response on, all are drawn from other weights."""
+    return drawn.mu(), drawn.pi(noise_N=np.where(drawn.sequence_N >= MISSED_FROM, 0.3, 0.0))
 
 
 def top_1(drawn: Drawn) -> tuple[np.ndarray, np.ndarray]:

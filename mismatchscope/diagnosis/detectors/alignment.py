@@ -6,7 +6,7 @@ import numpy as np
 
 from ..detector import Finding, Picture, detector, of_sequences
 from ..sample import Sample
-from ..statistics.alignment import Moved, other_rows, read_elsewhere, shifted, split
+from ..statistics.alignment import Moved, other_rows, ragged_ends, read_elsewhere, shifted, split
 from ..statistics.size import gap
 from ..statistics.stat import Stat, share
 from ..words import number, some_sequences
@@ -56,6 +56,8 @@ def moved_from_a_token_on(sample: Sample) -> Finding | None:
 def _moved(sample: Sample, found: Moved, cause: str, why: str) -> Finding | None:
     explained_N = of_sequences(sample, found.shift_S != 0)
     rest = read_elsewhere(sample, found.reads_N)
+    if cause == "retokenised":
+        rest = rest.without(ragged_ends(sample, found))
     return Finding(
         causes=(cause,),
         why=why,

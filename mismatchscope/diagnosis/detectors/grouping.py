@@ -6,7 +6,7 @@ import numpy as np
 
 from ..detector import Finding, Picture, detector, of_sequences
 from ..sample import Sample
-from ..statistics.grouping import Groups, by_metadata
+from ..statistics.grouping import Groups, by_metadata, gap_S, onset
 from ..statistics.size import gap
 from ..words import number, some_sequences
 
@@ -17,12 +17,22 @@ _TIMES = 1.6
 _GROWS_T, _TIMES_GROWN = 4.5, 1.25
 """The slope of a level on the logarithm of an amount over its standard error, and R of more of it over R of less:
 of very many responses a slope is clear that means nothing."""
+_NEARLY_ALL, _RISES_T = 0.9, 2.5
+"""Share of the variance of the responses' levels that having some padding or none explains, and the slope on how much,
+over its standard error, that go with few responses without any."""
 _SPARED = 0.25
 """Share of the sequences of the steps that are off which are sound themselves: old weights spare none."""
 _JUMP, _IN_PROPORTION = 0.45, 0.22
 """Slopes of a level on the logarithm of a step: 0 of weights that were left behind once, 1 of an adapter that
 grows. A slope that is below the one by its standard error is a jump, and one above the other by its own is growth.
 Where both hold or neither does, the responses cannot tell, for each has a level of its own."""
+
+_EXPLAINED_BY_ORDER, _SOUND = 0.3, 1.7
+"""Share of the variance of the responses' levels that a cut in their order has at the least, and R before it that
+counts as being at the floor."""
+_RISE = 0.3
+"""Of a level from the first response that is off to the last one: 1.1 of an adapter whose weight grows threefold with
+the steps, and 0 of weights that were left behind once."""
 
 MEANINGS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("worker", ("worker",)),
@@ -113,6 +123,10 @@ def _is_clear(groups: Groups) -> bool:
         slope, error = groups.growth
         if slope > _GROWS_T * error and high > _TIMES_GROWN * low:
             return True
+        # Few rows of a batch have none, which a permutation says little of: but they alone are sound, and the others
+        # are the farther off the more they have.
+        if groups.explained > _NEARLY_ALL and low < _SOUND and high > 10 * low and slope > _RISES_T * error:
+            return True
     if groups.p > _CHANCE or groups.explained < _EXPLAINED:
         return False
     return high > _TIMES * low and high > 1.3
@@ -134,6 +148,49 @@ def _causes(groups: Groups) -> tuple[str, ...]:
     if grows == jumps:
         return causes
     return ("adapter",) if grows else ("stale_weights",)
+
+
+@detector("stale_weights", "adapter", tokens=200)
+def from_a_response_on(sample: Sample) -> Finding | None:
+    """Responses at the floor up to one of them, in the order in which they were drawn, and above it from there on,
+    where no column tells their steps."""
+    told = any("stale_weights" in meaning(name) for name in sample.evidence.metadata)
+    found, size = onset(sample), gap(sample)
+    if not sample.evidence.in_order or told or found is None or size.value is None or size.value < 1.2:
+        return None
+    low, high = found.low.value, found.high.value
+    if low is None or high is None or found.p > _CHANCE or found.explained < _EXPLAINED_BY_ORDER:
+        return None
+    if low > _SOUND or high < max(_TIMES * low, 1.3) or found.sound_of_high > _SPARED:
+        return None
+    slope, error = found.growth
+    grows, jumps = slope - error > _RISE, slope + error < 2 * _RISE
+    causes: tuple[str, ...] = ("stale_weights", "adapter")
+    if grows != jumps:
+        causes = ("adapter",) if grows else ("stale_weights",)
+    explained_N = of_sequences(sample, found.high_S)
+    return Finding(
+        causes=causes,
+        why=f"R is {number(low)} floors in the responses before number {found.first + 1:,}, in the order in which "
+        f"they were drawn, and {number(high)} from there on.",
+        statistic="R of the responses from one of them on, in floors",
+        value=found.high,
+        null=low,
+        explained_N=explained_N,
+        rest=sample.without(explained_N),
+        false_alarm=found.p,
+        picture=_in_order(sample, found.first),
+        **some_sequences(sample, explained_N),
+    )
+
+
+def _in_order(sample: Sample, first: int) -> Picture:
+    """R of the responses in their order, of up to 400 of them."""
+    level_S = gap_S(sample)
+    known = np.flatnonzero(np.isfinite(level_S))
+    shown = known[:: 1 + len(known) // 400]
+    series = (("R", tuple((shown + 1.0).tolist()), tuple(level_S[shown].tolist())),)
+    return Picture("sequences", "response", "R, in floors", series, (), (("from here on", first + 1.0),), 1.0)
 
 
 def _picture(groups: Groups) -> Picture:

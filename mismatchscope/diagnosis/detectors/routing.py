@@ -8,7 +8,7 @@ from ..detector import Finding, detector, of_sequences
 from ..sample import Sample
 from ..statistics.grouping import Mixture, by_metadata, two_means
 from ..statistics.position import growth
-from ..statistics.size import energy_below, gap, tail
+from ..statistics.size import energy_below, gap, share_below, tail
 from ..words import number, percent, some_sequences
 from .grouping import meaning
 
@@ -16,6 +16,10 @@ _UNRELATED = 3.4
 """Root mean square of z of two policies that have little to do with each other."""
 _ONE_WAY = 0.9
 """Share of the gap where π is below μ: 0.5 of rows of others, nearly 1 where π is of a state that μ had not."""
+_UNEVEN, _SPARES = 1.25, 0.85
+"""Root mean square over the robust scale, and share of tokens where π is below μ: experts that are not the token's own
+spoil all tokens alike, with 1.01 to 1.39 and 0.86 to 0.92, where what is seen of other responses matters to some
+tokens and not to others, with 1.28 and more and 0.71 to 0.83."""
 _TAILED = 6.0
 """Root mean square over the median scale: weights that differ stay below."""
 
@@ -68,6 +72,8 @@ def _of_responses(sample: Sample, parts: Mixture) -> tuple[str, ...]:
         below = energy_below(high)
         # Rows of others have the log-probs of what their own policy drew, so that neither column is the lower one.
         of_others = ("row_order",) if below is None or below < _ONE_WAY else ()
+        if not of_others and spread > _UNEVEN and (share_below(high).value or 1.0) < _SPARES:
+            return ("packing",)
         return ("packing", "routing_replay", *of_others)
     of_prompts = () if _differ_within_prompts(sample, parts) else ("stale_prefix",)
     if spread > _TAILED or (course[0] < -0.1 and spread > 2.9):

@@ -9,7 +9,7 @@ from ..sample import Sample
 from ..statistics.distributions import rows, scaling
 from ..statistics.lost_mass import rarest_against_lost
 from ..statistics.masses import kept_sets, masses
-from ..statistics.seen_ids import scaling_of_seen
+from ..statistics.seen_ids import repeated_apart, scaling_of_seen
 from ..statistics.size import (
     energy_below,
     gap,
@@ -29,6 +29,10 @@ _RANKS, _RANKS_OF_ALL = 0.36, 0.5
 that came before are scaled more than others, it takes a higher one to say that all are scaled."""
 _TIMES = 1.7
 """How much steeper a line may be for tokens that came before where all are scaled alike."""
+_NEW, _AGAIN, _STEEPER_T = 0.72, 0.65, 2.5
+"""Share of new tokens that are moved one way, and of repeated ones: 0.78 and more and at most 0.56 of a penalty, both
+about a half of most causes, and both 0.7 and more of what loses mass. And how much more steeply repeated ones go with
+log p, over its standard error."""
 _ONE_TOKEN = 0.05
 """Share of the tokens that are apart at which the two probabilities add up to more than 1: at least 0.076 where ids
 beyond the vocabulary take mass, and 0.02 where those of two tokens stand beside each other."""
@@ -188,7 +192,9 @@ def log_odds(sample: Sample) -> Finding | None:
     ranked = abs(ranks) > (_RANKS if alike else _RANKS_OF_ALL) and abs(line.t) > 4.5
     if all_scaled or ranked:
         causes: tuple[str, ...] = ("temperature",)
-    elif line.explained > 0.13 and abs(line.t) > 3.4 and not alike and abs(lines.again_t) > 3.3:
+    elif _of_repeated(sample) or (
+        line.explained > 0.13 and abs(line.t) > 3.4 and not alike and abs(lines.again_t) > 3.3
+    ):
         causes = ("penalty",)
     else:
         return None
@@ -203,6 +209,14 @@ def log_odds(sample: Sample) -> Finding | None:
         explained_N=sample.live_N,
         picture=log_odds_picture(sample),
     )
+
+
+def _of_repeated(sample: Sample) -> bool:
+    """Whether new tokens are moved one way, and repeated ones the other way in proportion to their log-probs."""
+    found = repeated_apart(sample)
+    if found is None or found.new.value is None or found.again.value is None:
+        return False
+    return found.new.value > _NEW and found.again.value < _AGAIN and found.t > _STEEPER_T
 
 
 def log_odds_picture(sample: Sample) -> Picture:

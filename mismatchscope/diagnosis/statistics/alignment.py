@@ -84,6 +84,8 @@ def split(sample: Sample) -> Moved:
             own = before_N1[last] - before_N1[place]
             moved = after_N1[last] - after_N1[place]
             if cost < SPLIT_CUTS * zero_S[s] and moved < SPLIT_CUTS * own and cost < best_S[s]:
+                # That it is moved is told by tokens on either side; where from, by all of them.
+                place = first + int(np.argmin(gain_N1[first : last - _PART]))
                 shift_S[s], from_S[s], best_S[s] = shift, place - first, cost
     found_S = shift_S != 0
     best_S[found_S] /= count_S[found_S]
@@ -111,6 +113,17 @@ def read_elsewhere(sample: Sample, reads_N: Array) -> Sample:
     """The sample with π's column read at these places."""
     moved = sample.mended(sample.evidence.logp_pi_N[np.maximum(reads_N, 0)])
     return moved.without(reads_N < 0)
+
+
+def ragged_ends(sample: Sample, moved: Moved) -> Array:
+    """Tokens of sequences that seem unmoved from where their last few are far off: too few to be read elsewhere, where
+    others are [N]."""
+    evidence = sample.evidence
+    left_N = evidence.length_S[evidence.sequence_N] - (np.arange(evidence.tokens) - evidence.offsets_S1[evidence.sequence_N])
+    off_N = (_distance(sample) > FAR) & (left_N <= _PART + 1) & (moved.shift_S == 0)[evidence.sequence_N]
+    first_S = np.full(evidence.sequences, evidence.tokens)
+    np.minimum.at(first_S, evidence.sequence_N[off_N], np.flatnonzero(off_N))
+    return np.arange(evidence.tokens) >= first_S[evidence.sequence_N]
 
 
 def _distance(sample: Sample) -> Array:

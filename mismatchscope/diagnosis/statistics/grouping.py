@@ -14,7 +14,7 @@ from ...measures.intraclass import intraclass
 from ..evidence import Array
 from ..sample import Sample, statistic
 from .position import gap_of, log_gap
-from .stat import Stat
+from .stat import Stat, regression
 
 _PERMUTATIONS = (199, 1999)
 """At the least and at the most; fewer of many sequences, of which Student's t says as much."""
@@ -24,6 +24,9 @@ _FEWEST_TOKENS = 4
 _DOUBTFUL = 0.025
 _ALMOST_ALL = 0.85
 _FEWEST_SEQUENCES = 10
+_FEWEST_BESIDE = 2
+"""Units on either side of a cut in the order of the sequences."""
+_MOST_CUTS = 64
 _MOST_GROUPS = 12
 """A number with more values than this is taken in eight parts."""
 
@@ -178,6 +181,56 @@ def _groups(sample: Sample, name: str, value_S: Array) -> Groups | None:
     )
 
 
+class Onset(NamedTuple):
+    """The place in the order of the sequences from which on they are farther from the floor: the clearest cut in two,
+    with `explained` and `p` as in `Groups`. `growth` is the slope of the level of those in `high_S` over their order,
+    from 0 for the first to 1 for the last one, with its standard error: 0 of a jump."""
+
+    first: int
+    low: Stat
+    high: Stat
+    high_S: Array
+    explained: float
+    p: float
+    growth: tuple[float, float]
+    sound_of_high: float
+
+
+@statistic
+def onset(sample: Sample) -> Onset | None:
+    """None where sequences are few, or those before the clearest cut are the farther ones."""
+    level = level_S(sample)
+    known = np.flatnonzero(np.isfinite(level))
+    if len(known) < _FEWEST_SEQUENCES:
+        return None
+    # Responses to a prompt that stand together have much in common: they are one unit.
+    prompt_K = sample.evidence.prompt_S[known]
+    begins_U = np.flatnonzero(np.concatenate([[True], prompt_K[1:] != prompt_K[:-1]]))
+    units = len(begins_U)
+    if units < _FEWEST_SEQUENCES:
+        return None
+    level_U = np.add.reduceat(level[known], begins_U) / np.diff([*begins_U, len(known)])
+    cuts = np.unique(np.linspace(_FEWEST_BESIDE, units - _FEWEST_BESIDE, _MOST_CUTS).round().astype(int))
+    weight_CU = (np.arange(units) >= cuts[:, None]) - 1 + cuts[:, None] / units
+    explained, p, best = _permutation(level_U, weight_CU / np.linalg.norm(weight_CU, axis=1, keepdims=True))
+    first = int(known[begins_U[cuts[best]]])
+    low, high = known[known < first], known[known >= first]
+    if level[low].mean() >= level[high].mean():
+        return None
+    high_S = np.zeros(len(level), dtype=bool)
+    high_S[high] = True
+    return Onset(
+        first,
+        _gap_of_sequences(sample, low),
+        _gap_of_sequences(sample, high),
+        high_S,
+        explained,
+        p,
+        regression(np.linspace(0.0, 1.0, len(high)), level[high]),
+        float(np.mean(level[high] <= np.quantile(level[low], 0.75))),
+    )
+
+
 def _share_as_low(level: Array, high_S: Array, low_S: Array) -> float:
     if not high_S.any() or not low_S.any():
         return 0.0
@@ -257,8 +310,4 @@ def _growth(level_K: Array, value_K: Array) -> tuple[float, float] | None:
     positive_K = value_K > 0
     if len(np.unique(value_K[positive_K])) < 2 or np.count_nonzero(positive_K) < _FEWEST_SEQUENCES:
         return None
-    x, y = np.log(value_K[positive_K]), level_K[positive_K]
-    x, y = x - x.mean(), y - y.mean()
-    slope = float(x @ y) / float(x @ x)
-    residual = y - slope * x
-    return slope, float(np.sqrt(residual @ residual / max(len(x) - 2, 1) / (x @ x)))
+    return regression(np.log(value_K[positive_K]), level_K[positive_K])

@@ -12,6 +12,13 @@ import numpy as np
 from ..evidence import Array
 from ..sample import Sample, statistic
 from .distributions import LEAST_LOGP, Rows, rows
+from .size import repeated
+from .stat import Stat, regression, share
+
+
+_FEWEST_OF_EITHER = 24
+_FARTHEST = 6.0
+"""Medians of |z| at which it is cut off, so that a few tokens make no slope."""
 
 
 class SeenScaling(NamedTuple):
@@ -46,6 +53,38 @@ def scaling_of_seen(sample: Sample) -> SeenScaling | None:
     slopes, *_ = np.linalg.lstsq(x.T @ x, x.T @ y, rcond=None)
     explained = float(slopes @ (x.T @ y)) / float(y @ y)
     return SeenScaling(float(slopes[0]), float(slopes[1]), explained, len(found.token_M))
+
+
+class Repeated(NamedTuple):
+    """Of tokens that are new in their response and of those that came before, the share with z on the side where
+    most new ones have it; and how much more steeply z goes with log p at the latter, over its standard error, where
+    a positive z is one on that side."""
+
+    new: Stat
+    again: Stat
+    t: float
+
+
+@statistic
+def repeated_apart(sample: Sample) -> Repeated | None:
+    """A penalty takes from ids that came before, in proportion to their log-probs, and what it takes the others
+    share: new tokens are moved one way, and repeated ones the other, the rarest most."""
+    use_N = sample.scaled_N & (sample.p_N > 0)
+    if sample.evidence.token_N is None or not use_N.any():
+        return None
+    z_M, again_M = sample.z_N[use_N], repeated(sample)[use_N]
+    if min(np.count_nonzero(again_M), np.count_nonzero(~again_M)) < _FEWEST_OF_EITHER:
+        return None
+    way = -1.0 if np.mean(z_M[~again_M] < 0) >= 0.5 else 1.0
+    limit = _FARTHEST * float(np.median(np.abs(z_M)))
+    z_M = np.clip(way * z_M, -limit, limit)
+    new, again = (share(int(np.count_nonzero(z_M[of_M] > 0)), int(of_M.sum())) for of_M in (~again_M, again_M))
+    logp_M = np.log(sample.p_N[use_N])
+    (new_slope, new_error), (slope, error) = (
+        regression(logp_M[of_M], z_M[of_M]) for of_M in (~again_M, again_M)
+    )
+    whole = float(np.hypot(new_error, error))
+    return Repeated(new, again, (slope - new_slope) / whole) if whole > 0 else None
 
 
 def _seen(sample: Sample, found: Rows) -> Array:

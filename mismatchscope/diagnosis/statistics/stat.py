@@ -80,3 +80,11 @@ def correlation(x_N: Array, y_N: Array) -> float | None:
     x_N, y_N = x_N - x_N.mean(), y_N - y_N.mean()
     norm = float(np.sqrt((x_N @ x_N) * (y_N @ y_N)))
     return float(x_N @ y_N) / norm if norm > 0 else None
+
+
+def regression(x: Array, y: Array) -> tuple[float, float]:
+    """Slope of the least-squares line of y on x, and its standard error."""
+    x, y = x - x.mean(), y - y.mean()
+    slope = float(x @ y) / float(x @ x)
+    residual = y - slope * x
+    return slope, float(np.sqrt(residual @ residual / max(len(x) - 2, 1) / (x @ x)))

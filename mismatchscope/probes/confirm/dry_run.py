@@ -9,7 +9,7 @@ from ...collection.embedded import resolve_model
 from ...config import AuditSettings
 from ...diagnosis.catalogue import ROUNDING, causes, experiments
 from ...diagnosis.decisions import RESCORE
-from ...diagnosis.narrowing import ranked_experiments
+from ...diagnosis.narrowing import ranked_experiments, weights_of
 from ...engines.common.checkpoint import read_config
 from ...engines.common.location import locate
 from ...errors import CapabilityError, MismatchScopeError
@@ -34,7 +34,7 @@ def _lines(suspected: Sequence[str], case: Case) -> Iterator[str]:
     yield f"{settings.model}: {settings.behavior} against {settings.reference}"
     yield f"first: {experiments()['settings'].question}"
     yield f"  {case.command('bisect')}"
-    ranked = ranked_experiments(suspected, list(EXPERIMENTS))
+    ranked = ranked_experiments(weights_of(suspected), list(EXPERIMENTS))
     if ranked:
         yield "then, as long as causes are left that it can rule out:"
     for name in ranked:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from ...engines.spec import parse_spec
 from ..weights import WeightsQuestion, probe_weights
 from .case import Case
 from .found import MOST, NONE, UNCLEAR, Found
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 _LITTLE, _MUCH = 0.1, 0.5
 """Of the gap: what is surely less than the one is none of it, what is surely more than the other is most of it."""
 
+SAME_BATCHES, BATCHES_ARE_GIVEN = "same_batches", "transformers"
+"""A result, and the engine whose batches are the ones that it is given."""
 _FEW_ROWS = 0.5
 """Share of a matrix's rows, or of a tensor's experts, from which on it is no longer a few of them."""
 _EXPERT = re.compile(r"\bexperts?\b(?:\.(\d+))?")
@@ -70,13 +73,16 @@ def _context(case: Case) -> Found:
 
 
 def _repeat(case: Case) -> Found:
-    """How far the same scores are apart when they are computed again."""
+    """How far the same scores are apart when they are computed again, and whether in the same batches: those of an
+    engine that is given them, where others make their own."""
     probe, command = _probed(case, "repeat")
     measured = [cell for cell in probe.cells if cell.status == "measured" and cell.pair is not None]
     first = probe.conclusion[0]
     if not probe.complete:
         return Found(UNCLEAR, first.sentence, command)
-    return Found(_largest(measured, case.gap), first.sentence, command)
+    given = [cell for cell in measured if parse_spec(cell.engine).name == BATCHES_ARE_GIVEN]
+    result = SAME_BATCHES if _largest(given, case.gap) == MOST else _largest(measured, case.gap)
+    return Found(result, first.sentence, command)
 
 
 def _alone(case: Case) -> Found:

@@ -33,7 +33,8 @@ _SOFT_CAP = "attn_logit_softcapping"
 @dataclass(frozen=True)
 class Change:
     """What is otherwise on the reference's side. `overrides` are keys of the model's configuration, `options` of
-    the SPEC, `as_sampler` has it cut off what the sampler cuts off."""
+    the SPEC, `as_sampler` has it cut off what the sampler cuts off. The first token of each response stays as it
+    is where `after_first` is true."""
 
     overrides: Mapping[str, Any] | None = None
     options: tuple[tuple[str, str], ...] = ()
@@ -41,6 +42,7 @@ class Change:
     temperature: float | None = None
     as_sampler: bool = False
     without_adapter: bool = False
+    after_first: bool = False
 
     def applied(self, spec: EngineSpec) -> EngineSpec:
         """The SPEC that scores under this change."""
@@ -193,7 +195,10 @@ def _weights(subject: Subject) -> Iterator[Trial]:
     for scales, words in (("per_tensor", "matrix"), ("per_channel", "output")):
         options = (("weight_quantization", f"fp8_{scales}"),)
         yield _one("fp8_weights", f"weights in fp8, a scale for each {words}", Change(options=options))
-    yield _one("fp8_cache", "keys and values in fp8", Change(options=(("kv_cache_dtype", "fp8"),)))
+    # Some engines read the cache in a prefill, too; others give the first token from keys that were not rounded yet.
+    cached = Change(options=(("kv_cache_dtype", "fp8"),))
+    yield _one("fp8_cache", "keys and values in fp8", cached)
+    yield _one("fp8_cache", "keys and values in fp8 from the second token on", replace(cached, after_first=True))
 
 
 def _one(cause: str, name: str, change: Change) -> Trial:

@@ -238,7 +238,11 @@ def _tried(scorer: Scorer, evidence: TokenEvidence, trial: Trial, late: Callable
             return evidence.logp_pi_N
         if late():
             raise _LateError
-        return scorer.logp_N(trial.change(candidate.value or 0), key_N)
+        change = trial.change(candidate.value or 0)
+        logp_N = scorer.logp_N(change, key_N)
+        if change.after_first:
+            return np.where(evidence.position_N == 0, evidence.logp_pi_N, logp_N)
+        return logp_N
 
     if isinstance(trial.of, Family):
         return fitted(evidence, trial.of, score)
