@@ -4,9 +4,9 @@
     python benchmarks/causes/run.py --part held-out --cases 2 --jobs 1
 
 Makes the cases that are not in the cache, asks the detectors of each at six levels of evidence, and prints tables
-of what they said. The development part also writes how often each detector was right, and what was there when nothing was named, to
-mismatchscope/diagnosis/precision.json, which the package reads; the held-out part is only reported, with what experiments add. Both are in
-results/causes.md.
+of what they said. The development part also writes how often each detector was right, and what was there when
+nothing was named, to mismatchscope/diagnosis/precision.json, which the package reads; the held-out part is only
+reported, with what experiments add. Both are in results/causes.md.
 """
 
 from __future__ import annotations

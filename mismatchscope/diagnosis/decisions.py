@@ -139,10 +139,10 @@ def decision(experiment: str, result: str) -> Decision:
 
 
 def ruled_out_on_average(experiment: str, weights: Mapping[str, float]) -> float:
-    """The share of these causes, each with its weight, that an experiment rules out on average: each is the one that
-    is there with the chance of its weight, and any result that leaves it is then as likely as another. Nothing is
-    ruled out where no result leaves it. In a tenth of all cases it is none of them, and any result may come. 0 where
-    no result rules out any of them."""
+    """The share of these causes, each with its weight, that an experiment rules out on average: each is the one
+    that is there with the chance of its weight, and any result that leaves it is then as likely as another. Nothing
+    is ruled out where no result leaves it. In a tenth of all cases it is none of them, and any result may come. 0
+    where no result rules out any of them."""
     total = sum(weights.values())
     left = [set(of.over(weights)) for (name, _), of in DECISIONS.items() if name == experiment]
     if not left or not total:

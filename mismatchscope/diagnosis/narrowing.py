@@ -32,7 +32,8 @@ def every_cause(impossible: Set[str] = frozenset()) -> list[str]:
 
 
 def ranked_experiments(weights: Mapping[str, float], names: Sequence[str]) -> list[str]:
-    """Those of them that can rule out any of these causes, what rules out most of their weight for its cost first."""
+    """Those of them that can rule out any of these causes, what rules out most of their weight for its cost
+    first."""
     worth = {name: ruled_out_on_average(name, weights) / experiments()[name].cost for name in names}
     return sorted((name for name in names if worth[name]), key=lambda name: -worth[name])
 

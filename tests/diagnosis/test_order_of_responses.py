@@ -7,7 +7,7 @@ import pytest
 
 from mismatchscope.diagnosis.detectors.grouping import from_a_response_on
 from mismatchscope.diagnosis.sample import Sample
-from mismatchscope.diagnosis.statistics.grouping import onset
+from mismatchscope.diagnosis.statistics.order import onset
 from tests.support.random_policies import SEQUENCES, Pair
 
 FIRST = 13
@@ -48,6 +48,13 @@ def test_nothing_is_said_of_sequences_in_no_order() -> None:
 
 def test_a_column_of_steps_is_asked_instead() -> None:
     assert from_a_response_on(off_by(from_on(0.5), metadata={"step": np.arange(SEQUENCES) // 4})) is None
+
+
+def test_a_column_that_changes_there_may_be_what_makes_the_gap() -> None:
+    environment_S = np.where(np.arange(SEQUENCES) >= FIRST, "agents", "sums")
+    assert from_a_response_on(off_by(from_on(0.5), metadata={"environment": environment_S})) is None
+    mixed_S = np.where(np.arange(SEQUENCES) % 2, "agents", "sums")
+    assert from_a_response_on(off_by(from_on(0.5), metadata={"environment": mixed_S})) is not None
 
 
 def test_responses_that_are_off_here_and_there_have_no_beginning() -> None:

@@ -24,7 +24,8 @@ def seen_NV(pair: Pair) -> np.ndarray:
 def penalised(factor: float, seed: int = 14) -> Sample:
     pair = Pair(seed, FINE)
     logp_NV = log_softmax(pair.rounded())
-    return Sample.of(pair.evidence(pair.of_sampled(log_softmax(np.where(seen_NV(pair), factor * logp_NV, logp_NV)))))
+    pi_NV = log_softmax(np.where(seen_NV(pair), factor * logp_NV, logp_NV))
+    return Sample.of(pair.evidence(pair.of_sampled(pi_NV)))
 
 
 @pytest.mark.parametrize("factor", [1.05, 1.3, 0.9])

@@ -114,6 +114,31 @@ def test_the_candidate_that_was_planted_closes_the_gap(
     assert found.sentence.startswith(f"With {best.candidate} on the reference's side R falls from ")
 
 
+@pytest.mark.slow
+def test_a_cache_that_prefill_does_not_read_is_none_of_the_first_token_s(planted: Planted, tmp_path: Path) -> None:
+    """A prefill with keys of its own gives the first token of each response, and decoding the others."""
+    drawn = planted.drawn("kv_cache_dtype=fp8")
+    score_trace(
+        drawn.path,
+        tmp_path / "unrounded",
+        ScoreSettings(ENGINE, planted.model, role="behavior"),
+        on_event=lambda event: None,
+        run=run_here,
+    )
+    unrounded = {record.sequence_id: record for record in Trace.open(tmp_path / "unrounded").records()}
+
+    def records() -> Iterator[SequenceRecord]:
+        for record in drawn.records():
+            logprob_T = record.observed.logprob_T.copy()
+            logprob_T[0] = unrounded[record.sequence_id].observed.logprob_T[0]
+            yield replace(record, observed=replace(record.observed, logprob_T=logprob_T))
+
+    write_records(tmp_path / "decoded", drawn.manifest, records())
+    found = planted.rescored(Trace.open(tmp_path / "decoded"), "keys", "weights")
+    assert found.causes == ["fp8_cache"]
+    assert str(found.closing[0].candidate) == "keys and values in fp8 from the second token on"
+
+
 def prompts_changed(drawn: Trace, directory: Path, change: Any) -> Trace:
     """What was drawn, as if the prompts had been others."""
 
@@ -153,9 +178,9 @@ def test_a_token_at_the_beginning_that_the_other_side_has_is_found(planted: Plan
 def test_what_closes_nothing_and_what_there_is_no_time_for_is_said(planted: Planted) -> None:
     calls = iter([False, True])
     found = planted.rescored(planted.drawn("attention_scale=1.3"), "keys", "weights", late=lambda: next(calls))
-    assert (len(found.found), found.not_tried, found.causes) == (1, 2, [])
+    assert (len(found.found), found.not_tried, found.causes) == (1, 3, [])
     assert found.sentence.startswith("The one candidate that was scored on the reference's side does not close")
-    assert "there was no time for 2 more" in found.sentence
+    assert "there was no time for 3 more" in found.sentence
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..detector import Finding, detector
+from ..pictures import positions_picture
 from ..sample import Sample
 from ..statistics.function import of_bigrams, of_previous
 from ..statistics.grouping import of_sequences
@@ -11,7 +12,6 @@ from ..statistics.position import course_in_response, first_token, growth
 from ..statistics.size import energy_below, gap, tail
 from ..statistics.stat import Stat
 from ..words import number
-from .position import positions_picture
 
 _OF_TOKENS = 0.35
 """Intraclass correlation of z over equal pairs of tokens: what attention does is hardly a function of them."""

@@ -6,7 +6,8 @@ import numpy as np
 
 from ..detector import Finding, Picture, detector, of_sequences
 from ..sample import Sample
-from ..statistics.grouping import Groups, by_metadata, gap_S, onset
+from ..statistics.grouping import Groups, by_metadata, gap_S
+from ..statistics.order import onset
 from ..statistics.size import gap
 from ..words import number, some_sequences
 
@@ -18,8 +19,8 @@ _GROWS_T, _TIMES_GROWN = 4.5, 1.25
 """The slope of a level on the logarithm of an amount over its standard error, and R of more of it over R of less:
 of very many responses a slope is clear that means nothing."""
 _NEARLY_ALL, _RISES_T = 0.9, 2.5
-"""Share of the variance of the responses' levels that having some padding or none explains, and the slope on how much,
-over its standard error, that go with few responses without any."""
+"""Share of the variance of the responses' levels that having some padding or none explains, and the slope on how
+much, over its standard error, that go with few responses without any."""
 _SPARED = 0.25
 """Share of the sequences of the steps that are off which are sound themselves: old weights spare none."""
 _JUMP, _IN_PROPORTION = 0.45, 0.22
@@ -31,8 +32,8 @@ _EXPLAINED_BY_ORDER, _SOUND = 0.3, 1.7
 """Share of the variance of the responses' levels that a cut in their order has at the least, and R before it that
 counts as being at the floor."""
 _RISE = 0.3
-"""Of a level from the first response that is off to the last one: 1.1 of an adapter whose weight grows threefold with
-the steps, and 0 of weights that were left behind once."""
+"""Of a level from the first response that is off to the last one: 1.1 of an adapter whose weight grows threefold
+with the steps, and 0 of weights that were left behind once."""
 
 MEANINGS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("worker", ("worker",)),
@@ -123,8 +124,8 @@ def _is_clear(groups: Groups) -> bool:
         slope, error = groups.growth
         if slope > _GROWS_T * error and high > _TIMES_GROWN * low:
             return True
-        # Few rows of a batch have none, which a permutation says little of: but they alone are sound, and the others
-        # are the farther off the more they have.
+        # Few rows of a batch have none, which a permutation says little of: but they alone are sound, and the
+        # others are the farther off the more they have.
         if groups.explained > _NEARLY_ALL and low < _SOUND and high > 10 * low and slope > _RISES_T * error:
             return True
     if groups.p > _CHANCE or groups.explained < _EXPLAINED:
@@ -163,6 +164,8 @@ def from_a_response_on(sample: Sample) -> Finding | None:
         return None
     if low > _SOUND or high < max(_TIMES * low, 1.3) or found.sound_of_high > _SPARED:
         return None
+    if any(_changes_there(groups, found.high_S) for groups in by_metadata(sample)):
+        return None
     slope, error = found.growth
     grows, jumps = slope - error > _RISE, slope + error < 2 * _RISE
     causes: tuple[str, ...] = ("stale_weights", "adapter")
@@ -182,6 +185,14 @@ def from_a_response_on(sample: Sample) -> Finding | None:
         picture=_in_order(sample, found.first),
         **some_sequences(sample, explained_N),
     )
+
+
+def _changes_there(groups: Groups, high_S: np.ndarray) -> bool:
+    """Whether no label of a column is on both sides of the place, so that it may be what makes the gap: responses
+    of one environment after those of another."""
+    known_S = groups.label_S >= 0
+    before, after = (set(groups.label_S[known_S & of_S].tolist()) for of_S in (~high_S, high_S))
+    return not before & after
 
 
 def _in_order(sample: Sample, first: int) -> Picture:

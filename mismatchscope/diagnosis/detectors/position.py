@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..detector import Finding, Picture, detector, of_sequences
+from ..detector import Finding, detector, of_sequences
+from ..pictures import places, positions_picture
 from ..sample import Sample
-from ..statistics.position import Axis, Break, Flips, breaks, flips, gap_of, log_gap, step_t
+from ..statistics.position import Break, Flips, breaks, flips, gap_of, log_gap, step_t
 from ..statistics.stat import Stat
 from ..words import number, some_sequences
 
@@ -72,7 +73,7 @@ def boundary(sample: Sample) -> Finding | None:
     other = found.get("relative") if place.axis == "absolute" else None
     if other is not None and other.explained > 1.3 * place.explained:
         return None
-    at_N = _places(sample, place.axis)
+    at_N = places(sample, place.axis)
     explained_N = sample.live_N & (at_N >= place.at)
     near_N = sample.live_N & (at_N >= place.at - _UNSURE)
     slope, t = place.onward
@@ -109,30 +110,6 @@ def _rises_from_the_floor(place: Break, times: float) -> bool:
         return after > times * before and place.explained > max(_STEP, 0.9 * place.ramp)
     # A few tokens may be off before; what counts is that most are not.
     return place.explained > 0.25 and place.t > 8 and place.calm_before > 0.6
-
-
-def _places(sample: Sample, axis: Axis) -> np.ndarray:
-    length_S = sample.evidence.prompt_length_S
-    if axis == "relative" or length_S is None:
-        return sample.evidence.position_N
-    return sample.evidence.position_N + length_S[sample.evidence.sequence_N]
-
-
-def positions_picture(sample: Sample, axis: Axis, marks: tuple[tuple[str, float], ...] = ()) -> Picture:
-    """R over positions, in up to thirty bins of as many tokens each."""
-    at = _places(sample, axis)[sample.scaled_N].astype(np.float64)
-    square = sample.gap_N[sample.scaled_N] ** 2
-    label = "position in the sequence" if axis == "absolute" else "position in the response"
-    if not len(at):
-        return Picture("positions", label, "R, in floors", (), (), marks, 1.0)
-    edges = np.unique(np.quantile(at, np.linspace(0, 1, min(31, 2 + len(at) // 20))))
-    index = np.clip(np.searchsorted(edges, at, side="right") - 1, 0, max(len(edges) - 2, 0))
-    count = np.bincount(index)
-    kept = count > 0
-    x = (np.bincount(index, at) / np.maximum(count, 1))[kept]
-    y = np.sqrt(np.bincount(index, square) / np.maximum(count, 1))[kept]
-    series = (("R", tuple(x.tolist()), tuple(y.tolist())),)
-    return Picture("positions", label, "R, in floors", series, (), marks, 1.0)
 
 
 @detector("weights_changed_in_response", "routing", tokens=200)

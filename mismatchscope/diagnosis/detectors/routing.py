@@ -17,9 +17,9 @@ _UNRELATED = 3.4
 _ONE_WAY = 0.9
 """Share of the gap where π is below μ: 0.5 of rows of others, nearly 1 where π is of a state that μ had not."""
 _UNEVEN, _SPARES = 1.25, 0.85
-"""Root mean square over the robust scale, and share of tokens where π is below μ: experts that are not the token's own
-spoil all tokens alike, with 1.01 to 1.39 and 0.86 to 0.92, where what is seen of other responses matters to some
-tokens and not to others, with 1.28 and more and 0.71 to 0.83."""
+"""Root mean square over the robust scale, and share of tokens where π is below μ: experts that are not the token's
+own spoil all tokens alike, with 1.01 to 1.39 and 0.86 to 0.92, where what is seen of other responses matters to
+some tokens and not to others, with 1.28 and more and 0.71 to 0.83."""
 _TAILED = 6.0
 """Root mean square over the median scale: weights that differ stay below."""
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import numpy as np
-
-from ..detector import Finding, Picture, detector
+from ..detector import Finding, detector
+from ..pictures import log_odds_picture
 from ..sample import Sample
 from ..statistics.distributions import rows, scaling
 from ..statistics.lost_mass import rarest_against_lost
@@ -30,9 +29,9 @@ that came before are scaled more than others, it takes a higher one to say that 
 _TIMES = 1.7
 """How much steeper a line may be for tokens that came before where all are scaled alike."""
 _NEW, _AGAIN, _STEEPER_T = 0.72, 0.65, 2.5
-"""Share of new tokens that are moved one way, and of repeated ones: 0.78 and more and at most 0.56 of a penalty, both
-about a half of most causes, and both 0.7 and more of what loses mass. And how much more steeply repeated ones go with
-log p, over its standard error."""
+"""Share of new tokens that are moved one way, and of repeated ones: 0.78 and more and at most 0.56 of a penalty,
+both about a half of most causes, and both 0.7 and more of what loses mass. And how much more steeply repeated ones
+go with log p, over its standard error."""
 _ONE_TOKEN = 0.05
 """Share of the tokens that are apart at which the two probabilities add up to more than 1: at least 0.076 where ids
 beyond the vocabulary take mass, and 0.02 where those of two tokens stand beside each other."""
@@ -217,25 +216,6 @@ def _of_repeated(sample: Sample) -> bool:
     if found is None or found.new.value is None or found.again.value is None:
         return False
     return found.new.value > _NEW and found.again.value < _AGAIN and found.t > _STEEPER_T
-
-
-def log_odds_picture(sample: Sample) -> Picture:
-    """The difference of the log-odds over their mean, in twenty bins."""
-    use_N = sample.live_N & (sample.p_N < 0.999) & (sample.p_N > 1e-8)
-    odds = []
-    for logp_N in (sample.evidence.logp_mu_N, sample.evidence.logp_pi_N):
-        logp = np.minimum(logp_N[use_N], -1e-4)
-        odds.append(logp - np.log(-np.expm1(logp)))
-    mean, difference = (odds[0] + odds[1]) / 2, odds[1] - odds[0]
-    if len(mean) < 40:
-        return Picture("log_odds", "mean log-odds", "difference of the log-odds, π − μ", ())
-    edges = np.unique(np.quantile(mean, np.linspace(0, 1, 21)))
-    index = np.clip(np.searchsorted(edges, mean, side="right") - 1, 0, len(edges) - 2)
-    count = np.bincount(index, minlength=len(edges) - 1)
-    x, y = (np.bincount(index, each, minlength=len(count)) / np.maximum(count, 1) for each in (mean, difference))
-    kept = count > 0
-    series = (("mean of a bin", tuple(x[kept].tolist()), tuple(y[kept].tolist())),)
-    return Picture("log_odds", "mean log-odds", "difference of the log-odds, π − μ", series)
 
 
 def _ratio_is_low(sample: Sample) -> bool:

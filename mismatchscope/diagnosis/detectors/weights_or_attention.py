@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..detector import MOST_IN_A_SET, Finding, detector
+from ..pictures import positions_picture
 from ..sample import Sample
 from ..statistics.distributions import beyond_head
 from ..statistics.function import of_bigrams, of_previous, of_tokens
@@ -14,7 +15,6 @@ from ..statistics.position import first_token, growth
 from ..statistics.size import energy_below, gap, log_odds_line, rank_with_probability, robust_gap, tail
 from ..statistics.stat import Stat
 from ..words import number, percent
-from .position import positions_picture
 
 _BEYOND = 1.5
 _RANKS = 0.3

@@ -116,14 +116,14 @@ def read_elsewhere(sample: Sample, reads_N: Array) -> Sample:
 
 
 def ragged_ends(sample: Sample, moved: Moved) -> Array:
-    """Tokens of sequences that seem unmoved from where their last few are far off: too few to be read elsewhere, where
-    others are [N]."""
-    evidence = sample.evidence
-    left_N = evidence.length_S[evidence.sequence_N] - (np.arange(evidence.tokens) - evidence.offsets_S1[evidence.sequence_N])
-    off_N = (_distance(sample) > FAR) & (left_N <= _PART + 1) & (moved.shift_S == 0)[evidence.sequence_N]
-    first_S = np.full(evidence.sequences, evidence.tokens)
-    np.minimum.at(first_S, evidence.sequence_N[off_N], np.flatnonzero(off_N))
-    return np.arange(evidence.tokens) >= first_S[evidence.sequence_N]
+    """Tokens of sequences that seem unmoved, from the place on where their last few are far off: these are too few
+    to tell that they are moved, and beside sequences that are it is what they may be [N]."""
+    sequence_N, place_N = sample.evidence.sequence_N, np.arange(sample.evidence.tokens)
+    last_N = sample.evidence.offsets_S1[1:][sequence_N] - place_N <= _PART + 1
+    off_N = (_distance(sample) > FAR) & last_N & (moved.shift_S == 0)[sequence_N]
+    first_S = np.full(sample.evidence.sequences, sample.evidence.tokens)
+    np.minimum.at(first_S, sequence_N[off_N], place_N[off_N])
+    return place_N >= first_S[sequence_N]
 
 
 def _distance(sample: Sample) -> Array:

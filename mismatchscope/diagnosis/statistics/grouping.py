@@ -23,10 +23,7 @@ _FEWEST_TOKENS = 4
 """Of a sequence that is compared with others."""
 _DOUBTFUL = 0.025
 _ALMOST_ALL = 0.85
-_FEWEST_SEQUENCES = 10
-_FEWEST_BESIDE = 2
-"""Units on either side of a cut in the order of the sequences."""
-_MOST_CUTS = 64
+FEWEST_SEQUENCES = 10
 _MOST_GROUPS = 12
 """A number with more values than this is taken in eight parts."""
 
@@ -89,13 +86,13 @@ def two_means(sample: Sample) -> Mixture | None:
     return Mixture(
         high_S,
         len(high) / len(order),
-        _gap_of_sequences(sample, order[:cut]),
-        _gap_of_sequences(sample, order[cut:]),
+        gap_of_sequences(sample, order[:cut]),
+        gap_of_sequences(sample, order[cut:]),
         float(high.mean() - low.mean()) / within if within > 0 else np.inf,
     )
 
 
-def _gap_of_sequences(sample: Sample, chosen: Array) -> Stat:
+def gap_of_sequences(sample: Sample, chosen: Array) -> Stat:
     of_S = np.zeros(sample.evidence.sequences, dtype=bool)
     of_S[chosen] = True
     return gap_of(sample, of_S[sample.evidence.sequence_N] & sample.scaled_N)
@@ -142,7 +139,7 @@ def _groups(sample: Sample, name: str, value_S: Array) -> Groups | None:
     level, numeric = level_S(sample), np.issubdtype(value_S.dtype, np.number)
     known_S = np.isfinite(level)
     known_S &= np.isfinite(value_S.astype(np.float64)) if numeric else value_S.astype(str) != ""
-    if int(known_S.sum()) < _FEWEST_SEQUENCES:
+    if int(known_S.sum()) < FEWEST_SEQUENCES:
         return None
     value_K = value_S[known_S].astype(np.float64) if numeric else value_S[known_S].astype(str)
     values, index_K = np.unique(value_K, return_inverse=True)
@@ -156,7 +153,7 @@ def _groups(sample: Sample, name: str, value_S: Array) -> Groups | None:
     label_S[known_S] = index_K
     contrasts = _contrasts(index_K, value_K if numeric else None, values)
     level_U, weight_CU = _units(level[known_S], contrasts.weight_CK, index_K, sample.evidence.prompt_S[known_S])
-    explained, p, best = _permutation(level_U, weight_CU)
+    explained, p, best = clearest(level_U, weight_CU)
     score_K = contrasts.weight_CK[best] * np.sign(
         contrasts.weight_CK[best] @ (level[known_S] - level[known_S].mean())
     )
@@ -166,11 +163,11 @@ def _groups(sample: Sample, name: str, value_S: Array) -> Groups | None:
     return Groups(
         name,
         tuple(_label(value_K[index_K == group]) for group in range(groups)),
-        tuple(_gap_of_sequences(sample, each) for each in members),
+        tuple(gap_of_sequences(sample, each) for each in members),
         tuple(len(each) for each in members),
         contrasts.names[best],
-        _gap_of_sequences(sample, np.flatnonzero(known_S & ~high_S)),
-        _gap_of_sequences(sample, np.flatnonzero(high_S)),
+        gap_of_sequences(sample, np.flatnonzero(known_S & ~high_S)),
+        gap_of_sequences(sample, np.flatnonzero(high_S)),
         high_S,
         explained,
         p,
@@ -178,56 +175,6 @@ def _groups(sample: Sample, name: str, value_S: Array) -> Groups | None:
         _growth(level[known_S], value_K) if numeric else None,
         _growth(level[high_S], value_S[high_S].astype(np.float64)) if numeric else None,
         _share_as_low(level, high_S, known_S & ~high_S),
-    )
-
-
-class Onset(NamedTuple):
-    """The place in the order of the sequences from which on they are farther from the floor: the clearest cut in two,
-    with `explained` and `p` as in `Groups`. `growth` is the slope of the level of those in `high_S` over their order,
-    from 0 for the first to 1 for the last one, with its standard error: 0 of a jump."""
-
-    first: int
-    low: Stat
-    high: Stat
-    high_S: Array
-    explained: float
-    p: float
-    growth: tuple[float, float]
-    sound_of_high: float
-
-
-@statistic
-def onset(sample: Sample) -> Onset | None:
-    """None where sequences are few, or those before the clearest cut are the farther ones."""
-    level = level_S(sample)
-    known = np.flatnonzero(np.isfinite(level))
-    if len(known) < _FEWEST_SEQUENCES:
-        return None
-    # Responses to a prompt that stand together have much in common: they are one unit.
-    prompt_K = sample.evidence.prompt_S[known]
-    begins_U = np.flatnonzero(np.concatenate([[True], prompt_K[1:] != prompt_K[:-1]]))
-    units = len(begins_U)
-    if units < _FEWEST_SEQUENCES:
-        return None
-    level_U = np.add.reduceat(level[known], begins_U) / np.diff([*begins_U, len(known)])
-    cuts = np.unique(np.linspace(_FEWEST_BESIDE, units - _FEWEST_BESIDE, _MOST_CUTS).round().astype(int))
-    weight_CU = (np.arange(units) >= cuts[:, None]) - 1 + cuts[:, None] / units
-    explained, p, best = _permutation(level_U, weight_CU / np.linalg.norm(weight_CU, axis=1, keepdims=True))
-    first = int(known[begins_U[cuts[best]]])
-    low, high = known[known < first], known[known >= first]
-    if level[low].mean() >= level[high].mean():
-        return None
-    high_S = np.zeros(len(level), dtype=bool)
-    high_S[high] = True
-    return Onset(
-        first,
-        _gap_of_sequences(sample, low),
-        _gap_of_sequences(sample, high),
-        high_S,
-        explained,
-        p,
-        regression(np.linspace(0.0, 1.0, len(high)), level[high]),
-        float(np.mean(level[high] <= np.quantile(level[low], 0.75))),
     )
 
 
@@ -276,14 +223,14 @@ def _units(level_K: Array, weight_CK: Array, index_K: Array, prompt_K: Array) ->
     _, prompt_K = np.unique(prompt_K, return_inverse=True)
     cell_K = prompt_K * (1 + int(index_K.max())) + index_K
     cells, cell_K, count_U = np.unique(cell_K, return_inverse=True, return_counts=True)
-    if len(cells) > 1.5 * (int(prompt_K.max()) + 1) or len(cells) < _FEWEST_SEQUENCES:
+    if len(cells) > 1.5 * (int(prompt_K.max()) + 1) or len(cells) < FEWEST_SEQUENCES:
         return level_K, weight_CK
     weight_CU = np.stack([np.bincount(cell_K, each) / count_U for each in weight_CK])
     weight_CU = weight_CU - weight_CU.mean(axis=1, keepdims=True)
     return np.bincount(cell_K, level_K) / count_U, weight_CU / np.linalg.norm(weight_CU, axis=1, keepdims=True)
 
 
-def _permutation(level_U: Array, weight_CU: Array) -> tuple[float, float, int]:
+def clearest(level_U: Array, weight_CU: Array) -> tuple[float, float, int]:
     """(share of the variance that the clearest contrast explains, chance of one as clear, which it is)."""
     centred_U = level_U - level_U.mean()
     total = float(centred_U @ centred_U)
@@ -308,6 +255,6 @@ def _permutation(level_U: Array, weight_CU: Array) -> tuple[float, float, int]:
 
 def _growth(level_K: Array, value_K: Array) -> tuple[float, float] | None:
     positive_K = value_K > 0
-    if len(np.unique(value_K[positive_K])) < 2 or np.count_nonzero(positive_K) < _FEWEST_SEQUENCES:
+    if len(np.unique(value_K[positive_K])) < 2 or np.count_nonzero(positive_K) < FEWEST_SEQUENCES:
         return None
     return regression(np.log(value_K[positive_K]), level_K[positive_K])

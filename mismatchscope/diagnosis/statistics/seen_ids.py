@@ -15,7 +15,6 @@ from .distributions import LEAST_LOGP, Rows, rows
 from .size import repeated
 from .stat import Stat, regression, share
 
-
 _FEWEST_OF_EITHER = 24
 _FARTHEST = 6.0
 """Medians of |z| at which it is cut off, so that a few tokens make no slope."""
@@ -80,9 +79,7 @@ def repeated_apart(sample: Sample) -> Repeated | None:
     z_M = np.clip(way * z_M, -limit, limit)
     new, again = (share(int(np.count_nonzero(z_M[of_M] > 0)), int(of_M.sum())) for of_M in (~again_M, again_M))
     logp_M = np.log(sample.p_N[use_N])
-    (new_slope, new_error), (slope, error) = (
-        regression(logp_M[of_M], z_M[of_M]) for of_M in (~again_M, again_M)
-    )
+    (new_slope, new_error), (slope, error) = (regression(logp_M[of_M], z_M[of_M]) for of_M in (~again_M, again_M))
     whole = float(np.hypot(new_error, error))
     return Repeated(new, again, (slope - new_slope) / whole) if whole > 0 else None
 

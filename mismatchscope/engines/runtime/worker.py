@@ -66,7 +66,9 @@ def main(arguments: list[str]) -> int:
         except Exception as error:
             with suppress(OSError):  # the log may be on the disk that is full
                 sys.stderr.write(masked(traceback.format_exc()))
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the engine is closed: a parent that has read of it ends us
+            signal.signal(
+                signal.SIGTERM, signal.SIG_DFL
+            )  # the engine is closed: a parent that has read of it ends us
             emit("error", **_describe(error))
             return 3
         emit("done")

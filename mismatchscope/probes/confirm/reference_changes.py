@@ -195,7 +195,7 @@ def _weights(subject: Subject) -> Iterator[Trial]:
     for scales, words in (("per_tensor", "matrix"), ("per_channel", "output")):
         options = (("weight_quantization", f"fp8_{scales}"),)
         yield _one("fp8_weights", f"weights in fp8, a scale for each {words}", Change(options=options))
-    # Some engines read the cache in a prefill, too; others give the first token from keys that were not rounded yet.
+    # Some engines read the cache in a prefill, too; others give the first token from keys not rounded yet.
     cached = Change(options=(("kv_cache_dtype", "fp8"),))
     yield _one("fp8_cache", "keys and values in fp8", cached)
     yield _one("fp8_cache", "keys and values in fp8 from the second token on", replace(cached, after_first=True))
