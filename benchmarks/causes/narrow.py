@@ -67,6 +67,7 @@ def _narrowed(looked: Looked, table: Records, results: Results) -> Said:
     impossible = (
         OF_RECURRENT_LAYERS | OF_SEVERAL_DEVICES | (frozenset() if looked.key.model == "moe" else OF_EXPERTS)
     )
+    suspected = [cause for cause in suspected if cause not in impossible]
     narrowing = Narrowing(suspected, list(possible), every_cause(impossible))
     if not suspected:
         narrowing.remaining = list(narrowing.every)

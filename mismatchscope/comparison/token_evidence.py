@@ -8,12 +8,13 @@ Shapes: N tokens, S sequences, K listed ids, M tokens whose whole distributions 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from ..alignment.full_states import FullStates
-from ..diagnosis.evidence import Floor, FullRows, TokenEvidence, TopK
+from ..diagnosis.evidence import Floor, FullRows, OwnGap, TokenEvidence, TopK
+from ..diagnosis.sample import WIDEST
 from ..measures.label_sums import cluster_hash
 from ..reports.difference_fields import Difference
 from ..traces.columns import flat, pad
@@ -65,6 +66,7 @@ def evidence_of(pair: Pair, noise: MeasuredFloors, differences: list[Difference]
         top=_top(sides, at_mu_N, at_pi_N) if listed else None,
         full=_full(mu, pi, sides, at_mu_N, at_pi_N),
         floor=floor_of(pair, noise),
+        own_gap=own_gap_of(pair, noise),
         settings={each.key: (str(each.behavior), str(each.reference)) for each in differences if each.rank},
         name_S=ids_S.astype(str),
         tokens_seen=seen,
@@ -73,12 +75,28 @@ def evidence_of(pair: Pair, noise: MeasuredFloors, differences: list[Difference]
 
 def floor_of(pair: Pair, noise: MeasuredFloors) -> Floor:
     """The larger of what this pair's repeats show and what rounding usually makes of these dtypes: a side that
-    repeats itself to the bit says nothing of the other one."""
-    usual = max(usual_of_rounding(side.manifest) for side in (pair.mu, pair.pi))
+    repeats itself to the bit says nothing of the other one, and one that is farther from itself than rounding makes
+    it is no floor."""
+    usual, own = _usual(pair), _own(noise)
+    return Floor(own, "repeat") if usual < own <= WIDEST * usual else Floor(usual, "prior")
+
+
+def own_gap_of(pair: Pair, noise: MeasuredFloors) -> OwnGap | None:
+    """The side that is farther from itself than rounding makes it; None where neither is."""
+    own, most = _own(noise), WIDEST * _usual(pair)
+    side: Literal["behavior", "reference"] = "behavior" if noise.largest is noise.behavior else "reference"
+    return OwnGap(side, own, most) if own > most else None
+
+
+def _usual(pair: Pair) -> float:
+    return max(usual_of_rounding(side.manifest) for side in (pair.mu, pair.pi))
+
+
+def _own(noise: MeasuredFloors) -> float:
+    """Root mean square of z of the larger repeat, 0 where none was measured."""
     repeat = noise.largest
     squares = None if repeat is None else repeat.statistics.sums["scaled"]
-    own = math.sqrt(squares.mean) if squares is not None and squares.n else 0.0
-    return Floor(own, "repeat") if own > usual else Floor(usual, "prior")
+    return math.sqrt(squares.mean) if squares is not None and squares.n else 0.0
 
 
 class _Tokens:

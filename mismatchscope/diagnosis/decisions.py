@@ -90,7 +90,9 @@ DECISIONS: Mapping[tuple[str, str], Decision] = {
     ("float32", "most"): Decision(kept=_OF_ROUNDING),
     ("float32", "none"): Decision(excluded=_OF_ROUNDING - {"routing"}),
     ("layers", "pattern"): Decision(kept=frozenset({"rope", "attention_scale", "window", "chunked_prefill"})),
-    ("layers", "attention"): Decision(kept=frozenset({"attention_scale", "fp8_cache", *_OF_PROJECTIONS})),
+    ("layers", "attention"): Decision(
+        kept=frozenset({"attention_scale", "fp8_cache", "dropout", *_OF_PROJECTIONS}),
+    ),
     ("layers", "norm"): Decision(kept=frozenset({"norm", *_OLDER})),
     ("layers", "mlp"): Decision(kept=frozenset({"dropout", "expert", "routing", *_OF_PROJECTIONS})),
     ("layers", "router"): Decision(kept=frozenset({"routing", "routing_replay", *_OLDER})),

@@ -35,6 +35,16 @@ class Floor:
         return self.source in ("repeat", "third party")
 
 
+@dataclass(frozen=True)
+class OwnGap:
+    """Between two scores of the same tokens by one side, where it is more than rounding makes: the rms of z, and
+    what it is at the most where the side is sound."""
+
+    side: Literal["behavior", "reference"]
+    value: float
+    most: float
+
+
 @dataclass(frozen=True, eq=False)
 class TopK:
     """Log-probs under both policies at the K ids that were observed at each token; an id of −1 is none, and a
@@ -87,6 +97,7 @@ class TokenEvidence:
     """Of the weights that sampled each token, where a log says it by token."""
     name_S: Array | None = None
     """What the sequences are called where they come from; their numbers where it is None."""
+    own_gap: OwnGap | None = None
     in_order: bool = False
     """Whether the sequences are in the order in which they were drawn, as those of a log are."""
     tokens_seen: int | None = None

@@ -25,7 +25,8 @@ CERTAIN = 0.9
 PRIOR = 0.03
 """Root mean square of z of sound pairs in bfloat16: 0.023 was measured, published pairs have up to 0.03."""
 WIDEST = 8 / 3
-"""Times the prior that sound pairs have at the most: 0.08 of eager attention and of a bfloat16 log-softmax."""
+"""Times the prior that sound pairs have at the most, and so a sound side with itself: 0.08 of eager attention and
+of a bfloat16 log-softmax."""
 _FEWEST_QUIET = 16
 """Responses, of which the quieter half is a floor."""
 _FEWEST_PROMPTS = 8

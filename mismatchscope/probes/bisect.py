@@ -57,7 +57,7 @@ def _search(question: Question, first: Sequence[MeasuredCell]) -> Search:
         if (most_closed or 0.0) > _LEFT * (whole.alpha.mean.value or 0.0):
             sentence = f"It cannot be told whether the settings that differ make the gap: {told}."
             return Findings([ProbeConclusion("cannot_tell", sentence)])
-        sentence = f"What makes the gap is not among the settings that differ: {told}."
+        sentence = f"Equal settings on both sides do not close the gap: {told}."
         return Findings([ProbeConclusion("not_among", sentence)])
     allowed = _LEFT * (closed.value or 0.0)
 

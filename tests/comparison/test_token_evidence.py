@@ -13,8 +13,8 @@ from written_traces import full_trace, pair_of, sampled_pair, sampled_trace
 from mismatchscope.comparison import token_evidence
 from mismatchscope.comparison.floors import NO_NOISE, Repeats, measure_floors
 from mismatchscope.comparison.pair import Pair
-from mismatchscope.comparison.token_evidence import evidence_of, floor_of
-from mismatchscope.diagnosis.evidence import TokenEvidence
+from mismatchscope.comparison.token_evidence import evidence_of, floor_of, own_gap_of
+from mismatchscope.diagnosis.evidence import OwnGap, TokenEvidence
 from mismatchscope.reports.difference_fields import Difference
 
 LENGTHS = [4, 6, 5, 3, 7]
@@ -122,10 +122,11 @@ def test_settings_are_those_that_can_move_log_probs(tmp_path: Path) -> None:
     assert dict(evidence.settings) == {"dtype": ("bfloat16", "float32")}
 
 
-@pytest.mark.parametrize(("noise", "source"), [(1e-5, "prior"), (0.2, "repeat")])
+@pytest.mark.parametrize(("noise", "source"), [(1e-5, "prior"), (0.002, "repeat"), (0.2, "prior")])
 def test_the_floor_is_the_larger_of_the_repeat_and_of_what_rounding_makes(
     tmp_path: Path, noise: float, source: str
 ) -> None:
+    """A repeat that is farther away than rounding makes it is no floor, and is evidence itself."""
     mu_ST, float32 = log_probs(0), {"dtype": "float32"}
 
     def trace(name: str, logp_ST: list[np.ndarray], **manifest: Any) -> Any:
@@ -133,7 +134,12 @@ def test_the_floor_is_the_larger_of_the_repeat_and_of_what_rounding_makes(
 
     mu, again = trace("mu", mu_ST), trace("again", [logp_T - noise for logp_T in mu_ST], path="prefill")
     pair = pair_of(mu, trace("pi", log_probs(1), role="reference", path="prefill"))
-    floor = floor_of(pair, measure_floors(pair, Repeats(behavior=again), margin=0.5))
+    floors = measure_floors(pair, Repeats(behavior=again), margin=0.5)
+    floor, own_gap = floor_of(pair, floors), own_gap_of(pair, floors)
     assert floor.source == source
     z_N = noise / (1 - np.exp(np.concatenate(mu_ST) - noise / 2))
-    assert floor.value == pytest.approx(0.002 if source == "prior" else np.sqrt(np.mean(z_N**2)))
+    own = np.sqrt(np.mean(z_N**2))
+    assert floor.value == pytest.approx(0.002 if source == "prior" else own)
+    assert own_gap == (
+        None if noise < 0.1 else OwnGap("behavior", pytest.approx(own), pytest.approx(0.002 * 8 / 3))
+    )

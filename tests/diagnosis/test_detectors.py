@@ -9,7 +9,7 @@ import pytest
 
 from mismatchscope.diagnosis.catalogue import causes
 from mismatchscope.diagnosis.detector import detectors, not_shown
-from mismatchscope.diagnosis.evidence import TokenEvidence
+from mismatchscope.diagnosis.evidence import OwnGap, TokenEvidence
 from mismatchscope.diagnosis.peeling import peel
 from mismatchscope.diagnosis.results import diagnose
 from tests.support.random_policies import (
@@ -171,6 +171,12 @@ def stored() -> TokenEvidence:
 def coarse_head() -> TokenEvidence:
     pair = Pair(16, FINE)
     return pair.whole(log_softmax(np.rint(pair.rounded() * 16) / 16))
+
+
+@plant("precision.unlike_itself", "dropout")
+def noisy() -> TokenEvidence:
+    pair = Pair(35)
+    return pair.evidence(pair.off(0.3), own_gap=OwnGap("reference", 0.25, 0.08))
 
 
 @plant("position.boundary", "window")

@@ -14,6 +14,7 @@ import pytest
 from probe_runs import NOISY, settings
 
 from mismatchscope.config import AuditSettings
+from mismatchscope.diagnosis import narrowing
 from mismatchscope.diagnosis.catalogue import ROUNDING
 from mismatchscope.errors import CapabilityError
 from mismatchscope.measures.results import Interval
@@ -32,6 +33,12 @@ GAP = Interval(0.01, 0.009, 0.011, clusters=8)
 
 def case(directory: Path, **changes: Any) -> Case:
     return Case(settings(**changes), directory, GAP, 1e-4, lambda event: None)
+
+
+@pytest.fixture(autouse=True)
+def causes_are_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    """None is likelier than another, whatever planted cases say."""
+    monkeypatch.setattr(narrowing, "untold", dict)
 
 
 @pytest.fixture
@@ -258,3 +265,13 @@ def test_what_a_model_cannot_have_is_no_cause(model: str, changes: dict[str, str
         update={"model": model}
     )
     assert impossible(asked) == expected
+
+
+def test_a_cause_that_these_engines_cannot_have_is_not_suspected(tmp_path: Path, scripted: Any) -> None:
+    """A dense model sends no tokens to experts, whatever the data would fit."""
+    scripted(repeat="same_batches")
+    asked = case(tmp_path, behavior="vllm", reference="transformers")
+    dense = replace(asked, settings=asked.settings.model_copy(update={"model": "demo:dense"}))
+    found = confirm(dense, ["dropout", "batch", "routing"])
+    assert (found.cause, found.steps[-1].experiment) == ("dropout", "repeat")
+    assert found.steps[0].remaining == ["dropout", "batch"]

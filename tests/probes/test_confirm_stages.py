@@ -26,6 +26,11 @@ ENGINE = "transformers:dtype=float32,device=cpu"
     [
         ("attention_scale=1.5", "pattern", {"rope", "attention_scale"}),
         ('hf_overrides={"rms_norm_eps":0.1}', "norm", {"norm", "stale_weights"}),
+        (
+            'train_mode=true,hf_overrides={"attention_dropout":0.3}',
+            "attention",
+            {"attention_scale", "dropout", "stale_weights"},
+        ),
     ],
 )
 def test_the_stage_that_was_planted_is_found(tmp_path: Path, fault: str, result: str, left: set[str]) -> None:
@@ -36,7 +41,7 @@ def test_the_stage_that_was_planted_is_found(tmp_path: Path, fault: str, result:
     case = Case(asked, tmp_path / "confirm", Interval(0.01, 0.009, 0.011), None, lambda event: None)
     found = EXPERIMENTS["layers"](case)
     assert found.result == result
-    suspected = ["rope", "norm", "attention_scale", "head", "stale_weights"]
+    suspected = ["rope", "norm", "attention_scale", "head", "dropout", "stale_weights"]
     assert set(decision("layers", result).over(suspected)) == left
 
 

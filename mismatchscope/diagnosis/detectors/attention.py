@@ -25,6 +25,11 @@ _GROSS = 0.08, 0.95
 to do with each other, it is above 3."""
 
 
+_GROSS_IN_ALL, _HARDLY = 0.45, 0.36
+"""Root mean square of z from which on a gap may grow a little, and the exponent of |z| over the position up to which
+it does: -0.13 to 0.31 of other templates; other scales of attention have 0.45 and more where they make as much."""
+
+
 @detector("context", needs=("token ids",), tokens=400)
 def before_the_response(sample: Sample) -> Finding | None:
     """A gross gap of all responses that is there at their first token and does not grow."""
@@ -38,7 +43,10 @@ def before_the_response(sample: Sample) -> Finding | None:
     # seldom makes as much; more heat, other angles and windows grow; weights and heads are functions of the tokens.
     if not _GROSS[0] < size.value * floor < _GROSS[1] or first.value * floor < 0.03 or spread < 2.6:
         return None
-    if not -1.3 < course[0] < 0.1 or course_in_response(sample)[1] > 1.6 or below < _LOWER:
+    hardly_grows = course[0] < 0.1 and course_in_response(sample)[1] <= 1.6
+    if size.value * floor > _GROSS_IN_ALL:
+        hardly_grows = course[0] < _HARDLY
+    if not hardly_grows or course[0] < -1.3 or below < _LOWER:
         return None
     if not _alike(sample) or not _no_function(sample):
         return None

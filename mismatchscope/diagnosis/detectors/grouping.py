@@ -15,7 +15,7 @@ _CHANCE = 5e-4
 _EXPLAINED = 0.2
 _TIMES = 1.6
 """R of the sequences that are off over R of the others, at the least."""
-_GROWS_T, _TIMES_GROWN = 4.5, 1.25
+_GROWS_T, _TIMES_GROWN = 3.7, 1.25
 """The slope of a level on the logarithm of an amount over its standard error, and R of more of it over R of less:
 of very many responses a slope is clear that means nothing."""
 _NEARLY_ALL, _RISES_T = 0.9, 2.5

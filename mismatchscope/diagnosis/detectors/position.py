@@ -128,7 +128,8 @@ def change_in_response(sample: Sample) -> Finding | None:
         return None
     if found.before.value < _FLOOR or found.before.value < 1.35 * found.after.value:
         return None
-    if found.t > -5.5 or found.explained < 0.115 or found.at < 8:
+    clear = found.explained >= 0.115 or (found.explained >= 0.08 and found.t < -8)
+    if found.t > -5.5 or not clear or found.at < 8:
         return None
     explained_N = sample.live_N & (sample.evidence.position_N < found.at)
     # The place differs by response, so what is left of it cannot be taken out.

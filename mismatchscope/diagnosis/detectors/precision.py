@@ -1,4 +1,4 @@
-"""Columns and heads in 16 bits."""
+"""Columns and heads in 16 bits, and what is no precision: a side that does not give the same twice."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from ..statistics.distributions import logit_grid
 from ..statistics.size import gap
 from ..statistics.stat import Stat
 from ..statistics.values import SIDES, other, stored_bits
-from ..words import NAMES, percent
+from ..words import NAMES, number, percent
 
 _OF_A_HEAD = 0.08
 """Root mean square of z that a head in 16 bits makes at the most."""
+_OF_THE_GAP = 0.5
+"""Of the gap: noise of one side that is less does not make most of it."""
 _TYPE = {8: "bfloat16", 11: "float16"}
 
 
@@ -64,3 +66,23 @@ def grid(sample: Sample) -> Finding | None:
             harmless=size.value < 1.25,
         )
     return None
+
+
+@detector("dropout", "batch", "routing", tokens=30)
+def unlike_itself(sample: Sample) -> Finding | None:
+    """One side is so far from itself, where it computed the same tokens again, that it makes the gap."""
+    again, size = sample.evidence.own_gap, gap(sample)
+    if again is None or size.value is None or again.value < _OF_THE_GAP * size.value * sample.floor.value:
+        return None
+    value, most = again.value / sample.floor.value, again.most / sample.floor.value
+    # Trainers drop out, and engines choose their batches.
+    first = ("dropout", "batch") if again.side == "reference" else ("batch", "dropout")
+    return Finding(
+        causes=(*first, "routing"),
+        why=f"{NAMES[again.side]} is {number(value)} floors from itself where it computed the same tokens again, "
+        f"and the gap is {number(size.value)}; a sound side is at the most {number(most)} from itself.",
+        statistic=f"R between two scores of {NAMES[again.side]}, in floors",
+        value=Stat(value, None, None, size.n),
+        null=most,
+        explained_N=sample.live_N,
+    )

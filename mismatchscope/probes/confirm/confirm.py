@@ -60,8 +60,9 @@ def nothing_to_run(suspected: Sequence[str]) -> str | None:
 
 
 def put_to_engines(suspected: Sequence[str], case: Case) -> list[str]:
-    """The causes that two engines can have; without any, all of the catalogue that these two can."""
-    return [cause for cause in suspected if not is_of_the_log(cause)] or every_cause(impossible(case.settings))
+    """The causes that these two engines can have; without any, all of the catalogue that they can."""
+    left_out = impossible(case.settings)
+    return [each for each in suspected if not is_of_the_log(each) and each not in left_out] or every_cause(left_out)
 
 
 def _run(case: Case, name: str, remaining: Sequence[str]) -> tuple[ExperimentStep, Proof | None]:
