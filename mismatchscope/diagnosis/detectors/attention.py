@@ -26,8 +26,9 @@ to do with each other, it is above 3."""
 
 
 _GROSS_IN_ALL, _HARDLY = 0.45, 0.36
-"""Root mean square of z from which on a gap may grow a little, and the exponent of |z| over the position up to which
-it does: -0.13 to 0.31 of other templates; other scales of attention have 0.45 and more where they make as much."""
+"""Root mean square of z from which on a gap may grow a little, and the exponent of |z| over the position up to
+which it does: -0.13 to 0.31 of other templates; other scales of attention have 0.45 and more where they make as
+much."""
 
 
 @detector("context", needs=("token ids",), tokens=400)
