@@ -15,10 +15,10 @@ _CHANCE = 5e-4
 _EXPLAINED = 0.2
 _TIMES = 1.6
 """R of the sequences that are off over R of the others, at the least."""
-_GROWS_T, _TIMES_GROWN = 3.7, 1.25
-"""The slope of a level on the logarithm of an amount over its standard error, and R of more of it over R of less:
-of very many responses a slope is clear that means nothing."""
-_NEARLY_ALL, _RISES_T = 0.9, 2.5
+_GROWS_T, _GROWS = 3.7, 0.1
+"""The slope of a level on the logarithm of an amount over its standard error, and the slope: of very many responses
+one is clear that means nothing."""
+_MOSTLY, _RISES_T = 0.6, 2.5
 """Share of the variance of the responses' levels that having some padding or none explains, and the slope on how
 much, over its standard error, that go with few responses without any."""
 _SPARED = 0.25
@@ -122,11 +122,11 @@ def _is_clear(groups: Groups) -> bool:
         return False
     if meaning(groups.name) == ("padding",) and groups.growth is not None:
         slope, error = groups.growth
-        if slope > _GROWS_T * error and high > _TIMES_GROWN * low:
+        if slope > max(_GROWS_T * error, _GROWS):
             return True
         # Few rows of a batch have none, which a permutation says little of: but they alone are sound, and the
         # others are the farther off the more they have.
-        if groups.explained > _NEARLY_ALL and low < _SOUND and high > 10 * low and slope > _RISES_T * error:
+        if groups.explained > _MOSTLY and low < _SOUND and high > 10 * low and slope > _RISES_T * error:
             return True
     if groups.p > _CHANCE or groups.explained < _EXPLAINED:
         return False
