@@ -42,7 +42,7 @@ hooks: .venv/.installed-dev
 benchmarks: .venv/.installed-dev
 	for benchmark in benchmarks/*.py; do $(BIN)/python $$benchmark || exit 1; done
 	$(BIN)/python benchmarks/causes/run.py --part development --cases 5
-	$(BIN)/python benchmarks/causes/run.py --part held-out --cases 2
+	$(BIN)/python benchmarks/causes/run.py --part held-out --cases 3
 
 clean:
 	rm -rf .venv build dist *.egg-info

@@ -1,7 +1,7 @@
 """Claim: causes that are planted are named, in so many of a hundred cases; what is not known is said to be unknown.
 
     python benchmarks/causes/run.py --part development --cases 5 --jobs 1
-    python benchmarks/causes/run.py --part held-out --cases 2 --jobs 1
+    python benchmarks/causes/run.py --part held-out --cases 3 --jobs 1
 
 Makes the cases that are not in the cache, asks the detectors of each at six levels of evidence, and prints tables
 of what they said. The development part also writes how often each detector was right, and what was there when
