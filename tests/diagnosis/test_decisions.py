@@ -61,7 +61,8 @@ def test_an_experiment_is_worth_what_its_results_rule_out() -> None:
     alike = dict.fromkeys(("rope", "norm", "stale_weights"), 1.0)
     # "vanishes" leaves rope alone and "stays" the two others; by its three results it rules out 2, 1 and 3 of them.
     assert ruled_out_on_average("context", alike) == pytest.approx(0.9 * (2 + 1 + 1) / 9 + 0.1 * 2 / 3)
-    assert ruled_out_on_average("repeat", {"rope": 1.0}) == pytest.approx(0.1 * 2 / 3)  # by two of its three results
+    # Two of three results are none that rope has.
+    assert ruled_out_on_average("repeat", {"rope": 1.0}) == pytest.approx(0.1 * 2 / 3)
     assert ruled_out_on_average("cache", {"rope": 1.0}) == 0
 
 
