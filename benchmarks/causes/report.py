@@ -25,8 +25,8 @@ The held-out part has its own prompts, draws, updates of weights and seeds, and 
 float32 heads), a model (`neox`) and a kernel that development does not have. Detectors were made and tuned on the
 development part, and their records in `mismatchscope/diagnosis/precision.json` are from it. Each of its models is
 judged here by the records of the others; the detectors themselves have seen it, so that its figures are the
-better ones of the two. Which causes to work on was chosen with an eye on two of the three held-out cases of each; the
-third was made after the last change of a detector.
+better ones of the two. Which causes to work on was chosen with an eye on two of the three held-out cases of each;
+the third was made after the last change of a detector.
 
 "And two experiments" is of one held-out case of each cause, model and stack: the package chooses one experiment
 after the other, and both policies are computed again, with the fault where it is one of an engine. What `path` and
