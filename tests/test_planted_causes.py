@@ -114,7 +114,7 @@ def test_a_case_follows_from_its_key(made: Any, exact: Any, tmp_path: Path) -> N
         ("attention scale", {"rescore": "attention_scale"}),
         ("norm epsilon", {"context": "stays", "rescore": "norm"}),
         ("BOS on one side", {"rescore": "context"}),
-        ("dropout", {"repeat": "most", "path": "none"}),
+        ("dropout", {"repeat": "same_batches", "path": "none"}),
         ("fp8 cache", {"path": "most", "alone": "none"}),
         ("packing without a mask", {"alone": "most", "repeat": "none"}),
     ],

@@ -111,7 +111,7 @@ def test_another_checkpoint_than_the_one_that_was_used_closes_nothing(
 ) -> None:
     found = confirm_log(case(sampled, present, {present: present}, tmp_path), ["worker"])
     assert (found.cause, found.proof) == (None, None)
-    assert found.sentence.startswith("Cannot tell: 1 other checkpoint and 2 candidates tried, and none closes")
+    assert found.sentence.startswith("Cannot tell: 1 other checkpoint and 3 candidates tried, and none closes")
     assert (found.steps[-1].experiment, found.steps[-1].status, found.steps[-1].result) == (
         "rescore",
         "unclear",
