@@ -57,6 +57,7 @@ def test_a_column_that_changes_there_may_be_what_makes_the_gap() -> None:
     assert from_a_response_on(off_by(from_on(0.5), metadata={"environment": mixed_S})) is not None
 
 
+@pytest.mark.slow
 def test_responses_that_are_off_here_and_there_have_no_beginning() -> None:
     """Those of one worker, say: by chance few of many such logs look like one that was left behind."""
     rng = np.random.default_rng(0)
