@@ -36,8 +36,8 @@ FAMILIES = (
     Family("window", "window", (16, 32, 64, 128), whole=True),
 )
 """Those of which the value without a change does not differ by model; the epsilon of the norms does."""
-FROM_THE_SECOND = "from the second token on"
-EIGHT_BITS = {"fp8_weights": ("by tensor", "by channel"), "fp8_cache": ("of all tokens", FROM_THE_SECOND)}
+AFTER_THE_FIRST = "after the first token"
+EIGHT_BITS = {"fp8_weights": ("by tensor", "by channel"), "fp8_cache": ("of all tokens", AFTER_THE_FIRST)}
 WITH_BOS, ADDED = ("BOS doubled", "BOS missing"), "BOS added"
 
 
@@ -120,7 +120,7 @@ class Rescoring:
         logp_NV = self.policy.logp(rows, run).numpy()
         logp_N = logp_NV[np.arange(len(columns.token_N)), columns.token_N].astype(np.float64)
         logp_M = logp_N[np.isin(columns.sequence_N, self._chosen)]
-        if candidate.name == FROM_THE_SECOND:
+        if candidate.name == AFTER_THE_FIRST:
             return np.where(self.evidence.position_N == 0, self.evidence.logp_pi_N, logp_M)
         return logp_M
 

@@ -98,8 +98,9 @@ class TokenEvidence:
     name_S: Array | None = None
     """What the sequences are called where they come from; their numbers where it is None."""
     own_gap: OwnGap | None = None
+    """Of the side that is farther from itself; None where neither is, or where nobody asked."""
     in_order: bool = False
-    """Whether the sequences are in the order in which they were drawn, as those of a log are."""
+    """Whether the sequences are in the order of a log, which is about that in which they were drawn."""
     tokens_seen: int | None = None
     """How many tokens there are, where these are a sample of whole sequences."""
 

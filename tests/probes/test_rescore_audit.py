@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from in_process import run_here
@@ -21,6 +22,7 @@ from mismatchscope.comparison.floors import NO_NOISE
 from mismatchscope.comparison.pair import measure_pair
 from mismatchscope.comparison.token_evidence import evidence_of
 from mismatchscope.config import AuditSettings
+from mismatchscope.diagnosis.candidates import Candidate, Tried
 from mismatchscope.diagnosis.statistics.stat import Stat
 from mismatchscope.engines.spec import parse_spec
 from mismatchscope.errors import CapabilityError
@@ -29,7 +31,7 @@ from mismatchscope.probes import run_probe
 from mismatchscope.probes.confirm import rescore_audit
 from mismatchscope.probes.confirm.case import Case
 from mismatchscope.probes.confirm.found import NONE, UNCLEAR
-from mismatchscope.probes.confirm.reference_changes import Subject, trials
+from mismatchscope.probes.confirm.reference_changes import Change, Subject, trials
 from mismatchscope.probes.confirm.scoring import Rescored, Scorer, rescored
 from mismatchscope.records import Sampling, SequenceRecord
 from mismatchscope.traces.reader import Trace
@@ -117,14 +119,8 @@ def test_the_candidate_that_was_planted_closes_the_gap(
 @pytest.mark.slow
 def test_a_cache_that_prefill_does_not_read_is_none_of_the_first_token_s(planted: Planted, tmp_path: Path) -> None:
     """A prefill with keys of its own gives the first token of each response, and decoding the others."""
-    drawn = planted.drawn("kv_cache_dtype=fp8")
-    score_trace(
-        drawn.path,
-        tmp_path / "unrounded",
-        ScoreSettings(ENGINE, planted.model, role="behavior"),
-        on_event=lambda event: None,
-        run=run_here,
-    )
+    drawn, as_sampler = planted.drawn("kv_cache_dtype=fp8"), ScoreSettings(ENGINE, planted.model, role="behavior")
+    score_trace(drawn.path, tmp_path / "unrounded", as_sampler, on_event=lambda event: None, run=run_here)
     unrounded = {record.sequence_id: record for record in Trace.open(tmp_path / "unrounded").records()}
 
     def records() -> Iterator[SequenceRecord]:
@@ -136,7 +132,7 @@ def test_a_cache_that_prefill_does_not_read_is_none_of_the_first_token_s(planted
     write_records(tmp_path / "decoded", drawn.manifest, records())
     found = planted.rescored(Trace.open(tmp_path / "decoded"), "keys", "weights")
     assert found.causes == ["fp8_cache"]
-    assert str(found.closing[0].candidate) == "keys and values in fp8 from the second token on"
+    assert str(found.closing[0].candidate) == "keys and values in fp8 after the first token"
 
 
 def prompts_changed(drawn: Trace, directory: Path, change: Any) -> Trace:
@@ -157,15 +153,9 @@ def test_a_token_at_the_beginning_that_the_other_side_has_is_found(planted: Plan
     def begun(prompt: Any) -> Any:
         return np.concatenate([[BOS], prompt[1:]]).astype(np.int32)
 
-    drawn = planted.drawn()
+    drawn, as_sampler = planted.drawn(), ScoreSettings(ENGINE, planted.model, role="behavior")
     with_bos = prompts_changed(drawn, tmp_path / "with", begun)
-    score_trace(
-        with_bos.path,
-        tmp_path / "sampler",
-        ScoreSettings(ENGINE, planted.model, role="behavior"),
-        on_event=lambda event: None,
-        run=run_here,
-    )
+    score_trace(with_bos.path, tmp_path / "sampler", as_sampler, on_event=lambda event: None, run=run_here)
     seen = prompts_changed(Trace.open(tmp_path / "sampler"), tmp_path / "without", lambda prompt: prompt[1:])
     found = planted.rescored(seen, "BOS", "keys")
     assert found.causes == ["context"]
@@ -181,6 +171,28 @@ def test_what_closes_nothing_and_what_there_is_no_time_for_is_said(planted: Plan
     assert (len(found.found), found.not_tried, found.causes) == (1, 3, [])
     assert found.sentence.startswith("The one candidate that was scored on the reference's side does not close")
     assert "there was no time for 3 more" in found.sentence
+
+
+def test_a_proof_names_what_was_scored() -> None:
+    """The first tokens, too, are scored with the cache by which a candidate leaves them as they are."""
+    both = (
+        Candidate("fp8_cache", "keys and values in fp8"),
+        Candidate("fp8_cache", "after the first token"),
+    )
+    changes = [Change(options=(("kv_cache_dtype", "fp8"),), after_first=after) for after in (False, True)]
+    found = Rescored(
+        Stat(4.0, 3.0, 5.0, 100),
+        closing=[Tried(both[1], Stat(1.0, 0.9, 1.1, 100))],
+        changes=dict(zip(both, changes, strict=True)),
+    )
+    asked: list[Change] = []
+
+    def mean_tv(change: Change) -> Interval:
+        asked.append(change)
+        return GAP
+
+    proof = found.proof(cast(Scorer, SimpleNamespace(mean_tv=mean_tv)), GAP)
+    assert proof.change == "keys and values in fp8 on the reference's side" and asked == changes[:1]
 
 
 @pytest.mark.parametrize(

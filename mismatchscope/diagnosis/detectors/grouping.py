@@ -9,7 +9,7 @@ from ..sample import Sample
 from ..statistics.grouping import Groups, by_metadata, gap_S
 from ..statistics.order import onset
 from ..statistics.size import gap
-from ..words import number, some_sequences
+from ..words import name_of, number, some_sequences
 
 _CHANCE = 5e-4
 _EXPLAINED = 0.2
@@ -153,8 +153,8 @@ def _causes(groups: Groups) -> tuple[str, ...]:
 
 @detector("stale_weights", "adapter", tokens=200)
 def from_a_response_on(sample: Sample) -> Finding | None:
-    """Responses at the floor up to one of them, in the order in which they were drawn, and above it from there on,
-    where no column tells their steps."""
+    """Responses at the floor up to one of them, in the order of the log, and above it from there on, where no
+    column tells their steps."""
     told = any("stale_weights" in meaning(name) for name in sample.evidence.metadata)
     found, size = onset(sample), gap(sample)
     if not sample.evidence.in_order or told or found is None or size.value is None or size.value < 1.2:
@@ -174,8 +174,8 @@ def from_a_response_on(sample: Sample) -> Finding | None:
     explained_N = of_sequences(sample, found.high_S)
     return Finding(
         causes=causes,
-        why=f"R is {number(low)} floors in the responses before number {found.first + 1:,}, in the order in which "
-        f"they were drawn, and {number(high)} from there on.",
+        why=f"In the order of the log R is {number(low)} floors in the responses before "
+        f"{name_of(sample, found.first)}, and {number(high)} from there on.",
         statistic="R of the responses from one of them on, in floors",
         value=found.high,
         null=low,
@@ -197,11 +197,12 @@ def _changes_there(groups: Groups, high_S: np.ndarray) -> bool:
 
 def _in_order(sample: Sample, first: int) -> Picture:
     """R of the responses in their order, of up to 400 of them."""
-    level_S = gap_S(sample)
-    known = np.flatnonzero(np.isfinite(level_S))
+    size_S = gap_S(sample)
+    known = np.flatnonzero(np.isfinite(size_S))
     shown = known[:: 1 + len(known) // 400]
-    series = (("R", tuple((shown + 1.0).tolist()), tuple(level_S[shown].tolist())),)
-    return Picture("sequences", "response", "R, in floors", series, (), (("from here on", first + 1.0),), 1.0)
+    series = (("R", tuple((shown + 1.0).tolist()), tuple(size_S[shown].tolist())),)
+    label, marks = "response, in the order of the log", (("from here on", first + 1.0),)
+    return Picture("sequences", label, "R, in floors", series, (), marks, 1.0)
 
 
 def _picture(groups: Groups) -> Picture:

@@ -66,9 +66,8 @@ def main(arguments: list[str]) -> int:
         except Exception as error:
             with suppress(OSError):  # the log may be on the disk that is full
                 sys.stderr.write(masked(traceback.format_exc()))
-            signal.signal(
-                signal.SIGTERM, signal.SIG_DFL
-            )  # the engine is closed: a parent that has read of it ends us
+            # The engine is closed: a parent that has read of it may end us while we go.
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
             emit("error", **_describe(error))
             return 3
         emit("done")

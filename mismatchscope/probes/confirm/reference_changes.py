@@ -198,7 +198,7 @@ def _weights(subject: Subject) -> Iterator[Trial]:
     # Some engines read the cache in a prefill, too; others give the first token from keys not rounded yet.
     cached = Change(options=(("kv_cache_dtype", "fp8"),))
     yield _one("fp8_cache", "keys and values in fp8", cached)
-    yield _one("fp8_cache", "keys and values in fp8 from the second token on", replace(cached, after_first=True))
+    yield _one("fp8_cache", "keys and values in fp8 after the first token", replace(cached, after_first=True))
 
 
 def _one(cause: str, name: str, change: Change) -> Trial:

@@ -157,9 +157,13 @@ class Rescored:
         return self.changes[self.closing[0].candidate]
 
     def proof(self, scorer: Scorer, before: Interval, floor: float | None = None) -> Proof:
-        """That the best candidate closes a gap of so much mean TV. Raises what `score_trace` does."""
-        change = f"{self.closing[0].candidate} on the reference's side"
-        return Proof(change, before, scorer.mean_tv(self.best), floor=floor)
+        """That the best candidate closes a gap of so much mean TV. Raises what `score_trace` does.
+
+        Mean TV is of all tokens under the change, the first ones too: the proof names it so.
+        """
+        scored = replace(self.best, after_first=False)
+        named = next((each for each, change in self.changes.items() if change == scored), self.closing[0].candidate)
+        return Proof(f"{named} on the reference's side", before, scorer.mean_tv(scored), floor=floor)
 
     @property
     def sentence(self) -> str:
