@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import linregress
 
 from mismatchscope.diagnosis.evidence import Floor, TokenEvidence
 from mismatchscope.diagnosis.sample import Sample
 from mismatchscope.diagnosis.statistics import function, grouping, position, size
 from mismatchscope.diagnosis.statistics.lost_mass import rarest_against_lost
-from mismatchscope.diagnosis.statistics.stat import Stat, ratio_of_sums, share
+from mismatchscope.diagnosis.statistics.stat import Stat, ratio_of_sums, regression, share
 
 MEASURES = (
     size.gap,
@@ -132,3 +133,16 @@ def test_equal_tokens_with_equal_gaps_are_a_function_of_the_token() -> None:
     off = evidence.but(logp_mu_N=evidence.logp_mu_N - 1.0, logp_pi_N=evidence.logp_mu_N - 1.0 + delta_N)
     assert function.of_tokens(Sample.of(off)).above(0.6)
     assert function.of_previous(Sample.of(off)).below(0.2)
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(-5, 5), st.floats(-5, 5)), min_size=3, max_size=30))
+def test_a_regression_is_that_of_scipy(points: list[tuple[int, float]]) -> None:
+    x, y = np.array(points, dtype=np.float64).T
+    slope, error = regression(x, y)
+    if not np.ptp(x):
+        assert (slope, error) == (0.0, np.inf)
+        return
+    expected = linregress(x, y)
+    assert slope == pytest.approx(expected.slope, abs=1e-9)
+    assert error == pytest.approx(np.nan_to_num(expected.stderr), rel=1e-6, abs=1e-7)  # NaN of a y that is constant

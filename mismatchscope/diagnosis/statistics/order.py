@@ -1,4 +1,4 @@
-"""From which sequence on a gap is there, where they are in the order in which they were drawn.
+"""From which sequence on a gap is there, where they are in the order of a log.
 
 Shapes: S sequences, K those with a level, U units that are permuted, C cuts.
 """

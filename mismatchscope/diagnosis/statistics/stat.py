@@ -83,9 +83,12 @@ def correlation(x_N: Array, y_N: Array) -> float | None:
 
 
 def regression(x: Array, y: Array) -> tuple[float, float]:
-    """Slope of the least-squares line of y on x [N], and its standard error. scipy's linregress gives the same, and
-    takes longer to import than a diagnosis."""
+    """Slope of the least-squares line of y on x [N], and its standard error: 0 ± ∞ where x does not vary. scipy's
+    linregress gives the same, and takes longer to import than a diagnosis."""
     x, y = x - x.mean(), y - y.mean()
-    slope = float(x @ y) / float(x @ x)
+    squares = float(x @ x)
+    if squares <= 0:
+        return 0.0, math.inf
+    slope = float(x @ y) / squares
     residual = y - slope * x
-    return slope, float(np.sqrt(residual @ residual / max(len(x) - 2, 1) / (x @ x)))
+    return slope, math.sqrt(float(residual @ residual) / max(len(x) - 2, 1) / squares)
